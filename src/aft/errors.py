@@ -1,0 +1,42 @@
+"""Errors that are the user's to mend: shown as a message without a traceback, each with its own exit code.
+
+Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class AftError(Exception):
+    """Something the user can mend. `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class ConfigError(AftError):
+    """All problems of one configuration, gathered and raised once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return self.problems[0]
+        return f"{len(self.problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
+
+
+class DataError(AftError):
+    """A record that cannot be used: names the file, the line and what is missing."""
+
+    exit_code = 3
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the closest allowed name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,192 @@
+"""The records that stages hand to each other, as JSON lines a person can open.
+
+`Question` (a task's data), `Completion` (what a model wrote), `Group` (a question with its rated candidates).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import DataError
+
+POSITIVE = "positive"
+NEGATIVE = "negative"
+UNPARSED = "unparsed"
+REFERENCE = "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One question of a task. `rationale` is None where only the answer is known."""
+
+    id: str
+    question: str
+    answer: str
+    rationale: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """One sampled completion, keyed by (question_id, index). `truncated`: it hit the length limit before its end token."""
+
+    question_id: str
+    index: int
+    completion: str
+    truncated: bool
+    num_tokens: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One member of a group. `label` is positive, negative, unparsed or reference; `rating`: higher is better."""
+
+    completion: str
+    rating: float
+    label: str
+    answer: str | None = None
+    truncated: bool = False
+    index: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A question, its gold answer, its reference response (None where unknown) and its rated candidates."""
+
+    question_id: str
+    question: str
+    answer: str
+    reference: str | None
+    candidates: tuple[Candidate, ...]
+
+
+Record = TypeVar("Record")
+
+
+def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every non-blank line. A line that is no JSON object raises `DataError`."""
+    path = Path(path)
+    try:
+        handle = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with handle:
+        try:
+            for number, line in enumerate(handle, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
+                if not isinstance(value, dict):
+                    raise DataError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
+                yield number, value
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """`value[key]`, checked; `where` (`file:line`) begins the `DataError` if it is absent or of another type."""
+    if key not in value:
+        raise DataError(f"{where}: missing '{key}' (the line has {', '.join(map(repr, value)) or 'no keys'})")
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    # bool is an int to Python, never to a reader of the file
+    if not isinstance(value[key], kinds) or (isinstance(value[key], bool) and bool not in kinds):
+        names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+        raise DataError(f"{where}: '{key}' must be {names}, got {type(value[key]).__name__}")
+    return value[key]
+
+
+def read_questions(path: str | Path) -> list[Question]:
+    """Questions of a JSONL file, in file order."""
+    return [
+        Question(
+            id=require(value, "id", str, f"{path}:{line}"),
+            question=require(value, "question", str, f"{path}:{line}"),
+            answer=require(value, "answer", str, f"{path}:{line}"),
+            rationale=require({"rationale": None, **value}, "rationale", (str, type(None)), f"{path}:{line}"),
+        )
+        for line, value in iter_json_lines(path)
+    ]
+
+
+def read_completions(path: str | Path) -> list[Completion]:
+    """Completions of a JSONL file, in file order."""
+    completions = []
+    for line, value in iter_json_lines(path):
+        where = f"{path}:{line}"
+        completions.append(
+            Completion(
+                question_id=require(value, "question_id", str, where),
+                index=require(value, "index", int, where),
+                completion=require(value, "completion", str, where),
+                truncated=require(value, "truncated", bool, where),
+                num_tokens=require(value, "num_tokens", int, where),
+                seed=require(value, "seed", int, where),
+            )
+        )
+    return completions
+
+
+def read_groups(path: str | Path) -> list[Group]:
+    """Groups of a JSONL file, in file order."""
+    groups = []
+    for line, value in iter_json_lines(path):
+        where = f"{path}:{line}"
+        candidates = []
+        for position, item in enumerate(require(value, "candidates", list, where)):
+            inner = f"{where}: candidates[{position}]"
+            if not isinstance(item, dict):
+                raise DataError(f"{inner}: expected a JSON object, got {type(item).__name__}")
+            item = {"answer": None, "truncated": False, "index": None, **item}
+            candidates.append(
+                Candidate(
+                    completion=require(item, "completion", str, inner),
+                    rating=float(require(item, "rating", (int, float), inner)),
+                    label=require(item, "label", str, inner),
+                    answer=require(item, "answer", (str, type(None)), inner),
+                    truncated=require(item, "truncated", bool, inner),
+                    index=require(item, "index", (int, type(None)), inner),
+                )
+            )
+        groups.append(
+            Group(
+                question_id=require(value, "question_id", str, where),
+                question=require(value, "question", str, where),
+                answer=require(value, "answer", str, where),
+                reference=require({"reference": None, **value}, "reference", (str, type(None)), where),
+                candidates=tuple(candidates),
+            )
+        )
+    return groups
+
+
+def json_line(record: Any) -> str:
+    """One record as a JSON line, newline included."""
+    value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
+    """Write records as JSON lines, atomically: a reader sees the old file or the whole new one."""
+    write_text(path, "".join(json_line(record) for record in records))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one indented JSON value, atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file through a temporary file beside it and a rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
