@@ -1,0 +1,155 @@
+"""Plain mappings -> frozen dataclasses, gathering every problem instead of stopping at the first.
+
+Supported annotations: bool, int, float, str, Any, X | None, list[X], dict[str, X], Literal, dataclasses, and unions of
+dataclasses told apart by their `name` key. Bounds stand in the field's metadata (`ge`, `gt`, `le`, `lt`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from ..errors import nearest
+
+T = TypeVar("T")
+_INVALID = object()
+
+
+def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
+    """An instance of dataclass `cls` from `data`, or None after adding every problem found (dotted keys) to `problems`."""
+    if not isinstance(data, Mapping):
+        problems.append(f"{path or 'config'}: expected a mapping of keys, got {_show(data)}")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    before = len(problems)
+    for key in data:
+        if key not in fields:
+            problems.append(
+                f"{_join(path, key)}: unknown key.{nearest(str(key), fields)} Allowed: {', '.join(fields)}"
+            )
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        where = _join(path, name)
+        if name not in data:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                problems.append(f"{where}: missing; it has no default and must be chosen")
+            continue
+        value = _convert(data[name], hints[name], where, problems)
+        if value is not _INVALID:
+            _check_bounds(value, field.metadata, where, problems)
+            values[name] = value
+    if len(problems) > before:
+        return None
+    return cls(**values)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _show(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})" if value is not None else "null"
+
+
+def _check_bounds(value: Any, bounds: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    checks = {
+        "ge": (lambda a, b: a >= b, "at least"),
+        "gt": (lambda a, b: a > b, "above"),
+        "le": (lambda a, b: a <= b, "at most"),
+        "lt": (lambda a, b: a < b, "below"),
+    }
+    for name, (holds, words) in checks.items():
+        if name in bounds and not holds(value, bounds[name]):
+            problems.append(f"{where}: must be {words} {bounds[name]}, got {value}")
+
+
+def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    """`value` as `hint` asks, or `_INVALID` after adding to `problems`."""
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, hint, where, problems)
+    if origin is Literal:
+        allowed = typing.get_args(hint)
+        if value in allowed and not isinstance(value, bool):
+            return value
+        problems.append(
+            f"{where}: got {_show(value)}, allowed: {', '.join(map(str, allowed))}.{nearest(str(value), map(str, allowed))}"
+        )
+        return _INVALID
+    if origin is list:
+        return _convert_list(value, typing.get_args(hint)[0], where, problems)
+    if origin is dict:
+        return _convert_dict(value, typing.get_args(hint)[1], where, problems)
+    if dataclasses.is_dataclass(hint):
+        built = build(typing.cast(type, hint), value, where, problems)
+        return _INVALID if built is None else built
+    return _convert_scalar(value, hint, where, problems)
+
+
+def _convert_union(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    members = typing.get_args(hint)
+    if value is None and type(None) in members:
+        return None
+    members = tuple(member for member in members if member is not type(None))
+    if len(members) == 1:
+        return _convert(value, members[0], where, problems)
+    classes = [member for member in members if dataclasses.is_dataclass(member)]
+    if not classes:  # such as int | str: the first that fits
+        for member in members:
+            attempt: list[str] = []
+            converted = _convert(value, member, where, attempt)
+            if not attempt:
+                return converted
+        problems.append(f"{where}: got {_show(value)}, allowed: {' or '.join(m.__name__ for m in members)}")
+        return _INVALID
+    names = {typing.get_args(typing.get_type_hints(member)["name"])[0]: member for member in classes}
+    if not isinstance(value, Mapping):
+        problems.append(f"{where}: expected a mapping with a 'name' ({', '.join(names)}), got {_show(value)}")
+        return _INVALID
+    if value.get("name") not in names:
+        got = _show(value["name"]) if "name" in value else "nothing"
+        problems.append(
+            f"{where}.name: got {got}, allowed: {', '.join(names)}.{nearest(str(value.get('name')), names)}"
+        )
+        return _INVALID
+    return _convert(value, names[value["name"]], where, problems)
+
+
+def _convert_list(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, (list, tuple)):
+        problems.append(f"{where}: expected a list, got {_show(value)}")
+        return _INVALID
+    items = [_convert(item, hint, f"{where}[{i}]", problems) for i, item in enumerate(value)]
+    return _INVALID if any(item is _INVALID for item in items) else items
+
+
+def _convert_dict(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        problems.append(f"{where}: expected a mapping of keys, got {_show(value)}")
+        return _INVALID
+    items = {str(key): _convert(item, hint, _join(where, key), problems) for key, item in value.items()}
+    return _INVALID if any(item is _INVALID for item in items.values()) else items
+
+
+def _convert_scalar(value: Any, hint: type, where: str, problems: list[str]) -> Any:
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+        problems.append(f"{where}: must be finite, got {value}")
+        return _INVALID
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    problems.append(f"{where}: expected {names.get(hint, hint.__name__)}, got {_show(value)}")
+    return _INVALID

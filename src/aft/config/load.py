@@ -1,0 +1,175 @@
+"""YAML files and command-line overrides -> one `Config`, with every problem in one report."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError
+from .build import build
+from .schema import AlignConfig, Config, check_config
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `2e-5` is a number, as YAML 1.2 has it, and a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file with `key=value`, `--key value` or `--key=value` overrides, which beat the file.
+
+    A file may name another one under `extends` (relative to itself); its own keys beat the other's.
+    Raises `ConfigError` with all problems: file, dotted key, what was got, what is allowed, the nearest name.
+    """
+    data = _read_with_parents(Path(path), ())
+    problems: list[str] = []
+    for key, value in parse_overrides(overrides, problems):
+        set_by_path(data, key, value, problems)
+    config = build(Config, data, "", problems)
+    _check_methods(data, problems)
+    if config is not None and not problems:
+        problems.extend(check_config(config))
+    if problems or config is None:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return config
+
+
+def _check_methods(data: dict[str, Any], problems: list[str]) -> None:
+    """Check each method of `methods` by building `align` with the method's changes laid over it."""
+    methods = data.get("methods", {})
+    align = build(AlignConfig, data.get("align", {}), "align", [])
+    if not isinstance(methods, Mapping) or align is None:
+        return  # build() of the whole has said so
+    for name, changes in methods.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(name)):
+            problems.append(f"methods.{name}: a method's name becomes a folder: letters, digits, '.', '_' and '-' only")
+        if changes is not None and not isinstance(changes, Mapping):
+            problems.append(f"methods.{name}: expected a mapping of changes to 'align', got {changes!r}")
+            continue
+        build(AlignConfig, merge(dataclasses.asdict(align), changes or {}), f"methods.{name}", problems)
+
+
+def align_config(config: Config, method: str) -> AlignConfig:
+    """The `align` section as one method sees it."""
+    problems: list[str] = []
+    merged = merge(dataclasses.asdict(config.align), config.methods.get(method) or {})
+    built = build(AlignConfig, merged, f"methods.{method}", problems)
+    if built is None:
+        raise ConfigError(problems)
+    return built
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping. A mapping with another `name` replaces the whole."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and ("name" not in value or value["name"] == old.get("name"))
+        ):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an unreadable file or bad YAML raises `ConfigError` with the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+    try:
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, got {type(data).__name__}")
+    return data
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: extends: the files extend each other in a circle")
+    data = read_yaml(path)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends: expected a file name, got {parent!r}")
+    return merge(_read_with_parents(path.parent / parent, (*seen, path.resolve())), data)
+
+
+def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any]]:
+    """(dotted key, value) of `key=value`, `--key value` and `--key=value`; values are read as YAML."""
+    pairs: list[tuple[str, Any]] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        key, equals, text = argument.removeprefix("--").partition("=")
+        if not equals and argument.startswith("--"):
+            if not rest or rest[0].startswith("--"):
+                problems.append(f"{argument}: needs a value, as in '{argument} VALUE' or '{key}=VALUE'")
+                continue
+            text = rest.pop(0)
+        elif not equals:
+            problems.append(f"'{argument}': expected key=value or --key value")
+            continue
+        try:
+            pairs.append((key, yaml.load(text, Loader=_Loader)))
+        except yaml.YAMLError:
+            problems.append(f"{key}: '{text}' is not valid YAML")
+    return pairs
+
+
+def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+    """Set `a.b.c` in nested mappings, making the missing ones."""
+    *parents, last = key.split(".")
+    inner = data
+    for depth, parent in enumerate(parents):
+        if inner.get(parent) is None:
+            inner[parent] = {}
+        inner = inner[parent]
+        if not isinstance(inner, dict):
+            problems.append(f"{key}: '{'.'.join(parents[: depth + 1])}' is not a section, it is {inner!r}")
+            return
+    inner[last] = value
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)

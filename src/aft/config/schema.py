@@ -1,0 +1,399 @@
+"""The sections of a run's YAML. Each field carries a sentence with its unit; bounds are checked when a file is read.
+
+A star (*) marks a choice that the paper leaves open; docs/method.md lists them with the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import nearest
+
+STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
+
+
+@dataclass(frozen=True)
+class Gsm8kData:
+    """Grade-school word problems (Cobbe et al., 2021), with the paper's splits."""
+
+    name: Literal["gsm8k"]
+    path: str | None = None
+    """Folder with `train.jsonl` and `test.jsonl`; null: `openai/gsm8k` from the hub."""
+    num_train: int | None = field(default=None, metadata={"ge": 1})
+    """Questions with their chain (VFT data); null: all that `num_answer_only` leaves."""
+    num_answer_only: int = field(default=0, metadata={"ge": 0})
+    """Further training questions of which only the answer is used: they enter alignment groups, not VFT."""
+    num_validation: int = field(default=400, metadata={"ge": 0})
+    """Questions taken out of the official test set for choosing hyper-parameters (paper: 400)."""
+    num_test: int | None = field(default=None, metadata={"ge": 1})
+    """Test questions; null: the rest of the official test set (paper: 919)."""
+    split_seed: int = 0
+    """Seed of the shuffle that splits and slices; the same for every run seed."""
+    answer_marker: str = "[ANS]"
+    """Stands before the final answer in every response."""
+    keep_annotations: bool = True
+    """Keep the `<<48/2=24>>` calculator annotations, as the paper does."""
+
+
+@dataclass(frozen=True)
+class ArithmeticData:
+    """Generated multi-step word problems: no download, and a base model that has met wrong reasoning."""
+
+    name: Literal["arithmetic"]
+    num_train: int = field(default=300, metadata={"ge": 1})
+    """Questions with their chain (VFT data)."""
+    num_answer_only: int = field(default=1200, metadata={"ge": 0})
+    """Further training questions of which only the answer is used."""
+    num_validation: int = field(default=400, metadata={"ge": 0})
+    """Validation questions."""
+    num_test: int = field(default=1000, metadata={"ge": 1})
+    """Test questions, drawn anew for every run seed."""
+    num_pretrain: int = field(default=118_000, metadata={"ge": 1})
+    """Chains, right and wrong, that the base model reads."""
+    answer_marker: str = "[ANS]"
+    """Stands before the final answer in every response."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, error rates of the base's data."""
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How a question becomes a prompt."""
+
+    template: str = "Question: {question}\nAnswer:\n"
+    """Text with `{question}` in it; the response follows directly."""
+    chat: bool = False
+    """Wrap the rendered text as a user turn of the tokenizer's chat template."""
+    system: str | None = None
+    """System turn, only with `chat`."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (peft); the checkpoint of a stage is the merged model."""
+
+    r: int = field(default=16, metadata={"ge": 1})
+    """Rank of the adapters."""
+    lora_alpha: int = field(default=32, metadata={"ge": 1})
+    """Scale: the adapter's output is multiplied by lora_alpha / r."""
+    lora_dropout: float = field(default=0.0, metadata={"ge": 0.0, "lt": 1.0})
+    """Dropout on the adapters' input."""
+    target_modules: list[str] | str | None = None
+    """Modules to adapt, or 'all-linear'; null: peft's choice for the architecture."""
+
+
+@dataclass(frozen=True)
+class FromScratch:
+    """A base model with random weights, made by the `pretrain` stage."""
+
+    architecture: str = "llama"
+    """`model_type` of transformers' configurations."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Arguments of that configuration, such as hidden_size; the vocabulary size comes from the tokenizer."""
+    vocab_size: int = field(default=2000, metadata={"ge": 300})
+    """Size of the byte-level BPE tokenizer trained on the task's text (a task with a vocabulary of its own ignores it)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model."""
+
+    name_or_path: str | None = None
+    """Hub name or folder of the base model; null: `from_scratch`, made by the `pretrain` stage."""
+    from_scratch: FromScratch | None = None
+    """Build the base model instead of loading one."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights in memory while training; mixed precision is `training.bf16`."""
+    attn_implementation: str | None = None
+    """transformers' attention backend; null: its own choice."""
+    trust_remote_code: bool = False
+    """Run code that comes with the checkpoint. Off unless you trust its authors."""
+    max_length: int = field(default=512, metadata={"ge": 8})
+    """Longest prompt plus response in training, in tokens (paper: 512)."""
+    overlong: Literal["drop", "truncate"] = "drop"
+    """What happens to a longer one*: left out, or cut at its end (then without end token); both are counted."""
+    lora: LoraConfig | None = None
+    """Train adapters instead of all weights."""
+    logps_chunk_mb: int = field(default=256, metadata={"ge": 1})
+    """Memory for one chunk of logits when log-probs are computed, in MB."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Trains a from-scratch base model on the task's pre-training text."""
+
+    training: dict[str, Any] = field(default_factory=dict)
+    """TrainingArguments of this stage; they beat the shared `training`."""
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Task accuracy on validation questions while training, as `eval_task_accuracy`, when `training.eval_strategy` asks."""
+
+    num_questions: int = field(default=200, metadata={"ge": 1})
+    """How many validation questions."""
+    batch_size: int = field(default=256, metadata={"ge": 1})
+    """Questions decoded at once."""
+
+
+@dataclass(frozen=True)
+class VftConfig:
+    """Stage 1: maximum likelihood on the reference chains (Eq 1)."""
+
+    reduction: Literal["token_mean", "token_sum"] = "token_mean"
+    """L_VFT as the mean over the step's tokens*, or the token sum of Eq 1 averaged over its sequences."""
+    validation: ValidationConfig | None = None
+    """Task accuracy on the validation split during training; null: only the validation loss."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """TrainingArguments of this stage; they beat the shared `training`."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Stage 2a: chains of thought sampled from the VFT model."""
+
+    model: Literal["vft", "base"] = "vft"
+    """Which model writes them (paper: vft)."""
+    num_samples: int = field(default=6, metadata={"ge": 1})
+    """Completions per question (paper: k = 6)."""
+    temperature: float = field(default=1.0, metadata={"ge": 0.0})
+    """Sampling temperature (paper: 1); 0 is greedy."""
+    top_p: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
+    """Nucleus: the smallest set of tokens with this probability; 1 keeps all."""
+    max_new_tokens: int = field(default=512, metadata={"ge": 1})
+    """Longest completion, in tokens."""
+    batch_size: int = field(default=64, metadata={"ge": 1})
+    """Completions decoded at once on each device."""
+    pool_questions: int = field(default=0, metadata={"ge": 0})
+    """Validation questions that are sampled too: a fixed, held-out pool that every model scores."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Stage 2b: right or wrong by the final answer."""
+
+    unparsed: Literal["negative", "drop"] = "negative"
+    """A completion without an answer counts as negative*, or is left out; counted apart either way."""
+    deduplicate: Literal["exact", "none"] = "exact"
+    """Drop repeated completions of a question by exact text*, or keep them."""
+    include_reference: bool = False
+    """Put the reference chain among the positives* (the paper's G_P is sampled)."""
+
+
+@dataclass(frozen=True)
+class NoConstraint:
+    """Eq 6 and 14: nothing limits how far a negative is pushed."""
+
+    name: Literal["none"]
+
+
+@dataclass(frozen=True)
+class DetachedConstraint:
+    """Eq 7, 12 and 13: no gradient reaches the lower-rated score."""
+
+    name: Literal["detached"]
+    lowest_only: bool = False
+    """Detach only the lowest-rated of a group (RDC2) instead of every lower one (RDC1)."""
+
+
+@dataclass(frozen=True)
+class BoundaryConstraint:
+    """Eq 8 and 11: a negative is pushed down only as far as a boundary below the worst positive."""
+
+    name: Literal["boundary"]
+    beta: float = 0.15
+    """Distance of the boundary below the worst better-rated score, in nats per token (paper's grid: 0 … 0.5)."""
+    detach_target: bool = True
+    """The boundary term's target is a constant*, as in the paper's gradient (Eq 9)."""
+
+
+@dataclass(frozen=True)
+class AlignmentLoss:
+    """L_A: the paper's alignment loss."""
+
+    name: Literal["alignment"] = "alignment"
+    constraint: NoConstraint | DetachedConstraint | BoundaryConstraint = field(
+        default_factory=lambda: BoundaryConstraint(name="boundary")
+    )
+    """none, detached or boundary."""
+    weight: float = field(default=1.0, metadata={"ge": 0.0})
+    """Factor of the term beside L_VFT (paper: 1)."""
+    reduction: Literal["mean", "mean_with_pair", "sum"] = "mean"
+    """Over the step's groups: mean of all*, mean of those that have a pair, or sum."""
+    min_rating_gap: float = field(default=0.0, metadata={"ge": 0.0})
+    """One candidate outranks another if its rating is higher by more than this; 0: equal ratings give no pair*."""
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Stage 3: L_VFT plus a term on each question's candidates."""
+
+    init_from: Literal["base", "vft"] = "base"
+    """Start from the base model with the joint loss*, or from the VFT checkpoint."""
+    supervise: Literal["reference", "reference_and_positives"] = "reference"
+    """What L_VFT covers: the reference alone, or also every sampled positive (RFT)."""
+    pair_references: bool = True
+    """A question without a known chain is accompanied by another question's reference, so that every step has as many."""
+    loss: AlignmentLoss | None = field(default_factory=AlignmentLoss)
+    """The term on the candidates; null: none (VFT continued, or RFT)."""
+    vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"
+    """As `vft.reduction`."""
+    drift: bool = True
+    """Log how far scores moved since step 0 (one pass without gradient before training)."""
+    validation: ValidationConfig | None = None
+    """As `vft.validation`."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """TrainingArguments of this stage; they beat the shared `training`."""
+
+
+@dataclass(frozen=True)
+class AssessmentConfig:
+    """Assessment accuracy and perplexity on fresh samples of the model under test."""
+
+    num_questions: int | None = field(default=None, metadata={"ge": 1})
+    """Training questions; null: all of them, as in the paper."""
+    per_label: int = field(default=3, metadata={"ge": 1})
+    """Right and wrong chains per question (paper: 3 + 3, so 9 pairs)."""
+    max_samples: int = field(default=48, metadata={"ge": 2})
+    """Budget of samples per question; a question that cannot be filled within it is skipped* and counted."""
+    samples_per_round: int = field(default=12, metadata={"ge": 1})
+    """Samples drawn at once before looking again which questions are full."""
+    temperature: float = field(default=1.0, metadata={"gt": 0.0})
+    """Temperature of these samples."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Compares models on the same questions."""
+
+    models: list[str] | None = None
+    """base, vft and methods by name; null: all that this run makes."""
+    split: Literal["test", "validation"] = "test"
+    """Questions for task accuracy; `validation` for choosing hyper-parameters."""
+    num_questions: int | None = field(default=None, metadata={"ge": 1})
+    """The first so many questions of the split; null: all."""
+    temperature: float = field(default=0.0, metadata={"ge": 0.0})
+    """Decoding for task accuracy; 0: greedy*."""
+    max_new_tokens: int = field(default=512, metadata={"ge": 1})
+    """Longest completion, in tokens."""
+    batch_size: int = field(default=64, metadata={"ge": 1})
+    """Completions decoded at once on each device."""
+    assessment: AssessmentConfig | None = field(default_factory=AssessmentConfig)
+    """Assessment accuracy and perplexity; null: leave them out."""
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How a stage's process is started."""
+
+    config: str | None = None
+    """accelerate configuration: a path, or a name of configs/accelerate/; null: one process, a GPU if there is one."""
+    workers: int = field(default=1, metadata={"ge": 1})
+    """Processes side by side that share a stage's seeds and methods among them; for small models."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one; cuda: an error if there is none. Ignored with `config`."""
+
+
+DataConfig = Gsm8kData | ArithmeticData
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: a base model, a task, the stages, and what they compare."""
+
+    output_dir: str
+    """Folder of the run; everything is written below it."""
+    data: DataConfig
+    """The task and its data."""
+    model: ModelConfig
+    """The base model."""
+    stages: list[Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]] = field(
+        default_factory=lambda: ["vft", "sample", "label", "align", "evaluate"]
+    )
+    """Stages to run; they always run in this order."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Every stage after pretrain runs once per seed; tables show mean and standard deviation (paper: 3)."""
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    """How a question becomes a prompt."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """transformers' TrainingArguments shared by the training stages, under their own names."""
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """Stage 0, only for a from-scratch base model."""
+    vft: VftConfig = field(default_factory=VftConfig)
+    """Stage 1."""
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    """Stage 2a."""
+    label: LabelConfig = field(default_factory=LabelConfig)
+    """Stage 2b."""
+    align: AlignConfig = field(default_factory=AlignConfig)
+    """Stage 3."""
+    methods: dict[str, Any] = field(default_factory=lambda: {"aligned": {}})
+    """Name -> changes to `align`: each is trained from the same samples and compared in one table."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Stage 4."""
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    """How the stages' processes are started."""
+
+
+def model_names(config: Config) -> list[str]:
+    """The models that `evaluate` compares, in order."""
+    if config.evaluate.models is not None:
+        return config.evaluate.models
+    names = ["base"]
+    if "vft" in config.stages:
+        names.append("vft")
+    return names + (list(config.methods) if "align" in config.stages else [])
+
+
+def check_config(config: Config) -> list[str]:
+    """Problems between sections that each section alone cannot see."""
+    problems = []
+    if not config.stages:
+        problems.append(f"stages: empty; allowed: {', '.join(STAGES)}")
+    for name in ("stages", "seeds"):
+        values = getattr(config, name)
+        if len(set(values)) < len(values):
+            problems.append(f"{name}: a value appears twice: {values}")
+    if not config.seeds:
+        problems.append("seeds: empty; at least one is needed")
+    if any(seed < 0 for seed in config.seeds):
+        problems.append(f"seeds: must be 0 or more, got {config.seeds}")
+    if not config.methods and "align" in config.stages:
+        problems.append("methods: empty, but 'align' is among the stages")
+    for name in config.methods:
+        if name in ("base", "vft"):
+            problems.append(f"methods.{name}: the name is taken by the {name} model")
+    problems += _check_base_model(config)
+    known = ["base", "vft", *config.methods]
+    for name in config.evaluate.models or []:
+        if name not in known:
+            problems.append(f"evaluate.models: unknown model '{name}'.{nearest(name, known)} Allowed: {', '.join(known)}")
+    if "{question}" not in config.prompt.template:
+        problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
+    if config.prompt.system is not None and not config.prompt.chat:
+        problems.append("prompt.system: only with prompt.chat=true")
+    if config.sample.pool_questions > (config.data.num_validation or 0):
+        problems.append(
+            f"sample.pool_questions: {config.sample.pool_questions}, but data.num_validation is {config.data.num_validation}"
+        )
+    if not config.data.answer_marker.strip():
+        problems.append("data.answer_marker: empty; the final answer is found by it")
+    assessment = config.evaluate.assessment
+    if assessment is not None and assessment.max_samples < 2 * assessment.per_label:
+        problems.append(
+            f"evaluate.assessment.max_samples: {assessment.max_samples} cannot hold {assessment.per_label} right and"
+            f" {assessment.per_label} wrong chains"
+        )
+    return problems
+
+
+def _check_base_model(config: Config) -> list[str]:
+    model = config.model
+    if (model.name_or_path is None) == (model.from_scratch is None):
+        return ["model: give either model.name_or_path (a hub name or folder) or model.from_scratch, not both or neither"]
+    if model.from_scratch is None and "pretrain" in config.stages:
+        return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
+    return []
