@@ -61,9 +61,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def _check_methods(data: dict[str, Any], problems: list[str]) -> None:
     """Check each method of `methods` by building `align` with the method's changes laid over it."""
     methods = data.get("methods", {})
-    align = build(AlignConfig, data.get("align", {}), "align", [])
-    if not isinstance(methods, Mapping) or align is None:
+    if not isinstance(methods, Mapping):
         return  # build() of the whole has said so
+    # where `align` itself is wrong, which is reported under its own key, the methods are checked over its defaults
+    align = build(AlignConfig, data.get("align", {}), "align", []) or AlignConfig()
     for name, changes in methods.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(name)):
             problems.append(f"methods.{name}: a method's name becomes a folder: letters, digits, '.', '_' and '-' only")

@@ -1,0 +1,68 @@
+"""Progress of long work: a bar in a terminal, or lines for the process that started this one.
+
+A stage's workers run side by side, and bars of several processes would overwrite each other. So a worker whose
+environment has AFT_PROGRESS=lines writes one marked line per update, and the conductor draws a single bar from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from tqdm.auto import tqdm
+
+ENVIRONMENT_KEY = "AFT_PROGRESS"
+MARK = "\x1eaft "
+_SECONDS_BETWEEN_LINES = 0.5
+
+
+class Progress:
+    """One piece of work with a known total. Use as a context manager; call `update`."""
+
+    def __init__(self, description: str, total: int, unit: str = "it") -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self.note = ""
+        self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
+        self._last = 0.0
+        self._bar: Any = None
+        # every rank counts, one shows
+        self._silent = os.environ.get("RANK", "0") != "0"
+
+    def __enter__(self) -> Progress:
+        if not self._lines and not self._silent:
+            self._bar = tqdm(total=self.total, desc=self.description, unit=self.unit, dynamic_ncols=True, smoothing=0.1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._send()
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more done; `note` stands behind the bar."""
+        self.done += count
+        self.note = note or self.note
+        if self._bar is not None:
+            self._bar.set_postfix_str(self.note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
+            self._send()
+
+    def _send(self) -> None:
+        if self._silent or not self._lines:
+            return
+        self._last = time.monotonic()
+        message = {"what": self.description, "done": self.done, "total": self.total, "note": self.note}
+        print(MARK + json.dumps(message), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """One line for the person who runs this, above any bar; only from the first rank."""
+    if os.environ.get("RANK", "0") == "0":
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()

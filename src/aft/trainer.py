@@ -1,0 +1,343 @@
+"""The trainer of every stage: L_VFT on supervised responses plus a term on each question's candidates.
+
+A subclass of `transformers.Trainer`, for its loop, checkpoints, resume, sharding, trackers and callbacks. Ours: the
+loss, its normalisation over the whole optimizer step, and what is logged. It knows no loss by name.
+
+Axes: `B` questions in the batch, `G` candidate slots per question, `N` responses in the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .errors import AftError
+from .logps import sum_by_sequence
+from .losses import metrics_from_statistics
+from .packing import Item, StepSampler, item_loader
+from .progress import Progress
+
+LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+InitialScores = dict[str, list[float]]
+
+# What an optimizer step is normalised by, in the order of the vector that `_count` makes.
+_TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone."""
+
+    vft_reduction: str = "token_mean"
+    loss: LossFunction | None = None
+    statistics: StatisticsFunction | None = None
+    weight: float = 1.0
+    reduction: str = "mean"
+
+
+class AftTrainer(Trainer):
+    """Trains on `Item`s. Each term is divided by its own count over all micro-batches and ranks of a step.
+
+    `validate(model)` may add metrics, named without prefix, to every evaluation. With `initial_scores`, the mean score
+    of each candidate before training, the drift of positive and negative scores is logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: torch.nn.Module,
+        args: TrainingArguments,
+        items: Sequence[Item],
+        objective: Objective,
+        tokenizer: PreTrainedTokenizerBase,
+        eval_items: Sequence[Item] = (),
+        validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
+        initial_scores: Callable[[AftTrainer], InitialScores] | None = None,
+        description: str = "train",
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=items,
+            eval_dataset=items if not eval_items and validate else (eval_items or None),
+            processing_class=tokenizer,
+            callbacks=[_ShowProgress(description)],
+        )
+        self.items, self.eval_items, self.objective, self.validate = items, eval_items, objective, validate
+        self.initial_scores: InitialScores | None = None
+        if initial_scores is not None:
+            self.add_callback(_BeforeTraining(self, initial_scores))
+        # our loss is normalised over the accumulated batch already
+        self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = True
+        pad = tokenizer.pad_token_id
+        self._pad_id = tokenizer.eos_token_id if pad is None else pad
+        self._logged: dict[str, float] = defaultdict(float)
+        self._statistics: Tensor | None = None
+        self._initial_statistics: Tensor | None = None
+        self._steps_logged = 0
+
+    # ---- data ----
+
+    def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        """Batches of questions; ranks share each step's questions without repeating or dropping one."""
+        # transformers' seed governs initialisation; the order of the data is ours
+        return self._loader(self.items, self._train_batch_size, shuffle=True)
+
+    def _loader(self, items: Sequence[Item], batch_size: int, *, shuffle: bool) -> DataLoader:  # type: ignore[type-arg]
+        sampler = StepSampler(
+            len(items),
+            batch_size,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            rank=self.args.process_index,
+            num_ranks=self.args.world_size,
+            shuffle=shuffle,
+        )
+        return item_loader(items, sampler, self._pad_id, pin_memory=self.args.device.type == "cuda")
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Tensor]:  # type: ignore[type-arg]
+        """The micro-batches of one optimizer step, and the counts over all of them and all ranks."""
+        batches = []
+        for _ in range(num_batches):
+            batch = next(epoch_iterator, None)
+            if batch is not None:
+                batches.append(batch)
+        totals = self._count(batches).to(device)
+        return batches, self.accelerator.reduce(totals, reduction="sum")
+
+    def _count(self, batches: Sequence[dict[str, Any]]) -> Tensor:
+        totals = torch.zeros(len(_TOTALS), dtype=torch.float64 if self.args.device.type == "cpu" else torch.float32)
+        for batch in batches:
+            supervised = batch["supervised"]
+            groups = batch["candidate_mask"].any(dim=1).sum()
+            without_pair = groups * 0
+            if self.objective.statistics is not None:
+                scores = torch.zeros_like(batch["ratings"])
+                counted = self.objective.statistics(scores, batch["ratings"], batch["candidate_mask"])
+                metrics = metrics_from_statistics(counted)
+                empty = (~batch["candidate_mask"].any(dim=1)).sum()
+                without_pair = metrics["groups/without_pair"] - empty
+            totals += torch.stack(
+                [supervised[batch["sequences"]].sum(), supervised.sum(), groups, groups - without_pair]
+            ).to(totals)
+        return totals
+
+    # ---- loss ----
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """This micro-batch's share of the step's loss; shares add up over micro-batches and ranks."""
+        if num_items_in_batch is None:
+            num_items_in_batch = self._count([inputs]).to(self.args.device)
+        vft, align = self.loss_terms(model, inputs, num_items_in_batch)
+        loss = vft + self.objective.weight * align
+        self._stop_if_not_finite(vft, align, inputs["question_ids"])
+        if model.training:
+            self._logged["loss/vft"] += vft.detach().item()
+            if self.objective.loss is not None:
+                self._logged["loss/align"] += align.detach().item()
+        # ranks' gradients are averaged, but the shares must be summed
+        loss = loss.float() * self.args.world_size
+        return (loss, {}) if return_outputs else loss
+
+    def loss_terms(self, model: torch.nn.Module, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Tensor]:
+        """(L_VFT, L_A) of a micro-batch, each divided by its count in `totals`; differentiable zeros where empty."""
+        seq_logps, lengths = self.score(model, batch)
+        tokens, sequences, groups, with_pair = totals.unbind()
+        supervised = batch["supervised"]
+        count = tokens if self.objective.vft_reduction == "token_mean" else sequences
+        # masked before summing: a response outside L_VFT must not turn it into nan
+        vft = -torch.where(supervised, seq_logps, 0.0).sum() / count.clamp(min=1)
+        align = seq_logps.sum() * 0.0
+        if self.objective.loss is not None:
+            scores = self._as_groups(seq_logps / lengths.clamp(min=1), batch)
+            per_group, _ = self.objective.loss(scores, batch["ratings"], batch["candidate_mask"])
+            count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
+                self.objective.reduction
+            ]
+            align = per_group.sum() / count.clamp(min=1)
+            if model.training:
+                self._note_scores(scores.detach(), batch)
+        return vft, align
+
+    def score(self, model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(sum of token log-probs, number of tokens), each (N,), of every response of a batch."""
+        token_logps = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            position_ids=batch["position_ids"],
+            positions=batch["positions"],
+            targets=batch["targets"],
+        )
+        return sum_by_sequence(token_logps, batch["sequences"], len(batch["supervised"]))
+
+    @staticmethod
+    def _as_groups(scores: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Scores (N,) of responses -> (B, G) of candidates, zero in padding slots."""
+        slots, mask = batch["slots"], batch["candidate_mask"]
+        chosen = slots >= 0
+        flat = scores.new_zeros(mask.numel()).index_put((slots[chosen],), scores[chosen])
+        return flat.view(mask.shape)
+
+    def _stop_if_not_finite(self, vft: Tensor, align: Tensor, question_ids: list[str]) -> None:
+        if torch.isfinite(vft + align):
+            return
+        terms = {"loss/vft": vft, "loss/align": align}
+        bad = [f"{name} is {value.item()}" for name, value in terms.items() if not torch.isfinite(value)]
+        shown = ", ".join(question_ids[:8]) + (" …" if len(question_ids) > 8 else "")
+        raise AftError(
+            f"step {self.state.global_step + 1}: {' and '.join(bad)}; the model was not updated. Questions: {shown}."
+            " Lower training.learning_rate, set training.max_grad_norm, or resume from the last checkpoint."
+        )
+
+    # ---- what is logged ----
+
+    def _note_scores(self, scores: Tensor, batch: dict[str, Any]) -> None:
+        if self.objective.statistics is None:
+            return
+        mask = batch["candidate_mask"]
+        # a filler has no candidates: it is no group without a pair
+        real = mask.any(dim=1)
+        arguments = (batch["ratings"][real], mask[real])
+        counted = self.objective.statistics(scores[real], *arguments).double()
+        self._statistics = counted if self._statistics is None else self._statistics + counted
+        if self.initial_scores is not None:
+            before = torch.zeros_like(scores)
+            for row, question_id in enumerate(batch["question_ids"]):
+                if mask[row].any():
+                    values = self.initial_scores[question_id]
+                    before[row, : len(values)] = torch.tensor(values, dtype=scores.dtype, device=scores.device)
+            counted = self.objective.statistics(before[real], *arguments).double()
+            earlier = self._initial_statistics
+            self._initial_statistics = counted if earlier is None else earlier + counted
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds our terms to what transformers logs: means over the steps since the last log, over all ranks."""
+        if "loss" in logs:
+            logs.update(self._step_metrics())
+        super().log(logs, start_time)
+
+    def _step_metrics(self) -> dict[str, float]:
+        steps = self.state.global_step - self._steps_logged
+        self._steps_logged = self.state.global_step
+        names = ["loss/vft"] + (["loss/align"] if self.objective.loss is not None else [])
+        sums = torch.tensor([self._logged[name] for name in names], device=self.args.device)
+        sums = self.accelerator.reduce(sums, reduction="sum")
+        metrics = {name: value / max(steps, 1) for name, value in zip(names, sums.tolist(), strict=True)}
+        # transformers averages the loss over ranks; the shares were scaled for that, so "loss" needs no change
+        self._logged.clear()
+        if self._statistics is None:
+            return metrics
+        statistics = self._reduce_statistics(self._statistics)
+        scores = {name: value.item() for name, value in metrics_from_statistics(statistics).items()}
+        scores["groups/without_pair"] /= max(steps, 1)
+        metrics.update(scores)
+        if self._initial_statistics is not None:
+            before = metrics_from_statistics(self._reduce_statistics(self._initial_statistics))
+            for kind in ("positive", "negative"):
+                metrics[f"scores/{kind}_drift"] = scores[f"scores/{kind}"] - before[f"scores/{kind}"].item()
+        self._statistics = self._initial_statistics = None
+        return metrics
+
+    def _reduce_statistics(self, statistics: Tensor) -> Tensor:
+        # float64 is not to be had on every accelerator
+        kind = torch.float64 if self.args.device.type in ("cpu", "cuda") else torch.float32
+        return self.accelerator.reduce(statistics.to(self.args.device, kind), reduction="sum")
+
+    # ---- evaluation while training ----
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """L_VFT (exact token mean) over the evaluation items, and what `validate` measures."""
+        was_training = self.model_wrapped.training
+        self.model_wrapped.eval()
+        metrics: dict[str, float] = {}
+        if self.eval_items:
+            sums = torch.zeros(2, device=self.args.device)
+            for batch in self._loader(self.eval_items, self.args.per_device_eval_batch_size, shuffle=False):
+                batch = self._prepare_inputs(batch)
+                seq_logps, lengths = self.score(self.model_wrapped, batch)
+                supervised = batch["supervised"]
+                sums += torch.stack([-seq_logps[supervised].sum(), lengths[supervised].sum().to(seq_logps)])
+            total, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+            metrics[f"{metric_key_prefix}_loss"] = total / max(tokens, 1)
+        if self.validate is not None:
+            for name, value in self.validate(self.accelerator.unwrap_model(self.model_wrapped)).items():
+                metrics[f"{metric_key_prefix}_{name}"] = value
+        self.model_wrapped.train(was_training)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def score_candidates(self) -> InitialScores:
+        """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
+        self.model_wrapped.eval()
+        found: InitialScores = {}
+        for batch in self._loader(self.items, self.args.per_device_eval_batch_size, shuffle=False):
+            batch = self._prepare_inputs(batch)
+            seq_logps, lengths = self.score(self.model_wrapped, batch)
+            scores = self._as_groups(seq_logps / lengths.clamp(min=1), batch)
+            for row, question_id in enumerate(batch["question_ids"]):
+                mask = batch["candidate_mask"][row]
+                if mask.any():
+                    found[question_id] = scores[row, mask].tolist()
+        if self.args.world_size > 1:
+            gathered: list[Any] = [None] * self.args.world_size
+            torch.distributed.all_gather_object(gathered, found)
+            found = {question_id: scores for part in gathered for question_id, scores in part.items()}
+        return found
+
+
+class _BeforeTraining(TrainerCallback):
+    """Takes the initial scores once the model is wrapped and placed, before the first step."""
+
+    def __init__(self, trainer: AftTrainer, take: Callable[[AftTrainer], InitialScores]) -> None:
+        self.trainer, self.take = trainer, take
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer.initial_scores = self.take(self.trainer)
+        self.trainer._steps_logged = state.global_step
+
+
+class _ShowProgress(TrainerCallback):
+    """Steps, loss and margin through `Progress`, in place of transformers' bars."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.progress: Progress | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress = Progress(self.description, state.max_steps, "step")
+        self.progress.__enter__()
+        self.progress.update(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.progress is not None:
+            self.progress.update(1)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs = kwargs.get("logs") or {}
+        shown = {"loss": "loss", "scores/margin": "margin", "eval_loss": "val", "eval_task_accuracy": "val acc"}
+        note = ", ".join(f"{label} {logs[key]:.3f}" for key, label in shown.items() if key in logs)
+        if self.progress is not None and note:
+            self.progress.update(0, note)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.progress is not None:
+            self.progress.__exit__()
