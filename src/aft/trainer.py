@@ -116,18 +116,15 @@ class AftTrainer(Trainer):
     def _count(self, batches: Sequence[dict[str, Any]]) -> Tensor:
         totals = torch.zeros(len(_TOTALS), dtype=torch.float64 if self.args.device.type == "cpu" else torch.float32)
         for batch in batches:
-            supervised = batch["supervised"]
-            groups = batch["candidate_mask"].any(dim=1).sum()
-            without_pair = groups * 0
+            supervised, mask = batch["supervised"], batch["candidate_mask"]
+            real = mask.any(dim=1)  # an item without candidates is no group
+            groups = with_pair = real.sum()
             if self.objective.statistics is not None:
-                scores = torch.zeros_like(batch["ratings"])
-                counted = self.objective.statistics(scores, batch["ratings"], batch["candidate_mask"])
-                metrics = metrics_from_statistics(counted)
-                empty = (~batch["candidate_mask"].any(dim=1)).sum()
-                without_pair = metrics["groups/without_pair"] - empty
-            totals += torch.stack(
-                [supervised[batch["sequences"]].sum(), supervised.sum(), groups, groups - without_pair]
-            ).to(totals)
+                ratings = batch["ratings"][real]
+                counted = self.objective.statistics(torch.zeros_like(ratings), ratings, mask[real])
+                with_pair = groups - metrics_from_statistics(counted)["groups/without_pair"]
+            counts = (supervised[batch["sequences"]].sum(), supervised.sum(), groups, with_pair)
+            totals += torch.stack(counts).to(totals)
         return totals
 
     # ---- loss ----

@@ -1,0 +1,20 @@
+"""The tasks by name. A task is built from plain arguments, those of its `data` section."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .arithmetic import Arithmetic
+from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task
+from .gsm8k import Gsm8k
+
+__all__ = ["ANSWER_ONLY", "PRETRAIN", "SPLITS", "TEST", "TRAIN", "VALIDATION", "Task", "make_task"]
+
+TASKS = {"arithmetic": Arithmetic, "gsm8k": Gsm8k}
+
+
+def make_task(name: str, *, options: dict[str, Any] | None = None, **arguments: Any) -> Task:
+    """The task `name` with the keys of its `data` section as arguments; `options` are further arguments of its class."""
+    arguments["marker"] = arguments.pop("answer_marker", "[ANS]")
+    task: Task = TASKS[name](**arguments, **(options or {}))
+    return task

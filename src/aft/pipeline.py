@@ -1,0 +1,226 @@
+"""The plan of a run: its units of work in order, what each reads and writes, and which are up to date. No torch.
+
+A unit is one stage for one seed and, where there are several, one model. It is up to date while its inputs (the
+config sections it depends on, data, versions, the digests of the files it reads) equal those in its manifest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from . import run
+from .config import Config, align_config
+from .config.load import merge
+from .config.schema import STAGES, model_names
+from .errors import ConfigError
+from .tasks import Task, make_task
+
+# Raised when the code of a stage begins to give another result for the same inputs.
+STAGE_VERSIONS = {"pretrain": 1, "vft": 1, "sample": 1, "label": 1, "align": 1, "evaluate": 1}
+
+DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One piece of work with a folder of its own. `name` is the method (align) or model (evaluate)."""
+
+    stage: str
+    seed: int | None
+    name: str | None
+    folder: Path
+
+    def __str__(self) -> str:
+        parts = [self.stage, self.name, None if self.seed is None else f"seed {self.seed}"]
+        return " ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Whether a unit must run, and why."""
+
+    state: str
+    reasons: tuple[str, ...] = ()
+
+
+class Plan:
+    """The units of a configuration and their state on disk."""
+
+    def __init__(self, config: Config, task: Task | None = None) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir)
+        self.task = task or make_task(**dataclasses.asdict(config.data))
+
+    # ---- units ----
+
+    def units(self, stage: str) -> list[Unit]:
+        """The units of one stage, in order."""
+        if stage == "pretrain":
+            return [Unit(stage, None, None, self.folder / "base")]
+        if stage in ("vft", "sample", "label"):
+            return [Unit(stage, seed, None, self._seed_folder(seed) / stage) for seed in self.config.seeds]
+        names = list(self.config.methods) if stage == "align" else model_names(self.config)
+        return [
+            Unit(stage, seed, name, self._seed_folder(seed) / stage / name)
+            for seed in self.config.seeds
+            for name in names
+        ]
+
+    def _seed_folder(self, seed: int | None) -> Path:
+        return self.folder / f"seed-{seed}"
+
+    def stages(self) -> list[str]:
+        """The configured stages in the order in which they run."""
+        return [stage for stage in STAGES if stage in self.config.stages]
+
+    # ---- where things are ----
+
+    def checkpoint(self, name: str, seed: int | None) -> str:
+        """Folder or hub name of a model: base, vft or a method."""
+        if name == "base":
+            return self.config.model.name_or_path or str(self.folder / "base")
+        if name == "vft":
+            return str(self._seed_folder(seed) / "vft")
+        return str(self._seed_folder(seed) / "align" / name)
+
+    def completions(self, seed: int | None) -> Path:
+        """The sampled completions of a seed."""
+        return self._seed_folder(seed) / "sample" / "completions.jsonl"
+
+    def groups(self, seed: int | None) -> Path:
+        """The labelled groups of a seed."""
+        return self._seed_folder(seed) / "label" / "groups.jsonl"
+
+    def pool(self, seed: int | None) -> Path:
+        """The held-out groups of a seed that every model scores."""
+        return self._seed_folder(seed) / "label" / "pool.jsonl"
+
+    def training(self, section: dict[str, Any]) -> dict[str, Any]:
+        """The shared TrainingArguments with a stage's own over them."""
+        return merge(self.config.training, section)
+
+    # ---- inputs ----
+
+    def reads(self, unit: Unit) -> dict[str, str | Path]:
+        """What a unit reads from earlier stages: checkpoints as text (a folder or hub name), files as paths."""
+        config, seed = self.config, unit.seed
+        if unit.stage == "vft":
+            return {"base": self.checkpoint("base", seed)}
+        if unit.stage == "sample":
+            return {config.sample.model: self.checkpoint(config.sample.model, seed)}
+        if unit.stage == "label":
+            return {"completions": self.completions(seed)}
+        if unit.stage == "align":
+            start = align_config(config, unit.name or "").init_from
+            return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
+        if unit.stage == "evaluate":
+            found: dict[str, str | Path] = {"model": self.checkpoint(unit.name or "", seed)}
+            return {**found, "pool": self.pool(seed)} if config.sample.pool_questions else found
+        return {}
+
+    def inputs(self, unit: Unit) -> dict[str, Any] | None:
+        """Everything a unit's result depends on, as JSON; None while something that it reads does not exist."""
+        reads = {}
+        for name, source in self.reads(unit).items():
+            digest = self._digest(source)
+            if digest is None:
+                return None
+            reads[name] = digest
+        packages = run.versions()
+        relevant = ("torch", "transformers", "peft", "tokenizers") if unit.stage != "label" else ()
+        return {
+            "stage_version": STAGE_VERSIONS[unit.stage],
+            "seed": unit.seed,
+            "data": self.task.fingerprint(),
+            "config": self._sections(unit),
+            "reads": reads,
+            "versions": {name: packages[name] for name in relevant},
+        }
+
+    def _sections(self, unit: Unit) -> dict[str, Any]:
+        config = self.config
+        whole = dataclasses.asdict(config)
+        if unit.stage == "label":
+            return {"label": whole["label"]}
+        sections = {"prompt": whole["prompt"]}
+        if unit.stage == "pretrain":
+            training = {"training": self.training(config.pretrain.training)}
+            return {**sections, "model": whole["model"], "pretrain": training}
+        if unit.stage == "vft":
+            section = {**whole["vft"], "training": self.training(config.vft.training)}
+            return {**sections, "model": whole["model"], "vft": section}
+        if unit.stage == "sample":
+            return {**sections, "sample": whole["sample"]}
+        if unit.stage == "align":
+            align = align_config(config, unit.name or "")
+            section = {**dataclasses.asdict(align), "training": self.training(align.training)}
+            return {**sections, "model": whole["model"], "align": section}
+        return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+
+    def _digest(self, source: str | Path) -> str | None:
+        if isinstance(source, Path):
+            return run.digest_file(source) if source.exists() else None
+        folder = Path(source)
+        if folder.is_dir():
+            return run.digest_folder(folder) if (folder / "config.json").exists() else None
+        if folder.is_relative_to(self.folder):
+            return None  # an earlier stage has yet to write it
+        return f"hub:{source}@{self.config.model.revision or 'main'}"
+
+    # ---- state ----
+
+    def status(self, unit: Unit) -> Status:
+        """Whether a unit is up to date, can be continued, or must run, as things are on disk now."""
+        inputs = self.inputs(unit)
+        manifest = run.read_json(unit.folder / run.MANIFEST)
+        if inputs is None:
+            return Status(RERUN if manifest else RUN, ("waits for an earlier stage",))
+        if manifest is not None:
+            reasons = run.differences(manifest["inputs"], inputs)
+            reasons += [
+                f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()
+            ]
+            return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
+        started = run.read_json(unit.folder / run.STARTED)
+        if started is None:
+            return Status(RUN)
+        reasons = run.differences(started["inputs"], inputs)
+        return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, ("was cut",))
+
+    def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
+        """Every unit of `stages` with what would happen to it, counting on earlier stages to change what follows."""
+        result: list[tuple[Unit, Status]] = []
+        moving: dict[str, Unit] = {}  # folder -> unit that will write it
+        for stage in stages:
+            for unit in self.units(stage):
+                status = self.status(unit)
+                sources = [Path(source) for source in self.reads(unit).values()]
+                before = [moving[str(f)] for s in sources for f in (s, *s.parents) if str(f) in moving]
+                if before and status.state == DONE:
+                    status = Status(RERUN, (f"unless {before[0]} gives the same result again",))
+                elif before:
+                    status = Status(status.state, (f"after {before[0]}",))
+                if status.state != DONE:
+                    moving[str(unit.folder)] = unit
+                result.append((unit, status))
+        return result
+
+    def check_reads(self, stage: str) -> None:
+        """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written."""
+        missing = {
+            str(source): name
+            for unit in self.units(stage)
+            for name, source in self.reads(unit).items()
+            if self._digest(source) is None
+        }
+        if missing:
+            maker = {"base": "pretrain", "vft": "vft", "completions": "sample", "groups": "label", "pool": "label"}
+            raise ConfigError(
+                [
+                    f"stage {stage} reads {source}, which does not exist; make it with"
+                    f" 'aft-train --config {self.folder / 'config.yaml'} --stage {maker.get(name, 'align')}'"
+                    for source, name in missing.items()
+                ]
+            )
