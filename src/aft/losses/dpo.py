@@ -1,0 +1,62 @@
+"""DPO's ranking form: each candidate's log-ratio to the reference model against those of all that it outranks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates, log_one_plus_sum, pair_metrics
+
+
+def dpo_loss(
+    scores: Tensor,
+    ref_scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None = None,
+    *,
+    beta: float = 0.1,
+    constraint: Constraint = UNCONSTRAINED,
+    min_rating_gap: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """DPO ranking loss per group: small once the policy's gain over the reference follows the ratings.
+
+    Effect: pushes i up and every j below it down, in proportion to beta exp(h_j - h_i); never stops by itself.
+        `Detached` never pushes j down; `Boundary` adds a pull that lifts j, stronger the further it falls.
+    Formula: sum over i of log(1 + sum over j below i of exp(h_j - h_i)), h = beta (scores - ref_scores). Under
+        `Boundary` the inner sum also holds exp(T - s_j), T as in `alignment_loss`.
+    Source: Wang et al. 2023 (arXiv 2309.02144), Eq 16. With two candidates it is -log sigmoid of the chosen's h minus
+        the rejected's, DPO's own loss. For DPO's Plackett-Luce form on summed log-ratios pass `seq_logps` and
+        `ref_seq_logps` in place of the scores.
+    Departures: detached and boundary forms are our extensions; the paper analyses DPO but trains none. The boundary is
+        on the policy's scores themselves, not on h: its beta keeps its unit and no reference moves it. The pull down
+        carries DPO's beta and the reference, so the two need not balance at the boundary itself.
+
+    Args:
+        scores: (B, G), any float, nats per token, of the policy; as in `alignment_loss`.
+        ref_scores: (B, G), any float, the same from the frozen reference model. No gradient.
+        ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
+        beta: DPO's temperature, > 0, per unit of the scores; not the boundary's offset, which the constraint holds.
+
+    Returns:
+        The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
+        `metrics_from_statistics` defines them. The caller reduces over B.
+    Raises:
+        ValueError: as `alignment_loss`; also on a beta that is not above 0.
+    Edge cases: a candidate that outranks no other adds exactly 0; so does a group without any pair, which is counted
+        in `groups/without_pair`. Gaps of 1e4 between scores stay finite.
+    """
+    pairs = compare_candidates("dpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
+    check_shape("dpo_loss", "ref_scores", ref_scores, scores)
+    if not 0 < beta < math.inf:
+        raise ValueError(f"dpo_loss: beta must be finite and > 0, got {beta}")
+    # The reference is frozen: only the policy learns.
+    ref_scores = ref_scores.detach()
+    ref_scores = torch.where(pairs.candidate_mask, ref_scores.to(pairs.scores.dtype), 0.0)
+
+    lower = beta * (pairs.lower - ref_scores)
+    higher = beta * (pairs.scores - ref_scores)
+    exponents = lower.unsqueeze(1) - higher.unsqueeze(2)  # (B, G, G)
+    per_candidate = log_one_plus_sum(pairs.log_terms(exponents))  # (B, G)
+    return per_candidate.sum(dim=1), pair_metrics(pairs)

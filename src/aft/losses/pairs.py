@@ -1,0 +1,246 @@
+"""Who outranks whom in a group, and the constraint on such a pair: the one place for both, shared by all losses.
+
+Axes: `B` questions in the batch, `G` candidate slots per question. A pairwise tensor is `(B, G, G)` and puts the
+higher of a pair before the lower: entry `[b, i, j]` speaks of candidate i above candidate j.
+`scores` are means over response tokens, float, nats per token.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Unconstrained:
+    """Push every negative down for as long as it is trained (Eq 6, Eq 14)."""
+
+
+@dataclass(frozen=True)
+class Detached:
+    """Stop the gradient of a score where it plays the lower of a pair (Eq 7, Eq 12; `lowest_only`: Eq 13).
+
+    `lowest_only` detaches only the lowest-rated of the group, that is the candidates that outrank no other.
+    """
+
+    lowest_only: bool = False
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Push a negative down to its boundary and, once below, up again (Eq 8, Eq 11).
+
+    The boundary of candidate j is the lowest score among all that outrank it, minus `beta` (nats per token, any
+    finite number: the paper searches -0.8 to 0.8). `detach_target` keeps the boundary term's target
+    T = 2 boundary - s_i a constant, as the paper's gradient (Eq 9) does.
+    """
+
+    beta: float = 0.15
+    detach_target: bool = True
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.beta):
+            raise ValueError(f"Boundary: beta must be finite, got {self.beta}")
+
+
+Constraint = Unconstrained | Detached | Boundary
+
+UNCONSTRAINED = Unconstrained()
+
+# The order of the vector that `pair_statistics` returns. Every entry is a sum, so vectors add up.
+STATISTICS = (
+    "positive_sum",
+    "positive_count",
+    "negative_sum",
+    "negative_count",
+    "margin_sum",
+    "pair_count",
+    "active_count",
+    "groups_without_pair",
+)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a batch with the constraint applied. Padding slots hold zeros and belong to no pair."""
+
+    scores: Tensor  # (B, G) float32 or float64, with gradient
+    lower: Tensor  # (B, G) the same, as the lower of a pair plays it: detached where the constraint says so
+    candidate_mask: Tensor  # (B, G) bool
+    outranks: Tensor  # (B, G, G) bool
+    rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
+    boundary: Tensor | None  # (B, G) for the lower of a pair; 0 where nothing outranks it; None without a boundary
+    target: Tensor | None  # (B, G, G) the T of Eq 8 and Eq 11; None without a boundary
+
+    def log_terms(self, exponents: Tensor) -> Tensor:
+        """Logarithms of the terms of a loss's inner sum, (B, G, M): its own `exponents`, then the boundary's T - s_j.
+
+        `exponents` are (B, G, G). M is G, or 2 G with a boundary; -inf where there is no pair.
+        """
+        # Masked before anything exponentiates: exp of a slot that is no pair never exists, nor does its gradient.
+        terms = exponents.masked_fill(~self.outranks, -torch.inf)
+        if self.target is None:
+            return terms
+        pulls = (self.target - self.scores.unsqueeze(1)).masked_fill(~self.outranks, -torch.inf)
+        return torch.cat([terms, pulls], dim=-1)  # (B, G, 2 G)
+
+
+def log_one_plus_sum(log_terms: Tensor) -> Tensor:
+    """log(1 + sum of exp(log_terms)) over the last axis: exactly 0 for no terms or all -inf, finite for any gap."""
+    zero = log_terms.new_zeros((*log_terms.shape[:-1], 1))
+    return torch.logsumexp(torch.cat([zero, log_terms], dim=-1), dim=-1)
+
+
+def compare_candidates(
+    function: str,
+    scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None,
+    constraint: Constraint,
+    min_rating_gap: float,
+) -> Pairs:
+    """The pairs of a batch under a constraint. `function` is the caller's name, for the `ValueError` of a bad argument.
+
+    Whatever padding slots hold, nan included, is replaced first, so that it reaches neither value nor gradient.
+    A real candidate whose rating is not finite has no rank: it turns the loss of its group into nan.
+    """
+    candidate_mask = _checked_mask(function, scores, ratings, candidate_mask, constraint, min_rating_gap)
+    scores = torch.where(candidate_mask, scores.to(torch.promote_types(scores.dtype, torch.float32)), 0.0)
+    # Compared in the ratings' own precision: two ratings must not become equal because scores are float32.
+    ratings = torch.where(candidate_mask, ratings.to(torch.promote_types(ratings.dtype, torch.float32)), 0.0)
+    unranked = ~torch.isfinite(ratings)
+    scores = torch.where(unranked, torch.nan, scores)
+
+    rating_gaps = ratings.unsqueeze(2) - ratings.unsqueeze(1)  # (B, G, G)
+    both_real = candidate_mask.unsqueeze(2) & candidate_mask.unsqueeze(1)
+    # An unranked candidate is paired with everyone, so that its nan score is heard instead of lying in no pair.
+    unranked_pair = unranked.unsqueeze(2) | unranked.unsqueeze(1)
+    outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
+
+    lower, boundary, target = _constrain(scores, outranks, constraint)
+    return Pairs(scores, lower, candidate_mask, outranks, rating_gaps.to(scores.dtype), boundary, target)
+
+
+def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(lower, boundary, target) of `Pairs`: all that a constraint changes."""
+    if isinstance(constraint, Detached):
+        # Pushing negatives down without end spoils the model; detached, they only weigh the push upwards (Eq 7, 12).
+        lower = scores.detach()
+        if constraint.lowest_only:
+            # Only the lowest-rated are spared the push; the middle ones still feel it as the lower of a pair (Eq 13).
+            lower = torch.where(outranks.any(dim=2), scores, lower)
+        return lower, None, None
+    if isinstance(constraint, Boundary):
+        source = scores
+        if constraint.detach_target:
+            # T is a constant: the paper's gradient of the boundary loss holds no derivative of it (Eq 9).
+            source = scores.detach()
+        superiors = torch.where(outranks, source.unsqueeze(2), torch.inf)  # (B, G, G)
+        lowest_superior = torch.where(outranks.any(dim=1), superiors.amin(dim=1), 0.0)  # (B, G)
+        boundary = lowest_superior - constraint.beta
+        target = 2 * boundary.unsqueeze(1) - source.unsqueeze(2)  # (B, G, G)
+        return scores, boundary, target
+    return scores, None, None
+
+
+def pair_statistics(
+    scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None = None,
+    *,
+    constraint: Constraint = UNCONSTRAINED,
+    min_rating_gap: float = 0.0,
+) -> Tensor:
+    """The sums and counts behind a loss's metrics, for logging that is exact over micro-batches and ranks.
+
+    Returns one vector (8,) in the order of `STATISTICS`, detached, float32 (float64 if scores are). Add the vectors of
+    all micro-batches, reduce the total over ranks by sum, and turn it into metrics with `metrics_from_statistics`.
+    Arguments and errors are those of `alignment_loss`.
+    """
+    pairs = compare_candidates("pair_statistics", scores.detach(), ratings, candidate_mask, constraint, min_rating_gap)
+    return _statistics(pairs)
+
+
+def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
+    """Metrics as 0-dim tensors, from the vector (8,) of `pair_statistics` or a sum of such vectors.
+
+    `scores/positive`: mean score, nats per token, of the candidates that outrank some other and that none outranks
+    (binary feedback: the positives of groups that also hold a negative).
+    `scores/negative`: mean score of the candidates that some other outranks (binary: the negatives, likewise).
+    `scores/margin`: mean over pairs of the higher's score minus the lower's. Large groups have more pairs, so this
+    need not be the difference of the two means.
+    `constraint/active_fraction`: share of the negatives at or below their boundary; 0 for a constraint without one.
+    `groups/without_pair`: the number of groups in which no candidate outranks another.
+    A mean or share over nothing is 0.
+    """
+    value = dict(zip(STATISTICS, statistics.unbind(), strict=True))
+    return {
+        "scores/positive": value["positive_sum"] / value["positive_count"].clamp(min=1),
+        "scores/negative": value["negative_sum"] / value["negative_count"].clamp(min=1),
+        "scores/margin": value["margin_sum"] / value["pair_count"].clamp(min=1),
+        "constraint/active_fraction": value["active_count"] / value["negative_count"].clamp(min=1),
+        "groups/without_pair": value["groups_without_pair"],
+    }
+
+
+def pair_metrics(pairs: Pairs) -> dict[str, Tensor]:
+    """The metrics of one batch of pairs: every loss returns these. See `metrics_from_statistics` for their meaning."""
+    return metrics_from_statistics(_statistics(pairs))
+
+
+@torch.no_grad()
+def _statistics(pairs: Pairs) -> Tensor:
+    scores = pairs.scores.detach()
+    negative = pairs.outranks.any(dim=1)
+    positive = pairs.outranks.any(dim=2) & ~negative
+    margins = scores.unsqueeze(2) - scores.unsqueeze(1)  # (B, G, G)
+    active = torch.zeros_like(negative) if pairs.boundary is None else negative & (scores <= pairs.boundary)
+    sums = (
+        torch.where(positive, scores, 0.0),
+        positive,
+        torch.where(negative, scores, 0.0),
+        negative,
+        torch.where(pairs.outranks, margins, 0.0),
+        pairs.outranks,
+        active,
+        ~pairs.outranks.flatten(1).any(dim=1),
+    )
+    return torch.stack([part.sum(dtype=scores.dtype) for part in sums])
+
+
+def _checked_mask(
+    function: str,
+    scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None,
+    constraint: Constraint,
+    min_rating_gap: float,
+) -> Tensor:
+    """The candidate mask, all true where none was given, after every check of the arguments."""
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise ValueError(f"{function}: scores must be (B, G) with G >= 1, got {tuple(scores.shape)}")
+    if not scores.dtype.is_floating_point:
+        raise ValueError(f"{function}: scores must be floating point, got {scores.dtype}")
+    check_shape(function, "ratings", ratings, scores)
+    if ratings.dtype.is_complex:
+        raise ValueError(f"{function}: ratings must be real numbers or booleans, got {ratings.dtype}")
+    if candidate_mask is None:
+        candidate_mask = torch.ones_like(scores, dtype=torch.bool)
+    check_shape(function, "candidate_mask", candidate_mask, scores)
+    if candidate_mask.dtype != torch.bool:
+        raise ValueError(f"{function}: candidate_mask must be torch.bool, got {candidate_mask.dtype}")
+    if not isinstance(constraint, Constraint):
+        raise ValueError(f"{function}: constraint must be Unconstrained, Detached or Boundary, got {constraint!r}")
+    if not 0 <= min_rating_gap < math.inf:
+        raise ValueError(f"{function}: min_rating_gap must be finite and >= 0, got {min_rating_gap}")
+    return candidate_mask
+
+
+def check_shape(function: str, argument: str, value: Tensor, scores: Tensor) -> None:
+    """Raise `ValueError` unless `value` has the shape (B, G) of `scores`."""
+    if value.shape != scores.shape:
+        expected = tuple(scores.shape)
+        raise ValueError(f"{function}: {argument} must be (B, G) = {expected}, as scores, got {tuple(value.shape)}")

@@ -1,0 +1,82 @@
+"""Seeded groups, the constraints by name, and every loss behind one signature: what the tests of the losses share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import reference_losses as reference
+from aft.losses import Boundary, Constraint, Detached, Unconstrained, alignment_loss, dpo_loss, pro_loss, rrhf_loss
+
+BETA = 0.2
+CONSTRAINTS: dict[str, Constraint] = {
+    "none": Unconstrained(),
+    "detached": Detached(),
+    "lowest_only": Detached(lowest_only=True),
+    "boundary": Boundary(beta=BETA),
+}
+LOSS_NAMES = ("alignment", "rrhf", "pro", "pro_without_temperature", "dpo")
+
+
+def random_groups(seed: int, kind: str = "ranking", shape: tuple[int, int] = (6, 7)) -> tuple[Tensor, Tensor, Tensor]:
+    """(scores, ratings, candidate_mask) in float64 with ties; padding slots hold nan and infinities."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = -1.5 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    levels = 2 if kind == "binary" else 4
+    ratings = torch.randint(levels, shape, generator=generator).double()
+    if kind == "ranking":
+        ratings = 1 + ratings * 0.75
+    candidate_mask = torch.rand(shape, generator=generator) > 0.25
+    candidate_mask[0] = True  # one group without padding
+    garbage = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30], dtype=torch.float64)
+    scores = torch.where(candidate_mask, scores, garbage[torch.randint(4, shape, generator=generator)])
+    ratings = torch.where(candidate_mask, ratings, garbage[torch.randint(4, shape, generator=generator)])
+    return scores, ratings, candidate_mask
+
+
+def ref_scores_for(scores: Tensor) -> Tensor:
+    """Some fixed reference scores, one per slot; the same slot gets the same number in any batch."""
+    slots = torch.arange(scores.shape[1], dtype=scores.dtype, device=scores.device)
+    return (-0.5 - 0.4 * torch.sin(3 * slots)).expand_as(scores).clone()
+
+
+def run_loss(
+    name: str, scores: Tensor, ratings: Tensor, candidate_mask: Tensor | None = None, **options: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The named loss; DPO gets `ref_scores_for(scores)` unless it is given others."""
+    if name == "dpo":
+        ref_scores = options.pop("ref_scores", None)
+        ref_scores = ref_scores_for(scores.detach()) if ref_scores is None else ref_scores
+        return dpo_loss(scores, ref_scores, ratings, candidate_mask, **options)
+    if name == "pro_without_temperature":
+        return pro_loss(scores, ratings, candidate_mask, dynamic_temperature=False, **options)
+    loss = {"alignment": alignment_loss, "rrhf": rrhf_loss, "pro": pro_loss}[name]
+    return loss(scores, ratings, candidate_mask, **options)
+
+
+def run_reference(
+    name: str,
+    constraint: str,
+    scores: list[float],
+    ratings: list[float],
+    ref_scores: list[float],
+    stopped: list[float],
+    min_gap: float = 0.0,
+) -> float:
+    """The named loss of one group without padding, by the slow reference."""
+    rest = (ratings, stopped, constraint, BETA, min_gap)
+    if name == "dpo":
+        return reference.dpo(scores, ref_scores, *rest)
+    if name == "pro_without_temperature":
+        return reference.pro(scores, *rest, dynamic_temperature=False)
+    return {"alignment": reference.alignment, "rrhf": reference.rrhf, "pro": reference.pro}[name](scores, *rest)
+
+
+def gradient_of(name: str, scores: Tensor, ratings: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Gradient of the summed loss with respect to a copy of the scores."""
+    scores = scores.clone().requires_grad_()
+    run_loss(name, scores, ratings, *args, **options)[0].sum().backward()
+    assert scores.grad is not None
+    return scores.grad

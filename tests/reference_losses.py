@@ -1,0 +1,166 @@
+"""Every loss once more: slow loops over Python floats, one group at a time, written from the paper's equations.
+
+Shares no code with the package. `stopped` are the scores that a stop-gradient D(.) sees. They equal `scores` unless a
+caller moves `scores` alone: finite differences of that give the gradient that reaches the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+Floats = Sequence[float]
+
+
+def log_one_plus(terms: Floats) -> float:
+    return math.log1p(math.fsum(terms))
+
+
+def pairs_of(ratings: Floats, min_gap: float = 0.0) -> list[tuple[int, int]]:
+    """(i, j) wherever i is rated higher than j by more than min_gap."""
+    both = itertools.product(range(len(ratings)), repeat=2)
+    return [(i, j) for i, j in both if ratings[i] - ratings[j] > min_gap]
+
+
+# The binary losses: positives and negatives by name.
+
+
+def eq6(positives: Floats, negatives: Floats) -> float:
+    terms = []
+    for p in positives:
+        for n in negatives:
+            terms.append(math.exp(n - p))
+    return log_one_plus(terms)
+
+
+def eq7(positives: Floats, stopped_negatives: Floats) -> float:
+    terms = []
+    for p in positives:
+        for stopped in stopped_negatives:
+            terms.append(math.exp(stopped - p))
+    return log_one_plus(terms)
+
+
+def eq8(positives: Floats, negatives: Floats, stopped_positives: Floats, beta: float) -> float:
+    terms = []
+    for p, stopped in zip(positives, stopped_positives, strict=True):
+        target = 2 * min(stopped_positives) - 2 * beta - stopped
+        for n in negatives:
+            terms.append(math.exp(n - p))
+            terms.append(math.exp(target - n))
+    return log_one_plus(terms)
+
+
+# The ranking losses.
+
+
+def eq14(scores: Floats, ratings: Floats, min_gap: float = 0.0) -> float:
+    return log_one_plus([math.exp(scores[j] - scores[i]) for i, j in pairs_of(ratings, min_gap)])
+
+
+def eq12(scores: Floats, ratings: Floats, stopped: Floats, min_gap: float = 0.0) -> float:
+    return log_one_plus([math.exp(stopped[j] - scores[i]) for i, j in pairs_of(ratings, min_gap)])
+
+
+def eq13(scores: Floats, ratings: Floats, stopped: Floats) -> float:
+    terms = []
+    for i, j in pairs_of(ratings):
+        lower = stopped[j] if ratings[j] == min(ratings) else scores[j]
+        terms.append(math.exp(lower - scores[i]))
+    return log_one_plus(terms)
+
+
+def lowest_superior(j: int, scores: Floats, ratings: Floats, min_gap: float = 0.0) -> float:
+    """s_j* of Eq 11."""
+    return min(scores[k] for k, lower in pairs_of(ratings, min_gap) if lower == j)
+
+
+def boundary_term(
+    i: int, j: int, scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float
+) -> float:
+    return math.exp(2 * lowest_superior(j, stopped, ratings, min_gap) - 2 * beta - stopped[i] - scores[j])
+
+
+def eq11(scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float = 0.0) -> float:
+    terms = []
+    for i, j in pairs_of(ratings, min_gap):
+        terms.append(math.exp(scores[j] - scores[i]))
+        terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+    return log_one_plus(terms)
+
+
+def alignment(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    if constraint == "none":
+        return eq14(scores, ratings, min_gap)
+    if constraint == "detached":
+        return eq12(scores, ratings, stopped, min_gap)
+    if constraint == "lowest_only":
+        assert min_gap == 0
+        return eq13(scores, ratings, stopped)
+    return eq11(scores, ratings, stopped, beta, min_gap)
+
+
+# The baselines, each with every constraint.
+
+
+def as_lower(j: int, scores: Floats, ratings: Floats, stopped: Floats, constraint: str) -> float:
+    if constraint == "detached" or (constraint == "lowest_only" and ratings[j] == min(ratings)):
+        return stopped[j]
+    return scores[j]
+
+
+def rrhf(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    total = 0.0
+    for i, j in pairs_of(ratings, min_gap):
+        total += max(0.0, as_lower(j, scores, ratings, stopped, constraint) - scores[i])
+        if constraint == "boundary":
+            total += max(0.0, lowest_superior(j, stopped, ratings, min_gap) - beta - scores[j])
+    return total
+
+
+def pro(
+    scores: Floats,
+    ratings: Floats,
+    stopped: Floats,
+    constraint: str,
+    beta: float,
+    min_gap: float,
+    dynamic_temperature: bool = True,
+) -> float:
+    total = 0.0
+    for i in range(len(scores)):
+        below = [j for higher, j in pairs_of(ratings, min_gap) if higher == i]
+        tau = {j: ratings[i] - ratings[j] if dynamic_temperature else 1.0 for j in below}
+        terms = []
+        for j in below:
+            lower = as_lower(j, scores, ratings, stopped, constraint)
+            terms.append(math.exp(tau[j] * lower - max(tau.values()) * scores[i]))
+            if constraint == "boundary":
+                terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        total += log_one_plus(terms)
+    return total
+
+
+def dpo(
+    scores: Floats,
+    ref_scores: Floats,
+    ratings: Floats,
+    stopped: Floats,
+    constraint: str,
+    beta: float,
+    min_gap: float,
+    temperature: float = 0.1,
+) -> float:
+    total = 0.0
+    for i in range(len(scores)):
+        terms = []
+        for higher, j in pairs_of(ratings, min_gap):
+            if higher != i:
+                continue
+            lower = as_lower(j, scores, ratings, stopped, constraint)
+            terms.append(math.exp(temperature * (lower - ref_scores[j]) - temperature * (scores[i] - ref_scores[i])))
+            if constraint == "boundary":
+                terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        total += log_one_plus(terms)
+    return total
