@@ -56,6 +56,7 @@ def test_mean_sd():
     assert mean_sd([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, math.sqrt((4 + 1 + 0 + 9) / 3)))
     assert mean_sd([0.7]) == (0.7, None)
     assert mean_sd([0.1, 0.1, 0.1]) == (pytest.approx(0.1), 0.0)
+    assert mean_sd([math.inf, 1.0]) == (math.inf, None)
     with pytest.raises(ValueError, match="at least one"):
         mean_sd([])
 

@@ -57,11 +57,15 @@ def interval_from_sd(
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n − 1); the latter None for one value. No value: `ValueError`."""
+    """Mean and sample standard deviation (n − 1). No value: `ValueError`.
+
+    The deviation is None for one value, or if one is infinite (the perplexity of a collapsed model) or not a number.
+    """
     if not values:
         raise ValueError("mean_sd: expected at least one value, got none")
+    has_sd = len(values) > 1 and all(map(math.isfinite, values))
     # fmean and stdev sum exactly: equal values give a deviation of exactly 0
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), statistics.stdev(values) if has_sd else None
 
 
 @dataclasses.dataclass(frozen=True)

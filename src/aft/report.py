@@ -1,0 +1,224 @@
+"""A run folder -> one dictionary of results, written as report.json, report.md and report.png.
+
+Every number keeps its spread: mean ± sample standard deviation over seeds, or, with one seed, its interval over
+questions. What is absent from the folder is listed under `missing`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from . import plots
+from .errors import AftError
+from .intervals import mean_sd, paired_difference
+from .records import write_json, write_text
+from .results import (
+    MEASURES,
+    read_config,
+    read_curves,
+    read_metrics,
+    read_object,
+    read_pool_scores,
+    read_predictions,
+    stage_times,
+)
+from .tables import markdown_page, summary_table
+
+__all__ = ["build_report", "summary_table", "write_report"]
+
+VFT = "vft"
+FIRST_MODELS = ("base", VFT)  # what a run evaluates before its methods, unless `evaluate.models` says otherwise
+
+
+def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
+    """Write report.json, report.md and, where matplotlib is installed, report.png into the run folder."""
+    run_folder = Path(run_folder)
+    report = build_report(run_folder)
+    note = plots.missing_library() if picture else "No picture was asked for."
+    written = [run_folder / "report.json", run_folder / "report.md"]
+    if note is None:
+        names = [model["name"] for model in report["models"]]
+        written.append(run_folder / "report.png")
+        plots.draw_report(
+            report,
+            read_pool_scores(run_folder, names, report["seeds"]),
+            read_curves(run_folder, names, report["seeds"]),
+            written[-1],
+        )
+    report["picture"] = {"file": None if note else "report.png", "note": note}
+    write_json(written[0], report)
+    write_text(written[1], markdown_page(report))
+    return written
+
+
+def build_report(run_folder: Path) -> dict[str, Any]:
+    """The results of a run, ready for JSON. No evaluation at all raises `AftError` with the command that makes one."""
+    run_folder = Path(run_folder)
+    if not run_folder.is_dir():
+        raise AftError(f"{run_folder}: no such run folder")
+    config = read_config(run_folder / "config.yaml")
+    metrics = read_metrics(run_folder)
+    if not metrics:
+        raise AftError(
+            f"{run_folder}: no evaluation to report (looked for seed-*/evaluate/*/metrics.json); make one with: "
+            f"aft-train --config {run_folder / 'config.yaml'} --stage evaluate"
+        )
+    seeds = _seeds(run_folder, config, metrics)
+    names = _model_names(config, metrics)
+    predictions = {name: read_predictions(run_folder, name, metrics.get(name, {})) for name in names}
+    models = [_model_entry(name, metrics.get(name, {}), predictions, seeds) for name in names]
+    counts = {str(seed): read_object(run_folder / f"seed-{seed}" / "label" / "counts.json") for seed in seeds}
+    environment = read_object(run_folder / "environment.json")
+    splits = sorted({entry["split"] for by_seed in metrics.values() for entry in by_seed.values()})
+    return {
+        "run": run_folder.resolve().name,
+        "seeds": seeds,
+        "splits": splits,
+        "models": models,
+        "labelled": {seed: value for seed, value in counts.items() if value is not None},
+        "stages": stage_times(run_folder, names),
+        "environment": environment,
+        "missing": [
+            *([] if config is not None else ["config.yaml: absent; models stand in alphabetical order"]),
+            *_missing_evaluations(models),
+            *_missing_measures(models),
+            *(f"seed-{seed}/label/counts.json: absent" for seed, value in counts.items() if value is None),
+            *([] if environment is not None else ["environment.json: absent; versions are unknown"]),
+        ],
+    }
+
+
+def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
+    """Seeds of the config, or, where it lists none, of the folders; evaluated ones always."""
+    listed = (config or {}).get("seeds")
+    found = {seed for by_seed in metrics.values() for seed in by_seed}
+    if isinstance(listed, list) and all(isinstance(seed, int) for seed in listed):
+        return sorted({*listed, *found})
+    folders = (re.fullmatch(r"seed-(\d+)", path.name) for path in run_folder.iterdir() if path.is_dir())
+    return sorted({int(match[1]) for match in folders if match} | found)
+
+
+def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
+    """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order."""
+    config = config or {}
+    section = config.get("evaluate")
+    listed = section.get("models") if isinstance(section, dict) else None
+    if isinstance(listed, list):
+        expected = [str(name) for name in listed]
+    else:
+        expected = [*FIRST_MODELS, *map(str, config.get("methods") or [])] if config else []
+    return list(dict.fromkeys([*expected, *sorted(metrics)]))
+
+
+def _model_entry(
+    name: str,
+    by_seed: dict[int, dict[str, Any]],
+    predictions: Mapping[str, dict[int, dict[str, bool]]],
+    seeds: list[int],
+) -> dict[str, Any]:
+    checkpoints = sorted({entry["checkpoint"] for entry in by_seed.values()})
+    entry: dict[str, Any] = {
+        "name": name,
+        "seeds": sorted(by_seed),
+        "missing_seeds": [seed for seed in seeds if seed not in by_seed],
+        "checkpoints": checkpoints,
+    }
+    for measure in MEASURES:
+        found = {seed: value[measure] for seed, value in sorted(by_seed.items()) if value[measure] is not None}
+        entry[measure] = _over_seeds(found, one_checkpoint=len(checkpoints) == 1)
+    entry["vs_vft"] = None if name == VFT else _versus(predictions[name], predictions.get(VFT, {}))
+    return entry
+
+
+def _over_seeds(by_seed: dict[int, dict[str, Any]], *, one_checkpoint: bool) -> dict[str, Any] | None:
+    """Mean and sample sd over seeds. The interval stands in for the sd where there is only one value to show.
+
+    A model shared by all seeds (the base) gives the same number again and again; its sd of 0 would say nothing.
+    """
+    measured = {seed: value for seed, value in by_seed.items() if value["value"] is not None}
+    if not by_seed:
+        return None
+    mean: float | None = None
+    sd: float | None = None
+    low = high = None
+    if measured:
+        mean, sd = mean_sd([value["value"] for value in measured.values()])
+        if len(measured) == 1 or (one_checkpoint and sd == 0):
+            first = next(iter(measured.values()))
+            sd, low, high = None, first["low"], first["high"]
+    return {
+        "mean": mean,
+        "sd": sd,
+        "low": low,
+        "high": high,
+        "by_seed": {str(seed): value for seed, value in by_seed.items()},
+    }
+
+
+def _versus(own: dict[int, dict[str, bool]], vft: dict[int, dict[str, bool]]) -> dict[str, Any] | None:
+    """Difference in task accuracy to VFT, per seed and pooled; None where no seed has both models' predictions.
+
+    Pooled: a question's outcome is its mean over the seeds that answered it with both models, so that seeds of the
+    same question do not count as independent questions. The interval holds the seeds fixed.
+    """
+    seeds = sorted(own.keys() & vft.keys())
+    by_seed = {seed: paired_difference(own[seed], vft[seed]) for seed in seeds}
+    means = [difference.mean for difference in by_seed.values() if difference.mean is not None]
+    if not means:
+        return None
+    outcomes: dict[str, list[tuple[bool, bool]]] = {}
+    for seed in seeds:
+        for question in own[seed].keys() & vft[seed].keys():
+            outcomes.setdefault(question, []).append((own[seed][question], vft[seed][question]))
+    pooled = paired_difference(
+        {question: fmean(pair[0] for pair in pairs) for question, pairs in outcomes.items()},
+        {question: fmean(pair[1] for pair in pairs) for question, pairs in outcomes.items()},
+    )
+    return {
+        "mean": pooled.mean,
+        "low": pooled.low,
+        "high": pooled.high,
+        "n": pooled.n,
+        "sd_over_seeds": mean_sd(means)[1],
+        "only_this_right": sum(difference.a_higher for difference in by_seed.values()),
+        "only_vft_right": sum(difference.b_higher for difference in by_seed.values()),
+        "unmatched": sum(difference.only_a + difference.only_b for difference in by_seed.values()),
+        "unpaired_seeds": sorted(own.keys() ^ vft.keys()),
+        "by_seed": {str(seed): dataclasses.asdict(difference) for seed, difference in by_seed.items()},
+    }
+
+
+def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for model in models:
+        if not model["seeds"]:
+            lines.append(f"{model['name']}: not evaluated on any seed")
+        elif model["missing_seeds"]:
+            lines.append(f"{model['name']}: not evaluated for seed {', '.join(map(str, model['missing_seeds']))}")
+    return lines
+
+
+def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
+    evaluated = [model for model in models if model["seeds"]]
+    lines = []
+    for measure in MEASURES:
+        absent = {}
+        for model in evaluated:
+            by_seed = (model[measure] or {"by_seed": {}})["by_seed"]
+            seeds = [seed for seed in model["seeds"] if by_seed.get(str(seed), {"value": None})["value"] is None]
+            if seeds:
+                whole = len(seeds) == len(model["seeds"])
+                absent[model["name"]] = "" if whole else f" (seed {', '.join(map(str, seeds))})"
+        if absent:
+            everywhere = len(absent) == len(evaluated) and not any(absent.values())
+            who = "any model" if everywhere else ", ".join(name + seeds for name, seeds in absent.items())
+            lines.append(f"{measure.replace('_', ' ')}: not measured for {who}")
+    unpaired = [model["name"] for model in evaluated if model["name"] != VFT and model["vs_vft"] is None]
+    if unpaired:
+        lines.append(f"difference from VFT: no predictions.jsonl on common questions for {', '.join(unpaired)}")
+    return lines
