@@ -6,18 +6,25 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
+import re
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import DataError
+from .errors import DataError, nearest
 
 POSITIVE = "positive"
 NEGATIVE = "negative"
 UNPARSED = "unparsed"
 REFERENCE = "reference"
+LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """One sampled completion, keyed by (question_id, index). `truncated`: it hit the length limit before its end token."""
+    """One sampled completion, keyed by (question_id, index). `truncated`: the length limit came before an end token."""
 
     question_id: str
     index: int
@@ -69,26 +76,32 @@ Record = TypeVar("Record")
 
 
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every non-blank line. A line that is no JSON object raises `DataError`."""
+    """(line number, object) of every non-blank line, `.gz` unpacked. Any line that is no JSON object: `DataError`."""
     path = Path(path)
     try:
-        handle = path.open(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    with handle:
-        try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
+            # bytes, so that a wrong one is found with its line, and only a line feed ends a line
             for number, line in enumerate(handle, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
-                if not isinstance(value, dict):
-                    raise DataError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
-                yield number, value
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+                if line.strip():
+                    yield number, _json_object(line, f"{path}:{number}")
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _json_object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start + 1} of the line") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting
+        raise DataError(f"{where}: cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -139,38 +152,44 @@ def read_groups(path: str | Path) -> list[Group]:
     groups = []
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
-        candidates = []
-        for position, item in enumerate(require(value, "candidates", list, where)):
-            inner = f"{where}: candidates[{position}]"
-            if not isinstance(item, dict):
-                raise DataError(f"{inner}: expected a JSON object, got {type(item).__name__}")
-            item = {"answer": None, "truncated": False, "index": None, **item}
-            candidates.append(
-                Candidate(
-                    completion=require(item, "completion", str, inner),
-                    rating=float(require(item, "rating", (int, float), inner)),
-                    label=require(item, "label", str, inner),
-                    answer=require(item, "answer", (str, type(None)), inner),
-                    truncated=require(item, "truncated", bool, inner),
-                    index=require(item, "index", (int, type(None)), inner),
-                )
-            )
+        items = require(value, "candidates", list, where)
         groups.append(
             Group(
                 question_id=require(value, "question_id", str, where),
                 question=require(value, "question", str, where),
                 answer=require(value, "answer", str, where),
                 reference=require({"reference": None, **value}, "reference", (str, type(None)), where),
-                candidates=tuple(candidates),
+                candidates=tuple(_candidate(item, f"{where}: candidates[{i}]") for i, item in enumerate(items)),
             )
         )
     return groups
 
 
+def _candidate(item: Any, where: str) -> Candidate:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(item).__name__}")
+    item = {"answer": None, "truncated": False, "index": None, **item}
+    rating, label = require(item, "rating", (int, float), where), require(item, "label", str, where)
+    if not abs(rating) <= sys.float_info.max:  # NaN compares false
+        raise DataError(f"{where}: 'rating' must be finite, got {rating}")
+    if label not in LABELS:
+        raise DataError(f"{where}: 'label' must be one of {', '.join(LABELS)}, got '{label}'.{nearest(label, LABELS)}")
+    return Candidate(
+        completion=require(item, "completion", str, where),
+        rating=float(rating),
+        label=label,
+        answer=require(item, "answer", (str, type(None)), where),
+        truncated=require(item, "truncated", bool, where),
+        index=require(item, "index", (int, type(None)), where),
+    )
+
+
 def json_line(record: Any) -> str:
     """One record as a JSON line, newline included."""
     value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    text = json.dumps(value, ensure_ascii=False)
+    # half of a surrogate pair is legal in JSON's escapes but has no UTF-8 form
+    return (json.dumps(value) if _SURROGATE.search(text) else text) + "\n"
 
 
 def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
