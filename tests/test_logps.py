@@ -306,6 +306,8 @@ def test_default_chunk_keeps_the_logits_within_the_budget():
         head = nn.Linear(8, 128_256)
     rows = default_chunk_size(head)
     assert rows * 128_256 * 4 <= logps.LOGITS_BUDGET < (rows + 1) * 128_256 * 4
+    assert default_chunk_size(head, 128_256 * 4 * 7) == 7
+    assert default_chunk_size(head, 1) == 1
     assert default_chunk_size(lambda hidden: hidden) == logps.UNKNOWN_VOCABULARY_CHUNK
 
 

@@ -21,13 +21,14 @@ UNKNOWN_VOCABULARY_CHUNK = 1024  # rows per chunk, where the head does not say h
 Head = Callable[[Tensor], Tensor]
 
 
-def default_chunk_size(head: Head) -> int:
-    """Rows per chunk that keep the float32 logits of one chunk within `LOGITS_BUDGET`; at least 1.
+def default_chunk_size(head: Head, chunk_bytes: int = LOGITS_BUDGET) -> int:
+    """Rows per chunk that keep the float32 logits of one chunk within `chunk_bytes`; at least 1.
 
-    The vocabulary size is the head's `out_features`: its weight may be sharded and say less.
+    The vocabulary size is the head's `out_features`: its weight may be sharded and say less. The backward pass of a
+    chunk holds about three tensors of that size: the log-softmax and two gradients.
     """
     vocabulary = getattr(head, "out_features", None)
-    return max(1, LOGITS_BUDGET // (4 * vocabulary)) if vocabulary else UNKNOWN_VOCABULARY_CHUNK
+    return max(1, chunk_bytes // (4 * vocabulary)) if vocabulary else UNKNOWN_VOCABULARY_CHUNK
 
 
 def num_chunks(rows: int, chunk_size: int) -> int:

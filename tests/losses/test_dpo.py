@@ -100,6 +100,13 @@ def test_value_at_a_gap_of_ten_thousand():
     assert value([0.0, -1e4], [0.0, 0.0], [1, 0], beta=1.0) == 0
 
 
+def test_the_policys_precision_decides_not_the_references():
+    scores, refs = torch.tensor([[-0.1, -0.3]]), torch.tensor([[-0.2, -0.2]])
+    expected, _ = dpo_loss(scores, refs, torch.tensor([[1, 0]]))
+    got, _ = dpo_loss(scores, refs.double(), torch.tensor([[1, 0]]))
+    assert got.dtype == torch.float32 and torch.equal(got, expected)
+
+
 def test_bad_reference_and_temperature_are_named():
     scores, ratings = torch.zeros(2, 3), torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"dpo_loss: ref_scores must be \(B, G\) = \(2, 3\), as scores, got \(2, 1\)"):

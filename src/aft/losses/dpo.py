@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates, log_one_plus_sum, pair_metrics
@@ -53,7 +52,7 @@ def dpo_loss(
         raise ValueError(f"dpo_loss: beta must be finite and > 0, got {beta}")
     # The reference is frozen: only the policy learns.
     ref_scores = ref_scores.detach()
-    ref_scores = torch.where(pairs.candidate_mask, ref_scores.to(pairs.scores.dtype), 0.0)
+    ref_scores = ref_scores.to(pairs.scores.dtype)
 
     lower = beta * (pairs.lower - ref_scores)
     higher = beta * (pairs.scores - ref_scores)

@@ -69,10 +69,9 @@ class Pairs:
 
     scores: Tensor  # (B, G) float32 or float64, with gradient
     lower: Tensor  # (B, G) the same, as the lower of a pair plays it: detached where the constraint says so
-    candidate_mask: Tensor  # (B, G) bool
     outranks: Tensor  # (B, G, G) bool
     rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
-    boundary: Tensor | None  # (B, G) for the lower of a pair; 0 where nothing outranks it; None without a boundary
+    boundary: Tensor | None  # (B, G) of each candidate as a lower one, idle where none outranks it; None without one
     target: Tensor | None  # (B, G, G) the T of Eq 8 and Eq 11; None without a boundary
 
     def log_terms(self, exponents: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ def compare_candidates(
     outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
 
     lower, boundary, target = _constrain(scores, outranks, constraint)
-    return Pairs(scores, lower, candidate_mask, outranks, rating_gaps.to(scores.dtype), boundary, target)
+    return Pairs(scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, target)
 
 
 def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor | None]:
