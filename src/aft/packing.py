@@ -11,6 +11,7 @@ A batch is described by flat indices, so that every layout is scored by the same
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -45,31 +46,35 @@ class Item:
         return [index for index, rating in enumerate(self.ratings) if rating is not None]
 
 
-class ItemDataset(Dataset):  # type: ignore[type-arg]
-    """Items by index; index -1 - i is item i as a filler."""
+Entry = tuple[Item, ...]
+"""What one draw from the data brings into a step: a question, and beside it a borrowed reference if it has none."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
+
+class EntryDataset(Dataset):  # type: ignore[type-arg]
+    """Entries by index; index -1 - i is entry i as a filler."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.entries)
 
-    def __getitem__(self, index: int) -> Item:
-        return self.items[index] if index >= 0 else self.items[-1 - index].filler()
+    def __getitem__(self, index: int) -> Entry:
+        return self.entries[index] if index >= 0 else tuple(item.filler() for item in self.entries[-1 - index])
 
 
 class StepSampler:
-    """Batches of item indices for one rank, such that an optimizer step holds the same items however it is divided.
+    """Batches of entry indices for one rank, such that an optimizer step holds the same entries however it is divided.
 
     Every epoch has its own seeded order. It is cut into chunks of `batch_size * num_ranks`; each rank takes its part
-    of each chunk. No item is dropped or repeated: a rank for which nothing is left in the last chunk gets a filler,
+    of each chunk. No entry is dropped or repeated: a rank for which nothing is left in the last chunk gets a filler,
     because all ranks must take part in every forward pass.
     """
 
     def __init__(
-        self, num_items: int, batch_size: int, *, seed: int = 0, rank: int = 0, num_ranks: int = 1, shuffle: bool = True
+        self, num_entries: int, batch_size: int, *, seed: int = 0, rank: int = 0, num_ranks: int = 1, shuffle: bool = True
     ) -> None:
-        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+        self.num_entries, self.batch_size, self.seed = num_entries, batch_size, seed
         self.rank, self.num_ranks, self.shuffle = rank, num_ranks, shuffle
         self.epoch = 0
         # transformers reaches `batch_sampler.batch_sampler.set_epoch` through accelerate's wrappers
@@ -80,28 +85,34 @@ class StepSampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.num_items / (self.batch_size * self.num_ranks))
+        return math.ceil(self.num_entries / (self.batch_size * self.num_ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.num_items, generator=generator).tolist()
+            order = torch.randperm(self.num_entries, generator=generator).tolist()
         else:
-            order = list(range(self.num_items))
+            order = list(range(self.num_entries))
         chunk = self.batch_size * self.num_ranks
-        for start in range(0, self.num_items, chunk):
+        for start in range(0, self.num_entries, chunk):
             mine = order[start : start + chunk][self.rank :: self.num_ranks]
             yield mine or [-1 - order[start]]
 
 
-def item_loader(items: Sequence[Item], sampler: StepSampler, pad_id: int, *, pin_memory: bool = False) -> DataLoader:  # type: ignore[type-arg]
-    """A loader of packed batches over a rank's part of the items."""
+def entry_loader(
+    entries: Sequence[Entry], sampler: StepSampler, pad_id: int, *, pin_memory: bool = False
+) -> DataLoader:  # type: ignore[type-arg]
+    """A loader of packed batches over a rank's part of the entries."""
     return DataLoader(
-        ItemDataset(items),
+        EntryDataset(entries),
         batch_sampler=sampler,  # type: ignore[arg-type]
-        collate_fn=lambda chosen: pack(chosen, pad_id),
+        collate_fn=functools.partial(_pack_entries, pad_id=pad_id),
         pin_memory=pin_memory,
     )
+
+
+def _pack_entries(entries: Sequence[Entry], *, pad_id: int) -> dict[str, Any]:
+    return pack([item for entry in entries for item in entry], pad_id)
 
 
 def pack(items: Sequence[Item], pad_id: int) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from .config import Config, align_config
 from .config.load import merge
 from .config.schema import STAGES, model_names
 from .errors import ConfigError
-from .tasks import Task, make_task
+from .records import Question
+from .tasks import ANSWER_ONLY, TRAIN, VALIDATION, Task, make_task
 
 # Raised when the code of a stage begins to give another result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 1, "vft": 1, "sample": 1, "label": 1, "align": 1, "evaluate": 1}
@@ -96,6 +97,15 @@ class Plan:
     def pool(self, seed: int | None) -> Path:
         """The held-out groups of a seed that every model scores."""
         return self._seed_folder(seed) / "label" / "pool.jsonl"
+
+    def training_questions(self, seed: int) -> list[Question]:
+        """The questions that groups are made of: those with a known chain, then those with only an answer."""
+        return self.task.load(TRAIN, seed=seed) + self.task.load(ANSWER_ONLY, seed=seed)
+
+    def pool_questions(self, seed: int) -> list[Question]:
+        """The held-out questions whose completions every model scores."""
+        count = self.config.sample.pool_questions
+        return self.task.load(VALIDATION, seed=seed)[:count] if count else []
 
     def training(self, section: dict[str, Any]) -> dict[str, Any]:
         """The shared TrainingArguments with a stage's own over them."""

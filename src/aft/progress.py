@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
+TOLD = "\x1esay "
 _SECONDS_BETWEEN_LINES = 0.5
 
 
@@ -28,6 +29,8 @@ class Progress:
         self.note = ""
         self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
         self._last = 0.0
+        self._tokens = 0
+        self._begun = time.monotonic()
         self._bar: Any = None
         # every rank counts, one shows
         self._silent = os.environ.get("RANK", "0") != "0"
@@ -53,6 +56,11 @@ class Progress:
         elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._send()
 
+    def rate(self, tokens: int) -> str:
+        """Count tokens, and say how many there were per second so far."""
+        self._tokens += tokens
+        return f"{self._tokens / max(time.monotonic() - self._begun, 1e-9):,.0f} tok/s"
+
     def _send(self) -> None:
         if self._silent or not self._lines:
             return
@@ -62,7 +70,10 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """One line for the person who runs this, above any bar; only from the first rank."""
-    if os.environ.get("RANK", "0") == "0":
+    """Lines for the person who runs this, above any bar; only from the first rank."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if os.environ.get(ENVIRONMENT_KEY) == "lines":
+        print("".join(f"{TOLD}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
+    else:
         tqdm.write(text, file=sys.stderr)
-        sys.stderr.flush()

@@ -19,14 +19,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .errors import AftError
-from .logps import sum_by_sequence
 from .losses import metrics_from_statistics
-from .packing import Item, StepSampler, item_loader
+from .packing import Entry, StepSampler, entry_loader
 from .progress import Progress
+from .scoring import Scores, candidate_scores, score_candidates, score_responses
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-InitialScores = dict[str, list[float]]
 
 # What an optimizer step is normalised by, in the order of the vector that `_count` makes.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
@@ -44,7 +43,7 @@ class Objective:
 
 
 class AftTrainer(Trainer):
-    """Trains on `Item`s. Each term is divided by its own count over all micro-batches and ranks of a step.
+    """Trains on entries, each a question. Each term is divided by its own count over all micro-batches and ranks of a step.
 
     `validate(model)` may add metrics, named without prefix, to every evaluation. With `initial_scores`, the mean score
     of each candidate before training, the drift of positive and negative scores is logged.
@@ -55,24 +54,25 @@ class AftTrainer(Trainer):
         *,
         model: torch.nn.Module,
         args: TrainingArguments,
-        items: Sequence[Item],
+        entries: Sequence[Entry],
         objective: Objective,
         tokenizer: PreTrainedTokenizerBase,
-        eval_items: Sequence[Item] = (),
+        eval_entries: Sequence[Entry] = (),
         validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
-        initial_scores: Callable[[AftTrainer], InitialScores] | None = None,
+        initial_scores: Callable[[AftTrainer], Scores] | None = None,
         description: str = "train",
     ) -> None:
         super().__init__(
             model=model,
             args=args,
-            train_dataset=items,
-            eval_dataset=items if not eval_items and validate else (eval_items or None),
+            train_dataset=entries,
+            eval_dataset=entries if validate and not eval_entries else (eval_entries or None),
             processing_class=tokenizer,
             callbacks=[_ShowProgress(description)],
         )
-        self.items, self.eval_items, self.objective, self.validate = items, eval_items, objective, validate
-        self.initial_scores: InitialScores | None = None
+        self.entries, self.eval_entries = entries, eval_entries
+        self.objective, self.validate = objective, validate
+        self.initial_scores: Scores | None = None
         if initial_scores is not None:
             self.add_callback(_BeforeTraining(self, initial_scores))
         # our loss is normalised over the accumulated batch already
@@ -90,18 +90,18 @@ class AftTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
         """Batches of questions; ranks share each step's questions without repeating or dropping one."""
         # transformers' seed governs initialisation; the order of the data is ours
-        return self._loader(self.items, self._train_batch_size, shuffle=True)
+        return self._loader(self.entries, self._train_batch_size, shuffle=True)
 
-    def _loader(self, items: Sequence[Item], batch_size: int, *, shuffle: bool) -> DataLoader:  # type: ignore[type-arg]
+    def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:  # type: ignore[type-arg]
         sampler = StepSampler(
-            len(items),
+            len(entries),
             batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             num_ranks=self.args.world_size,
             shuffle=shuffle,
         )
-        return item_loader(items, sampler, self._pad_id, pin_memory=self.args.device.type == "cuda")
+        return entry_loader(entries, sampler, self._pad_id, pin_memory=self.args.device.type == "cuda")
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Tensor]:  # type: ignore[type-arg]
         """The micro-batches of one optimizer step, and the counts over all of them and all ranks."""
@@ -152,7 +152,7 @@ class AftTrainer(Trainer):
 
     def loss_terms(self, model: torch.nn.Module, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Tensor]:
         """(L_VFT, L_A) of a micro-batch, each divided by its count in `totals`; differentiable zeros where empty."""
-        seq_logps, lengths = self.score(model, batch)
+        seq_logps, lengths = score_responses(model, batch)
         tokens, sequences, groups, with_pair = totals.unbind()
         supervised = batch["supervised"]
         count = tokens if self.objective.vft_reduction == "token_mean" else sequences
@@ -160,7 +160,7 @@ class AftTrainer(Trainer):
         vft = -torch.where(supervised, seq_logps, 0.0).sum() / count.clamp(min=1)
         align = seq_logps.sum() * 0.0
         if self.objective.loss is not None:
-            scores = self._as_groups(seq_logps / lengths.clamp(min=1), batch)
+            scores = candidate_scores(seq_logps, lengths, batch)
             per_group, _ = self.objective.loss(scores, batch["ratings"], batch["candidate_mask"])
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
@@ -169,25 +169,6 @@ class AftTrainer(Trainer):
             if model.training:
                 self._note_scores(scores.detach(), batch)
         return vft, align
-
-    def score(self, model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """(sum of token log-probs, number of tokens), each (N,), of every response of a batch."""
-        token_logps = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            position_ids=batch["position_ids"],
-            positions=batch["positions"],
-            targets=batch["targets"],
-        )
-        return sum_by_sequence(token_logps, batch["sequences"], len(batch["supervised"]))
-
-    @staticmethod
-    def _as_groups(scores: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Scores (N,) of responses -> (B, G) of candidates, zero in padding slots."""
-        slots, mask = batch["slots"], batch["candidate_mask"]
-        chosen = slots >= 0
-        flat = scores.new_zeros(mask.numel()).index_put((slots[chosen],), scores[chosen])
-        return flat.view(mask.shape)
 
     def _stop_if_not_finite(self, vft: Tensor, align: Tensor, question_ids: list[str]) -> None:
         if torch.isfinite(vft + align):
@@ -264,11 +245,11 @@ class AftTrainer(Trainer):
         was_training = self.model_wrapped.training
         self.model_wrapped.eval()
         metrics: dict[str, float] = {}
-        if self.eval_items:
+        if self.eval_entries:
             sums = torch.zeros(2, device=self.args.device)
-            for batch in self._loader(self.eval_items, self.args.per_device_eval_batch_size, shuffle=False):
+            for batch in self._loader(self.eval_entries, self.args.per_device_eval_batch_size, shuffle=False):
                 batch = self._prepare_inputs(batch)
-                seq_logps, lengths = self.score(self.model_wrapped, batch)
+                seq_logps, lengths = score_responses(self.model_wrapped, batch)
                 supervised = batch["supervised"]
                 sums += torch.stack([-seq_logps[supervised].sum(), lengths[supervised].sum().to(seq_logps)])
             total, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
@@ -281,30 +262,16 @@ class AftTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    @torch.no_grad()
-    def score_candidates(self) -> InitialScores:
+    def score_candidates(self) -> Scores:
         """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
-        self.model_wrapped.eval()
-        found: InitialScores = {}
-        for batch in self._loader(self.items, self.args.per_device_eval_batch_size, shuffle=False):
-            batch = self._prepare_inputs(batch)
-            seq_logps, lengths = self.score(self.model_wrapped, batch)
-            scores = self._as_groups(seq_logps / lengths.clamp(min=1), batch)
-            for row, question_id in enumerate(batch["question_ids"]):
-                mask = batch["candidate_mask"][row]
-                if mask.any():
-                    found[question_id] = scores[row, mask].tolist()
-        if self.args.world_size > 1:
-            gathered: list[Any] = [None] * self.args.world_size
-            torch.distributed.all_gather_object(gathered, found)
-            found = {question_id: scores for part in gathered for question_id, scores in part.items()}
-        return found
+        loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
+        return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
 
 
 class _BeforeTraining(TrainerCallback):
     """Takes the initial scores once the model is wrapped and placed, before the first step."""
 
-    def __init__(self, trainer: AftTrainer, take: Callable[[AftTrainer], InitialScores]) -> None:
+    def __init__(self, trainer: AftTrainer, take: Callable[[AftTrainer], Scores]) -> None:
         self.trainer, self.take = trainer, take
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

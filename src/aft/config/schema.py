@@ -107,6 +107,8 @@ class ModelConfig:
     """Branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in memory while training; mixed precision is `training.bf16`."""
+    inference_dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    """Type of the weights while sampling and evaluating; null: as `dtype`."""
     attn_implementation: str | None = None
     """transformers' attention backend; null: its own choice."""
     trust_remote_code: bool = False

@@ -1,0 +1,115 @@
+"""The `training` sections -> transformers' TrainingArguments: names checked, ours set, problems gathered."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from .errors import ConfigError, nearest
+
+# Where TrainingArguments' own default does not suit: every other key keeps transformers' default.
+DEFAULTS: dict[str, Any] = {
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "save_strategy": "no",
+    "save_total_limit": 2,
+    "report_to": "none",
+    "lr_scheduler_type": "linear",
+}
+
+# Keys that a run sets itself, and what to set instead.
+OWNED: dict[str, str] = {
+    "output_dir": "set the run's output_dir",
+    "seed": "set seeds",
+    "data_seed": "set seeds",
+    "use_cpu": "set launch.device",
+    "remove_unused_columns": "batches are made by this package",
+    "label_names": "batches are made by this package",
+    "disable_tqdm": "progress is always shown",
+    "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "label_smoothing_factor": "the loss is this package's",
+    "average_tokens_across_devices": "every term is normalised over all ranks",
+    "train_sampling_strategy": "the order of the data is this package's",
+    "dataloader_drop_last": "no question is dropped",
+    "auto_find_batch_size": "set per_device_train_batch_size",
+}
+
+
+def check_arguments(values: Mapping[str, Any], where: str, *, cpu: bool) -> list[str]:
+    """Every problem of one stage's merged training section; `where` names the section."""
+    fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
+    problems = []
+    for key, value in values.items():
+        if key in OWNED:
+            problems.append(f"{where}.{key}: not to be set here; {OWNED[key]}")
+        elif key not in fields:
+            problems.append(f"{where}.{key}: TrainingArguments has no such key.{nearest(key, fields)}")
+        else:
+            problems += _check_type(value, fields[key].type, f"{where}.{key}")
+    if not problems:
+        try:
+            make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
+        except (ValueError, TypeError, ImportError) as error:
+            problems.append(f"{where}: {' '.join(str(error).split())}")
+    return problems
+
+
+def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
+    """A plain number, switch or text where TrainingArguments declares one; its richer types check themselves."""
+    members = set(typing.get_args(annotation)) or {annotation}
+    if not members <= {bool, int, float, str, type(None)}:
+        return []
+    if float in members and type(value) is int:
+        return []
+    if type(value) not in members:
+        names = " or ".join(sorted("null" if member is type(None) else member.__name__ for member in members))
+        return [f"{where}: expected {names}, got {value!r} ({type(value).__name__})"]
+    return []
+
+
+def make_arguments(values: Mapping[str, Any], folder: Path, *, seed: int, data_seed: int, cpu: bool) -> TrainingArguments:
+    """TrainingArguments of one stage. Raises what TrainingArguments raises."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        data_seed=data_seed,
+        use_cpu=cpu,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+        **{**DEFAULTS, **values},
+    )
+    # several GPUs in one process would mean DataParallel; several GPUs are several processes here
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete `checkpoint-N` in a folder, to resume from."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        # the trainer's state is written last
+        if number.isdigit() and (path / "trainer_state.json").exists():
+            found.append((int(number), path))
+    return str(max(found)[1]) if found else None
+
+
+def quiet_transformers() -> None:
+    """transformers' information messages are for its own developers; warnings stay."""
+    logging.getLogger("transformers").setLevel(logging.WARNING)
+
+
+def require_device(device: str) -> bool:
+    """True if the run is to use the CPU. `device`: auto, cpu or cuda; cuda without a GPU raises `ConfigError`."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("launch.device: cuda, but there is no GPU that torch can use; allowed here: auto, cpu")
+    return device == "cpu" or not torch.cuda.is_available()

@@ -1,0 +1,29 @@
+"""aft-evaluate: measure the models of a run and write its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .main import guarded, parse
+from .train import run_config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exits with its code."""
+    sys.exit(guarded(lambda: _main(arguments)))
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    known, overrides = parse("aft-evaluate", "Measure the models of a run and write its report.", arguments, add=_add)
+    known.worker = None
+    run_config(known, overrides, only="evaluate")
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""aft-label: label a run's completions and build its groups; needs no model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .main import guarded, parse
+from .train import run_config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exits with its code."""
+    sys.exit(guarded(lambda: _main(arguments)))
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    known, overrides = parse("aft-label", "Label a run's completions and build its groups; needs no model.", arguments, add=_add)
+    known.worker = None
+    run_config(known, overrides, only="label")
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the commands share: arguments, exit codes, and errors without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import AftError, ConfigError, nearest
+
+EPILOG = """\
+Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
+with dots for sections: align.loss.constraint.name=detached. Values are YAML: seeds=[0,1,2].
+
+exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong
+"""
+
+
+def parse(
+    program: str, description: str, arguments: Sequence[str] | None, *, add: Callable[[argparse.ArgumentParser], None]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The parsed arguments, and what is left: overrides of the configuration."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"{program} --config FILE [options] [key=value ...]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the run (or a run's config.yaml)")
+    add(parser)
+    known, rest = parser.parse_known_args(arguments)
+    flags = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    for argument in rest:
+        # `--stge vft` is a misspelt flag, not a key of the file
+        key = argument.partition("=")[0]
+        if key.startswith("--") and "." not in key and nearest(key, flags) and not _is_section(key[2:]):
+            raise ConfigError(f"{program}: unknown option {key}.{nearest(key, flags)}")
+    return known, rest
+
+
+def _is_section(name: str) -> bool:
+    from dataclasses import fields
+
+    from ..config import Config
+
+    return name in {field.name for field in fields(Config)}
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Run a command; an error that is the user's to mend becomes a message and an exit code."""
+    try:
+        main()
+    except AftError as error:
+        print(f"aft: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("aft: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone, as in `aft-report ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

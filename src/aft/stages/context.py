@@ -1,0 +1,80 @@
+"""What the stages that use a model share: loading, encoding, requests, the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..config import Config
+from ..items import Encoder
+from ..model import encode_prompt, encode_response, load_model, load_tokenizer
+from ..pipeline import Plan
+from ..records import Question
+from ..sampling import Request
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every stage needs: the plan, and whether this process computes on the CPU."""
+
+    plan: Plan
+    cpu: bool
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.plan.config
+
+    def tokenizer(self, checkpoint: str) -> PreTrainedTokenizerBase:
+        """The tokenizer of a checkpoint."""
+        model = self.config.model
+        revision = None if Path(checkpoint).is_dir() else model.revision
+        return load_tokenizer(checkpoint, revision=revision, trust_remote_code=model.trust_remote_code)
+
+    def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
+        """The model of a checkpoint, in the type for training or for inference."""
+        model = self.config.model
+        dtype = model.inference_dtype if inference and model.inference_dtype else model.dtype
+        return load_model(
+            checkpoint,
+            dtype=dtype,
+            revision=None if Path(checkpoint).is_dir() else model.revision,
+            attn_implementation=model.attn_implementation,
+            trust_remote_code=model.trust_remote_code,
+        )
+
+    def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+        """Token ids of a question's prompt."""
+        prompt = self.config.prompt
+        return encode_prompt(tokenizer, question, prompt.template, chat=prompt.chat, system=prompt.system)
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase, *, limited: bool = True) -> Encoder:
+        """Text to token ids under the run's prompt and length; not `limited`: whatever the length, for scoring."""
+        return Encoder(
+            encode_prompt=lambda question: self.prompt_ids(tokenizer, question),
+            encode_response=lambda text, ended: encode_response(tokenizer, text, ended=ended),
+            max_length=self.config.model.max_length if limited else 2**31,
+            overlong=self.config.model.overlong,
+        )
+
+    def requests(
+        self, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], indices: Sequence[int]
+    ) -> list[Request]:
+        """The same completions wanted of every question."""
+        return [Request(q.id, tuple(self.prompt_ids(tokenizer, q.question)), tuple(indices)) for q in questions]
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        from accelerate import PartialState
+
+        return torch.device("cpu") if self.cpu else PartialState().device
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Memory for one chunk of logits."""
+        return self.config.model.logps_chunk_mb * 2**20

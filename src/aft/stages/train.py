@@ -1,0 +1,281 @@
+"""Stages 0, 1 and 3: pretrain, vft and align. All use the one trainer; they differ in data, start and objective."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..arguments import last_checkpoint, make_arguments
+from ..card import model_card
+from ..config import align_config
+from ..config.schema import (
+    AlignmentLoss,
+    BoundaryConstraint,
+    DetachedConstraint,
+    NoConstraint,
+    ValidationConfig,
+)
+from ..errors import AftError, ConfigError, DataError
+from ..items import alignment_entries, reference_entries
+from ..losses import CONSTRAINTS, LOSSES, pair_statistics
+from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, enable_scoring, merge_lora
+from ..packing import Entry
+from ..pipeline import Unit
+from ..progress import say
+from ..prompts import render_prompt
+from ..records import Question, read_groups, write_json
+from ..run import UnitLog, digest_value, read_json
+from ..sampling import Decoding, derive_seed, sample
+from ..scoring import Scores
+from ..tasks import PRETRAIN, TRAIN, VALIDATION
+from ..trainer import AftTrainer, Objective
+from .context import Stage
+
+
+def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
+    """Build the from-scratch base model and train it on the task's pre-training text."""
+    config, task = stage.config, stage.plan.task
+    scratch = config.model.from_scratch
+    if scratch is None:
+        raise ConfigError("stages: 'pretrain' needs model.from_scratch")
+    questions = task.load(PRETRAIN)
+    texts = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
+    vocabulary = getattr(task, "vocabulary", None)
+    tokenizer = build_word_tokenizer(vocabulary()) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
+    model = build_model(scratch.architecture, scratch.config, tokenizer, seed=config.seeds[0])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
+    _train(
+        stage,
+        unit,
+        log,
+        tokenizer=tokenizer,
+        model=model,
+        entries=_references(stage, questions, tokenizer),
+        objective=Objective(),
+        training=stage.plan.training(config.pretrain.training),
+        lora=False,
+    )
+
+
+def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
+    """Maximum likelihood on the reference chains."""
+    config = stage.config
+    base = stage.plan.checkpoint("base", unit.seed)
+    tokenizer = stage.tokenizer(base)
+    questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)
+    _train(
+        stage,
+        unit,
+        log,
+        tokenizer=tokenizer,
+        model=stage.model(base),
+        start=base,
+        entries=_references(stage, questions, tokenizer),
+        objective=Objective(vft_reduction=config.vft.reduction),
+        training=stage.plan.training(config.vft.training),
+        validation=config.vft.validation,
+    )
+
+
+def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
+    """L_VFT on the references plus the alignment term on each question's candidates."""
+    config = stage.config
+    align = align_config(config, unit.name or "")
+    start = stage.plan.checkpoint(align.init_from, unit.seed)
+    tokenizer = stage.tokenizer(start)
+    encoder = stage.encoder(tokenizer)
+    groups = read_groups(stage.plan.groups(unit.seed))
+    entries = alignment_entries(
+        groups,
+        encoder,
+        supervise=align.supervise,
+        ranked=align.loss is not None,
+        pair_references=align.pair_references,
+        seed=derive_seed("borrow", unit.seed or 0),
+    )
+    _tell(encoder.summary())
+    if len(entries) < len(groups):
+        say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
+    reads = (stage.plan.inputs(unit) or {})["reads"]
+    shared = {"reads": reads, "prompt": dataclasses.asdict(config.prompt), "model": dataclasses.asdict(config.model)}
+    scores_file = unit.folder.parent / f"initial-scores-{align.init_from}.json"
+    _train(
+        stage,
+        unit,
+        log,
+        tokenizer=tokenizer,
+        model=stage.model(start),
+        start=start,
+        entries=entries,
+        objective=make_objective(align.loss, align.vft_reduction),
+        training=stage.plan.training(align.training),
+        validation=align.validation,
+        initial_scores=(
+            functools.partial(_initial_scores, path=scores_file, key=digest_value(shared))
+            if align.drift and align.loss is not None
+            else None
+        ),
+    )
+
+
+def make_objective(loss: AlignmentLoss | None, vft_reduction: str) -> Objective:
+    """The objective that a `loss` section describes."""
+    if loss is None:
+        return Objective(vft_reduction=vft_reduction)
+    constraint = make_constraint(loss.constraint)
+    keywords: dict[str, Any] = {"constraint": constraint, "min_rating_gap": loss.min_rating_gap}
+    return Objective(
+        vft_reduction=vft_reduction,
+        loss=functools.partial(LOSSES[loss.name], **keywords),
+        statistics=functools.partial(pair_statistics, **keywords),
+        weight=loss.weight,
+        reduction=loss.reduction,
+    )
+
+
+def make_constraint(section: NoConstraint | DetachedConstraint | BoundaryConstraint) -> Any:
+    """The constraint that a `constraint` section describes."""
+    arguments = dataclasses.asdict(section)
+    return CONSTRAINTS[arguments.pop("name")](**arguments)
+
+
+def _references(
+    stage: Stage, questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase, *, tell: bool = True
+) -> list[Entry]:
+    task, encoder = stage.plan.task, stage.encoder(tokenizer)
+    triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
+    entries = reference_entries(triples, encoder)
+    if tell:
+        _tell(encoder.summary())
+    return entries
+
+
+def _tell(text: str | None) -> None:
+    if text is not None:
+        say(text)
+
+
+def _train(
+    stage: Stage,
+    unit: Unit,
+    log: UnitLog | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    entries: list[Entry],
+    objective: Objective,
+    training: dict[str, Any],
+    start: str | None = None,
+    validation: ValidationConfig | None = None,
+    initial_scores: Callable[[AftTrainer], Scores] | None = None,
+    lora: bool = True,
+) -> None:
+    """Train, continue from the last checkpoint where there is one, and save a model that transformers loads."""
+    if not entries:
+        raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
+    config, seed = stage.config, unit.seed or 0
+    arguments = make_arguments(
+        training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
+    )
+    adapters = dataclasses.asdict(config.model.lora) if lora and config.model.lora else None
+    trained = add_lora(model, adapters) if adapters else model
+    enable_scoring(trained, chunk_bytes=stage.chunk_bytes)
+    evaluates = arguments.eval_strategy != "no"
+    trainer = AftTrainer(
+        model=trained,
+        args=arguments,
+        entries=entries,
+        objective=objective,
+        tokenizer=tokenizer,
+        eval_entries=_validation_entries(stage, tokenizer, seed) if evaluates else (),
+        validate=_accuracy(stage, tokenizer, validation, seed) if evaluates and validation else None,
+        initial_scores=initial_scores,
+        description=str(unit),
+    )
+    if validation and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ConfigError(f"{unit.stage}.validation: decoding while training needs whole weights; not with FSDP or DeepSpeed")
+    checkpoint = last_checkpoint(unit.folder)
+    if checkpoint:
+        say(f"{unit}: continues from {Path(checkpoint).name}")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_state()
+    adapter = unit.folder / "adapter"
+    trainer.save_model(str(adapter if adapters else unit.folder))
+    if log is None:
+        return
+    if adapters and start:
+        merge_lora(stage.model(start), adapter).save_pretrained(unit.folder)
+        tokenizer.save_pretrained(unit.folder)
+    (unit.folder / "README.md").write_text(model_card(config, unit, start), encoding="utf-8")
+    weights = sorted(path.name for path in unit.folder.glob("*.safetensors"))
+    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1:]
+    log.complete(
+        ["config.json", *weights],
+        steps=trainer.state.global_step,
+        best_step=_best_step(trainer),
+        entries=len(entries),
+        last_log=last[0] if last else {},
+        peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
+    )
+
+
+def _best_step(trainer: AftTrainer) -> int | None:
+    best = trainer.state.best_model_checkpoint
+    return int(Path(best).name.rpartition("-")[2]) if best and trainer.args.load_best_model_at_end else None
+
+
+def _validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Entry]:
+    return _references(stage, stage.plan.task.load(VALIDATION, seed=seed), tokenizer, tell=False)
+
+
+def _accuracy(
+    stage: Stage, tokenizer: PreTrainedTokenizerBase, validation: ValidationConfig, seed: int
+) -> Callable[[torch.nn.Module], dict[str, float]]:
+    """A function of the model: greedy task accuracy on the first validation questions."""
+    questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
+    by_id = {question.id: question for question in questions}
+    requests = stage.requests(tokenizer, questions, [0])
+    decoding = Decoding(stage.config.evaluate.max_new_tokens, temperature=0.0)
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        state = PartialState()
+        mine = requests[state.process_index :: state.num_processes]
+        task, correct = stage.plan.task, 0
+        for batch in sample(
+            model, tokenizer, mine, decoding, seed_of=lambda *_: 0, batch_size=validation.batch_size  # type: ignore[arg-type]
+        ):
+            for completion in batch:
+                answer = task.extract_answer(completion.completion).answer
+                correct += answer is not None and task.is_correct(answer, by_id[completion.question_id])
+        total = torch.tensor(float(correct), device=stage.device)
+        if state.num_processes > 1:
+            torch.distributed.all_reduce(total)
+        return {"task_accuracy": total.item() / len(requests)}
+
+    return measure
+
+
+def _initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
+    """Scores of all candidates before training; the methods of a seed that start alike share one file."""
+    stored = read_json(path) if trainer.is_world_process_zero() else None
+    box = [stored["scores"] if stored and stored.get("key") == key else None]
+    if trainer.args.world_size > 1:
+        broadcast_object_list(box)
+    if box[0] is not None:
+        return box[0]  # type: ignore[no-any-return]
+    if trainer.state.global_step > 0:
+        raise AftError(f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
+                       " Set align.drift=false, or delete this unit's folder to start it again.")
+    scores = trainer.score_candidates()
+    if trainer.is_world_process_zero():
+        write_json(path, {"key": key, "scores": scores})
+    return scores
