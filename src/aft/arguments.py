@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from .errors import ConfigError, nearest
+from .errors import nearest
 
 # Where TrainingArguments' own default does not suit: every other key keeps transformers' default.
 DEFAULTS: dict[str, Any] = {
@@ -73,7 +72,9 @@ def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
     return []
 
 
-def make_arguments(values: Mapping[str, Any], folder: Path, *, seed: int, data_seed: int, cpu: bool) -> TrainingArguments:
+def make_arguments(
+    values: Mapping[str, Any], folder: Path, *, seed: int, data_seed: int, cpu: bool
+) -> TrainingArguments:
     """TrainingArguments of one stage. Raises what TrainingArguments raises."""
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -99,17 +100,3 @@ def last_checkpoint(folder: Path) -> str | None:
         if number.isdigit() and (path / "trainer_state.json").exists():
             found.append((int(number), path))
     return str(max(found)[1]) if found else None
-
-
-def quiet_transformers() -> None:
-    """transformers' information messages are for its own developers; warnings stay."""
-    logging.getLogger("transformers").setLevel(logging.WARNING)
-
-
-def require_device(device: str) -> bool:
-    """True if the run is to use the CPU. `device`: auto, cpu or cuda; cuda without a GPU raises `ConfigError`."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("launch.device: cuda, but there is no GPU that torch can use; allowed here: auto, cpu")
-    return device == "cpu" or not torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Sampling into a file that can be cut at any moment: finished batches are kept, and a second run goes on from there."""
+"""Sampling into a file that can be cut at any moment: finished batches are kept, a second run goes on there."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Encoder:
 
 def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -> list[Entry]:
     """Entries of VFT: one for each (question id, question, reference response) that fits."""
-    entries = []
+    entries: list[Entry] = []
     for question_id, question, reference in pairs:
         prompt = encoder.encode_prompt(question)
         response = encoder.response(prompt, reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm.auto import tqdm
 
@@ -32,7 +33,8 @@ def check_run(config: Config) -> None:
     cpu = True
     needs_model = [stage for stage in config.stages if stage != "label"]
     if needs_model:
-        from .arguments import check_arguments, require_device
+        from .arguments import check_arguments
+        from .device import require_device
 
         try:
             cpu = require_device(config.launch.device)
@@ -234,7 +236,7 @@ def _command(plan: Plan, stage: str, index: int, workers: int) -> list[str]:
 
 
 def _use_gpu(config: Config) -> bool:
-    from .arguments import require_device
+    from .device import require_device
 
     return not require_device(config.launch.device)
 
@@ -245,27 +247,23 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     plan.check_reads(stage)
     units = plan.units(stage)[index::workers]
     if stage == "label":
+        from .stages.label import run_label
+
         for unit in units:
-            _run_unit(plan, unit, lambda log, unit=unit: _label(plan, unit, log), is_main=True)
+            _run_unit(plan, unit, functools.partial(run_label, plan, unit), is_main=True)
         return
     from accelerate import PartialState
 
-    from .arguments import quiet_transformers, require_device
+    from .device import require_device
     from .stages.context import Stage
 
     cpu = require_device(plan.config.launch.device)
     state = PartialState(cpu=cpu)
-    quiet_transformers()
     runner = _runner(stage)
     context = Stage(plan, cpu)
     for unit in units:
-        _run_unit(
-            plan,
-            unit,
-            lambda log, unit=unit: runner(context, unit, log),
-            is_main=state.is_main_process,
-            barrier=state.wait_for_everyone,
-        )
+        work = functools.partial(runner, context, unit)
+        _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
 
 
 def _run_unit(
@@ -293,14 +291,8 @@ def _run_unit(
     barrier()
 
 
-def _label(plan: Plan, unit: Unit, log: run.UnitLog | None) -> None:
-    from .stages.label import run_label
-
-    assert log is not None
-    run_label(plan, unit, log)
-
-
-def _runner(stage: str):  # type: ignore[no-untyped-def]
+def _runner(stage: str) -> Callable[[Any, Unit, run.UnitLog | None], None]:
+    """The function of a stage that uses a model. Imported late: a stage pays for what it uses."""
     if stage in TRAINING_STAGES:
         from .stages import train
 

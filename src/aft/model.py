@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from .errors import ConfigError, nearest
-from .logps import token_logps
+from .logps import default_chunk_size, token_logps
 from .prompts import chat_messages, render_prompt
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
@@ -30,7 +30,9 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 # ---- text -> token ids ----
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, template: str, *, chat: bool, system: str | None) -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, text: str, template: str, *, chat: bool, system: str | None
+) -> list[int]:
     """Token ids of a question's prompt. A response is encoded apart, so that the prompt is its exact beginning."""
     if chat:
         messages = chat_messages(text, template, system)
@@ -52,12 +54,16 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: boo
 # ---- loading and building ----
 
 
-def load_tokenizer(name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint; one without an end token raises `ConfigError`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}") from None
+        raise ConfigError(
+            f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}"
+        ) from None
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"model.name_or_path: the tokenizer of '{name_or_path}' has no end token (eos_token)")
     return tokenizer
@@ -121,7 +127,9 @@ def _wrap_tokenizer(tokenizer: Tokenizer, **special: str) -> PreTrainedTokenizer
     )
 
 
-def build_model(architecture: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreTrainedModel:
+def build_model(
+    architecture: str, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> PreTrainedModel:
     """A causal language model with random weights, drawn from `seed`."""
     known = transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
     if architecture not in known:
@@ -176,12 +184,11 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
     The head is called inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around it run; under
     an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     plain = causal.forward
     body = getattr(causal, causal.base_model_prefix)
     head = causal.get_output_embeddings()
-    vocabulary = getattr(head, "out_features", None) or causal.config.get_text_config().vocab_size
-    chunk_size = max(1, chunk_bytes // (4 * vocabulary))
+    chunk_size = default_chunk_size(head, chunk_bytes)
     postprocess = _logit_postprocess(causal.config.get_text_config())
 
     @functools.wraps(plain)

@@ -36,9 +36,7 @@ class Item:
 
     def filler(self) -> Item:
         """The same tokens without any part in a loss: what a rank computes when the data has run out."""
-        return dataclasses.replace(
-            self, supervised=[False] * len(self.responses), ratings=[None] * len(self.responses)
-        )
+        return dataclasses.replace(self, supervised=[False] * len(self.responses), ratings=[None] * len(self.responses))
 
     @property
     def candidates(self) -> list[int]:
@@ -50,7 +48,7 @@ Entry = tuple[Item, ...]
 """What one draw from the data brings into a step: a question, and beside it a borrowed reference if it has none."""
 
 
-class EntryDataset(Dataset):  # type: ignore[type-arg]
+class EntryDataset(Dataset):
     """Entries by index; index -1 - i is entry i as a filler."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -72,7 +70,14 @@ class StepSampler:
     """
 
     def __init__(
-        self, num_entries: int, batch_size: int, *, seed: int = 0, rank: int = 0, num_ranks: int = 1, shuffle: bool = True
+        self,
+        num_entries: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+        shuffle: bool = True,
     ) -> None:
         self.num_entries, self.batch_size, self.seed = num_entries, batch_size, seed
         self.rank, self.num_ranks, self.shuffle = rank, num_ranks, shuffle
@@ -101,11 +106,11 @@ class StepSampler:
 
 def entry_loader(
     entries: Sequence[Entry], sampler: StepSampler, pad_id: int, *, pin_memory: bool = False
-) -> DataLoader:  # type: ignore[type-arg]
+) -> DataLoader:
     """A loader of packed batches over a rank's part of the entries."""
     return DataLoader(
         EntryDataset(entries),
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         collate_fn=functools.partial(_pack_entries, pad_id=pad_id),
         pin_memory=pin_memory,
     )
@@ -127,7 +132,9 @@ def pack(items: Sequence[Item], pad_id: int) -> dict[str, Any]:
     length = max(len(item.prompt_ids) + len(item.responses[index]) for item, index in rows)
     input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
-    positions, targets, sequences = [], [], []
+    positions: list[int] = []
+    targets: list[int] = []
+    sequences: list[int] = []
     for row, (item, index) in enumerate(rows):
         response = item.responses[index]
         tokens = item.prompt_ids + response

@@ -189,9 +189,7 @@ class Plan:
             return Status(RERUN if manifest else RUN, ("waits for an earlier stage",))
         if manifest is not None:
             reasons = run.differences(manifest["inputs"], inputs)
-            reasons += [
-                f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()
-            ]
+            reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
             return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
         started = run.read_json(unit.folder / run.STARTED)
         if started is None:

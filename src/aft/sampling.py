@@ -129,9 +129,7 @@ def _generate(
     length = max(len(request.prompt_ids) for request in batch)
     # left padding: the last column is every prompt's last token
     input_ids = torch.tensor([[pad] * (length - len(r.prompt_ids)) + list(r.prompt_ids) for r in batch], device=device)
-    mask = torch.tensor(
-        [[0] * (length - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch], device=device
-    )
+    mask = torch.tensor([[0] * (length - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch], device=device)
     cache = DynamicCache(config=model.config)
     logits = _step(model, input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
     copies = torch.tensor([row for row, r in enumerate(batch) for _ in r.indices], device=device)

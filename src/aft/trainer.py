@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from .errors import AftError
 from .losses import metrics_from_statistics
@@ -43,11 +50,13 @@ class Objective:
 
 
 class AftTrainer(Trainer):
-    """Trains on entries, each a question. Each term is divided by its own count over all micro-batches and ranks of a step.
+    """Trains on entries, each a question; each term is divided by its own count over all the step's batches and ranks.
 
     `validate(model)` may add metrics, named without prefix, to every evaluation. With `initial_scores`, the mean score
     of each candidate before training, the drift of positive and negative scores is logged.
     """
+
+    control: TrainerControl
 
     def __init__(
         self,
@@ -87,12 +96,12 @@ class AftTrainer(Trainer):
 
     # ---- data ----
 
-    def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+    def get_train_dataloader(self) -> DataLoader:
         """Batches of questions; ranks share each step's questions without repeating or dropping one."""
         # transformers' seed governs initialisation; the order of the data is ours
         return self._loader(self.entries, self._train_batch_size, shuffle=True)
 
-    def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:  # type: ignore[type-arg]
+    def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:
         sampler = StepSampler(
             len(entries),
             batch_size,
@@ -103,7 +112,7 @@ class AftTrainer(Trainer):
         )
         return entry_loader(entries, sampler, self._pad_id, pin_memory=self.args.device.type == "cuda")
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Tensor]:  # type: ignore[type-arg]
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Tensor]:
         """The micro-batches of one optimizer step, and the counts over all of them and all ranks."""
         batches = []
         for _ in range(num_batches):

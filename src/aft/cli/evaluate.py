@@ -22,7 +22,9 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+    )
 
 
 if __name__ == "__main__":

@@ -16,13 +16,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> None:
-    known, overrides = parse("aft-label", "Label a run's completions and build its groups; needs no model.", arguments, add=_add)
+    known, overrides = parse(
+        "aft-label", "Label a run's completions and build its groups; needs no model.", arguments, add=_add
+    )
     known.worker = None
     run_config(known, overrides, only="label")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+    )
 
 
 if __name__ == "__main__":

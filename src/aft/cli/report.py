@@ -17,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _main(arguments: Sequence[str] | None) -> None:
     known, overrides = parse(
-        "aft-report", "Write report.md, report.json and report.png of a run from what it has measured.", arguments, add=_add
+        "aft-report",
+        "Write report.md, report.json and report.png of a run from what it has measured.",
+        arguments,
+        add=_add,
     )
     from ..config import load_config
 

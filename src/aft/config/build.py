@@ -20,7 +20,7 @@ _INVALID = object()
 
 
 def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
-    """An instance of dataclass `cls` from `data`, or None after adding every problem found (dotted keys) to `problems`."""
+    """An instance of dataclass `cls` from `data`, or None after adding every problem, with its key, to `problems`."""
     if not isinstance(data, Mapping):
         problems.append(f"{path or 'config'}: expected a mapping of keys, got {_show(data)}")
         return None
@@ -29,9 +29,7 @@ def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str])
     before = len(problems)
     for key in data:
         if key not in fields:
-            problems.append(
-                f"{_join(path, key)}: unknown key.{nearest(str(key), fields)} Allowed: {', '.join(fields)}"
-            )
+            problems.append(f"{_join(path, key)}: unknown key.{nearest(str(key), fields)} Allowed: {', '.join(fields)}")
     values: dict[str, Any] = {}
     for name, field in fields.items():
         where = _join(path, name)
@@ -82,7 +80,8 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
         if value in allowed and not isinstance(value, bool):
             return value
         problems.append(
-            f"{where}: got {_show(value)}, allowed: {', '.join(map(str, allowed))}.{nearest(str(value), map(str, allowed))}"
+            f"{where}: got {_show(value)}, allowed: {', '.join(map(str, allowed))}."
+            + nearest(str(value), map(str, allowed))
         )
         return _INVALID
     if origin is list:

@@ -90,9 +90,9 @@ class FromScratch:
     architecture: str = "llama"
     """`model_type` of transformers' configurations."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Arguments of that configuration, such as hidden_size; the vocabulary size comes from the tokenizer."""
+    """Arguments of that configuration, such as hidden_size; the tokenizer sets the vocabulary size."""
     vocab_size: int = field(default=2000, metadata={"ge": 300})
-    """Size of the byte-level BPE tokenizer trained on the task's text (a task with a vocabulary of its own ignores it)."""
+    """Size of the byte-level BPE tokenizer trained on the task's text; ignored by a task with its own vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Task accuracy on validation questions while training, as `eval_task_accuracy`, when `training.eval_strategy` asks."""
+    """Task accuracy on validation questions, as `eval_task_accuracy`, whenever `training.eval_strategy` asks."""
 
     num_questions: int = field(default=200, metadata={"ge": 1})
     """How many validation questions."""
@@ -236,9 +236,9 @@ class AlignConfig:
     init_from: Literal["base", "vft"] = "base"
     """Start from the base model with the joint loss*, or from the VFT checkpoint."""
     supervise: Literal["reference", "reference_and_positives"] = "reference"
-    """What L_VFT covers: the reference alone, or also every sampled positive (RFT)."""
+    """What L_VFT covers: the reference, or also every sampled positive (RFT)."""
     pair_references: bool = True
-    """A question without a known chain is accompanied by another question's reference, so that every step has as many."""
+    """A question without a known chain borrows another's reference for L_VFT, so that every step has as many."""
     loss: AlignmentLoss | None = field(default_factory=AlignmentLoss)
     """The term on the candidates; null: none (VFT continued, or RFT)."""
     vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"
@@ -372,14 +372,17 @@ def check_config(config: Config) -> list[str]:
     known = ["base", "vft", *config.methods]
     for name in config.evaluate.models or []:
         if name not in known:
-            problems.append(f"evaluate.models: unknown model '{name}'.{nearest(name, known)} Allowed: {', '.join(known)}")
+            problems.append(
+                f"evaluate.models: unknown model '{name}'.{nearest(name, known)} Allowed: {', '.join(known)}"
+            )
     if "{question}" not in config.prompt.template:
         problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
     if config.prompt.system is not None and not config.prompt.chat:
         problems.append("prompt.system: only with prompt.chat=true")
     if config.sample.pool_questions > (config.data.num_validation or 0):
         problems.append(
-            f"sample.pool_questions: {config.sample.pool_questions}, but data.num_validation is {config.data.num_validation}"
+            f"sample.pool_questions: {config.sample.pool_questions}, more than data.num_validation:"
+            f" {config.data.num_validation}"
         )
     if not config.data.answer_marker.strip():
         problems.append("data.answer_marker: empty; the final answer is found by it")
@@ -395,7 +398,9 @@ def check_config(config: Config) -> list[str]:
 def _check_base_model(config: Config) -> list[str]:
     model = config.model
     if (model.name_or_path is None) == (model.from_scratch is None):
-        return ["model: give either model.name_or_path (a hub name or folder) or model.from_scratch, not both or neither"]
+        return [
+            "model: give either model.name_or_path (a hub name or folder) or model.from_scratch, not both or neither"
+        ]
     if model.from_scratch is None and "pretrain" in config.stages:
         return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
     return []

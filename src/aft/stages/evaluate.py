@@ -24,7 +24,17 @@ from ..model import enable_scoring
 from ..packing import StepSampler, entry_loader
 from ..pipeline import Unit
 from ..progress import Progress
-from ..records import NEGATIVE, POSITIVE, Candidate, Completion, Group, Question, read_groups, write_json, write_json_lines
+from ..records import (
+    NEGATIVE,
+    POSITIVE,
+    Candidate,
+    Completion,
+    Group,
+    Question,
+    read_groups,
+    write_json,
+    write_json_lines,
+)
 from ..run import UnitLog
 from ..sampling import Decoding, derive_seed
 from ..scoring import Scores, score_candidates, to_device
@@ -36,7 +46,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Measure one model into metrics.json, predictions.jsonl, assessment.jsonl and pool.jsonl."""
     checkpoint = stage.plan.checkpoint(unit.name or "", unit.seed)
     tokenizer = stage.tokenizer(checkpoint)
-    model = stage.model(checkpoint, inference=True).to(stage.device).eval()  # type: ignore[arg-type]
+    model = stage.model(checkpoint, inference=True).to(stage.device).eval()
     enable_scoring(model, chunk_bytes=stage.chunk_bytes)
     predictions = _predict(stage, unit, model, tokenizer)
     assessed, skipped = _assess(stage, unit, model, tokenizer)

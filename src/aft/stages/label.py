@@ -11,7 +11,7 @@ from ..records import read_completions, write_json, write_json_lines
 from ..run import UnitLog
 
 
-def run_label(plan: Plan, unit: Unit, log: UnitLog) -> None:
+def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
     """Label into groups.jsonl, pool.jsonl and counts.json."""
     section, task, seed = plan.config.label, plan.task, unit.seed or 0
     pool = plan.pool_questions(seed)
@@ -38,4 +38,5 @@ def run_label(plan: Plan, unit: Unit, log: UnitLog) -> None:
     write_json_lines(unit.folder / "pool.jsonl", pool_groups)
     write_json(unit.folder / "counts.json", {**dataclasses.asdict(counts), "pool": dataclasses.asdict(pool_counts)})
     say(f"{unit}\n{counts.table()}")
-    log.complete(["groups.jsonl", "pool.jsonl", "counts.json"])
+    if log is not None:
+        log.complete(["groups.jsonl", "pool.jsonl", "counts.json"])

@@ -16,7 +16,7 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     tokenizer = stage.tokenizer(checkpoint)
     questions = stage.plan.training_questions(seed) + stage.plan.pool_questions(seed)
     completions = collect(
-        stage.model(checkpoint, inference=True).to(stage.device).eval(),  # type: ignore[arg-type]
+        stage.model(checkpoint, inference=True).to(stage.device).eval(),
         tokenizer,
         stage.requests(tokenizer, questions, range(section.num_samples)),
         Decoding(section.max_new_tokens, section.temperature, section.top_p),

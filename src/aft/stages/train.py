@@ -202,7 +202,9 @@ def _train(
         description=str(unit),
     )
     if validation and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ConfigError(f"{unit.stage}.validation: decoding while training needs whole weights; not with FSDP or DeepSpeed")
+        raise ConfigError(
+            f"{unit.stage}.validation: decoding while training needs whole weights; not with FSDP or DeepSpeed"
+        )
     checkpoint = last_checkpoint(unit.folder)
     if checkpoint:
         say(f"{unit}: continues from {Path(checkpoint).name}")
@@ -251,7 +253,12 @@ def _accuracy(
         mine = requests[state.process_index :: state.num_processes]
         task, correct = stage.plan.task, 0
         for batch in sample(
-            model, tokenizer, mine, decoding, seed_of=lambda *_: 0, batch_size=validation.batch_size  # type: ignore[arg-type]
+            model,
+            tokenizer,
+            mine,
+            decoding,
+            seed_of=lambda *_: 0,
+            batch_size=validation.batch_size,
         ):
             for completion in batch:
                 answer = task.extract_answer(completion.completion).answer
@@ -271,10 +278,12 @@ def _initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
     if trainer.args.world_size > 1:
         broadcast_object_list(box)
     if box[0] is not None:
-        return box[0]  # type: ignore[no-any-return]
+        return box[0]
     if trainer.state.global_step > 0:
-        raise AftError(f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
-                       " Set align.drift=false, or delete this unit's folder to start it again.")
+        raise AftError(
+            f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
+            " Set align.drift=false, or delete this unit's folder to start it again."
+        )
     scores = trainer.score_candidates()
     if trainer.is_world_process_zero():
         write_json(path, {"key": key, "scores": scores})

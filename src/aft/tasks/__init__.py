@@ -14,7 +14,7 @@ TASKS = {"arithmetic": Arithmetic, "gsm8k": Gsm8k}
 
 
 def make_task(name: str, *, options: dict[str, Any] | None = None, **arguments: Any) -> Task:
-    """The task `name` with the keys of its `data` section as arguments; `options` are further arguments of its class."""
+    """The task `name` from the keys of its `data` section; `options` are further arguments of its class."""
     arguments["marker"] = arguments.pop("answer_marker", "[ANS]")
     task: Task = TASKS[name](**arguments, **(options or {}))
     return task

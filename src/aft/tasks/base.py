@@ -30,6 +30,10 @@ class Task(Protocol):
         """The final answer of a completion, or the reason why there is none."""
         ...
 
+    def fingerprint(self) -> str:
+        """A digest of the data itself: equal for equal questions, wherever they come from."""
+        ...
+
     def is_correct(self, answer: str, question: Question) -> bool:
         """Whether an extracted answer equals the question's gold answer."""
         ...
