@@ -1,0 +1,47 @@
+# One target per chore. Each makes the virtual environment it needs; PYTHON chooses the interpreter (3.10 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart test test-all check format bench tables base-model clean
+
+$(VENV)/.plots: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (torch is large: a minute or two)"
+	$(INSTALL) --editable '.[plots]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.plots
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.plots  ## the whole pipeline on the embedded task: minutes on a laptop
+	$(BIN)/aft-train --config configs/quickstart.yaml
+
+test: $(VENV)/.dev  ## the tests that need no GPU
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(VENV)/.dev  ## the slow ones too
+	$(BIN)/python -m pytest -n 2 -m 'not gpu'
+
+check: $(VENV)/.dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## docs/performance.md's figures
+	$(BIN)/python benchmarks/logps.py
+
+tables: $(VENV)/.plots  ## print the quickstart's tables again from its run folder
+	$(BIN)/aft-report --config configs/quickstart.yaml
+
+base-model: $(VENV)/.plots  ## rebuild the quickstart's base model
+	$(BIN)/aft-train --config configs/arithmetic/base.yaml
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
