@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from .errors import ConfigError
 
-
-def require_device(device: str) -> bool:
-    """True if the run is to use the CPU. `device`: auto, cpu or cuda; cuda without a GPU raises `ConfigError`."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("launch.device: cuda, but there is no GPU that torch can use; allowed here: auto, cpu")
-    return device == "cpu" or not torch.cuda.is_available()
+def use_cpu(device: str) -> bool:
+    """Whether to compute on the CPU: asked for by `launch.device` or the launcher, or because there is no GPU."""
+    launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return device == "cpu" or launched_so or not torch.cuda.is_available()

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from . import run
 from .config import Config, align_config, to_yaml
+from .config.load import read_yaml
 from .errors import AftError, ConfigError, nearest
 from .pipeline import DONE, RESUME, Plan, Status, Unit
 from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
@@ -27,25 +28,41 @@ TRAINING_STAGES = ("pretrain", "vft", "align")
 _KEPT_LINES = 40
 
 
-def check_run(config: Config) -> None:
-    """Raise one `ConfigError` with every problem that only the machine and the libraries can tell."""
-    problems: list[str] = []
-    cpu = True
-    needs_model = [stage for stage in config.stages if stage != "label"]
-    if needs_model:
-        from .arguments import check_arguments
-        from .device import require_device
+def check_run(config: Config, *, planning: bool = False) -> list[str]:
+    """Raise one `ConfigError` with every problem that only the libraries, the files and the machine can tell.
 
-        try:
-            cpu = require_device(config.launch.device)
-        except ConfigError as error:
-            problems += error.problems
+    What this machine lacks (a GPU) does not keep one from `planning` a run for another: it is returned instead.
+    """
+    problems, lacking = _check_paths(config), []
+    if any(stage != "label" for stage in config.stages):
+        from .arguments import check_arguments
+
+        lacking = _check_devices(config)
         for name, section in _training_sections(config).items():
-            problems += check_arguments({**config.training, **section}, name, cpu=cpu)
-    problems += _check_paths(config)
-    problems = list(dict.fromkeys(problems))
+            problems += check_arguments({**config.training, **section}, name, cpu=bool(lacking) or not _use_gpu(config))
+    problems = list(dict.fromkeys(problems + ([] if planning else lacking)))
     if problems:
         raise ConfigError(problems)
+    return lacking
+
+
+def _check_devices(config: Config) -> list[str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return []
+    if config.launch.config is None:
+        wants = config.launch.device == "cuda"
+        return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
+    try:
+        asked = read_yaml(find_launch_file(config.launch.config))
+    except ConfigError:
+        return []  # `_check_paths` has said so
+    if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
+        return []
+    return [
+        f"launch.config: {config.launch.config} asks for GPUs, but torch finds none here; launch.config=cpu needs none"
+    ]
 
 
 def _training_sections(config: Config) -> dict[str, dict[str, object]]:
@@ -236,9 +253,9 @@ def _command(plan: Plan, stage: str, index: int, workers: int) -> list[str]:
 
 
 def _use_gpu(config: Config) -> bool:
-    from .device import require_device
+    from .device import use_cpu
 
-    return not require_device(config.launch.device)
+    return not use_cpu(config.launch.device)
 
 
 def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
@@ -254,10 +271,10 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
         return
     from accelerate import PartialState
 
-    from .device import require_device
+    from .device import use_cpu
     from .stages.context import Stage
 
-    cpu = require_device(plan.config.launch.device)
+    cpu = use_cpu(plan.config.launch.device)
     state = PartialState(cpu=cpu)
     runner = _runner(stage)
     context = Stage(plan, cpu)

@@ -189,6 +189,9 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
     body = getattr(causal, causal.base_model_prefix)
     head = causal.get_output_embeddings()
     chunk_size = default_chunk_size(head, chunk_bytes)
+    if any(hasattr(parameter, "ds_id") for parameter in head.parameters()):
+        # ZeRO-3 gathers the head at every call, which all ranks must make equally often: so each makes one
+        chunk_size = 2**62
     postprocess = _logit_postprocess(causal.config.get_text_config())
 
     @functools.wraps(plain)

@@ -55,9 +55,10 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     if launched and stage is not None:
         run_here(plan, stage, known.worker)
         return
-    check_run(config)
+    lacking = check_run(config, planning=known.dry_run)
     if known.dry_run:
         print(to_yaml(config))
+        print("".join(f"# here: {problem}\n" for problem in lacking), end="")
         print(show_plan(plan, stages))
         return
     conduct(plan, stages)
