@@ -8,8 +8,9 @@ import pytest
 
 from aft.errors import ConfigError, DataError
 from aft.records import Question
-from aft.tasks.arithmetic import Arithmetic, ChainCheck
+from aft.tasks.arithmetic import Arithmetic
 from aft.tasks.base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION
+from aft.tasks.chains import ChainCheck
 
 SIZES = {"num_train": 40, "num_answer_only": 40, "num_validation": 40, "num_test": 40, "num_pretrain": 3000}
 CLEAN = {"misconception_fraction": 0.0, "base_wrong_operation": 0.0, "carry_error": 0.0, "slip": 0.0, "skip": 0.0}
@@ -34,7 +35,7 @@ def solve(task: Arithmetic, question: str) -> int:
             "*": value * int(operand),
             "/": value // int(operand),
         }[operations[word]]
-        assert 1 <= value <= 99
+        assert 1 <= value <= task.max_value
     return value
 
 
@@ -241,6 +242,8 @@ def test_fingerprint_tells_arguments_apart(task: Arithmetic) -> None:
         ({"num_test": 10.5}, "num_test: must be a whole number of at least 0, got 10.5"),
         ({"slip": 1.5}, "slip: must be a rate between 0 and 1, got 1.5"),
         ({"skip": 1.0}, "skip: must be below 1, or no chain has a step"),
+        ({"max_value": 9}, "max_value: must be a whole number of at least 10, got 9"),
+        ({"max_operand": 1}, "max_operand: must be a whole number of at least 2, got 1"),
         ({"min_statements": 0}, "min_statements, max_statements: must be 1 <= min <= max, got 0 and 4"),
         ({"misconception_low": 0.9}, "misconception_low: must not exceed misconception_high"),
         ({"marker": "[A S]"}, "marker: must be one word without spaces, got '[A S]'"),

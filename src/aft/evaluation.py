@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .intervals import mean_interval, mean_sd, wilson
-from .records import POSITIVE, Completion, Group, Question
+from .records import POSITIVE, Candidate, Completion, Group, Question
 from .tasks.base import Task
 
 
@@ -53,6 +53,11 @@ def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def has_tokens(chain: Completion | Candidate) -> bool:
+    """Whether a chain can be scored: one that was cut before it had any text has no token."""
+    return bool(chain.completion) or not chain.truncated
+
+
 @dataclass
 class Assessed:
     """Right and wrong chains of one question, in the order in which they were sampled, each text once."""
@@ -62,9 +67,9 @@ class Assessed:
     seen: set[str] = field(default_factory=set)
 
     def add(self, completion: Completion, is_correct: bool, per_label: int) -> None:
-        """Take a sample, unless its text is there already or its side is full."""
+        """Take a sample, unless it has no token, its text is there already or its side is full."""
         side = self.positives if is_correct else self.negatives
-        if completion.completion not in self.seen and len(side) < per_label:
+        if has_tokens(completion) and completion.completion not in self.seen and len(side) < per_label:
             self.seen.add(completion.completion)
             side.append(completion)
 

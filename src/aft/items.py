@@ -15,7 +15,8 @@ class Encoder:
     """Turns text into token ids within a length, counting what was too long.
 
     `encode_prompt(text)` and `encode_response(text, ended)` come from the tokenizer. A response that would make its
-    sequence longer than `max_length` tokens is dropped, or cut at its end (it then has no end token).
+    sequence longer than `max_length` tokens is dropped, or cut at its end (it then has no end token). One without any
+    token, cut before it had text, is dropped too: the mean over its tokens is no score.
     """
 
     encode_prompt: Callable[[str], list[int]]
@@ -25,11 +26,15 @@ class Encoder:
     responses: int = 0
     dropped: int = 0
     truncated: int = 0
+    empty: int = 0
 
     def response(self, prompt_ids: list[int], text: str, ended: bool = True) -> list[int] | None:
         """Token ids of a response, or None if it was dropped."""
         self.responses += 1
         ids = self.encode_response(text, ended)
+        if not ids:
+            self.empty += 1
+            return None
         room = self.max_length - len(prompt_ids)
         if len(ids) <= room:
             return ids
@@ -40,13 +45,16 @@ class Encoder:
         return None
 
     def summary(self) -> str | None:
-        """What was too long, for the person who runs this; None if nothing was."""
-        if not self.dropped and not self.truncated:
-            return None
-        return (
-            f"{self.dropped:,} of {self.responses:,} responses dropped and {self.truncated:,} truncated:"
-            f" longer than model.max_length = {self.max_length} tokens with their prompt"
-        )
+        """What did not fit, for the person who runs this; None if everything did."""
+        lines = []
+        if self.dropped or self.truncated:
+            lines.append(
+                f"{self.dropped:,} of {self.responses:,} responses dropped and {self.truncated:,} truncated:"
+                f" longer than model.max_length = {self.max_length} tokens with their prompt"
+            )
+        if self.empty:
+            lines.append(f"{self.empty:,} of {self.responses:,} responses dropped: without any token")
+        return "\n".join(lines) or None
 
 
 def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -> list[Entry]:

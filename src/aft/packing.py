@@ -113,6 +113,8 @@ def entry_loader(
         batch_sampler=sampler,
         collate_fn=functools.partial(_pack_entries, pad_id=pad_id),
         pin_memory=pin_memory,
+        # a loader draws a seed for its workers: from the global generator, each pass would change the dropout after it
+        generator=torch.Generator(),
     )
 
 

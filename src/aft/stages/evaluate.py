@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from ..collect import collect
 from ..evaluation import (
     Assessed,
     assessment_accuracy,
+    has_tokens,
     judge,
     perplexity,
     pool_metrics,
@@ -152,8 +154,11 @@ def _score_pool(
 ) -> list[dict[str, Any]]:
     if not stage.config.sample.pool_questions:
         return []
-    groups = read_groups(stage.plan.pool(unit.seed))
-    groups = [group for group in groups if group.candidates]
+    groups = []
+    for group in read_groups(stage.plan.pool(unit.seed)):
+        candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
+        if candidates:
+            groups.append(dataclasses.replace(group, candidates=candidates))
     return score_lines(groups, _score(stage, f"{unit}: pool", model, tokenizer, groups))
 
 

@@ -15,18 +15,17 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ..answers import Extraction, extract_after_marker, numbers_equal
+from ..answers import Extraction, extract_number, numbers_equal
 from ..errors import ConfigError, DataError, nearest
 from ..records import Question
 from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION
+from .chains import OPPOSITE, ChainCheck, apply_operation, check_steps, forget_carry, parse_steps
 
 VERSION = 1  # raised whenever the same arguments begin to give other questions
 
-LARGEST = 99  # every value of every chain, right or wrong, is in 1 .. LARGEST
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jill", "Kim", "Leo")
 THINGS = ("apples", "beads", "coins", "eggs", "figs", "kites", "nuts", "pears", "pins", "shells", "stamps", "tiles")
 WORDINGS = ("{} = {} .", "so {} = {} .", "{} is {} .", "now {} gives {} .")
-OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 NUM_VERBS = {"+": 40, "-": 40, "*": 8, "/": 8}
 OPERATION_WEIGHTS = {"+": 0.42, "-": 0.42, "*": 0.08, "/": 0.08}
 
@@ -53,14 +52,6 @@ class Verb(NamedTuple):
     misread_rate: float
 
 
-class ChainCheck(NamedTuple):
-    """What is wrong in a chain. `kinds` names every fault in order: skip, operation, operand, carry or arithmetic."""
-
-    num_steps: int
-    first_wrong_step: int | None  # counted from 0; num_steps where only a missing last step is wrong
-    kinds: tuple[str, ...]
-
-
 class _Problem(NamedTuple):
     start: int
     statements: tuple[tuple[Verb, int], ...]
@@ -75,6 +66,8 @@ class Arithmetic:
         num_validation, num_test: questions of these splits, per seed.
         num_pretrain: chains for a from-scratch base model, some of them wrong.
         min_statements, max_statements: verbs in one question.
+        max_value: every value of every chain, right or wrong, is in 1 .. max_value.
+        max_operand: what is added or taken away is in 2 .. max_operand.
         data_seed: draws the world, that is the verbs and which of them are misread. `load`'s seed draws questions.
         marker: stands before the final answer.
         frequency_exponent: the r-th verb of an operation is met in proportion to r to the minus this.
@@ -87,29 +80,31 @@ class Arithmetic:
         skip: rate of statements left out of the chain.
 
     The four error rates act on the pretrain split only, and never where the rest of the
-    chain would leave 1 .. 99 or the whole numbers.
+    chain would leave 1 .. max_value or the whole numbers.
     Raises: `ConfigError` naming every argument out of range.
     """
 
     def __init__(
         self,
         *,
-        num_train: int = 300,
-        num_answer_only: int = 1200,
+        num_train: int = 100,
+        num_answer_only: int = 700,
         num_validation: int = 400,
         num_test: int = 1000,
-        num_pretrain: int = 118_000,
+        num_pretrain: int = 96_000,
         min_statements: int = 2,
         max_statements: int = 4,
+        max_value: int = 60,
+        max_operand: int = 20,
         data_seed: int = 0,
         marker: str = "[ANS]",
-        frequency_exponent: float = 1.0,
+        frequency_exponent: float = 0.5,
         swap_rate: float = 0.3,
-        misconception_fraction: float = 0.3,
-        misconception_low: float = 0.25,
-        misconception_high: float = 0.6,
+        misconception_fraction: float = 0.45,
+        misconception_low: float = 0.35,
+        misconception_high: float = 0.8,
         base_wrong_operation: float = 0.01,
-        carry_error: float = 0.15,
+        carry_error: float = 0.2,
         slip: float = 0.01,
         skip: float = 0.02,
     ) -> None:
@@ -124,6 +119,8 @@ class Arithmetic:
         }
         self.min_statements = min_statements
         self.max_statements = max_statements
+        self.max_value = max_value
+        self.max_operand = max_operand
         self.data_seed = data_seed
         self.marker = marker
         self.swap_rate = swap_rate
@@ -173,7 +170,7 @@ class Arithmetic:
 
     def extract_answer(self, completion: str) -> Extraction:
         """The final answer of a completion, or the reason why there is none."""
-        return extract_after_marker(completion, self.marker)
+        return extract_number(completion, self.marker)
 
     def is_correct(self, answer: str, question: Question) -> bool:
         """Whether an extracted answer equals the question's answer as a number."""
@@ -182,7 +179,7 @@ class Arithmetic:
     def vocabulary(self) -> list[str]:
         """Every token that a question or a chain can hold, in a fixed order. Texts are tokens joined by one space."""
         words = f"has . how many ? {' '.join(OPPOSITE)} {self.marker} {' '.join(WORDINGS)}".split()
-        numbers = [str(number) for number in range(1, LARGEST + 1)]
+        numbers = [str(number) for number in range(1, self.max_value + 1)]
         tokens = [*words, *numbers, *NAMES, *THINGS, *self._by_word]
         return [token for token in dict.fromkeys(tokens) if token != "{}"]
 
@@ -193,31 +190,9 @@ class Arithmetic:
 
     def check_chain(self, question: str, completion: str) -> ChainCheck:
         """Follow a chain beside its question's statements and name its faults; errors carried along count once."""
-        value, statements = self._parse_question(question)
-        steps = _parse_steps(completion.split(self.marker)[0])
-        kinds: list[str] = []
-        first_wrong = None
-        position = 0
-        for index, (left, operation, right, result) in enumerate(steps):
-            faults = []
-            # a step is about the next statement, unless its operand says that one was passed over
-            while len(statements) - position > len(steps) - index and statements[position][1] not in (left, right):
-                faults.append("skip")
-                position += 1
-            if position == len(statements):
-                faults.append("operand")
-            else:
-                verb, operand = statements[position]
-                faults.extend(_step_faults(value, verb.operation, operand, (left, operation, right, result)))
-                position += 1
-            if faults and first_wrong is None:
-                first_wrong = index
-            kinds.extend(faults)
-            value = result
-        if position < len(statements):
-            first_wrong = len(steps) if first_wrong is None else first_wrong
-            kinds.extend(["skip"] * (len(statements) - position))
-        return ChainCheck(len(steps), first_wrong, tuple(kinds))
+        value, told = self._parse_question(question)
+        statements = [(verb.operation, operand) for verb, operand in told]
+        return check_steps(value, statements, parse_steps(completion.split(self.marker)[0]))
 
     def _make_verbs(self, fraction: float, low: float, high: float, base: float) -> list[Verb]:
         """96 verbs, grouped by operation, commonest first; misconceptions fall on common and rare ones alike."""
@@ -249,13 +224,13 @@ class Arithmetic:
         raise ConfigError(f"num_{split}: this world has only about {len(seen)} such problems; ask for fewer")
 
     def _draw_problem(self, rng: random.Random) -> _Problem:
-        value = start = rng.randint(1, LARGEST)
+        value = start = rng.randint(1, self.max_value)
         statements: list[tuple[Verb, int]] = []
         wanted = rng.randint(self.min_statements, self.max_statements)
         while len(statements) < wanted:
             verb = rng.choices(self.verbs, cum_weights=self._weights)[0]
-            operand = {"*": rng.randint(2, 3), "/": 2}.get(verb.operation) or rng.randint(2, 30)
-            result = _apply(value, verb.operation, operand)
+            operand = {"*": rng.randint(2, 3), "/": 2}.get(verb.operation) or rng.randint(2, self.max_operand)
+            result = self._apply(value, verb.operation, operand)
             if result is not None:
                 statements.append((verb, operand))
                 value = result
@@ -267,16 +242,16 @@ class Arithmetic:
         steps: list[str] = []
         for position, (verb, operand) in enumerate(problem.statements):
             rest = problem.statements[position + 1 :]
-            if faulty and rng.random() < self.skip and (steps or rest) and _goes_through(value, rest):
+            if faulty and rng.random() < self.skip and (steps or rest) and self._goes_through(value, rest):
                 continue
-            operation, result = verb.operation, _apply(value, verb.operation, operand)
+            operation, result = verb.operation, self._apply(value, verb.operation, operand)
             if faulty and rng.random() < verb.misread_rate:
-                misread = _apply(value, OPPOSITE[operation], operand)
-                if _goes_through(misread, rest):
+                misread = self._apply(value, OPPOSITE[operation], operand)
+                if self._goes_through(misread, rest):
                     operation, result = OPPOSITE[operation], misread
             if faulty:
                 for wrong in self._miscalculations(value, operation, operand, rng):
-                    result = wrong if _goes_through(wrong, rest) else result
+                    result = wrong if self._goes_through(wrong, rest) else result
             left, right = value, operand
             if operation in "+*" and rng.random() < self.swap_rate:
                 left, right = right, left
@@ -285,13 +260,27 @@ class Arithmetic:
             value = result
         return " ".join(steps), value
 
+    def _apply(self, value: int, operation: str, operand: int) -> int | None:
+        """The result, or None where it is no whole number of 1 .. max_value."""
+        result = apply_operation(value, operation, operand)
+        return result if result is not None and 1 <= result <= self.max_value else None
+
+    def _goes_through(self, value: int | None, statements: tuple[tuple[Verb, int], ...]) -> bool:
+        """Whether the statements can be carried out from here, so that a chain may go on from a faulty value."""
+        if value is None or not 1 <= value <= self.max_value:
+            return False
+        if not statements:
+            return True
+        (verb, operand), *rest = statements
+        return self._goes_through(self._apply(value, verb.operation, operand), tuple(rest))
+
     def _miscalculations(self, value: int, operation: str, operand: int, rng: random.Random) -> list[int]:
         """The wrong results drawn for one step: none mostly, a forgotten carry where there is one, a slip."""
         wrong = []
-        without_carry = _without_carry(value, operation, operand)
+        without_carry = forget_carry(value, operation, operand)
         if without_carry is not None and rng.random() < self.carry_error:
             wrong.append(without_carry)
-        result = _apply(value, operation, operand)
+        result = self._apply(value, operation, operand)
         if result is not None and rng.random() < self.slip:
             wrong.append(result + rng.choice((-2, -1, 1, 2)))
         return wrong
@@ -317,6 +306,9 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     low, high = arguments["min_statements"], arguments["max_statements"]
     if not 1 <= low <= high:
         problems.append(f"min_statements, max_statements: must be 1 <= min <= max, got {low!r} and {high!r}")
+    for key, least in (("max_value", 10), ("max_operand", 2)):
+        if not isinstance(arguments[key], int) or arguments[key] < least:
+            problems.append(f"{key}: must be a whole number of at least {least}, got {arguments[key]!r}")
     if arguments["misconception_low"] > arguments["misconception_high"]:
         problems.append("misconception_low: must not exceed misconception_high")
     if arguments["skip"] == 1:
@@ -333,57 +325,6 @@ def _shares(count: int, exponent: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _apply(value: int, operation: str, operand: int) -> int | None:
-    """The result, or None where it is not a whole number of 1 .. LARGEST."""
-    if operation == "/" and value % operand:
-        return None
-    result = {"+": value + operand, "-": value - operand, "*": value * operand, "/": value // operand}[operation]
-    return result if 1 <= result <= LARGEST else None
-
-
-def _goes_through(value: int | None, statements: tuple[tuple[Verb, int], ...]) -> bool:
-    """Whether the statements can be carried out from here, so that a chain may go on from a faulty value."""
-    if value is None or not 1 <= value <= LARGEST:
-        return False
-    if not statements:
-        return True
-    (verb, operand), *rest = statements
-    return _goes_through(_apply(value, verb.operation, operand), tuple(rest))
-
-
-def _without_carry(left: int, operation: str, right: int) -> int | None:
-    """What a forgotten carry (+) or borrow (-) makes of it, or None where there is none."""
-    if operation == "+" and left % 10 + right % 10 >= 10:
-        return left + right - 10
-    if operation == "-" and left % 10 < right % 10:
-        return left - right + 10
-    return None
-
-
 def _question_text(problem: _Problem, rng: random.Random) -> str:
     told = " ".join(f"{verb.word} {operand} ." for verb, operand in problem.statements)
     return f"{rng.choice(NAMES)} has {problem.start} {rng.choice(THINGS)} . {told} how many ?"
-
-
-def _parse_steps(chain: str) -> list[tuple[int, str, int, int]]:
-    """(left, operation, right, result) of every well-formed step; anything else is passed over."""
-    steps = []
-    for sentence in chain.split(" ."):
-        tokens = [token for token in sentence.split() if token.isdigit() or token in OPPOSITE]
-        if len(tokens) == 4 and tokens[1] in OPPOSITE and all(tokens[at].isdigit() for at in (0, 2, 3)):
-            steps.append((int(tokens[0]), tokens[1], int(tokens[2]), int(tokens[3])))
-    return steps
-
-
-def _step_faults(value: int, operation: str, operand: int, step: tuple[int, str, int, int]) -> list[str]:
-    """Faults of one step against the value so far and the statement it is about."""
-    left, written, right, result = step
-    faults = ["operation"] if written != operation else []
-    swapped = written in "+*" and (right, left) == (value, operand)
-    if not swapped and (left, right) != (value, operand):
-        faults.append("operand")
-    if result == _without_carry(left, written, right):
-        faults.append("carry")
-    elif right == 0 or result != _apply(left, written, right):
-        faults.append("arithmetic")
-    return faults
