@@ -76,9 +76,9 @@ def test_one_recorded_question(task: Arithmetic) -> None:
     # fails where the generator changes: then VERSION must be raised, and the shipped base model trained again
     assert task.load(TEST)[0] == Question(
         id="test-0-0",
-        question="Dan has 65 beads . maz 30 . nin 17 . mim 16 . rav 30 . how many ?",
-        answer="92",
-        rationale="so 65 + 30 = 95 . 95 - 17 is 78 . 78 - 16 is 62 . 62 + 30 = 92 .",
+        question="Kim has 55 tiles . vim 4 . mol 5 . bem 13 . mol 14 . how many ?",
+        answer="27",
+        rationale="55 + 4 is 59 . 59 - 5 is 54 . 54 - 13 is 41 . so 41 - 14 = 27 .",
     )
 
 

@@ -1,0 +1,101 @@
+"""One chain of arithmetic steps: what a step makes of a value, and which faults a written chain holds.
+
+Pure functions on numbers and text; `arithmetic` draws problems and chains with them, error analysis checks chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
+
+
+class Step(NamedTuple):
+    """`left operation right = result`, as written."""
+
+    left: int
+    operation: str
+    right: int
+    result: int
+
+
+class ChainCheck(NamedTuple):
+    """What is wrong in a chain. `kinds` names every fault in order: skip, operation, operand, carry or arithmetic."""
+
+    num_steps: int
+    first_wrong_step: int | None  # counted from 0; num_steps where only a missing last step is wrong
+    kinds: tuple[str, ...]
+
+
+def apply_operation(value: int, operation: str, operand: int) -> int | None:
+    """The result, or None where a division leaves a remainder or divides by 0."""
+    if operation == "/":
+        return value // operand if operand and value % operand == 0 else None
+    return {"+": value + operand, "-": value - operand, "*": value * operand}[operation]
+
+
+def forget_carry(left: int, operation: str, right: int) -> int | None:
+    """What a forgotten carry (+) or borrow (-) of the tens makes of the result, or None where there is none."""
+    if operation == "+" and left % 10 + right % 10 >= 10:
+        return left + right - 10
+    if operation == "-" and left % 10 < right % 10:
+        return left - right + 10
+    return None
+
+
+def parse_steps(chain: str) -> list[Step]:
+    """Every well-formed step of a chain whose sentences end with ` .`; anything else is passed over."""
+    steps = []
+    for sentence in chain.split(" ."):
+        tokens = [token for token in sentence.split() if _is_number(token) or token in OPPOSITE]
+        if len(tokens) == 4 and tokens[1] in OPPOSITE and all(_is_number(tokens[at]) for at in (0, 2, 3)):
+            steps.append(Step(int(tokens[0]), tokens[1], int(tokens[2]), int(tokens[3])))
+    return steps
+
+
+def check_steps(value: int, statements: Sequence[tuple[str, int]], steps: Sequence[Step]) -> ChainCheck:
+    """Follow the steps beside the (operation, operand) statements. An error that is carried along counts once."""
+    kinds: list[str] = []
+    first_wrong = None
+    position = 0
+    for index, step in enumerate(steps):
+        faults = []
+        # a step is about the next statement, unless its operand says that one was passed over
+        while len(statements) - position > len(steps) - index and statements[position][1] not in (
+            step.left,
+            step.right,
+        ):
+            faults.append("skip")
+            position += 1
+        if position == len(statements):
+            faults.append("operand")
+        else:
+            faults.extend(_step_faults(value, *statements[position], step))
+            position += 1
+        if faults and first_wrong is None:
+            first_wrong = index
+        kinds.extend(faults)
+        value = step.result
+    if position < len(statements):
+        first_wrong = len(steps) if first_wrong is None else first_wrong
+        kinds.extend(["skip"] * (len(statements) - position))
+    return ChainCheck(len(steps), first_wrong, tuple(kinds))
+
+
+def _is_number(token: str) -> bool:
+    return token.isascii() and token.isdigit() and len(token) < 10
+
+
+def _step_faults(value: int, operation: str, operand: int, step: Step) -> list[str]:
+    """Faults of one step against the value so far and the statement it is about."""
+    left, written, right, result = step
+    faults = ["operation"] if written != operation else []
+    swapped = written in "+*" and (right, left) == (value, operand)
+    if not swapped and (left, right) != (value, operand):
+        faults.append("operand")
+    if result == forget_carry(left, written, right):
+        faults.append("carry")
+    elif result != apply_operation(left, written, right):
+        faults.append("arithmetic")
+    return faults
