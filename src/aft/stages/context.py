@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
+from ..errors import ConfigError
 from ..items import Encoder
 from ..model import encode_prompt, encode_response, load_model, load_tokenizer
 from ..pipeline import Plan
@@ -33,7 +34,10 @@ class Stage:
         """The tokenizer of a checkpoint."""
         model = self.config.model
         revision = None if Path(checkpoint).is_dir() else model.revision
-        return load_tokenizer(checkpoint, revision=revision, trust_remote_code=model.trust_remote_code)
+        tokenizer = load_tokenizer(checkpoint, revision=revision, trust_remote_code=model.trust_remote_code)
+        if self.config.prompt.chat and tokenizer.chat_template is None:
+            raise ConfigError(f"prompt.chat: the tokenizer of '{checkpoint}' has no chat template; set it to false")
+        return tokenizer
 
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
         """The model of a checkpoint, in the type for training or for inference."""
