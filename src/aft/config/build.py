@@ -1,7 +1,8 @@
 """Plain mappings -> frozen dataclasses, gathering every problem instead of stopping at the first.
 
 Supported annotations: bool, int, float, str, Any, X | None, list[X], dict[str, X], Literal, dataclasses, and unions of
-dataclasses told apart by their `name` key. Bounds stand in the field's metadata (`ge`, `gt`, `le`, `lt`).
+dataclasses told apart by their `name` key. Bounds stand in the field's metadata (`ge`, `gt`, `le`, `lt`). What an
+`Any` holds must be JSON, so that it can be kept with a run's results and compared later.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..errors import nearest
 
 T = TypeVar("T")
 _INVALID = object()
+_DEEPEST = 20
 
 
 def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
@@ -24,9 +26,15 @@ def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str])
     if not isinstance(data, Mapping):
         problems.append(f"{path or 'config'}: expected a mapping of keys, got {_show(data)}")
         return None
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
     before = len(problems)
+    values = build_values(cls, data, path, problems)
+    return None if len(problems) > before else cls(**values)
+
+
+def build_values(cls: type, data: Mapping[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
+    """The fields of dataclass `cls` that `data` gives rightly; the others add to `problems` and are left out."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
             problems.append(f"{_join(path, key)}: unknown key.{nearest(str(key), fields)} Allowed: {', '.join(fields)}")
@@ -37,13 +45,21 @@ def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str])
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 problems.append(f"{where}: missing; it has no default and must be chosen")
             continue
-        value = _convert(data[name], hints[name], where, problems)
+        before = len(problems)
+        value = _convert(_named(data[name], field), hints[name], where, problems)
         if value is not _INVALID:
             _check_bounds(value, field.metadata, where, problems)
+        if len(problems) == before:
             values[name] = value
-    if len(problems) > before:
-        return None
-    return cls(**values)
+    return values
+
+
+def _named(value: Any, field: dataclasses.Field) -> Any:
+    """A mapping without `name` changes the default where that has one: `constraint.beta` needs no `constraint.name`."""
+    if not isinstance(value, Mapping) or "name" in value or field.default_factory is dataclasses.MISSING:
+        return value
+    default = field.default_factory()
+    return {"name": default.name, **value} if hasattr(default, "name") else value
 
 
 def _join(path: str, key: Any) -> str:
@@ -72,7 +88,7 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
     """`value` as `hint` asks, or `_INVALID` after adding to `problems`."""
     origin = typing.get_origin(hint)
     if hint is Any:
-        return value
+        return _json(value, where, problems)
     if origin in (Union, types.UnionType):
         return _convert_union(value, hint, where, problems)
     if origin is Literal:
@@ -114,7 +130,7 @@ def _convert_union(value: Any, hint: Any, where: str, problems: list[str]) -> An
     if not isinstance(value, Mapping):
         problems.append(f"{where}: expected a mapping with a 'name' ({', '.join(names)}), got {_show(value)}")
         return _INVALID
-    if value.get("name") not in names:
+    if not isinstance(value.get("name"), str) or value["name"] not in names:
         got = _show(value["name"]) if "name" in value else "nothing"
         problems.append(
             f"{where}.name: got {got}, allowed: {', '.join(names)}.{nearest(str(value.get('name')), names)}"
@@ -135,15 +151,43 @@ def _convert_dict(value: Any, hint: Any, where: str, problems: list[str]) -> Any
     if not isinstance(value, Mapping):
         problems.append(f"{where}: expected a mapping of keys, got {_show(value)}")
         return _INVALID
-    items = {str(key): _convert(item, hint, _join(where, key), problems) for key, item in value.items()}
+    items = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            problems.append(f"{where}: a key must be text, got {_show(key)}; put it in quotes")
+        items[str(key)] = _convert(item, hint, _join(where, key), problems)
     return _INVALID if any(item is _INVALID for item in items.values()) else items
+
+
+def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
+    """`value` if it is JSON all through: mappings with text keys, lists, text, finite numbers, true, false, null."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return _convert_scalar(value, float, where, problems)
+    if depth == _DEEPEST:
+        problems.append(f"{where}: nested more than {_DEEPEST} levels deep")
+        return _INVALID
+    if isinstance(value, Mapping):
+        odd = [key for key in value if not isinstance(key, str)]
+        problems += [f"{where}: a key must be text, got {_show(key)}; put it in quotes" for key in odd]
+        items = {str(key): _json(item, _join(where, key), problems, depth + 1) for key, item in value.items()}
+        return _INVALID if odd or any(item is _INVALID for item in items.values()) else items
+    if isinstance(value, (list, tuple)):
+        listed = [_json(item, f"{where}[{i}]", problems, depth + 1) for i, item in enumerate(value)]
+        return _INVALID if any(item is _INVALID for item in listed) else listed
+    problems.append(f"{where}: expected a number, text, true, false, null, a list or a mapping, got {_show(value)}")
+    return _INVALID
 
 
 def _convert_scalar(value: Any, hint: type, where: str, problems: list[str]) -> Any:
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-        problems.append(f"{where}: must be finite, got {value}")
+        try:
+            if math.isfinite(value):
+                return float(value)
+            problems.append(f"{where}: must be finite, got {value}")
+        except OverflowError:
+            problems.append(f"{where}: a whole number too large for a float")
         return _INVALID
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value

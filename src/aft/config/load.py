@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import ConfigError
-from .build import build
-from .schema import AlignConfig, Config, check_config
+from .build import build, build_values
+from .checks import check_config
+from .schema import AlignConfig, Config
+
+Check = Callable[[Config, frozenset[str]], list[str]]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `2e-5` is a number, as YAML 1.2 has it, and a repeated key is an error."""
+    """Safe YAML in which `2e-5` is a number, as YAML 1.2 has it, a date is text, and a repeated key is an error."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        self.deep_construct = True  # an alias inside its own anchor is then an error instead of an endless value
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                hint = "a key must be text (a template such as '{question}' needs quotes)"
+                raise yaml.constructor.ConstructorError(None, None, hint, key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", key_node.start_mark)
@@ -28,52 +40,72 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: text that looks like one of its numbers gets quotes."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+_FLOAT, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+for _side in (_Loader, _Dumper):
+    _side.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_FLOAT, _DATE)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _side.add_implicit_resolver(
+        _FLOAT,
+        re.compile(
+            r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"
+            r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+        ),
+        list("-+0123456789."),
+    )
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | None = None) -> Config:
     """The configuration of a YAML file with `key=value`, `--key value` or `--key=value` overrides, which beat the file.
 
     A file may name another one under `extends` (relative to itself); its own keys beat the other's.
     Raises `ConfigError` with all problems: file, dotted key, what was got, what is allowed, the nearest name.
+
+    `check(config, broken)` adds problems of its own to the same report. It must not read the `broken` sections: they
+    have problems already, and are None where there are any.
     """
     data = _read_with_parents(Path(path), ())
     problems: list[str] = []
     for key, value in parse_overrides(overrides, problems):
         set_by_path(data, key, value, problems)
-    config = build(Config, data, "", problems)
-    _check_methods(data, problems)
-    if config is not None and not problems:
-        problems.extend(check_config(config))
-    if problems or config is None:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    values = build_values(Config, data, "", problems)
+    _check_methods(data, values, problems)
+    broken = frozenset(
+        field.name
+        for field in dataclasses.fields(Config)
+        if field.name not in values and (field.name in data or field.name in ("output_dir", "data", "model"))
+    )
+    config = Config(**{**dict.fromkeys(broken), **values})
+    problems += check_config(config, broken)
+    if check is not None:
+        problems += check(config, broken)
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in dict.fromkeys(problems)])
     return config
 
 
-def _check_methods(data: dict[str, Any], problems: list[str]) -> None:
-    """Check each method of `methods` by building `align` with the method's changes laid over it."""
-    methods = data.get("methods", {})
-    if not isinstance(methods, Mapping):
-        return  # build() of the whole has said so
-    # where `align` itself is wrong, which is reported under its own key, the methods are checked over its defaults
-    align = build(AlignConfig, data.get("align", {}), "align", []) or AlignConfig()
-    for name, changes in methods.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(name)):
+def _check_methods(data: Mapping[str, Any], values: dict[str, Any], problems: list[str]) -> None:
+    """Check each method of `methods` by building `align` with the method's changes laid over it.
+
+    A wrong method takes `methods` out of `values`. Where `align` itself is wrong, which is reported under its own key,
+    the methods are checked over its defaults.
+    """
+    before = len(problems)
+    align = values.get("align", AlignConfig())
+    for name, changes in values.get("methods", {}).items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             problems.append(f"methods.{name}: a method's name becomes a folder: letters, digits, '.', '_' and '-' only")
         if changes is not None and not isinstance(changes, Mapping):
             problems.append(f"methods.{name}: expected a mapping of changes to 'align', got {changes!r}")
             continue
         build(AlignConfig, merge(dataclasses.asdict(align), changes or {}), f"methods.{name}", problems)
+    if len(problems) > before:
+        del values["methods"]
 
 
 def align_config(config: Config, method: str) -> AlignConfig:
@@ -113,11 +145,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -154,25 +186,31 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
             continue
         try:
             pairs.append((key, yaml.load(text, Loader=_Loader)))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             problems.append(f"{key}: '{text}' is not valid YAML")
     return pairs
 
 
 def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
-    """Set `a.b.c` in nested mappings, making the missing ones."""
-    *parents, last = key.split(".")
-    inner = data
-    for depth, parent in enumerate(parents):
-        if inner.get(parent) is None:
-            inner[parent] = {}
-        inner = inner[parent]
-        if not isinstance(inner, dict):
-            problems.append(f"{key}: '{'.'.join(parents[: depth + 1])}' is not a section, it is {inner!r}")
+    """Set `a.b.c` in nested mappings, making the missing ones. Of the keys that are there, the longest that fits wins:
+    a method's name may hold dots."""
+    inner, rest = data, key
+    while True:
+        fitting = [known for known in map(str, inner) if f"{rest}.".startswith(f"{known}.")]
+        name = max(fitting, key=len, default=rest.partition(".")[0])
+        if name == rest:
+            inner[name] = value
             return
-    inner[last] = value
+        rest = rest[len(name) + 1 :]
+        if inner.get(name) is None:
+            inner[name] = {}
+        inner = inner[name]
+        if not isinstance(inner, dict):
+            section = key.removesuffix(f".{rest}")
+            problems.append(f"{key}: '{section}' is not a section, it is {inner!r}")
+            return
 
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import nearest
-
 STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
 
 
@@ -348,59 +346,3 @@ def model_names(config: Config) -> list[str]:
     if "vft" in config.stages:
         names.append("vft")
     return names + (list(config.methods) if "align" in config.stages else [])
-
-
-def check_config(config: Config) -> list[str]:
-    """Problems between sections that each section alone cannot see."""
-    problems = []
-    if not config.stages:
-        problems.append(f"stages: empty; allowed: {', '.join(STAGES)}")
-    for name in ("stages", "seeds"):
-        values = getattr(config, name)
-        if len(set(values)) < len(values):
-            problems.append(f"{name}: a value appears twice: {values}")
-    if not config.seeds:
-        problems.append("seeds: empty; at least one is needed")
-    if any(seed < 0 for seed in config.seeds):
-        problems.append(f"seeds: must be 0 or more, got {config.seeds}")
-    if not config.methods and "align" in config.stages:
-        problems.append("methods: empty, but 'align' is among the stages")
-    for name in config.methods:
-        if name in ("base", "vft"):
-            problems.append(f"methods.{name}: the name is taken by the {name} model")
-    problems += _check_base_model(config)
-    known = ["base", "vft", *config.methods]
-    for name in config.evaluate.models or []:
-        if name not in known:
-            problems.append(
-                f"evaluate.models: unknown model '{name}'.{nearest(name, known)} Allowed: {', '.join(known)}"
-            )
-    if "{question}" not in config.prompt.template:
-        problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
-    if config.prompt.system is not None and not config.prompt.chat:
-        problems.append("prompt.system: only with prompt.chat=true")
-    if config.sample.pool_questions > (config.data.num_validation or 0):
-        problems.append(
-            f"sample.pool_questions: {config.sample.pool_questions}, more than data.num_validation:"
-            f" {config.data.num_validation}"
-        )
-    if not config.data.answer_marker.strip():
-        problems.append("data.answer_marker: empty; the final answer is found by it")
-    assessment = config.evaluate.assessment
-    if assessment is not None and assessment.max_samples < 2 * assessment.per_label:
-        problems.append(
-            f"evaluate.assessment.max_samples: {assessment.max_samples} cannot hold {assessment.per_label} right and"
-            f" {assessment.per_label} wrong chains"
-        )
-    return problems
-
-
-def _check_base_model(config: Config) -> list[str]:
-    model = config.model
-    if (model.name_or_path is None) == (model.from_scratch is None):
-        return [
-            "model: give either model.name_or_path (a hub name or folder) or model.from_scratch, not both or neither"
-        ]
-    if model.from_scratch is None and "pretrain" in config.stages:
-        return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
-    return []

@@ -1,0 +1,122 @@
+"""What the sections of a configuration must have in common, beyond what each says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ..errors import nearest
+from .schema import STAGES, Config
+
+
+def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
+    """Problems between sections that each section alone cannot see; `broken` sections are not looked at."""
+    checks: list[tuple[str, Callable[[Config], list[str]]]] = [
+        ("output_dir", _check_output_dir),
+        ("stages", _check_stages),
+        ("seeds", _check_seeds),
+        ("methods stages", _check_method_names),
+        ("model stages", _check_base_model),
+        ("evaluate methods", _check_models),
+        ("prompt", _check_prompt),
+        ("sample data", _check_pool),
+        ("data", _check_marker),
+        ("evaluate", _check_assessment),
+    ]
+    return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
+
+
+def _check_output_dir(config: Config) -> list[str]:
+    if not config.output_dir.strip() or "\0" in config.output_dir:
+        return [f"output_dir: expected the name of a folder, got {config.output_dir!r}"]
+    if config.output_dir.startswith("~"):
+        return [f"output_dir: '~' stands for itself here, write the whole path; got {config.output_dir!r}"]
+    return []
+
+
+def _repeated(name: str, values: list[Any]) -> list[str]:
+    return [f"{name}: a value appears twice: {values}"] if len(set(values)) < len(values) else []
+
+
+def _check_stages(config: Config) -> list[str]:
+    problems = _repeated("stages", config.stages)
+    return problems if config.stages else [f"stages: empty; allowed: {', '.join(STAGES)}"]
+
+
+def _check_seeds(config: Config) -> list[str]:
+    problems = _repeated("seeds", config.seeds)
+    if not config.seeds:
+        problems.append("seeds: empty; at least one is needed")
+    if any(not 0 <= seed < 2**32 for seed in config.seeds):  # numpy's generator takes no larger one
+        problems.append(f"seeds: must be from 0 to {2**32 - 1}, got {config.seeds}")
+    return problems
+
+
+def _check_method_names(config: Config) -> list[str]:
+    problems = []
+    if not config.methods and "align" in config.stages:
+        problems.append("methods: empty, but 'align' is among the stages")
+    for name in config.methods:
+        if name in ("base", "vft"):
+            problems.append(f"methods.{name}: the name is taken by the {name} model")
+    return problems
+
+
+def _check_base_model(config: Config) -> list[str]:
+    model = config.model
+    if (model.name_or_path is None) == (model.from_scratch is None):
+        return [
+            "model: give either model.name_or_path (a hub name or folder) or model.from_scratch, not both or neither"
+        ]
+    if model.name_or_path is not None and not model.name_or_path.strip():
+        return [f"model.name_or_path: expected a hub name or a folder, got {model.name_or_path!r}"]
+    if model.from_scratch is None and "pretrain" in config.stages:
+        return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
+    return []
+
+
+def _check_models(config: Config) -> list[str]:
+    models = config.evaluate.models
+    if models is None:
+        return []
+    known = ["base", "vft", *config.methods]
+    problems = _repeated("evaluate.models", models)
+    if not models:
+        problems.append(f"evaluate.models: empty; null means all: {', '.join(known)}")
+    return problems + [
+        f"evaluate.models: unknown model '{name}'.{nearest(name, known)} Allowed: {', '.join(known)}"
+        for name in models
+        if name not in known
+    ]
+
+
+def _check_prompt(config: Config) -> list[str]:
+    problems = []
+    if "{question}" not in config.prompt.template:
+        problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
+    if config.prompt.system is not None and not config.prompt.chat:
+        problems.append("prompt.system: only with prompt.chat=true")
+    return problems
+
+
+def _check_pool(config: Config) -> list[str]:
+    pool, validation = config.sample.pool_questions, config.data.num_validation
+    if pool <= validation:
+        return []
+    return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
+
+
+def _check_marker(config: Config) -> list[str]:
+    if config.data.answer_marker.strip():
+        return []
+    return ["data.answer_marker: empty; the final answer is found by it"]
+
+
+def _check_assessment(config: Config) -> list[str]:
+    assessment = config.evaluate.assessment
+    if assessment is None or assessment.max_samples >= 2 * assessment.per_label:
+        return []
+    return [
+        f"evaluate.assessment.max_samples: {assessment.max_samples} cannot hold {assessment.per_label} right and"
+        f" {assessment.per_label} wrong chains"
+    ]
