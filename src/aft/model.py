@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -36,7 +38,10 @@ def encode_prompt(
     """Token ids of a question's prompt. A response is encoded apart, so that the prompt is its exact beginning."""
     if chat:
         messages = chat_messages(text, template, system)
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        try:
+            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        except (ValueError, TemplateError) as error:
+            raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {_first_line(error)}") from None
         return list(ids)
     ids = list(tokenizer(render_prompt(text, template))["input_ids"])
     # a tokenizer that ends every text would end the prompt as well
@@ -145,12 +150,13 @@ def build_model(
             ]
         )
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    model_config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**special, **config})
     torch.manual_seed(seed)
     try:
+        model_config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**special, **config})
         return AutoModelForCausalLM.from_config(model_config)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
-        raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {_first_line(error)}") from None
+    except (ValueError, TypeError, AssertionError, RuntimeError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
 
 
 def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
@@ -182,22 +188,32 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
     logits exist for one chunk of `chunk_bytes` at a time and are recomputed in the backward pass.
 
     The head is called inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around it run; under
-    an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched.
+    an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched. The first
+    scored call compares itself with the model's own logits and raises `ConfigError` where they disagree.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     plain = causal.forward
-    body = getattr(causal, causal.base_model_prefix)
+    body = getattr(causal, causal.base_model_prefix, None) or getattr(causal, "model", None)
     head = causal.get_output_embeddings()
+    if body is None or head is None:
+        raise ConfigError(f"model: {type(causal).__name__} is not built as a body and a head that makes its logits")
     chunk_size = default_chunk_size(head, chunk_bytes)
-    if any(hasattr(parameter, "ds_id") for parameter in head.parameters()):
+    sharded = any(hasattr(parameter, "ds_id") for parameter in head.parameters())
+    if sharded:
         # ZeRO-3 gathers the head at every call, which all ranks must make equally often: so each makes one
         chunk_size = 2**62
     postprocess = _logit_postprocess(causal.config.get_text_config())
+    unchecked = not sharded
 
     @functools.wraps(plain)
     def forward(*args: Any, positions: Tensor | None = None, targets: Tensor | None = None, **kwargs: Any) -> Any:
+        nonlocal unchecked
         if positions is None or targets is None:
             return plain(*args, **kwargs)
+        if unchecked:
+            # not earlier: only now is the model surely where, and in the precision in which, it will compute
+            unchecked = False
+            _check_scoring(causal, kwargs["input_ids"])
         # peft passes every argument of its own, most of them None
         inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
         hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
@@ -205,6 +221,31 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
         return token_logps(hidden, targets, head, chunk_size=chunk_size, postprocess=postprocess)
 
     causal.forward = forward
+
+
+@torch.no_grad()
+def _check_scoring(causal: Any, input_ids: Tensor) -> None:
+    """Raise `ConfigError` if scores are not what the model's own logits say: an architecture may do more to them."""
+    ids = input_ids[:1, :8]
+    positions = torch.arange(ids.shape[1] - 1, device=ids.device)
+    common = {
+        "attention_mask": torch.ones_like(ids),
+        "position_ids": torch.arange(ids.shape[1], device=ids.device)[None],
+    }
+    was_training = causal.training
+    causal.eval()  # dropout would tell the two apart
+    logits = causal.forward(input_ids=ids, **common, use_cache=False).logits[0, :-1]
+    found = causal.forward(input_ids=ids, **common, positions=positions, targets=ids[0, 1:])
+    causal.train(was_training)
+    expected = logits.float().log_softmax(-1).gather(-1, ids[0, 1:, None]).squeeze(-1)
+    # sixteen bits leave about 1 % of a logit
+    allowed = 1e-3 if logits.dtype == torch.float32 else 0.01 * (1 + logits.abs().max().item())
+    difference = (found - expected).abs().max().item()
+    if difference > allowed:
+        raise ConfigError(
+            f"model: {type(causal).__name__} does more to its logits than scoring knows: a token's log-prob would be"
+            f" wrong by {difference:.3g} nats, so this architecture cannot be trained or evaluated here"
+        )
 
 
 def _logit_postprocess(config: Any) -> Callable[[Tensor], Tensor] | None:

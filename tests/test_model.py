@@ -1,0 +1,262 @@
+"""Tokenizers, models from code, adapters, and the forward that returns log-probs beside the one it had."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer, processors
+from tokenizers import models as tokenizer_models
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from aft.errors import ConfigError
+from aft.model import (
+    add_lora,
+    build_model,
+    build_tokenizer,
+    build_word_tokenizer,
+    enable_scoring,
+    encode_prompt,
+    encode_response,
+    load_model,
+    load_tokenizer,
+    merge_lora,
+)
+from aft.packing import pack
+from aft.scoring import score_responses
+from models import WORDS, random_items, same_weights, tiny_model, word_tokenizer
+
+PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+CHUNK_BYTES = 2**10
+
+
+# ---- text -> token ids ----
+
+
+def test_the_word_tokenizer_has_one_token_per_word():
+    tokenizer = word_tokenizer()
+    assert len(tokenizer) == 3 + len(WORDS)
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    assert tokenizer("a b ? 0")["input_ids"] == [3, 4, 31, 29]
+    assert tokenizer.decode([3, 4, 31, 29]) == "a b ? 0"
+    assert tokenizer("a nothing")["input_ids"] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["plain words", "  two  spaces , and\n\nlines\t", "½ 家 🙂 naïve", "<<48/2=24>>24 .", ""]
+)
+def test_any_text_survives_the_byte_tokenizer(text):
+    tokenizer = build_tokenizer(["some words to learn from", "and some more words"], 300)
+    assert len(tokenizer) <= 300
+    ids = encode_response(tokenizer, text)
+    assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_built_tokenizers_survive_saving(tmp_path):
+    for number, tokenizer in enumerate([word_tokenizer(), build_tokenizer(["a b c"] * 3, 300)]):
+        tokenizer.save_pretrained(tmp_path / str(number))
+        again = load_tokenizer(str(tmp_path / str(number)))
+        assert again("a b")["input_ids"] == tokenizer("a b")["input_ids"]
+        assert again.eos_token_id == tokenizer.eos_token_id and again.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_prompt_and_a_response_are_encoded_apart():
+    tokenizer = word_tokenizer()
+    prompt = encode_prompt(tokenizer, "a b", "0 {question} 1", chat=False, system=None)
+    assert tokenizer.decode(prompt) == "0 a b 1"
+    assert encode_response(tokenizer, "c") == [5, tokenizer.eos_token_id]
+    assert encode_response(tokenizer, "c", ended=False) == [5]
+
+
+def test_special_tokens_at_the_ends_of_a_text_stay_out_of_responses_and_off_the_end_of_prompts():
+    tokenizer = Tokenizer(tokenizer_models.WordLevel({"<s>": 0, "</s>": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    assert wrapped("a")["input_ids"] == [0, 2, 1]
+    assert encode_prompt(wrapped, "a", "{question}", chat=False, system=None) == [0, 2]
+    assert encode_response(wrapped, "a") == [2, 1]
+
+
+def test_a_chat_prompt_ends_where_the_answer_begins():
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'][0] }} {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}a ?{% endif %}"
+    )
+    ids = encode_prompt(tokenizer, "0 1", "x {question}", chat=True, system=None)
+    assert tokenizer.decode(ids) == "u x 0 1 a ?"
+    ids = encode_prompt(tokenizer, "0 1", "x {question}", chat=True, system="z")
+    assert tokenizer.decode(ids) == "s z u x 0 1 a ?"
+
+
+def test_a_chat_prompt_without_a_chat_template_says_so():
+    tokenizer = word_tokenizer()
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*chat_template is not set"):
+        encode_prompt(tokenizer, "0 1", "{question}", chat=True, system=None)
+    tokenizer.chat_template = "{{ raise_exception('no system turn, please') }}"
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*no system turn, please"):
+        encode_prompt(tokenizer, "0 1", "{question}", chat=True, system="z")
+
+
+# ---- loading and building ----
+
+
+def test_a_seed_gives_the_same_weights():
+    assert same_weights(tiny_model(seed=3), tiny_model(seed=3))
+    assert not same_weights(tiny_model(seed=3), tiny_model(seed=4))
+
+
+def test_a_built_model_knows_its_tokenizer():
+    config = tiny_model().config
+    assert (config.vocab_size, config.pad_token_id, config.eos_token_id) == (32, 0, 1)
+
+
+def test_bad_architectures_and_arguments():
+    with pytest.raises(ConfigError, match=r"unknown 'lama'\. Did you mean 'llama'"):
+        build_model("lama", {}, word_tokenizer(), seed=0)
+    with pytest.raises(ConfigError) as caught:
+        build_model("llama", {"hiden_size": 8, "num_hidden_layer": 1}, word_tokenizer(), seed=0)
+    assert len(caught.value.problems) == 2
+    assert "model.from_scratch.config.hiden_size: LlamaConfig has no such argument. Did you mean 'hidden_size'" in str(
+        caught.value
+    )
+    with pytest.raises(ConfigError, match=r"model\.from_scratch: llama cannot be built so"):
+        build_model("llama", {"hidden_size": 30, "num_attention_heads": 4}, word_tokenizer(), seed=0)
+    with pytest.raises(ConfigError, match=r"model\.from_scratch: llama cannot be built so"):
+        build_model("llama", {"hidden_size": "wide"}, word_tokenizer(), seed=0)
+    with pytest.raises(ConfigError, match=r"model\.from_scratch: vit cannot be built so"):
+        build_model("vit", {}, word_tokenizer(), seed=0)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    for load in (load_tokenizer, load_model):
+        with pytest.raises(ConfigError, match=r"^model\.name_or_path: .*nothing-here"):
+            load(str(tmp_path / "nothing-here"))
+        with pytest.raises(ConfigError, match=r"^model\.name_or_path: "):
+            load(str(tmp_path))
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path):
+    tokenizer = Tokenizer(tokenizer_models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="has no end token"):
+        load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "auto"])
+def test_a_saved_model_loads_in_the_type_asked_for(tmp_path, dtype):
+    model = tiny_model().to(torch.float16)
+    model.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), dtype=dtype)
+    expected = torch.float16 if dtype == "auto" else getattr(torch, dtype)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {expected}
+
+
+# ---- adapters ----
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_a_saved_adapter_merges_into_its_base(tmp_path):
+    model = add_lora(tiny_model(), {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": None})
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(tmp_path)
+    merged = merge_lora(tiny_model(), tmp_path)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        expected, found, before = (m.eval()(input_ids=ids).logits for m in (model, merged, tiny_model()))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, before, atol=0.1)
+    assert type(merged) is type(tiny_model())
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_unknown_target_modules_are_a_config_error():
+    with pytest.raises(ConfigError, match=r"^model\.lora: .*no_such"):
+        add_lora(tiny_model(), {"r": 4, "target_modules": ["no_such"]})
+
+
+# ---- scoring ----
+
+
+def test_any_other_call_is_passed_on_untouched():
+    plain, scoring = tiny_model(), tiny_model()
+    enable_scoring(scoring, chunk_bytes=CHUNK_BYTES)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        expected, found = plain(ids, labels=ids), scoring(ids, labels=ids)
+        assert torch.equal(expected.logits, found.logits) and torch.equal(expected.loss, found.loss)
+        options = {"max_new_tokens": 5, "do_sample": False}
+        assert torch.equal(plain.generate(ids, **options), scoring.generate(ids, **options))
+
+
+def test_what_scoring_adds_is_not_saved(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "plain")
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    with torch.no_grad():
+        score_responses(model, pack(random_items(0, [[None]]), 0))
+    model.save_pretrained(tmp_path / "scoring")
+    for name in sorted(path.name for path in (tmp_path / "plain").iterdir()):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "scoring" / name).read_bytes()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "scoring")
+    assert same_weights(loaded, model)
+
+
+@pytest.mark.parametrize(("chunk_bytes", "calls"), [(1, 19), (4 * 32 * 7, 3), (2**20, 1)])
+def test_the_head_sees_chunks_of_response_tokens_alone(chunk_bytes, calls):
+    model = tiny_model()
+    enable_scoring(model, chunk_bytes=chunk_bytes)
+    batch = pack(random_items(1, [[None], [1.0, 0.0]]), 0)
+    assert len(batch["targets"]) == 19
+    score_responses(model, batch)  # the first call also checks itself
+    rows = []
+    handle = model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    seq_logps, _ = score_responses(model, batch)
+    assert len(rows) == calls and sum(rows) == 19
+    seq_logps.sum().backward()
+    # recomputed in the backward pass wherever there are several
+    assert sum(rows) == (19 if calls == 1 else 38)
+    handle.remove()
+
+
+def test_an_architecture_that_scoring_does_not_know_is_refused():
+    config = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = build_model("bert", {**config, "is_decoder": True}, word_tokenizer(), seed=0)
+    with torch.no_grad():
+        model.cls.predictions.bias.copy_(torch.arange(32.0))
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    with pytest.raises(ConfigError, match=r"^model: BertLMHeadModel does more to its logits"):
+        score_responses(model, pack(random_items(0, [[None]]), 0))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_check_leaves_mode_and_random_numbers_alone(training):
+    model = tiny_model("gpt2", resid_pdrop=0.5).train(training)
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    batch = pack(random_items(0, [[None]]), 0)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        first, _ = score_responses(model, batch)
+        torch.manual_seed(0)
+        second, _ = score_responses(model, batch)
+    assert torch.equal(first, second) and model.training == training
+
+
+def test_the_saved_tokenizer_and_model_are_plain_transformers(tmp_path):
+    word_tokenizer().save_pretrained(tmp_path)
+    tiny_model().save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)("a")["input_ids"] == [3]
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_the_word_tokenizer_refuses_nothing_it_was_given():
+    tokenizer = build_word_tokenizer(["[ANS]", "<<", "=", "7"])
+    assert tokenizer.decode(encode_response(tokenizer, "<< 7 = [ANS]"), skip_special_tokens=True) == "<< 7 = [ANS]"
