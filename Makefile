@@ -42,6 +42,9 @@ tables: $(VENV)/.plots  ## print the quickstart's tables again from its run fold
 
 base-model: $(VENV)/.plots  ## rebuild the quickstart's base model
 	$(BIN)/aft-train --config configs/arithmetic/base.yaml
+	mkdir -p models/arithmetic-base
+	cd runs/arithmetic-base/base && cp README.md *.json model.safetensors $(CURDIR)/models/arithmetic-base
+	rm -f models/arithmetic-base/trainer_state.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The conductor: checks a run as a whole, then runs its stages in order, each in processes of its own."""
+"""The conductor: runs the stages of a plan in order, each in processes of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from . import run
-from .config import Config, align_config, to_yaml
-from .config.load import read_yaml
+from .config import Config, to_yaml
 from .errors import AftError, ConfigError, nearest
 from .pipeline import DONE, RESUME, Plan, Status, Unit
 from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
@@ -26,75 +25,6 @@ from .records import write_json, write_text
 LAUNCH_FOLDER = Path("configs") / "accelerate"
 TRAINING_STAGES = ("pretrain", "vft", "align")
 _KEPT_LINES = 40
-
-
-def check_run(config: Config, *, planning: bool = False) -> list[str]:
-    """Raise one `ConfigError` with every problem that only the libraries, the files and the machine can tell.
-
-    What this machine lacks (a GPU) does not keep one from `planning` a run for another: it is returned instead.
-    """
-    problems, lacking = _check_paths(config), []
-    if any(stage != "label" for stage in config.stages):
-        from .arguments import check_arguments
-
-        lacking = _check_devices(config)
-        for name, section in _training_sections(config).items():
-            problems += check_arguments({**config.training, **section}, name, cpu=bool(lacking) or not _use_gpu(config))
-    problems = list(dict.fromkeys(problems + ([] if planning else lacking)))
-    if problems:
-        raise ConfigError(problems)
-    return lacking
-
-
-def _check_devices(config: Config) -> list[str]:
-    import torch
-
-    if torch.cuda.is_available():
-        return []
-    if config.launch.config is None:
-        wants = config.launch.device == "cuda"
-        return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
-    try:
-        asked = read_yaml(find_launch_file(config.launch.config))
-    except ConfigError:
-        return []  # `_check_paths` has said so
-    if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
-        return []
-    return [
-        f"launch.config: {config.launch.config} asks for GPUs, but torch finds none here; launch.config=cpu needs none"
-    ]
-
-
-def _training_sections(config: Config) -> dict[str, dict[str, object]]:
-    """Each trained stage's own TrainingArguments, under the name that a message should have."""
-    sections: dict[str, dict[str, object]] = {}
-    if "pretrain" in config.stages:
-        sections["pretrain.training"] = config.pretrain.training
-    if "vft" in config.stages:
-        sections["vft.training"] = config.vft.training
-    if "align" in config.stages:
-        for method in config.methods:
-            sections[f"methods.{method}.training"] = align_config(config, method).training
-    # a problem of the shared section would otherwise be told once per stage
-    return {"training": {}} if sections and not any(sections.values()) else sections
-
-
-def _check_paths(config: Config) -> list[str]:
-    problems = []
-    name = config.model.name_or_path
-    # a hub name has one slash and no dot in front; anything else that is not there was meant as a folder
-    if name and not Path(name).is_dir() and (name.count("/") != 1 or name[0] in "./~") and "/" in name:
-        problems.append(f"model.name_or_path: no folder {name} (looked in {Path.cwd()})")
-    if config.data.name == "gsm8k" and config.data.path is not None and not Path(config.data.path).is_dir():
-        problems.append(f"data.path: no folder {config.data.path} (looked in {Path.cwd()})")
-    if config.launch.config is not None:
-        try:
-            find_launch_file(config.launch.config)
-        except ConfigError as error:
-            problems += error.problems
-        if config.launch.workers > 1:
-            problems.append("launch.workers: only without launch.config, which starts processes of its own")
-    return problems
 
 
 def find_launch_file(name: str) -> Path:
@@ -221,12 +151,17 @@ class _Worker:
 def _watch(crew: Sequence[_Worker], stage: str) -> None:
     """Show one line of progress for all workers until they end; the first failure stops the others."""
     with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False) as bar:
+        # in a log file every line stays, so there are few
+        pause, shown = (0.2 if sys.stderr.isatty() else 15.0), 0.0
         started = time.monotonic()
         while any(worker.process.poll() is None for worker in crew):
             if any(worker.process.poll() for worker in crew):
                 return
             parts = [_describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
-            bar.set_description_str(f"{stage} {time.monotonic() - started:4.0f} s | " + " | ".join(parts))
+            seconds = time.monotonic() - started
+            if seconds - shown >= pause and parts:
+                bar.set_description_str(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
+                shown = seconds
             time.sleep(0.2)
 
 

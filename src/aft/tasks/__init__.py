@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from ..errors import ConfigError, nearest
 from .arithmetic import Arithmetic
 from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task
 from .gsm8k import Gsm8k
@@ -16,5 +18,11 @@ TASKS = {"arithmetic": Arithmetic, "gsm8k": Gsm8k}
 def make_task(name: str, *, options: dict[str, Any] | None = None, **arguments: Any) -> Task:
     """The task `name` from the keys of its `data` section; `options` are further arguments of its class."""
     arguments["marker"] = arguments.pop("answer_marker", "[ANS]")
+    known = [key for key in inspect.signature(TASKS[name]).parameters if key not in arguments]
+    unknown = [key for key in options or {} if key not in known]
+    if unknown:
+        raise ConfigError(
+            [f"data.options.{key}: no such option.{nearest(key, known)} Allowed: {', '.join(known)}" for key in unknown]
+        )
     task: Task = TASKS[name](**arguments, **(options or {}))
     return task
