@@ -1,0 +1,202 @@
+"""Write docs/configuration.md from the dataclasses of aft.config.schema. No arguments; a second run changes nothing.
+
+Types, bounds and defaults come from the fields themselves; the sentence under a field and the tables of
+aft.arguments are read from the source with `ast`, so that nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aft.config import schema
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+INTRODUCTION = """\
+# Configuration
+
+Every key of a run's YAML file, with its type, its default and what it does. Written by
+`python scripts/write_configuration.py` from [the schema](../src/aft/config/schema.py); do not edit it by hand.
+A star (\\*) marks a choice that the paper leaves open; [method.md](method.md#what-the-paper-leaves-open) gives the
+reasons.
+
+## A file
+
+Three sections must be there: `output_dir`, `data` and `model`. Everything else has a default.
+
+```yaml
+output_dir: runs/first
+data: {name: gsm8k}
+model: {name_or_path: meta-llama/Llama-2-7b-hf}
+```
+
+```bash
+aft-train --config run.yaml                            # every stage that the file lists, then the report
+aft-train --config run.yaml --dry-run                  # the resolved configuration and the plan, nothing else
+aft-train --config run.yaml --stage align              # one stage
+aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
+```
+
+- **Numbers.** `2e-5` is a number. A key that occurs twice in a mapping is an error.
+- **`extends: other.yaml`** takes another file first, named relative to this one; that file may extend a third. Own keys
+  beat the other's, mapping by mapping; a list replaces the other's list. A mapping with another `name` replaces the
+  other's mapping as a whole, so that no key of the old constraint or task is left behind. The other file's `methods`
+  stay beside the own ones.
+- **Overrides** on the command line beat the file: `key=value`, `--key value` or `--key=value`, with dots between
+  sections and the value in YAML. An override replaces exactly the key that it names. So where the file gives a
+  constraint its `beta`, change the constraint as a whole: `'align.loss.constraint={name: detached}'`.
+- **Problems** are reported all at once, with file, key, what was found and what is allowed. The exit code is then 2.
+- **The resolved configuration** is written to `config.yaml` in the run's folder and is itself a valid `--config`.
+
+## Methods
+
+Each entry of `methods` is a name and the changes that it makes to `align`. All methods of a seed train on the same
+samples. Their names are the rows of the report and the names of folders; `base` and `vft` are taken.
+
+```yaml
+methods:
+  vft-more: {init_from: vft, loss: null}
+  rft: {supervise: reference_and_positives, loss: null}
+  aft-unconstrained: {loss: {constraint: {name: none}}}
+  aft-dcl: {loss: {constraint: {name: detached}}}
+  aft-bcl: {loss: {constraint: {name: boundary, beta: 0.15}}}
+```
+
+## Training arguments
+
+`training` holds arguments of transformers' `TrainingArguments` under their own names and with their own meaning. It is
+shared by the training stages; `pretrain.training`, `vft.training` and `align.training` (and a method's `training`)
+are laid over it. These defaults are ours, every other key keeps transformers' own:
+
+{defaults}
+
+These keys are refused, because the run sets them or because they would act against its losses:
+
+{owned}
+
+Batches are counted in questions. One optimizer step takes `training.per_device_train_batch_size` ×
+`training.gradient_accumulation_steps` × processes of them. How they are divided changes neither loss nor gradient,
+apart from rounding and the random numbers of dropout.
+
+## Launching
+
+Every stage is a process of its own. Without `launch.config` it is one process, on a GPU if there is one.
+`launch.workers` runs several such processes side by side, which share out the seeds and methods of a stage: good for
+models far too small to fill a machine. `launch.config` names an accelerate configuration instead, by path or by its
+name in `configs/accelerate/` ({launch_files}); all its processes
+then work together on one model after the other.
+A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    arguments = _literals(ROOT / "src" / "aft" / "arguments.py")
+    default_rows = [(f"`training.{key}`", f"`{_yaml(value)}`") for key, value in arguments["DEFAULTS"].items()]
+    owned_rows = [(f"`{key}`", reason) for key, reason in arguments["OWNED"].items()]
+    launch_files = sorted(path.stem for path in (ROOT / "configs" / "accelerate").glob("*.yaml"))
+    page = INTRODUCTION.replace("{defaults}", _table(("key", "default"), default_rows))
+    page = page.replace("{owned}", _table(("key", "why, or what to set instead"), owned_rows))
+    page = page.replace("{launch_files}", ", ".join(f"`{name}`" for name in launch_files))
+    return "\n\n".join([page.rstrip(), *_sections(schema.Config)]) + "\n"
+
+
+def _literals(path: Path) -> dict[str, Any]:
+    """The module-level constants of a file that are plain literals, without importing it."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Dict):
+            found[node.target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def _field_docs() -> dict[str, dict[str, str]]:
+    """Class name -> field name -> the sentence that stands under the field."""
+    docs: dict[str, dict[str, str]] = {}
+    for node in ast.parse(Path(schema.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            for field, text in zip(node.body, node.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    assert isinstance(field.target, ast.Name) and isinstance(text.value, ast.Constant)
+                    docs.setdefault(node.name, {})[field.target.id] = " ".join(str(text.value.value).split())
+    return docs
+
+
+FIELD_DOCS = _field_docs()  # a field without its sentence is an error: every key is explained
+
+
+def _sections(cls: Any, path: str = "") -> list[str]:
+    """The section of a dataclass, then those of the dataclasses inside it, depth first."""
+    hints = typing.get_type_hints(cls)
+    rows: list[tuple[str, ...]] = []
+    nested: list[tuple[Any, str]] = []
+    for field in dataclasses.fields(cls):
+        key = f"{path}.{field.name}" if path else field.name
+        kind, bounds = _type(hints[field.name]), [f"{BOUNDS[name]} {limit:g}" for name, limit in field.metadata.items()]
+        text = "Chooses this section." if field.name == "name" else FIELD_DOCS[cls.__name__][field.name]
+        rows.append((f"`{key}`", ", ".join([kind, *bounds]), _default(field), text.replace("*", "\\*")))
+        nested += [(inner, key) for inner in _classes(hints[field.name])]
+    chosen = typing.get_args(hints["name"]) if "name" in hints else ()
+    heading = f"### {path} with name: {chosen[0]}" if chosen else f"### {path}" if path else "## Every key"
+    own = "\n\n".join([heading, cls.__doc__, _table(("key", "type", "default", "meaning"), rows)])
+    return [own, *(section for inner, key in nested for section in _sections(inner, key))]
+
+
+def _classes(hint: Any) -> list[Any]:
+    """The dataclasses among the alternatives of a type."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return [member for member in members if dataclasses.is_dataclass(member)]
+
+
+def _type(hint: Any) -> str:
+    """A type in words."""
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(f"`{member}`" for member in members)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_type, members)))
+    if origin is list:
+        return f"list ({_type(members[0])})"
+    if origin is dict:
+        return "mapping"
+    return "section" if dataclasses.is_dataclass(hint) else PLAIN[hint]
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"`{_yaml(field.default)}`"
+    if field.default_factory is dataclasses.MISSING:
+        return "must be given"
+    value: Any = field.default_factory()
+    if dataclasses.is_dataclass(value):
+        return f"`{{name: {vars(value)['name']}}}`" if "name" in vars(value) else "its defaults"
+    return f"`{_yaml(value)}`"
+
+
+def _yaml(value: Any) -> str:
+    """A value as it would stand in a YAML file, on one line."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
+    return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf)).removesuffix("...\n").rstrip()
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
