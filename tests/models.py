@@ -48,6 +48,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "init_std": 0.4,
     },
     "phi": _LLAMA_LIKE,
+    # linear attention beside full attention: rows keep a state that is no list of keys and values
+    "qwen3_next": {
+        **_LLAMA_LIKE,
+        "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
     "cohere": {**_LLAMA_LIKE, "logit_scale": 0.5},
     "granite": {**_LLAMA_LIKE, "logits_scaling": 3.0},
 }

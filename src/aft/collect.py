@@ -30,9 +30,9 @@ def collect(
     result is the same for any number of ranks. Raises nothing of its own; a line cut in the middle is made again.
     """
     state = PartialState()
+    parts = _parts(path)
     if not path.exists():
         part = path.with_suffix(f".part-{state.process_index:05d}.jsonl")
-        parts = sorted(path.parent.glob(f"{path.stem}.part-*.jsonl"))
         if state.is_main_process:
             for earlier in parts:
                 _drop_cut_line(earlier)
@@ -45,7 +45,19 @@ def collect(
         if state.is_main_process:
             _merge(path, requests)
         state.wait_for_everyone()
+    elif state.is_main_process:
+        # a run that was cut right after the merge
+        _remove(parts)
     return read_completions(path)
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.stem}.part-*.jsonl"))
+
+
+def _remove(parts: Sequence[Path]) -> None:
+    for part in parts:
+        part.unlink()
 
 
 def _sample_missing(
@@ -85,8 +97,7 @@ def _drop_cut_line(part: Path) -> None:
 
 
 def _merge(path: Path, requests: Sequence[Request]) -> None:
-    parts = sorted(path.parent.glob(f"{path.stem}.part-*.jsonl"))
+    parts = _parts(path)
     found = {(c.question_id, c.index): c for part in parts for c in read_completions(part)}
     write_json_lines(path, [found[request.question_id, index] for request in requests for index in request.indices])
-    for part in parts:
-        part.unlink()
+    _remove(parts)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from .errors import ConfigError
 from .records import Completion
 
 # Compacting the cache costs about a step, so rows leave in bulk.
@@ -80,7 +81,10 @@ def sample_batch(
     completions = []
     for (question_id, index), seed, row in zip(keys, seeds, tokens, strict=True):
         ended = bool(row) and row[-1] in _end_ids(model, tokenizer)
-        text = tokenizer.decode(row[:-1] if ended else row, skip_special_tokens=True)
+        # as it was written: some tokenizers are told to tidy up spaces, and then the text would encode to other tokens
+        text = tokenizer.decode(
+            row[:-1] if ended else row, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         completions.append(Completion(question_id, index, text, not ended, len(row), seed))
     return completions
 
@@ -133,7 +137,7 @@ def _generate(
     cache = DynamicCache(config=model.config)
     logits = _step(model, input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
     copies = torch.tensor([row for row, r in enumerate(batch) for _ in r.indices], device=device)
-    cache.batch_select_indices(copies)
+    cache.reorder_cache(copies)  # not batch_select_indices: some layers then leave a state of theirs as it was
     logits, mask = logits[copies], mask[copies]
     next_position = mask.sum(-1, keepdim=True)
 
@@ -150,7 +154,7 @@ def _generate(
             break
         if finished.float().mean() >= _LEAVE_FRACTION:
             keep = (~finished).nonzero().squeeze(-1)
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)
             alive, mask, next_position, chosen = alive[keep], mask[keep], next_position[keep], chosen[keep]
             finished = finished[keep]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
@@ -169,6 +173,10 @@ def _step(model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Te
         use_cache=True,
         logits_to_keep=1,
     )
+    if result.get("past_key_values") is not cache:
+        raise ConfigError(
+            f"model: {type(model).__name__} does not use transformers' cache, so it cannot be sampled here"
+        )
     return result.logits[:, -1].float()
 
 
