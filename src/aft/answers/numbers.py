@@ -1,36 +1,15 @@
-"""The final answer out of a completion, and when two numbers are the same. Labelling and evaluation both use this.
-
-A completion is whatever a model wrote, so nothing here evaluates text, raises on it, or takes more than linear time.
-"""
+"""Numbers as answers: read exactly (`Fraction`), written in one way, compared by value."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
-NO_MARKER = "no marker"
-NO_TEXT = "no text after the marker"
+from .markers import Extraction, extract_after_marker
+
 NOT_A_NUMBER = "no number after the marker"
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """The final answer of a completion, or (`answer` None) the reason why there is none."""
-
-    answer: str | None
-    reason: str | None
-
-
-def extract_after_marker(completion: str, marker: str) -> Extraction:
-    """The rest of the line behind the last `marker`, without surrounding space and final periods."""
-    _, found, rest = completion.rpartition(marker)
-    if not found:
-        return Extraction(None, NO_MARKER)
-    answer = rest.partition("\n")[0].strip().rstrip(".").rstrip()
-    return Extraction(answer, None) if answer else Extraction(None, NO_TEXT)
 
 
 def extract_number(completion: str, marker: str) -> Extraction:
