@@ -103,7 +103,7 @@ def label_completions(
         reference = _reference(references, question)
         candidates = []
         if include_reference and reference is not None:
-            answer = task.extract_answer(reference).answer
+            answer = task.extract_answer(reference, question).answer
             candidates.append(Candidate(reference, RATINGS[REFERENCE], REFERENCE, answer))
             counts.references += 1
         seen = {candidate.completion for candidate in candidates}
@@ -146,7 +146,7 @@ def _reference(references: References, question: Question) -> str | None:
 
 def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
     """A completion with its label and rating, counted."""
-    extraction = task.extract_answer(completion.completion)
+    extraction = task.extract_answer(completion.completion, question)
     if extraction.answer is None:
         label = UNPARSED
         reason = extraction.reason or "no reason given"

@@ -29,12 +29,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One question of a task. `rationale` is None where only the answer is known."""
+    """One question of a task. `rationale` is None where only the answer is known.
+
+    `question` is the whole text that a prompt holds, a multiple-choice question's options included; `options` are
+    their bare texts in order, and `answer` is then the letter of the right one. `category` groups questions whose
+    accuracy is reported apart, such as a subject.
+    """
 
     id: str
     question: str
     answer: str
     rationale: str | None = None
+    options: tuple[str, ...] | None = None
+    category: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,17 +123,32 @@ def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], wher
     return value[key]
 
 
+def require_texts(value: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """`value[key]` as `require`, where it must be a list of texts."""
+    items = require(value, key, list, where)
+    for position, item in enumerate(items):
+        if not isinstance(item, str):
+            raise DataError(f"{where}: '{key}[{position}]' must be str, got {type(item).__name__}")
+    return tuple(items)
+
+
 def read_questions(path: str | Path) -> list[Question]:
     """Questions of a JSONL file, in file order."""
-    return [
-        Question(
-            id=require(value, "id", str, f"{path}:{line}"),
-            question=require(value, "question", str, f"{path}:{line}"),
-            answer=require(value, "answer", str, f"{path}:{line}"),
-            rationale=require({"rationale": None, **value}, "rationale", (str, type(None)), f"{path}:{line}"),
+    questions = []
+    for line, value in iter_json_lines(path):
+        where = f"{path}:{line}"
+        known = {"rationale": None, "options": None, "category": None, **value}
+        questions.append(
+            Question(
+                id=require(value, "id", str, where),
+                question=require(value, "question", str, where),
+                answer=require(value, "answer", str, where),
+                rationale=require(known, "rationale", (str, type(None)), where),
+                options=None if known["options"] is None else require_texts(known, "options", where),
+                category=require(known, "category", (str, type(None)), where),
+            )
         )
-        for line, value in iter_json_lines(path)
-    ]
+    return questions
 
 
 def read_completions(path: str | Path) -> list[Completion]:

@@ -261,8 +261,9 @@ def _accuracy(
             batch_size=validation.batch_size,
         ):
             for completion in batch:
-                answer = task.extract_answer(completion.completion).answer
-                correct += answer is not None and task.is_correct(answer, by_id[completion.question_id])
+                question = by_id[completion.question_id]
+                answer = task.extract_answer(completion.completion, question).answer
+                correct += answer is not None and task.is_correct(answer, question)
         total = torch.tensor(float(correct), device=stage.device)
         if state.num_processes > 1:
             torch.distributed.all_reduce(total)

@@ -168,7 +168,7 @@ class Arithmetic:
             raise DataError(f"question '{question.id}': no rationale, so it has no reference response")
         return f"{question.rationale} {self.marker} {question.answer}"
 
-    def extract_answer(self, completion: str) -> Extraction:
+    def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
         """The final answer of a completion, or the reason why there is none."""
         return extract_number(completion, self.marker)
 
@@ -187,6 +187,10 @@ class Arithmetic:
         """Changes exactly when the questions may: a hash of the arguments and of the generator's version."""
         text = json.dumps({"task": "arithmetic", "version": VERSION, **self._arguments}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def notes(self) -> list[str]:
+        """Nothing: no split shares a problem with another, and every number of questions is met."""
+        return []
 
     def check_chain(self, question: str, completion: str) -> ChainCheck:
         """Follow a chain beside its question's statements and name its faults; errors carried along count once."""

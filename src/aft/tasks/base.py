@@ -26,8 +26,11 @@ class Task(Protocol):
         """The reference chain of thought with its final answer after the marker, as the model should write it."""
         ...
 
-    def extract_answer(self, completion: str) -> Extraction:
-        """The final answer of a completion, or the reason why there is none."""
+    def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
+        """The final answer of a completion, or the reason why there is none.
+
+        A task whose answers cannot be read without their question (options, a mixture's parts) needs `question`.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -36,4 +39,8 @@ class Task(Protocol):
 
     def is_correct(self, answer: str, question: Question) -> bool:
         """Whether an extracted answer equals the question's gold answer."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a reader should know about the data as loaded, a line each: what was removed, what stands in."""
         ...

@@ -1,0 +1,110 @@
+"""The kinds of answers that tasks have: how each is written behind a chain, found in a completion, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..answers import (
+    LETTERS,
+    Extraction,
+    extract_boxed,
+    extract_choice,
+    extract_number,
+    extract_text,
+    latex_equal,
+    normalise_number,
+    normalise_text,
+    numbers_equal,
+    texts_equal,
+)
+from ..records import Question
+
+
+@dataclass(frozen=True)
+class AnswerKind:
+    """`write(rationale, marker, answer)`, `extract(completion, marker, question)`, `equal(answer, question)`.
+
+    `problem(question)` is what is wrong with a question's gold answer, or None. `expects` says what is right, in words.
+    """
+
+    write: Callable[[str, str, str], str]
+    extract: Callable[[str, str, Question | None], Extraction]
+    equal: Callable[[str, Question], bool]
+    problem: Callable[[Question], str | None]
+
+
+def _behind_marker(rationale: str, marker: str, answer: str) -> str:
+    # no period behind the answer, though the paper's example shows `[ANS] 36.`: both read alike, and the period
+    # would be one more near-certain token in the mean that scores are
+    return f"{rationale}\n{marker} {answer}"
+
+
+def _boxed(rationale: str, marker: str, answer: str) -> str:
+    if extract_boxed(rationale).answer == answer:
+        return rationale
+    return f"{rationale}\n\\boxed{{{answer}}}"
+
+
+def _extract_choice(completion: str, marker: str, question: Question | None) -> Extraction:
+    if question is None or question.options is None:
+        raise ValueError("a choice cannot be read without its question's options")
+    return extract_choice(completion, marker, question.options)
+
+
+def _choices_equal(answer: str, question: Question) -> bool:
+    """The gold letter, or the letter of an option with the very same text: the question gives no way to tell those."""
+    if answer == question.answer:
+        return True
+    options = dict(zip(LETTERS, question.options or (), strict=False))
+    return answer in options and normalise_text(options[answer]) == normalise_text(options[question.answer])
+
+
+def _choice_problem(question: Question) -> str | None:
+    letters = LETTERS[: len(question.options or ())]
+    if len(question.answer) == 1 and question.answer in letters:
+        return None
+    return f"must be the letter of an option ({', '.join(letters) or 'there are none'}), got {question.answer!r}"
+
+
+def _number_problem(question: Question) -> str | None:
+    return None if normalise_number(question.answer) is not None else f"must be a number, got {question.answer!r}"
+
+
+def _text_problem(question: Question) -> str | None:
+    usable = normalise_text(question.answer) and "\n" not in question.answer.strip()
+    return None if usable else f"must be text on one line, got {question.answer!r}"
+
+
+def _boxed_problem(question: Question) -> str | None:
+    found = extract_boxed(f"\\boxed{{{question.answer}}}").answer
+    return None if found is not None else f"must be LaTeX with balanced braces, got {question.answer!r}"
+
+
+KINDS = {
+    "number": AnswerKind(
+        _behind_marker,
+        lambda completion, marker, _: extract_number(completion, marker),
+        lambda answer, question: numbers_equal(answer, question.answer),
+        _number_problem,
+    ),
+    "choice": AnswerKind(_behind_marker, _extract_choice, _choices_equal, _choice_problem),
+    "text": AnswerKind(
+        _behind_marker,
+        lambda completion, marker, _: extract_text(completion, marker),
+        lambda answer, question: texts_equal(answer, question.answer),
+        _text_problem,
+    ),
+    "boxed": AnswerKind(
+        _boxed,
+        lambda completion, _, __: extract_boxed(completion),
+        lambda answer, question: latex_equal(answer, question.answer),
+        _boxed_problem,
+    ),
+}
+
+
+def with_options(question: str, options: tuple[str, ...]) -> str:
+    """The question's text with its options below it, as every multiple-choice prompt shows them."""
+    lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join([question, "Options:", *lines])

@@ -1,0 +1,157 @@
+"""Where records come from and how they become splits: local files, the hub, seeded slices, overlaps. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError
+from ..records import Question, iter_json_lines, json_line
+
+Row = tuple[str, dict[str, Any]]
+"""Where a record stands (`file:line`, for messages) and its fields."""
+
+
+def find_file(folder: Path, names: Sequence[str]) -> Path:
+    """The first of `names`, or of the same with `.gz`, that lies in `folder`; `ConfigError` where none does."""
+    tried = [version for name in names for version in (name, f"{name}.gz")]
+    for name in tried:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"data.path: {folder} has no {' or '.join(tried)}")
+
+
+def local_rows(path: Path) -> Iterator[Row]:
+    """The records of a JSONL file, `.gz` unpacked."""
+    for line, value in iter_json_lines(path):
+        yield f"{path}:{line}", value
+
+
+def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iterator[Row]:
+    """The records of a data set on the hub; `DataError` says what `instead` of it a machine without network takes."""
+    import datasets  # slow to import, and needed for the hub alone
+
+    title = f"{name} ({config})" if config else name
+    try:
+        rows = datasets.load_dataset(name, config, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"data set {title} cannot be loaded from the hub: {error}. "
+            f"Without a network, data.path=DIR takes a folder with {instead}"
+        ) from None
+    for number, row in enumerate(rows, start=1):
+        yield f"{title}, {split}:{number}", row
+
+
+def check_common(sizes: Mapping[str, int | None], marker: str) -> list[str]:
+    """Problems of the arguments that every task has: its sizes and its marker."""
+    problems = [
+        f"data.{name}: must be at least 0, got {size}" for name, size in sizes.items() if size is not None and size < 0
+    ]
+    if not marker.strip() or "\n" in marker:
+        problems.append(f"data.answer_marker: must be visible text on one line, got {marker!r}")
+    return problems
+
+
+def shuffled(questions: Sequence[Question], seed: int) -> list[Question]:
+    """A shuffled copy; the same for the same seed and questions, on every machine."""
+    result = list(questions)
+    random.Random(seed).shuffle(result)
+    return result
+
+
+def cut(questions: Sequence[Question], sizes: Mapping[str, int | None], available: str) -> list[list[Question]]:
+    """Consecutive parts of `questions`, of the given sizes; a size of None takes what the others leave (at most one).
+
+    Raises `ConfigError`, which says what was asked and what is `available`, where there are too few.
+    """
+    left = len(questions) - sum(size for size in sizes.values() if size is not None)
+    if left < 0:
+        asked = ", ".join(f"data.{name}: got {size}" for name, size in sizes.items() if size is not None)
+        raise ConfigError(f"{asked}; available: {available}")
+    parts, start = [], 0
+    for size in sizes.values():
+        size = left if size is None else size
+        parts.append(list(questions[start : start + size]))
+        start += size
+    return parts
+
+
+def cut_training(
+    questions: Sequence[Question], num_train: int | None, num_answer_only: int | None, title: str
+) -> tuple[list[Question], list[Question]]:
+    """(questions with their chain, questions of which only the answer is used) out of the training questions.
+
+    The second are at first those whose chain is not known (None: all of these and no other), then such whose chain is
+    withheld.
+    """
+    chained = [question for question in questions if question.rationale is not None]
+    unchained = [question for question in questions if question.rationale is None]
+    only = len(unchained) if num_answer_only is None else num_answer_only
+    bare = unchained[:only]
+    available = f"{len(questions)} questions in {title}'s train file"
+    if unchained:
+        available += f", {len(chained)} of them with a chain"
+    train, withheld = cut(chained, {"num_train": num_train, "num_answer_only": only - len(bare)}, available)
+    return train, bare + [dataclasses.replace(question, rationale=None) for question in withheld]
+
+
+def question_key(question: Question) -> str:
+    """Equal for questions that differ in case and white space alone, options included."""
+    return " ".join(question.question.split()).casefold()
+
+
+def remove_overlaps(
+    train: Sequence[Question],
+    held_out: Mapping[str, Sequence[Question]],
+    key: Callable[[Question], str] = question_key,
+) -> tuple[list[Question], list[str]]:
+    """Training questions that no held-out split has, each once (its first copy), and notes on what was removed."""
+    keys = {name: {key(question) for question in questions} for name, questions in held_out.items()}
+    found = dict.fromkeys(keys, 0)
+    kept: dict[str, Question] = {}
+    overlapping = repeated = 0
+    for question in train:
+        this = key(question)
+        hits = [name for name in keys if this in keys[name]]
+        for name in hits:
+            found[name] += 1
+        overlapping += bool(hits)
+        repeated += not hits and this in kept
+        if not hits:
+            kept.setdefault(this, question)
+    notes = []
+    if overlapping:
+        where = ", ".join(f"{count} in {name}" for name, count in found.items() if count)
+        notes.append(f"{count_questions(overlapping)} removed from training: also held out ({where})")
+    if repeated:
+        notes.append(f"{count_questions(repeated)} removed from training: the wording of an earlier one")
+    names = list(keys)
+    for position, name in enumerate(names):
+        for other in names[position + 1 :]:
+            if common := len(keys[name] & keys[other]):
+                notes.append(f"{count_questions(common)} of {name} also in {other}: kept in both")
+    return list(kept.values()), notes
+
+
+def count_questions(count: int) -> str:
+    """`1 question`, `1,200 questions`."""
+    return f"{count:,} question{'' if count == 1 else 's'}"
+
+
+def digest_questions(files: Iterable[Sequence[Question]]) -> str:
+    """SHA-256 of every question: the same for the same content, wherever it comes from."""
+    digest = hashlib.sha256()
+    for questions in files:
+        for question in questions:
+            # fields that a question does not use are left out, so that a new field changes no old digest;
+            # a rationale that is not known has always been part of it
+            values = {"rationale": question.rationale}
+            values |= {key: value for key, value in vars(question).items() if value is not None}
+            order = {field.name: values[field.name] for field in dataclasses.fields(question) if field.name in values}
+            digest.update(json_line(order).encode())
+    return digest.hexdigest()
