@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
-from aft.answers import extract_number
+from aft.answers import extract_number, numbers_equal
 from aft.evaluation import (
     Assessed,
     assessment_accuracy,
+    assessment_counts,
+    assessment_lines,
+    category_accuracy,
     describe_scores,
     has_tokens,
+    json_scores,
     judge,
     perplexity,
     pool_metrics,
+    question_shares,
     score_lines,
+    self_consistency,
     task_accuracy,
+    vote_lines,
 )
-from aft.intervals import wilson
+from aft.intervals import accuracy_interval, bootstrap_interval, macro_interval, wilson
 from aft.records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 
 
 class Numbers:
     """A task whose answers are numbers behind a marker."""
 
-    def extract_answer(self, completion):
+    def extract_answer(self, completion, question=None):
         return extract_number(completion, "[ANS]")
 
     def is_correct(self, answer, question):
-        return answer == question.answer
+        return numbers_equal(answer, question.answer)
 
 
 def completion(text: str, *, question: str = "q1", index: int = 0, truncated: bool = False) -> Completion:
@@ -64,6 +72,22 @@ def test_task_accuracy():
     }
 
 
+def judged(category: str | None, *outcomes: bool) -> list[dict]:
+    return [{"is_correct": ok, "answer": "1", "truncated": False, "category": category} for ok in outcomes]
+
+
+def test_category_accuracy():
+    # 1 of 1, 1 of 4, and one right answer outside: macro (1 + 1/4) / 2, micro 3 / 6
+    lines = [*judged("law", True, False, False, False), *judged("algebra", True), *judged(None, True)]
+    found = category_accuracy(lines)
+    low, high = macro_interval([(1, 1), (1, 4)])
+    assert found["macro"] == {"value": 0.625, "low": low, "high": high, "n": 2}
+    assert (found["micro"]["value"], found["micro"]["correct"], found["without_category"]) == (0.5, 3, 1)
+    assert list(found["categories"]) == ["algebra", "law"]
+    assert found["categories"]["law"] == task_accuracy(lines[:4])
+    assert category_accuracy(judged(None, True, False)) is None
+
+
 # ---- assessment accuracy ----
 
 
@@ -84,8 +108,17 @@ def test_assessment_accuracy_averages_over_questions_not_pairs():
     few = lines("b", [-2.0], [-1.0])  # 0 of 1
     found = assessment_accuracy(many + few, skipped=0)
     assert found["value"] == 1 / 2 and found["n"] == 2
-    half = 1.959964 * math.sqrt(1 / 2) / math.sqrt(2)
-    assert (found["low"], found["high"]) == (max(0.0, 0.5 - half), min(1.0, 0.5 + half))
+    assert (found["low"], found["high"]) == bootstrap_interval([1.0, 0.0]) == (0.0, 1.0)
+
+
+def test_an_assessment_that_is_always_right_still_has_a_width():
+    found = assessment_accuracy([line for q in "abcd" for line in lines(q, [-1.0], [-2.0])], skipped=0)
+    assert (found["value"], found["low"], found["high"]) == (1.0, *wilson(4, 4))
+
+
+def test_the_share_of_every_question_is_kept():
+    found = question_shares([*lines("a", [-1.0, -3.0], [-2.0]), *lines("b", [], [-1.0])])
+    assert found == {"a": 0.5, "b": None}
 
 
 def test_lines_of_questions_may_be_mixed():
@@ -119,25 +152,33 @@ def test_perplexity_is_the_mean_of_exponentials():
     assert perplexity([]) is None
 
 
-def test_the_perplexity_of_a_collapsed_model_is_infinite():
-    """exp overflows a float beyond 709 nats per token."""
-    for score in (-800.0, -math.inf):
-        found = perplexity([-1.0, score])
-        assert found["value"] == math.inf and found["low"] is None and found["n"] == 2
+@pytest.mark.parametrize("score", [-800.0, -math.inf, math.nan])
+def test_an_infinite_perplexity_is_null_and_counted(score):
+    """exp overflows a float beyond 709 nats per token, and JSON has no infinity."""
+    found = perplexity([-1.0, score, -2.0])
+    assert found == {"value": None, "low": None, "high": None, "n": 3, "infinite": 1}
+    json.dumps(found, allow_nan=False)
 
 
 def test_scores_are_described():
-    assert describe_scores([-1.0, -3.0]) == {"mean": -2.0, "sd": math.sqrt(2), "n": 2}
-    assert describe_scores([-1.0]) == {"mean": -1.0, "sd": None, "n": 1}
+    assert describe_scores([-1.0, -3.0]) == {"mean": -2.0, "sd": math.sqrt(2), "n": 2, "not_finite": 0}
+    assert describe_scores([-1.0]) == {"mean": -1.0, "sd": None, "n": 1, "not_finite": 0}
+    assert describe_scores([-1.0, -math.inf]) == {"mean": -1.0, "sd": None, "n": 1, "not_finite": 1}
+    assert describe_scores([math.nan]) == {"mean": None, "sd": None, "n": 0, "not_finite": 1}
     assert describe_scores([]) is None
+
+
+def test_scores_that_json_cannot_hold_are_null_in_the_files():
+    found = json_scores(lines("a", [-1.0], [-math.inf]))
+    assert [line["score"] for line in found] == [-1.0, None]
 
 
 def test_pool_metrics_count_questions_without_both_kinds():
     found = pool_metrics([*lines("a", [-1.0, -2.0], [-3.0]), *lines("b", [], [-1.0])], questions=5)
     assert found["assessment_accuracy"]["value"] == 1.0
     assert found["assessment_accuracy"]["skipped"] == 1 + 3  # b, and the three that have no line
-    assert found["positive"] == {"mean": -1.5, "sd": math.sqrt(0.5), "n": 2}
-    assert found["negative"] == {"mean": -2.0, "sd": math.sqrt(2), "n": 2}
+    assert found["positive"] == {"mean": -1.5, "sd": math.sqrt(0.5), "n": 2, "not_finite": 0}
+    assert found["negative"] == {"mean": -2.0, "sd": math.sqrt(2), "n": 2, "not_finite": 0}
     assert pool_metrics([], questions=5) is None
 
 
@@ -176,6 +217,65 @@ def test_chains_are_collected_until_both_sides_are_full():
     assert [c.completion for c in assessed.positives] == ["r1", "r2"]
     assert [c.completion for c in assessed.negatives] == ["w1", "w2"]
     assert [c.index for c in assessed.positives] == [0, 3]
+    assert assessed.samples == len(samples)
+
+
+def test_questions_that_cannot_be_filled_are_counted_and_their_values_kept():
+    found = {}
+    for name, right, wrong in (("full", 2, 2), ("no wrong", 3, 0), ("nothing", 0, 0), ("one wrong", 2, 1)):
+        found[name] = Assessed()
+        for index in range(right + wrong):
+            found[name].add(completion(f"{index}", question=name, index=index), index < right, 2)
+    assert assessment_counts(found, 2) == {
+        "questions": 4,
+        "used": 1,
+        "skipped": 3,
+        "too_few_right": 1,
+        "too_few_wrong": 3,
+        "samples": 4 + 3 + 0 + 3,
+    }
+    kept = assessment_lines(found, lines("full", [-1.0, -2.0], [-1.5, -3.0]))
+    assert [line["value"] for line in kept] == [0.75, None, None, None]
+    assert kept[1] == {"question_id": "no wrong", "value": None, "right": 2, "wrong": 0, "samples": 3}
+
+
+# ---- self-consistency ----
+
+
+def paths(question: str, *texts: str) -> list[Completion]:
+    return [completion(text, question=question, index=index) for index, text in enumerate(texts)]
+
+
+def test_votes_are_on_equal_answers_and_unparsed_paths_never_win():
+    questions = [Question("a", "ask a", "1,234"), Question("b", "ask b", "5"), Question("c", "ask c", "5")]
+    completions = [
+        *paths("a", "[ANS] 1,234", "[ANS] $1234.00", "[ANS] 7", "no idea"),
+        *paths("b", "[ANS] 6", "[ANS] 6.0", "[ANS] 5", "[ANS] 12/2"),
+        *paths("c", "hm", "hm", "hm", "hm"),
+    ]
+    found = vote_lines(judge(completions, questions, Numbers()), questions, Numbers(), [1, 2, 4])
+    assert [(line["right"], line["wrong"], line["unparsed"]) for line in found] == [
+        (2, {"7": 1}, 1),
+        (1, {"6": 3}, 0),
+        (0, {}, 4),
+    ]
+    # a: pairs of R R 7 -: one RR, two R7 (half each), two R- and one 7-
+    assert found[0]["vote"] == pytest.approx({"1": 2 / 4, "2": (1 + 2 * 0.5 + 2) / 6, "4": 1.0})
+    assert found[0]["pass"] == pytest.approx({"1": 2 / 4, "2": 5 / 6, "4": 1.0})
+    # b: pairs of 6 6 6 R: three ties
+    assert found[1]["vote"] == pytest.approx({"1": 1 / 4, "2": 3 * 0.5 / 6, "4": 0.0})
+    assert found[2]["vote"] == {"1": 0.0, "2": 0.0, "4": 0.0}
+
+
+def test_self_consistency_averages_over_questions_with_intervals():
+    questions = [Question("a", "ask a", "1"), Question("b", "ask b", "1")]
+    completions = [*paths("a", "[ANS] 1", "[ANS] 1"), *paths("b", "[ANS] 2", "hm")]
+    found = vote_lines(judge(completions, questions, Numbers()), questions, Numbers(), [1, 2])
+    metrics = self_consistency(found)
+    low, high = accuracy_interval([1.0, 0.0])
+    assert metrics["vote"]["2"] == {"value": 0.5, "low": low, "high": high, "n": 2}
+    assert metrics["pass"]["1"]["value"] == 0.5
+    assert (metrics["questions"], metrics["unparsed"], metrics["truncated"]) == (2, 1, 0)
 
 
 def test_only_a_chain_that_was_cut_before_any_text_has_no_token():

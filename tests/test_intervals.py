@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aft.intervals import (
     accuracy_interval,
     bootstrap_interval,
+    macro_interval,
     mean_interval,
     mean_sd,
     paired_difference,
@@ -155,6 +156,17 @@ def test_accuracy_interval_covers_the_mean_about_as_often_as_it_says():
         low, high = accuracy_interval([generator.choice((0.0, 0.5, 1.0)) for _ in range(80)])
         covered += low <= 0.5 <= high
     assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_macro_interval_weighs_categories_alike():
+    # standard error of the mean of two shares: √(0.5·0.5/400 + 0.9·0.1/100) / 2
+    low, high = macro_interval([(200, 400), (90, 100)])
+    half = Z * math.sqrt(0.25 / 400 + 0.09 / 100) / 2
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.004)
+    assert macro_interval([(3, 3), (5, 5)]) == wilson(8, 8)
+    assert macro_interval([(0, 3), (0, 5)]) == wilson(0, 8)
+    with pytest.raises(ValueError, match="at least one"):
+        macro_interval([])
 
 
 # ---- paired differences ----

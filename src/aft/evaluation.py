@@ -1,18 +1,20 @@
-"""Task accuracy, assessment accuracy and perplexity from completions and scores. No model and no torch.
+"""Task accuracy, assessment accuracy, self-consistency and perplexity from completions and scores. No model, no torch.
 
 Definitions: the paper, section 3 and 5 (arXiv 2309.02144). Scores are means of token log-probs, nats per token.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .intervals import mean_interval, mean_sd, wilson
+from .intervals import accuracy_interval, macro_interval, mean_interval, mean_sd, wilson
 from .records import POSITIVE, REFERENCE, Candidate, Completion, Group, Question
 from .tasks.base import Task
+from .voting import Tally, pass_at_k, tally, vote_accuracy
 
 
 def judge(completions: Sequence[Completion], questions: Sequence[Question], task: Task) -> list[dict[str, Any]]:
@@ -21,7 +23,7 @@ def judge(completions: Sequence[Completion], questions: Sequence[Question], task
     lines = []
     for completion in completions:
         question = by_id[completion.question_id]
-        extraction = task.extract_answer(completion.completion)
+        extraction = task.extract_answer(completion.completion, question)
         lines.append(
             {
                 "question_id": completion.question_id,
@@ -29,6 +31,7 @@ def judge(completions: Sequence[Completion], questions: Sequence[Question], task
                 "is_correct": extraction.answer is not None and task.is_correct(extraction.answer, question),
                 "answer": extraction.answer,
                 "gold": question.answer,
+                "category": question.category,
                 "unparsed": extraction.reason,
                 "truncated": completion.truncated,
                 "question": question.question,
@@ -53,6 +56,29 @@ def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def category_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Task accuracy of each category, over all its questions (micro) and as the mean of the categories (macro).
+
+    The macro interval is a bootstrap over questions within their categories. Questions without a category are counted,
+    and stay in micro only. None where no question has one.
+    """
+    by_category: dict[str, list[Mapping[str, Any]]] = {}
+    for line in predictions:
+        if line.get("category") is not None:
+            by_category.setdefault(line["category"], []).append(line)
+    if not by_category:
+        return None
+    found = {name: task_accuracy(lines) for name, lines in sorted(by_category.items())}
+    low, high = macro_interval([(entry["correct"], entry["n"]) for entry in found.values()])
+    mean = sum(entry["value"] for entry in found.values()) / len(found)
+    return {
+        "macro": {"value": mean, "low": low, "high": high, "n": len(found)},
+        "micro": task_accuracy(predictions),
+        "without_category": len(predictions) - sum(entry["n"] for entry in found.values()),
+        "categories": found,
+    }
+
+
 def has_tokens(chain: Completion | Candidate) -> bool:
     """Whether a chain can be scored: one that was cut before it had any text has no token."""
     return bool(chain.completion) or not chain.truncated
@@ -65,9 +91,11 @@ class Assessed:
     positives: list[Completion] = field(default_factory=list)
     negatives: list[Completion] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    samples: int = 0
 
     def add(self, completion: Completion, is_correct: bool, per_label: int) -> None:
-        """Take a sample, unless it has no token, its text is there already or its side is full."""
+        """Take a sample, unless it has no token, its text is there already or its side is full; count it anyway."""
+        self.samples += 1
         side = self.positives if is_correct else self.negatives
         if has_tokens(completion) and completion.completion not in self.seen and len(side) < per_label:
             self.seen.add(completion.completion)
@@ -78,31 +106,76 @@ class Assessed:
         return len(self.positives) >= per_label and len(self.negatives) >= per_label
 
 
-def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> dict[str, Any] | None:
-    """Share of (right, wrong) pairs of a question in which the right chain scores higher, averaged over questions.
+def question_shares(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Question -> share of its (right, wrong) pairs in which the right chain scores higher; None without a pair.
 
-    `lines` have question_id, is_positive and score; a tie counts half. A question without both kinds has no pair: it
-    is counted in `skipped` beside those given. The interval is over questions. None if no question has a pair.
+    `lines` have question_id, is_positive and score; a tie counts half.
     """
     questions: dict[str, tuple[list[float], list[float]]] = {}
     for line in lines:
         sides = questions.setdefault(line["question_id"], ([], []))
         sides[0 if line["is_positive"] else 1].append(line["score"])
-    shares = []
-    for right, wrong in questions.values():
+    shares: dict[str, float | None] = {}
+    for question_id, (right, wrong) in questions.items():
         wins = [1.0 if p > n else 0.5 if p == n else 0.0 for p in right for n in wrong]
-        if wins:
-            shares.append(sum(wins) / len(wins))
-    skipped += len(questions) - len(shares)
-    return None if not shares else {**_mean(shares, (0.0, 1.0)), "skipped": skipped}
+        shares[question_id] = sum(wins) / len(wins) if wins else None
+    return shares
+
+
+def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> dict[str, Any] | None:
+    """`question_shares` averaged over questions, with a bootstrap interval over questions.
+
+    A question without both kinds has no pair: it is counted in `skipped` beside those given. None if no question has
+    a pair.
+    """
+    shares = question_shares(lines)
+    values = [share for share in shares.values() if share is not None]
+    skipped += len(shares) - len(values)
+    return None if not values else {**_accuracy(values), "skipped": skipped}
+
+
+def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[str, int]:
+    """How many questions were asked and used, why the others were not, and how many samples it took."""
+    used = sum(found.is_full(per_label) for found in assessed.values())
+    return {
+        "questions": len(assessed),
+        "used": used,
+        "skipped": len(assessed) - used,
+        "too_few_right": sum(len(found.positives) < per_label for found in assessed.values()),
+        "too_few_wrong": sum(len(found.negatives) < per_label for found in assessed.values()),
+        "samples": sum(found.samples for found in assessed.values()),
+    }
+
+
+def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One line per question asked: what was found, and its share of pairs won (`value`); None where it was skipped."""
+    shares = question_shares(lines)
+    return [
+        {
+            "question_id": question_id,
+            "value": shares.get(question_id),
+            "right": len(found.positives),
+            "wrong": len(found.negatives),
+            "samples": found.samples,
+        }
+        for question_id, found in assessed.items()
+    ]
 
 
 def perplexity(scores: Sequence[float]) -> dict[str, Any] | None:
     """Mean over chains of exp(-score), with a 95 % interval over chains; None without any.
 
-    Infinite where a float cannot hold it: beyond 709 nats per token, as a collapsed model reaches.
+    Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: `value`
+    is then None, because JSON has no infinity, and `infinite` says of how many chains.
     """
-    return _mean([_exp(-score) for score in scores], None) if scores else None
+    if not scores:
+        return None
+    values = [_exp(-score) for score in scores]
+    infinite = sum(not math.isfinite(value) for value in values)
+    if infinite:
+        return {"value": None, "low": None, "high": None, "n": len(values), "infinite": infinite}
+    low, high = mean_interval(values)
+    return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values), "infinite": 0}
 
 
 def _exp(value: float) -> float:
@@ -113,11 +186,12 @@ def _exp(value: float) -> float:
 
 
 def describe_scores(scores: Sequence[float]) -> dict[str, Any] | None:
-    """Mean, standard deviation and number of scores; None without any."""
+    """Mean, standard deviation and number of the finite scores, and how many are not finite; None without any."""
     if not scores:
         return None
-    mean, sd = mean_sd(scores)
-    return {"mean": mean, "sd": sd, "n": len(scores)}
+    finite = [score for score in scores if math.isfinite(score)]
+    mean, sd = mean_sd(finite) if finite else (None, None)
+    return {"mean": mean, "sd": sd, "n": len(finite), "not_finite": len(scores) - len(finite)}
 
 
 def pool_metrics(lines: Sequence[Mapping[str, Any]], *, questions: int) -> dict[str, Any] | None:
@@ -146,6 +220,65 @@ def score_lines(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) 
     ]
 
 
-def _mean(values: Sequence[float], within: tuple[float, float] | None) -> dict[str, Any]:
-    low, high = mean_interval(values, within=within)
+def json_scores(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The lines with None for a score that is not finite, which JSON cannot hold."""
+    return [{**line, "score": line["score"] if math.isfinite(line["score"]) else None} for line in lines]
+
+
+def vote_lines(
+    predictions: Sequence[Mapping[str, Any]], questions: Sequence[Question], task: Task, ns: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One line per question: how often each answer was reached by its paths, and what n of them would make of it.
+
+    `predictions` are those of `judge` on all paths. `vote` and `pass` hold n (as text) -> probability that the majority
+    of n paths is right, and that any of n paths is.
+    """
+    by_question: dict[str, list[Mapping[str, Any]]] = {question.id: [] for question in questions}
+    for line in predictions:
+        by_question[line["question_id"]].append(line)
+    lines = []
+    for question in questions:
+        own = by_question[question.id]
+        votes = _tally(own, question, task)
+        vote = vote_accuracy(votes, ns)
+        lines.append(
+            {
+                "question_id": question.id,
+                "category": question.category,
+                "gold": question.answer,
+                "right": votes.right,
+                "wrong": dict(sorted(votes.wrong.items(), key=lambda item: -item[1])),
+                "unparsed": votes.unparsed,
+                "truncated": sum(line["truncated"] for line in own),
+                "vote": {str(n): vote[n] for n in ns},
+                "pass": {str(n): pass_at_k(votes.right, votes.total, n) for n in ns},
+            }
+        )
+    return lines
+
+
+def _tally(lines: Sequence[Mapping[str, Any]], question: Question, task: Task) -> Tally:
+    """The votes of one question. Two wrong answers are one if the task would take one for the other as its gold."""
+    right = {line["answer"] for line in lines if line["is_correct"]}
+    return tally(
+        [line["answer"] for line in lines],
+        is_right=lambda answer: answer in right,
+        is_same=lambda earlier, answer: task.is_correct(answer, dataclasses.replace(question, answer=earlier)),
+    )
+
+
+def self_consistency(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Majority vote and pass@k over all questions of `vote_lines`, for every n, with intervals over questions."""
+    ns = list(lines[0]["vote"])
+    return {
+        "questions": len(lines),
+        "unparsed": sum(line["unparsed"] for line in lines),
+        "truncated": sum(line["truncated"] for line in lines),
+        "vote": {n: _accuracy([line["vote"][n] for line in lines]) for n in ns},
+        "pass": {n: _accuracy([line["pass"][n] for line in lines]) for n in ns},
+    }
+
+
+def _accuracy(values: Sequence[float]) -> dict[str, Any]:
+    low, high = accuracy_interval(values)
     return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values)}

@@ -107,6 +107,28 @@ def accuracy_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
     return bootstrap_interval(values, confidence)
 
 
+def macro_interval(
+    counts: Sequence[tuple[int, int]],
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of categories' shares, from each one's (successes, n).
+
+    Questions are resampled within their category; the categories are fixed. One of a single question shows no spread.
+    Where all successes are there, or none, Wilson's interval of all the questions. No category: `ValueError`.
+    """
+    if not counts:
+        raise ValueError("macro_interval: expected at least one category, got none")
+    successes, sizes = np.array(counts).T
+    total = int(sizes.sum())
+    if successes.sum() in (0, total):
+        return wilson(int(successes.sum()), total, confidence)
+    drawn = np.random.default_rng(seed).binomial(sizes, successes / sizes, size=(resamples, len(counts)))
+    low, high = np.quantile((drawn / sizes).mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n − 1). No value: `ValueError`.
 

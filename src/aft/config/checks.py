@@ -22,6 +22,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample data", _check_pool),
         ("data", _check_marker),
         ("evaluate", _check_assessment),
+        ("evaluate", _check_self_consistency),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
 
@@ -120,3 +121,16 @@ def _check_assessment(config: Config) -> list[str]:
         f"evaluate.assessment.max_samples: {assessment.max_samples} cannot hold {assessment.per_label} right and"
         f" {assessment.per_label} wrong chains"
     ]
+
+
+def _check_self_consistency(config: Config) -> list[str]:
+    section, name = config.evaluate.self_consistency, "evaluate.self_consistency.ns"
+    if section is None:
+        return []
+    problems = _repeated(name, section.ns)
+    if not section.ns:
+        problems.append(f"{name}: empty; at least one number of paths is needed")
+    outside = [n for n in section.ns if not 1 <= n <= section.num_paths]
+    if outside:
+        problems.append(f"{name}: must be from 1 to num_paths = {section.num_paths}, got {outside}")
+    return problems

@@ -251,7 +251,7 @@ class AlignConfig:
 
 @dataclass(frozen=True)
 class AssessmentConfig:
-    """Assessment accuracy and perplexity on fresh samples of the model under test."""
+    """Assessment accuracy and perplexity on fresh samples of the model under test, perplexity on the references."""
 
     num_questions: int | None = field(default=None, metadata={"ge": 1})
     """Training questions; null: all of them, as in the paper."""
@@ -263,6 +263,22 @@ class AssessmentConfig:
     """Samples drawn at once before looking again which questions are full."""
     temperature: float = field(default=1.0, metadata={"gt": 0.0})
     """Temperature of these samples."""
+
+
+@dataclass(frozen=True)
+class SelfConsistencyConfig:
+    """Majority vote and pass@k over several sampled paths: every n from one set of samples."""
+
+    num_paths: int = field(default=64, metadata={"ge": 1, "le": 1000})
+    """Completions per question, sampled once (paper: up to 64)."""
+    temperature: float = field(default=1.0, metadata={"gt": 0.0})
+    """Temperature of the paths*."""
+    top_p: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
+    """Nucleus: the smallest set of tokens with this probability; 1 keeps all."""
+    num_questions: int | None = field(default=None, metadata={"ge": 1})
+    """The first so many of the questions that task accuracy is measured on; null: all of those."""
+    ns: list[int] = field(default_factory=lambda: [1, 4, 8, 16, 32, 64])
+    """Numbers of paths to vote with (paper: 1 to 64), and the k of pass@k; none above num_paths."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +299,8 @@ class EvaluateConfig:
     """Completions decoded at once on each device."""
     assessment: AssessmentConfig | None = field(default_factory=AssessmentConfig)
     """Assessment accuracy and perplexity; null: leave them out."""
+    self_consistency: SelfConsistencyConfig | None = None
+    """Majority vote over several paths, and pass@k; null: leave them out."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""Stage 4: one model on the test questions, on fresh samples of its own, and on the fixed pool."""
+"""Stage 4: one model on the test questions, on fresh samples of its own, on references and on the fixed pool."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate import PartialState
@@ -14,12 +15,20 @@ from ..collect import collect
 from ..evaluation import (
     Assessed,
     assessment_accuracy,
+    assessment_counts,
+    assessment_lines,
+    category_accuracy,
+    describe_scores,
     has_tokens,
+    json_scores,
     judge,
     perplexity,
     pool_metrics,
+    question_shares,
     score_lines,
+    self_consistency,
     task_accuracy,
+    vote_lines,
 )
 from ..items import scoring_entries
 from ..model import enable_scoring
@@ -29,6 +38,7 @@ from ..progress import Progress
 from ..records import (
     NEGATIVE,
     POSITIVE,
+    REFERENCE,
     Candidate,
     Completion,
     Group,
@@ -39,101 +49,172 @@ from ..records import (
 )
 from ..run import UnitLog
 from ..sampling import Decoding, derive_seed
-from ..scoring import Scores, score_candidates, to_device
+from ..scoring import score_candidates, to_device
 from ..tasks import TRAIN
 from .context import Stage
 
+Lines = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The model under test, and how it is sampled and scored."""
+
+    stage: Stage
+    unit: Unit
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def seed(self) -> int:
+        return self.unit.seed or 0
+
+    def questions(self) -> list[Question]:
+        """The questions of task accuracy."""
+        section = self.stage.config.evaluate
+        return self.stage.plan.task.load(section.split, seed=self.seed)[: section.num_questions]
+
+    def sample(
+        self,
+        questions: Sequence[Question],
+        indices: Sequence[int],
+        decoding: Decoding,
+        *,
+        file: str,
+        purpose: str,
+        description: str,
+    ) -> list[Completion]:
+        """Completions of the model's own, kept in `file` of the unit's folder; `purpose` makes their seeds."""
+        return collect(
+            self.model,
+            self.tokenizer,
+            self.stage.requests(self.tokenizer, questions, indices),
+            decoding,
+            path=self.unit.folder / file,
+            seed_of=lambda question_id, index: derive_seed(purpose, self.seed, question_id, index),
+            batch_size=self.stage.config.evaluate.batch_size,
+            description=f"{self.unit}: {description}",
+        )
+
+    def score(self, groups: Sequence[Group], description: str) -> Lines:
+        """One line with a score for every candidate of the groups."""
+        if not groups:
+            return []
+        state = PartialState()
+        entries = scoring_entries(groups, self.stage.encoder(self.tokenizer, limited=False))
+        width = max(len(group.candidates) for group in groups)
+        sampler = StepSampler(
+            len(entries),
+            max(1, self.stage.config.evaluate.batch_size // width),
+            rank=state.process_index,
+            num_ranks=state.num_processes,
+            shuffle=False,
+        )
+        pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        with Progress(f"{self.unit}: {description}", len(entries), "question") as progress:
+            prepare = functools.partial(to_device, device=self.stage.device)
+            loader = entry_loader(entries, sampler, pad)
+            scores = score_candidates(self.model, loader, prepare, advance=progress.update)
+        return score_lines(groups, scores)
+
 
 def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
-    """Measure one model into metrics.json, predictions.jsonl, assessment.jsonl and pool.jsonl."""
+    """Measure one model into metrics.json and, line by line, into the files beside it (docs/metrics.md)."""
     checkpoint = stage.plan.checkpoint(unit.name or "", unit.seed)
     tokenizer = stage.tokenizer(checkpoint)
     model = stage.model(checkpoint, inference=True).to(stage.device).eval()
     enable_scoring(model, chunk_bytes=stage.chunk_bytes)
-    predictions = _predict(stage, unit, model, tokenizer)
-    assessed, skipped = _assess(stage, unit, model, tokenizer)
-    pool = _score_pool(stage, unit, model, tokenizer)
+    subject = _Subject(stage, unit, model, tokenizer)
+    metrics: dict[str, Any] = {
+        "model": unit.name,
+        "seed": unit.seed,
+        "split": stage.config.evaluate.split,
+        "checkpoint": checkpoint,
+    }
+    files: dict[str, Lines] = {}
+    for part in (_predict, _assess, _score_pool, _vote):
+        found, lines = part(subject)
+        metrics.update(found)
+        files.update(lines)
     if log is None:
         return
-    right = [line["score"] for line in assessed if line["is_positive"]]
-    write_json_lines(unit.folder / "predictions.jsonl", predictions)
-    write_json_lines(unit.folder / "assessment.jsonl", assessed)
-    write_json_lines(unit.folder / "pool.jsonl", pool)
-    write_json(
-        unit.folder / "metrics.json",
-        {
-            "model": unit.name,
-            "seed": unit.seed,
-            "split": stage.config.evaluate.split,
-            "checkpoint": checkpoint,
-            "task_accuracy": task_accuracy(predictions),
-            "assessment_accuracy": assessment_accuracy(assessed, skipped=skipped) if assessed else None,
-            "perplexity": perplexity(right),
-            "pool": pool_metrics(pool, questions=stage.config.sample.pool_questions),
-        },
-    )
-    log.complete(["metrics.json", "predictions.jsonl", "assessment.jsonl", "pool.jsonl"])
+    for name, lines_of_file in files.items():
+        write_json_lines(unit.folder / name, lines_of_file)
+    write_json(unit.folder / "metrics.json", metrics)
+    log.complete(["metrics.json", *files])
 
 
-def _predict(
-    stage: Stage, unit: Unit, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> list[dict[str, Any]]:
-    section, seed = stage.config.evaluate, unit.seed or 0
-    questions = stage.plan.task.load(section.split, seed=seed)[: section.num_questions]
-    completions = collect(
-        model,
-        tokenizer,
-        stage.requests(tokenizer, questions, [0]),
+def _predict(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
+    section = subject.stage.config.evaluate
+    questions = subject.questions()
+    completions = subject.sample(
+        questions,
+        [0],
         Decoding(section.max_new_tokens, section.temperature),
-        path=unit.folder / "completions.jsonl",
-        seed_of=lambda question_id, index: derive_seed("evaluate", seed, question_id, index),
-        batch_size=section.batch_size,
-        description=f"{unit}: {section.split} questions",
+        file="completions.jsonl",
+        purpose="evaluate",
+        description=f"{section.split} questions",
     )
-    return judge(completions, questions, stage.plan.task)
+    predictions = judge(completions, questions, subject.stage.plan.task)
+    metrics = {"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)}
+    return metrics, {"predictions.jsonl": predictions}
 
 
-def _assess(
-    stage: Stage, unit: Unit, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[dict[str, Any]], int]:
-    """(scored right and wrong chains of the model's own, number of questions that could not be filled)."""
-    section = stage.config.evaluate.assessment
-    if section is None:
-        return [], 0
-    questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)[: section.num_questions]
-    assessed = _sample_both_kinds(stage, unit, model, tokenizer, questions)
-    full = [question for question in questions if assessed[question.id].is_full(section.per_label)]
-    groups = [_as_group(question, assessed[question.id]) for question in full]
-    scores = _score(stage, f"{unit}: own chains", model, tokenizer, groups)
-    return score_lines(groups, scores), len(questions) - len(full)
+def _assess(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
+    """Fresh chains of the model's own, scored by it, and its scores of the same questions' references."""
+    section = subject.stage.config.evaluate.assessment
+    questions: list[Question] = []
+    if section is not None:
+        questions = subject.stage.plan.task.load(TRAIN, seed=subject.seed)[: section.num_questions]
+    per_label = section.per_label if section else 0
+    assessed = _sample_both_kinds(subject, questions)
+    full = [question for question in questions if assessed[question.id].is_full(per_label)]
+    lines = subject.score([_as_group(question, assessed[question.id]) for question in full], "own chains")
+    references = subject.score([group for q in questions for group in _reference(subject.stage, q)], "references")
+    right = [line["score"] for line in lines if line["is_positive"]]
+    wrong = [line["score"] for line in lines if not line["is_positive"]]
+    reference = [line["score"] for line in references]
+    counts = assessment_counts(assessed, per_label)
+    metrics = {
+        "assessment_accuracy": assessment_accuracy(lines, skipped=counts["skipped"]) if lines else None,
+        "assessment": {**counts, **dataclasses.asdict(section)} if section else None,
+        "perplexity": perplexity(right),
+        "perplexity_wrong": perplexity(wrong),
+        "perplexity_reference": perplexity(reference),
+        "scores": {
+            "right": describe_scores(right),
+            "wrong": describe_scores(wrong),
+            "reference": describe_scores(reference),
+        },
+    }
+    return metrics, {
+        "assessment.jsonl": json_scores(lines),
+        "assessment_questions.jsonl": assessment_lines(assessed, lines),
+        "references.jsonl": [
+            {"question_id": line["question_id"], "score": line["score"]} for line in json_scores(references)
+        ],
+    }
 
 
-def _sample_both_kinds(
-    stage: Stage,
-    unit: Unit,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
-) -> dict[str, Assessed]:
+def _sample_both_kinds(subject: _Subject, questions: Sequence[Question]) -> dict[str, Assessed]:
     """Samples in rounds until every question has its right and wrong chains or the budget is spent."""
-    evaluate, task, seed = stage.config.evaluate, stage.plan.task, unit.seed or 0
+    evaluate, task = subject.stage.config.evaluate, subject.stage.plan.task
     section = evaluate.assessment
-    assert section is not None
     assessed = {question.id: Assessed() for question in questions}
+    if section is None:
+        return assessed
     for start in range(0, section.max_samples, section.samples_per_round):
         missing = [question for question in questions if not assessed[question.id].is_full(section.per_label)]
         if not missing:
             break
         stop = min(start + section.samples_per_round, section.max_samples)
-        completions = collect(
-            model,
-            tokenizer,
-            stage.requests(tokenizer, missing, range(start, stop)),
+        completions = subject.sample(
+            missing,
+            range(start, stop),
             Decoding(evaluate.max_new_tokens, section.temperature),
-            path=unit.folder / f"own-{start:04d}.jsonl",
-            seed_of=lambda question_id, index: derive_seed("assess", seed, question_id, index),
-            batch_size=evaluate.batch_size,
-            description=f"{unit}: own chains, samples {start + 1}-{stop}",
+            file=f"own-{start:04d}.jsonl",
+            purpose="assess",
+            description=f"own chains, samples {start + 1}-{stop}",
         )
         for completion, line in zip(completions, judge(completions, missing, task), strict=True):
             assessed[completion.question_id].add(completion, line["is_correct"], section.per_label)
@@ -149,35 +230,44 @@ def _as_group(question: Question, assessed: Assessed) -> Group:
     return Group(question.id, question.question, question.answer, None, tuple(candidates))
 
 
-def _score_pool(
-    stage: Stage, unit: Unit, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> list[dict[str, Any]]:
-    if not stage.config.sample.pool_questions:
+def _reference(stage: Stage, question: Question) -> list[Group]:
+    """The question's reference as the only candidate of a group; none where its chain is unknown."""
+    if question.rationale is None:
         return []
+    response = stage.plan.task.reference_response(question)
+    return [Group(question.id, question.question, question.answer, None, (Candidate(response, 1.0, REFERENCE),))]
+
+
+def _score_pool(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
+    count = subject.stage.config.sample.pool_questions
     groups = []
-    for group in read_groups(stage.plan.pool(unit.seed)):
+    for group in read_groups(subject.stage.plan.pool(subject.unit.seed)) if count else []:
         candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
         if candidates:
             groups.append(dataclasses.replace(group, candidates=candidates))
-    return score_lines(groups, _score(stage, f"{unit}: pool", model, tokenizer, groups))
+    lines = subject.score(groups, "pool")
+    shares = [{"question_id": question_id, "value": value} for question_id, value in question_shares(lines).items()]
+    return {"pool": pool_metrics(lines, questions=count)}, {
+        "pool.jsonl": json_scores(lines),
+        "pool_questions.jsonl": shares,
+    }
 
 
-def _score(
-    stage: Stage, description: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group]
-) -> Scores:
-    if not groups:
-        return {}
-    state = PartialState()
-    entries = scoring_entries(groups, stage.encoder(tokenizer, limited=False))
-    width = max(len(group.candidates) for group in groups)
-    sampler = StepSampler(
-        len(entries),
-        max(1, stage.config.evaluate.batch_size // width),
-        rank=state.process_index,
-        num_ranks=state.num_processes,
-        shuffle=False,
+def _vote(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
+    """Several paths for each test question, sampled once, and what votes of every size make of them."""
+    evaluate = subject.stage.config.evaluate
+    section = evaluate.self_consistency
+    if section is None:
+        return {"self_consistency": None}, {}
+    questions, task = subject.questions()[: section.num_questions], subject.stage.plan.task
+    completions = subject.sample(
+        questions,
+        range(section.num_paths),
+        Decoding(evaluate.max_new_tokens, section.temperature, section.top_p),
+        file="paths.jsonl",
+        purpose="paths",
+        description=f"{section.num_paths} paths for each question",
     )
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    with Progress(description, len(entries), "question") as progress:
-        prepare = functools.partial(to_device, device=stage.device)
-        return score_candidates(model, entry_loader(entries, sampler, pad), prepare, advance=progress.update)
+    lines = vote_lines(judge(completions, questions, task), questions, task, section.ns)
+    metrics = {**self_consistency(lines), **dataclasses.asdict(section)}
+    return {"self_consistency": metrics}, {"self_consistency.jsonl": lines}
