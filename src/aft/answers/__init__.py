@@ -3,7 +3,16 @@
 A completion is whatever a model wrote, so nothing here evaluates text, raises on it, or takes more than linear time.
 """
 
-from .choices import AMBIGUOUS, LETTERS, NOT_AN_OPTION, extract_choice
+from .choices import (
+    AMBIGUOUS,
+    CONTRADICTION,
+    LAST_CHOICE,
+    LETTERS,
+    NOT_AN_OPTION,
+    SAME_TEXT,
+    extract_choice,
+    read_choice,
+)
 from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, latex_equal
 from .markers import (
     NO_MARKER,
@@ -14,11 +23,14 @@ from .markers import (
     normalise_text,
     texts_equal,
 )
-from .numbers import NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
+from .numbers import LAST_NUMBER, NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
 
 __all__ = [
     "AMBIGUOUS",
+    "CONTRADICTION",
     "EMPTY_BOX",
+    "LAST_CHOICE",
+    "LAST_NUMBER",
     "LETTERS",
     "NOT_AN_OPTION",
     "NOT_A_NUMBER",
@@ -26,6 +38,7 @@ __all__ = [
     "NO_MARKER",
     "NO_TEXT",
     "OPEN_BOX",
+    "SAME_TEXT",
     "Extraction",
     "extract_after_marker",
     "extract_boxed",
@@ -37,5 +50,6 @@ __all__ = [
     "normalise_number",
     "normalise_text",
     "numbers_equal",
+    "read_choice",
     "texts_equal",
 ]

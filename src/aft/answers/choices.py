@@ -1,34 +1,258 @@
-"""The chosen option of a multiple-choice question: by letter, by text, or by the option's value."""
+"""The chosen option of a multiple-choice question: by letter, by the option's text, or by its value.
+
+Each way of reading gives a set of options. The first that gives one option decides; where two options remain, or the
+letter and the text name different ones, there is no answer: guessing would make wrong labels.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from ..errors import ConfigError
+from .latex import extract_boxed
 from .markers import Extraction, extract_after_marker, normalise_text
-from .numbers import numbers_equal
+from .numbers import Quantity, check_fallback, read_quantity
 
 NOT_AN_OPTION = "no option after the marker"
 AMBIGUOUS = "several options after the marker"
+SAME_TEXT = "text of several options after the marker"
+CONTRADICTION = "letter and text of different options after the marker"
 
+LAST_CHOICE = "last_choice"
+CHOICE_FALLBACKS = (LAST_CHOICE,)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTER = re.compile(r"(?:(?:the|answer|option|choice|is)\b ?)*[(\[*]*([A-Za-z])(?:[)\].:,*]|$)", re.IGNORECASE)
+
+_LEAD = re.compile(
+    r"(?:so|thus|hence|therefore|the|my|final|correct|right|best|closest|most likely|answer|option|choice|letter"
+    r"|is|it is|it's|would be|must be|should be)\b[ ,:=]*",
+    re.IGNORECASE,
+)
+_MAX_LEAD = 12  # words
+_OPEN, _CLOSE = r"[(\[{]", r"[)\]}]"
+# (B), B), [b] and what follows; or B. B: B, B- and a bare B, in upper case only: "a" is a word
+_MARKED = re.compile(
+    rf"{_OPEN} ?([A-Za-z]) ?{_CLOSE}|([A-Za-z])(?:{_CLOSE}|[.:](?!\w))|(?i:option|choice|letter):? ([A-Z])\b(?!['’])"
+)
+_BARE = re.compile(r"([A-Z])(?=$|[ ,;–—-])(?!-\w)")
+_ALONE = re.compile(r"([^\W\d_])")
+_BECAUSE = re.compile(r"[,;–—-]|(?:is|because|since|as|for|would|seems|being|must)\b", re.IGNORECASE)
+_MENTION = re.compile(
+    rf"{_OPEN} ?([A-Za-z]) ?{_CLOSE}"
+    r"|\b(?:option|choice|letter|answer(?: is)?)[ :]*([A-Z])\b(?!['’])"
+    r"|(?:\b(?:or|and)|&|/) ?([B-Z])\b(?!['’])"
+)
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|rm|bf) ?\{([^{}]*)\}")
+_NEGATION = re.compile(r"\b(?:not|neither|nor|never|except|instead of)\b|n't\b", re.IGNORECASE)
+_NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
+_DASHES = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | {"’": "'", "‘": "'", "“": '"', "”": '"'})
+_ROOT = re.compile(r"\\sqrt ?\{ ?(\w+) ?\}|\bsqrt ?\(? ?(\w+) ?\)?|√ ?\( ?(\w+) ?\)")
+_ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
+_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?(?:/\d+)?|\w+|[-+^√%:/=<>!]")
+# Units that a number may go without. A letter alone is as likely a variable: 2x is not 2.
+_OPTIONAL_UNIT = re.compile(r"[^\W\d_]{2,}|[$€£¥₹%°¢mgshlp]|[a-z]+/[a-z]+")
+_MAX_TEXT = 2000  # characters behind the marker that are read as the text of an option
 
 
-def extract_choice(completion: str, marker: str, options: Sequence[str]) -> Extraction:
-    """The letter (A for the first of `options`) of the option named behind the last `marker`, or why there is none."""
+class _Options(NamedTuple):
+    """A question's options as they are compared, from the strictest reading to the loosest."""
+
+    exact: tuple[str, ...]
+    casefolded: tuple[str, ...]
+    loose: tuple[str, ...]
+    values: tuple[Quantity | None, ...]
+    tokens: tuple[str, ...]
+
+
+def extract_choice(completion: str, marker: str, options: Sequence[str], *, fallback: str | None = None) -> Extraction:
+    """The letter (A for the first of `options`) of the option named behind the last marker, or why there is none.
+
+    Args:
+        options: their texts, without letters.
+        fallback: `last_choice`, where nothing else is found: the last letter given as a choice, `(B)` or `option B`, on
+            the last marker's line, else in the whole completion, else the option named in the last line of text.
+            None: nothing else counts.
+    Raises: `ConfigError` for no option, more than 26, or an unknown fallback.
+    """
+    check_fallback(fallback, CHOICE_FALLBACKS)
+    if not 0 < len(options) <= len(LETTERS):
+        raise ConfigError(f"options: between 1 and {len(LETTERS)} of them have letters, got {len(options)}")
     extraction = extract_after_marker(completion, marker)
-    if extraction.answer is None:
-        return extraction
-    match = _LETTER.match(extraction.answer)
-    if match and match[1].upper() in LETTERS[: len(options)]:
-        return Extraction(match[1].upper(), None)
-    text = normalise_text(extraction.answer)
-    found = [
+    if extraction.answer is not None:
+        extraction = read_choice(extraction.answer, options)
+    if extraction.answer is None and fallback == LAST_CHOICE:
+        lenient = _last_choice(completion, marker, options)
+        return extraction if lenient is None else Extraction(lenient, None)
+    return extraction
+
+
+def read_choice(text: str, options: Sequence[str]) -> Extraction:
+    """As `extract_choice`, for what stands behind the marker."""
+    known = _prepare(tuple(options))
+    letters = LETTERS[: len(options)]
+    text = _plain(text)
+    for candidate in _without_lead(text):
+        whole = _by_content(candidate, known)
+        found = _by_letter(candidate, known, letters, whole)
+        if found is not None:
+            return found
+        if whole:
+            return _one(whole, SAME_TEXT)
+    return _by_mention(text, known, letters)
+
+
+def _without_lead(text: str) -> Iterator[str]:
+    """The text, then without each further word that only leads to the answer: an option may begin with one, too."""
+    yield text
+    for _ in range(_MAX_LEAD):
+        match = _LEAD.match(text)
+        if match is None or match.end() == len(text):
+            return
+        text = text[match.end() :]
+        yield text
+
+
+def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) -> Extraction | None:
+    """A letter at the beginning of the text, and whatever follows it; None where there is no letter."""
+    marked = _MARKED.match(text)
+    match = marked or _BARE.match(text) or _ALONE.fullmatch(text)
+    if match is None:
+        return None
+    letter, behind = _group(match), text[match.end() :].strip(" .,:;*")
+    content = frozenset().union(*(_by_content(rest, known) for rest in (behind, behind.lstrip("- ")) if rest))
+    if letter in letters and letter in content:
+        return Extraction(letter, None) if marked or not whole or letter in whole else Extraction(None, CONTRADICTION)
+    if whole and letter not in whole:
+        # "A park" may be another option's text, "B" alone too, and then nobody knows
+        return Extraction(None, CONTRADICTION) if letter in letters and not behind and not marked else None
+    if letter not in letters:
+        return None if behind else Extraction(None, NOT_AN_OPTION)
+    if content:
+        return Extraction(None, CONTRADICTION)
+    if behind and not marked and not _BECAUSE.match(text[match.end() :].lstrip()):
+        return None
+    return Extraction(None, AMBIGUOUS) if _mentions(text, letters) - {letter} else Extraction(letter, None)
+
+
+def _group(match: re.Match[str]) -> str:
+    """The letter that a pattern found, in whichever of its forms."""
+    return next(group for group in match.groups() if group).upper()
+
+
+def _by_content(text: str, known: _Options) -> frozenset[str]:
+    """The options whose text the whole text is, by the strictest reading that gives any."""
+    text = text[:_MAX_TEXT]
+    exact = text.strip(" .,;:!*_`'\"")
+    for form, written in (
+        (known.exact, exact),
+        (known.casefolded, normalise_text(exact)),
+        (known.loose, _loosen(exact)),
+    ):
+        found = frozenset(
+            letter for letter, option in zip(LETTERS, form, strict=False) if written and option == written
+        )
+        if found:
+            return found
+    quantity = read_quantity(exact)
+    if quantity is None:
+        return frozenset()
+    return frozenset(
         letter
-        for letter, option in zip(LETTERS, options, strict=False)
-        if normalise_text(option) == text or numbers_equal(option, text)
-    ]
+        for letter, value in zip(LETTERS, known.values, strict=False)
+        if value and _same_quantity(quantity, value)
+    )
+
+
+def _same_quantity(left: Quantity, right: Quantity) -> bool:
+    """Equal values whose units are the same, or one of which has none: 8.75 is $8.75, 5 hours are not 5 minutes."""
+    if left.value != right.value:
+        return False
+    if left.unit == right.unit:
+        return True
+    return not (left.unit and right.unit) and _OPTIONAL_UNIT.fullmatch(left.unit or right.unit) is not None
+
+
+def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
+    """One option's letter or text somewhere in the text, the longest where one contains the other."""
+    mentioned, contained = _mentions(text, letters), _contained(text, known)
+    found = mentioned if len(mentioned) == 1 and (not contained or mentioned & contained) else mentioned | contained
+    if len(found) == 1 and _NEGATION.search(text) and not _NEGATION.search(known.casefolded[letters.index(min(found))]):
+        return Extraction(None, NOT_AN_OPTION)
+    return _one(found, AMBIGUOUS)
+
+
+def _one(found: Iterable[str], several: str) -> Extraction:
+    found = sorted(found)
     if len(found) == 1:
         return Extraction(found[0], None)
-    return Extraction(None, AMBIGUOUS if found else NOT_AN_OPTION)
+    return Extraction(None, several if found else NOT_AN_OPTION)
+
+
+def _mentions(text: str, letters: str) -> set[str]:
+    """Letters given as choices anywhere: `(B)`, `option B`, `or B`."""
+    return {letter for match in _MENTION.finditer(text) if (letter := _group(match)) in letters}
+
+
+def _contained(text: str, known: _Options) -> set[str]:
+    """Options whose words stand in the text in order, without those that stand only inside of longer ones."""
+    rest = _tokens(text[:_MAX_TEXT])
+    found: set[str] = set()
+    by_length = sorted(zip(known.tokens, LETTERS, strict=False), key=lambda pair: -len(pair[0]))
+    for tokens, letter in by_length:
+        if len(tokens) > 2 and any(known.tokens[LETTERS.index(other)] == tokens for other in found):
+            found.add(letter)  # the same words as one that was found, and cut out, already
+        elif len(tokens) > 2 and tokens in rest:
+            found.add(letter)
+            rest = rest.replace(tokens, "\n\v\n")
+    return found
+
+
+def _last_choice(completion: str, marker: str, options: Sequence[str]) -> str | None:
+    known, letters = _prepare(tuple(options)), LETTERS[: len(options)]
+    line = extract_after_marker(completion, marker).answer or ""
+    for text in (line, completion):
+        found = [letter for match in _MENTION.finditer(text) if (letter := _group(match)) in letters]
+        if found:
+            return found[-1]
+    last_line = completion.rstrip()[-_MAX_TEXT:].rpartition("\n")[2]
+    contained = _contained(_plain(last_line), known)
+    return min(contained) if len(contained) == 1 else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _prepare(options: tuple[str, ...]) -> _Options:
+    exact = tuple(_plain(option).strip(" .,;:!*_`'\"") for option in options)
+    return _Options(
+        exact=exact,
+        casefolded=tuple(map(normalise_text, exact)),
+        loose=tuple(map(_loosen, exact)),
+        values=tuple(map(read_quantity, exact)),
+        tokens=tuple(map(_tokens, exact)),
+    )
+
+
+def _plain(text: str) -> str:
+    """Without boxes, mark-up and typographic dashes; spaces single."""
+    boxed = extract_boxed(text).answer if "\\boxed" in text else None
+    text = _TEXT_COMMAND.sub(r"\1", text if boxed is None else boxed)
+    text = " ".join(text.translate(_DASHES).replace("\\(", "").replace("\\)", "").split())
+    text = text.replace("**", "").strip("*_`'\" ")
+    if len(text) > 2 and text[0] == text[-1] == "$":
+        text = text[1:-1].strip()
+    return text
+
+
+def _loosen(text: str) -> str:
+    """Case, spaces and a leading article do not count; roots and `none of the above` have one spelling."""
+    text = _ROOT.sub(lambda match: "√" + next(group for group in match.groups() if group), normalise_text(text))
+    if _NONE.fullmatch(text):
+        return "noneofthese"
+    return _ARTICLE.sub("", text, count=1).replace(" ", "") if _ARTICLE.match(text) else text.replace(" ", "")
+
+
+def _tokens(text: str) -> str:
+    """The words and numbers of a text between line feeds, so that one text is found in another at whole words only."""
+    words = (word.replace(",", "") if word[0].isdigit() else word for word in _TOKEN.findall(text.casefold()))
+    return "\n" + "".join(f"{word}\n" for word in words)

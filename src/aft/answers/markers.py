@@ -27,7 +27,7 @@ def extract_after_marker(completion: str, marker: str) -> Extraction:
 
 
 def extract_text(completion: str, marker: str) -> Extraction:
-    """As `extract_after_marker`, for an answer in words: `normalise_text` of it, so that equal answers are equal texts."""
+    """`normalise_text` of what `extract_after_marker` gives: equal answers are equal texts. Or why there is none."""
     extraction = extract_after_marker(completion, marker)
     if extraction.answer is None:
         return extraction
@@ -36,8 +36,8 @@ def extract_text(completion: str, marker: str) -> Extraction:
 
 
 def normalise_text(text: str) -> str:
-    """One spelling per text: case, width of characters, runs of space, quotation marks and final periods do not count."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """One spelling per text: case, typographic forms, runs of space, quotation marks and final periods do not count."""
+    text = " ".join(unicodedata.normalize("NFC", text).casefold().split())
     return text.strip("*_`'\"“”‘’ ").rstrip(".").strip("*_`'\"“”‘’ ")
 
 

@@ -6,19 +6,49 @@ import re
 import unicodedata
 from decimal import Context, Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
+from ..errors import ConfigError, nearest
 from .markers import Extraction, extract_after_marker
+from .number_words import has_number_word, read_number_words
 
 NOT_A_NUMBER = "no number after the marker"
+LAST_NUMBER = "last_number"
+NUMBER_FALLBACKS = (LAST_NUMBER,)
 
 
-def extract_number(completion: str, marker: str) -> Extraction:
-    """As `extract_after_marker`, for a numeric answer: `format_number` of it, so that equal answers are equal texts."""
+class Quantity(NamedTuple):
+    """A written number: its exact value, and its unit in one spelling, `$` for `dollars`; empty where there is none."""
+
+    value: Fraction
+    unit: str
+
+
+def extract_number(completion: str, marker: str, *, words: bool = False, fallback: str | None = None) -> Extraction:
+    """`format_number` of the number behind the last marker: equal answers are equal texts. Or why there is none.
+
+    Args:
+        words: read `eighteen` too.
+        fallback: `last_number`, where nothing else is found: the last number on the last marker's line, else the last
+            of the whole completion. None: nothing else counts.
+    Raises: `ConfigError` for an unknown fallback.
+    """
+    check_fallback(fallback, NUMBER_FALLBACKS)
     extraction = extract_after_marker(completion, marker)
-    if extraction.answer is None:
-        return extraction
-    value = normalise_number(extraction.answer)
-    return Extraction(None, NOT_A_NUMBER) if value is None else Extraction(format_number(value), None)
+    value = None if extraction.answer is None else normalise_number(extraction.answer, words=words)
+    if value is None and fallback == LAST_NUMBER:
+        value = last_number(extraction.answer or "")
+        value = last_number(completion) if value is None else value
+    if value is not None:
+        return Extraction(format_number(value), None)
+    return extraction if extraction.answer is None else Extraction(None, NOT_A_NUMBER)
+
+
+def check_fallback(fallback: str | None, allowed: tuple[str, ...]) -> None:
+    """Raise `ConfigError` for a fallback that is neither None nor allowed."""
+    if fallback is not None and fallback not in allowed:
+        hint = nearest(fallback, allowed)
+        raise ConfigError(f"fallback: got '{fallback}', allowed: {', '.join(allowed)} or null.{hint}")
 
 
 # Bounds far beyond any answer, so that `1e999999999` or an endless loop of digits costs nothing. They stay below
@@ -26,54 +56,90 @@ def extract_number(completion: str, marker: str) -> Extraction:
 _MAX_DIGITS = 200  # of one written number; also the longest decimal that format_number writes
 _MAX_VALUE = 10**100  # of numerator and denominator
 
-_CURRENCY = "".join(chr(code) for code in range(0x20A0, 0x20C1)) + "$¢£¤¥"
+_SIGNS = "".join(chr(code) for code in range(0x20A0, 0x20C1)) + "$¢£¤¥"
+_CURRENCY = rf"(?:[A-Z]{{0,3}}[{_SIGNS}]|(?:[Rr][Ss]\b\.?|RS\b\.?|INR|USD|EUR|GBP|CAD|AUD))\ ?"  # $, US$, Rs.
 _INTEGER = r"\d+(?:,\d+)*"  # whether the commas stand where thousands do is checked afterwards
+_FRACTION = rf"(?:(?P<whole>{_INTEGER})\ )?(?P<top>{_INTEGER})\ ?/\ ?(?P<bottom>{_INTEGER})"
+_EXPONENT = r"(?:[eE](?P<exponent>[+-]?\d+)|\ ?[x×*]\ ?10\ ?\^\ ?(?P<power>[+-]?\d+))?"
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[+-])?\ ?
-    (?:[A-Z]{{0,3}}[{_CURRENCY}]\ ?)?       # $, US$
+    (?P<currency>{_CURRENCY})?
     (?P<inner_sign>[+-])?\ ?                # $-5
-    (?:
-        (?:(?P<whole>{_INTEGER})\ )?(?P<top>{_INTEGER})\ ?/\ ?(?P<bottom>{_INTEGER})
-      | (?P<integer>{_INTEGER})?(?:\.(?P<decimals>\d*))?
-        (?:[eE](?P<exponent>[+-]?\d+)|\ ?[x×*]\ ?10\ ?\^\ ?(?P<power>[+-]?\d+))?
-    )
+    (?:{_FRACTION}|(?P<integer>{_INTEGER})?(?:\.(?P<decimals>\d*))?{_EXPONENT})
     """,
     re.VERBOSE,
 )
 # What may not follow the number: further digits or arithmetic make it an expression, "and a half" makes it a mixed
-# number in words. Anything else is a unit.
-_NO_UNIT = re.compile(r"\d|[+*×÷=<>^±√]|^ ?(?:-|and\b)")
+# number in words, "hundred thousand" is one scale too many. Anything else is a unit, also one with a power: m^2.
+_NO_UNIT = re.compile(
+    r"\d|[+*×÷=<>^±√]|^ ?(?:-|and\b)|\b(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE
+)
+_POWERS = re.compile(
+    r"\b(?:[cdkm]?m|ft|in|yd|mi|inch(?:es)?|feet|foot|(?:yard|mile|met(?:er|re)|unit)s?)\^?[23]\b", re.I
+)
 _SCALE = re.compile(r" ?(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _ASCII = str.maketrans(
     dict.fromkeys("−‐‑‒–﹣－", "-")
     | dict.fromkeys("⁄∕", "/")
+    | {"，": ",", "．": ".", "％": "%", "＄": "$"}
     # the space keeps 1½ from reading as 11/2
     | {sign: " " + unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in _VULGAR}
 )
+# Narrow spaces and LaTeX's ways to part thousands; an ordinary space parts words.
+_THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\[,!])(?=\d{3})")
+_ESCAPED = str.maketrans({"\\": None})
+_UNIT_NAMES = {
+    "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "pound": "£", "gbp": "£",
+    "percent": "%", "percentage": "%", "rs.": "rs", "rupee": "rs", "inr": "rs", "₹": "rs",
+}  # fmt: skip
 
 
-def normalise_number(text: str) -> Fraction | None:
+def normalise_number(text: str, *, words: bool = False) -> Fraction | None:
     """The exact value of a written number; None where `text` is not one number with at most a unit behind it.
 
-    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`. A currency sign, a
-    percent sign and words behind the number are units and do not change it: `50%` is 50.
+    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`, with `words` also
+    `eighteen`. A currency sign, a percent sign and words behind the number are units and do not change it: `50%` is 50.
     """
-    text = " ".join(text.translate(_ASCII).split()).strip("*_`'\" ")
+    quantity = read_quantity(text, words=words)
+    return None if quantity is None else quantity.value
+
+
+def read_quantity(text: str, *, words: bool = False) -> Quantity | None:
+    """As `normalise_number`, with the unit."""
+    text = _THOUSANDS.sub(",", text.translate(_ASCII))
+    text = " ".join(text.split()).strip("*_`'\" ")
+    if "\\$" in text or "\\%" in text:
+        text = text.replace("\\$", "$").replace("\\%", "%")
     match = _NUMBER.match(text)
     if match is None or (match["sign"] and match["inner_sign"]):
         return None
     value = _mixed(match["whole"], match["top"], match["bottom"]) if match["top"] else _decimal(match)
-    rest = text[match.end() :]
-    if value is None or _NO_UNIT.search(rest):
+    end, negative = match.end(), "-" in (match["sign"], match["inner_sign"])
+    if value is None and words and (found := read_number_words(text)):
+        value, end, negative = *found, False
+    rest = text[end:]
+    if value is None:
         return None
     if scale := _SCALE.match(rest):
         value *= _SCALES[scale[1].lower()]
+        rest = rest[scale.end() :]
+    if _NO_UNIT.search(_POWERS.sub("", rest)) or (words and has_number_word(rest)):
+        return None
     if max(abs(value.numerator), value.denominator) > _MAX_VALUE:
         return None
-    return -value if "-" in (match["sign"], match["inner_sign"]) else value
+    return Quantity(-value if negative else value, _unit(match["currency"] or "", rest))
+
+
+def _unit(currency: str, rest: str) -> str:
+    """The unit in one spelling: lower case, singular, without spaces."""
+    unit = f"{currency}{rest[:100]}".lower().strip(" .,;:!*_`'\"")
+    unit = "".join(unit.split())
+    if unit.endswith("s") and len(unit) > 2:
+        unit = unit[:-1]
+    return _UNIT_NAMES.get(unit, unit)
 
 
 def _mixed(whole: str | None, top: str, bottom: str) -> Fraction | None:
@@ -115,3 +181,28 @@ def numbers_equal(left: str, right: str) -> bool:
     """Whether both texts are numbers (`normalise_number`) of exactly the same value: `0.33` is not `1/3`."""
     value = normalise_number(left)
     return value is not None and value == normalise_number(right)
+
+
+# A sign counts where no operand stands before it: in `10 - 4` and `3-4` the 4 is positive.
+_ANYWHERE = re.compile(
+    rf"""
+    (?:(?<![\w)\]}}.])-\ ?)?
+    (?:[{_SIGNS}]\ ?)?
+    (?:
+        (?:\d+\ )?\d+\ ?/\ ?\d+
+      | (?:\d[\d,]*)?(?:\.\d+|(?<=\d)\.?)(?:[eE][+-]?\d+)?
+    )
+    (?:\ ?(?:thousand|million|billion|trillion)\b)?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def last_number(text: str) -> Fraction | None:
+    """The last number anywhere in a text: lenient, as in `10 - 4 = 6, so 6 eggs`. None where there is none."""
+    text = _THOUSANDS.sub(",", text.translate(_ASCII))
+    for written in reversed([match[0] for match in _ANYWHERE.finditer(text)]):
+        for part in (written, written.rstrip(",.").rpartition(",")[2]):
+            if (value := normalise_number(part)) is not None:
+                return value
+    return None
