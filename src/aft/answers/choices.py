@@ -41,9 +41,9 @@ _ALONE = re.compile(r"([^\W\d_])")
 _BECAUSE = re.compile(r"[,;–—-]|(?:is|because|since|as|for|would|seems|being|must)\b", re.IGNORECASE)
 _MENTION = re.compile(
     rf"{_OPEN} ?([A-Za-z]) ?{_CLOSE}"
-    r"|\b(?:option|choice|letter|answer(?: is)?)[ :]*([A-Z])\b(?!['’])"
-    r"|(?:\b(?:or|and)|&|/) ?([B-Z])\b(?!['’])"
+    r"|\b(?:option|choice|letter|answer(?: is)?|pick|choose|select|think|say|guess|with|it's)[ :]*([A-Z])\b(?!['’])"
 )
+_SEVERAL = re.compile(rf"\b([A-Z]){_CLOSE}?,? ?(?:[,&/]|or\b|and\b|nor\b) ?{_OPEN}?([A-Z])\b(?!['’])")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|rm|bf) ?\{([^{}]*)\}")
 _NEGATION = re.compile(r"\b(?:not|neither|nor|never|except|instead of)\b|n't\b", re.IGNORECASE)
 _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
@@ -191,8 +191,10 @@ def _one(found: Iterable[str], several: str) -> Extraction:
 
 
 def _mentions(text: str, letters: str) -> set[str]:
-    """Letters given as choices anywhere: `(B)`, `option B`, `or B`."""
-    return {letter for match in _MENTION.finditer(text) if (letter := _group(match)) in letters}
+    """Letters given as choices anywhere: `(B)`, `option B`, `B or C`."""
+    found = {_group(match) for match in _MENTION.finditer(text)}
+    found.update(letter for match in _SEVERAL.finditer(text) for letter in match.groups())
+    return {letter for letter in found if letter in letters}
 
 
 def _contained(text: str, known: _Options) -> set[str]:
