@@ -13,7 +13,7 @@ from .choices import (
     extract_choice,
     read_choice,
 )
-from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, latex_equal
+from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, latex_equal, normalise_latex
 from .markers import (
     NO_MARKER,
     NO_TEXT,
@@ -24,6 +24,7 @@ from .markers import (
     texts_equal,
 )
 from .numbers import LAST_NUMBER, NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
+from .symbolic import math_verify_installed, symbolic_checker
 
 __all__ = [
     "AMBIGUOUS",
@@ -47,9 +48,12 @@ __all__ = [
     "extract_text",
     "format_number",
     "latex_equal",
+    "math_verify_installed",
+    "normalise_latex",
     "normalise_number",
     "normalise_text",
     "numbers_equal",
     "read_choice",
+    "symbolic_checker",
     "texts_equal",
 ]

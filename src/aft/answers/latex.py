@@ -1,37 +1,102 @@
-"""Answers in LaTeX: the last boxed one, and when two are the same."""
+"""Answers in LaTeX: the last boxed one, one spelling of it, and when two are the same."""
 
 from __future__ import annotations
 
+import re
+
 from .markers import Extraction
+from .numbers import format_number, normalise_number
+from .symbolic import symbolic_checker
 
 NO_BOX = "no \\boxed{...}"
 OPEN_BOX = "the last \\boxed{ is not closed"
 EMPTY_BOX = "nothing in the last \\boxed{}"
 
+_BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*(\{|[^\s{}$]*)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
 
 def extract_boxed(completion: str) -> Extraction:
-    """The content of the last `\\boxed{...}` (or `\\fbox{...}`), braces balanced; linear in the text."""
-    start = max(completion.rfind("\\boxed{"), completion.rfind("\\fbox{"))
-    if start < 0:
+    """The content of the last `\\boxed{...}` (or `\\fbox{...}`, `\\boxed 5`), braces balanced, or why there is none.
+
+    A box that is not closed is no answer, whatever boxes come before it.
+    """
+    boxes = list(_BOX.finditer(completion))
+    if not boxes:
         return Extraction(None, NO_BOX)
-    begin = completion.index("{", start) + 1
-    depth, escaped = 1, False
-    for position in range(begin, len(completion)):
-        character = completion[position]
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if not depth:
-                answer = completion[begin:position].strip()
-                return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
+    last = boxes[-1]
+    if last[1] != "{":
+        answer = last[1].rstrip(".,;:")
+        return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
+    depth = 1
+    for brace in _BRACE.finditer(completion, last.end()):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            answer = completion[last.end() : brace.start()].strip()
+            return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
     return Extraction(None, OPEN_BOX)
 
 
-def latex_equal(left: str, right: str) -> bool:
-    """Whether two LaTeX answers are the same."""
-    return left.replace(" ", "") == right.replace(" ", "")
+_REMOVED = re.compile(
+    r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[!,;: ]|~|\\[()\[\]]|\\q?quad(?![A-Za-z])|\\?\$"
+)
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit|mbox|operatorname) ?\{([^{}]*)\}")
+_SAME = (
+    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\frac ?(\d)(?=[\d{\\a-z ])"), r"\\frac{\1}"),  # \frac12, \frac1{2}
+    (re.compile(r"(\\frac\{[^{}]*\}) ?(\w)"), r"\1{\2}"),
+    (re.compile(r"\\sqrt ?(\w)"), r"\\sqrt{\1}"),
+    (re.compile(r"\^ ?\{ ?\\circ ?\}|\^ ?\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°"), ""),
+    (re.compile(r"([\^_])\{(\w)\}"), r"\1\2"),
+    (re.compile(r"\\(?:le|leq|leqslant)(?![A-Za-z])|≤"), r"\\le "),
+    (re.compile(r"\\(?:ge|geq|geqslant)(?![A-Za-z])|≥"), r"\\ge "),
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])|[×·⋅]"), r"\\cdot "),
+    (re.compile(r"\\pi(?![A-Za-z])|π"), r"\\pi "),
+    (re.compile(r"\\infty(?![A-Za-z])|∞"), r"\\infty "),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"[−–]"), "-"),
+)
+# a number with a unit in words is that number; without \\text, letters are variables
+_UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{ ?[A-Za-z][^{}]*\}(?:\^ ?\{? ?[23] ?\}?)?$")
+_PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%)?")
+_FRACTION = re.compile(r"(-?)(\d*)\\frac\{(-?\d+)\}\{(-?\d+)\}(\\?%)?")
+_ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
+
+
+def normalise_latex(text: str) -> str:
+    """One spelling of a LaTeX answer: delimiters, sizes, spaces, `\\text`, degrees and kinds of fraction do not count.
+
+    A first `x =` is left out, and a number is written by `format_number` of its exact value, `\\frac12` as `0.5`.
+    """
+    text = _UNIT.sub("", _REMOVED.sub(" ", text).strip(" ."))
+    text = _TEXT.sub(r" \1 ", text)
+    for pattern, replacement in _SAME:
+        text = pattern.sub(replacement, text)
+    text = " ".join(text.split()).rstrip(" .")
+    text = _ASSIGNED.sub("", text, count=1).strip() if _ASSIGNED.match(text) else text
+    value = _number(text)
+    return value if value is not None else text.replace(" ", "")
+
+
+def _number(text: str) -> str | None:
+    match = _FRACTION.fullmatch(text)
+    if match is None:
+        value = normalise_number(text) if _PLAIN_NUMBER.fullmatch(text) else None
+    elif match[2]:
+        value = normalise_number(f"{match[1]}{match[2]} {match[3]}/{match[4]}")
+    else:
+        sign = "-" if ((match[1] == "-") + match[3].startswith("-") + match[4].startswith("-")) % 2 else ""
+        value = normalise_number(f"{sign}{match[3].lstrip('-')}/{match[4].lstrip('-')}")
+    return None if value is None else format_number(value)
+
+
+def latex_equal(left: str, right: str, *, symbolic: bool = False, time_limit: float = 5.0) -> bool:
+    """Whether two LaTeX answers are the same: by `normalise_latex`, and with `symbolic` also to a symbolic engine.
+
+    The engine is math-verify, in a process of its own that is killed after `time_limit` seconds; what it does not
+    decide by then counts as different, and in `symbolic_checker().timeouts`.
+    Raises: `ConfigError` if `symbolic` and the extra `math` is not installed.
+    """
+    if normalise_latex(left) == normalise_latex(right):
+        return True
+    return symbolic and bool(symbolic_checker().equal(left, right, time_limit=time_limit))

@@ -1,0 +1,135 @@
+"""math-verify in a process of its own: a symbolic engine may hang, grow or crash, and none of it is ours to suffer.
+
+One worker serves all calls. It is started with the first, killed when an answer is late, and started again with the
+next call. It ends by itself when this process does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import weakref
+from typing import Any
+
+from ..errors import ConfigError
+
+_STARTUP_SECONDS = 120.0  # importing sympy on a busy machine
+
+
+class SymbolicChecker:
+    """Calls into the worker. `timeouts` and `crashes` count the calls that it did not answer.
+
+    Raises: `ConfigError` if math-verify is not installed.
+    """
+
+    def __init__(self) -> None:
+        if not math_verify_installed():
+            raise ConfigError("symbolic equality needs math-verify; install it with: pip install 'aft[math]'")
+        self.timeouts = 0
+        self.crashes = 0
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._replies: queue.Queue[str | None] = queue.Queue()
+        self._owner = os.getpid()
+
+    def equal(self, left: str, right: str, *, time_limit: float = 5.0) -> bool | None:
+        """Whether two LaTeX answers are the same value; None if that took too long or the engine broke."""
+        return self._ask({"left": left, "right": right}, time_limit)
+
+    def grade(
+        self, completion: str, gold: str, *, letters: str = "", time_limit: float = 5.0
+    ) -> tuple[bool, str | None] | None:
+        """Whether the answer that math-verify itself finds in a completion equals the gold one, and that answer.
+
+        Args:
+            letters: with them the answers are choices, read as one of these letters.
+        Returns: None as from `equal`; no answer found is (False, None).
+        """
+        reply = self._ask({"completion": completion, "gold": gold, "letters": letters}, time_limit)
+        return None if reply is None else (bool(reply[0]), reply[1])
+
+    def close(self) -> None:
+        """End the worker; a later call starts another."""
+        if self._process is not None:
+            _kill(self._process)
+            self._process = None
+
+    def _ask(self, request: dict[str, Any], time_limit: float) -> Any:
+        with self._lock:
+            if self._owner != os.getpid():  # the pipes belong to the process that we were forked from
+                self._process, self._owner = None, os.getpid()
+            process = self._started()
+            try:
+                assert process.stdin is not None
+                process.stdin.write(json.dumps({**request, "time_limit": time_limit}) + "\n")
+                process.stdin.flush()
+                reply = self._replies.get(timeout=time_limit)
+            except queue.Empty:
+                self.timeouts += 1
+                self.close()
+                return None
+            except OSError:
+                reply = None
+            if reply is None:
+                self.crashes += 1
+                self.close()
+                return None
+            return json.loads(reply)["result"]
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aft.answers.symbolic_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        self._process, self._replies = process, queue.Queue()
+        threading.Thread(target=_forward, args=(process, self._replies), daemon=True).start()
+        weakref.finalize(self, _kill, process)
+        try:
+            ready = self._replies.get(timeout=_STARTUP_SECONDS)
+        except queue.Empty:
+            ready = None
+        if ready is None:
+            self.close()
+            raise ConfigError("math-verify is installed but its worker did not start: python -c 'import math_verify'")
+        return process
+
+
+def math_verify_installed() -> bool:
+    """Whether the extra `math` is there; imports nothing."""
+    return importlib.util.find_spec("math_verify") is not None
+
+
+@functools.cache
+def symbolic_checker() -> SymbolicChecker:
+    """The one checker of this process. Raises `ConfigError` if math-verify is not installed."""
+    return SymbolicChecker()
+
+
+def _forward(process: subprocess.Popen[str], replies: queue.Queue[str | None]) -> None:
+    """Lines from the worker, then None: a pipe cannot be waited for with a limit on every system, a queue can."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        replies.put(line)
+    replies.put(None)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # what was not sent yet has no reader any more
+                stream.close()

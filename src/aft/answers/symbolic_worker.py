@@ -1,0 +1,66 @@
+"""The process behind `symbolic`: a JSON request per line in, a reply per line out. Only this imports math-verify."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+_MEMORY = 4 * 2**30  # bytes of address space; 9^9^9 would take all there is
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the engine prints is no reply
+    _limit_memory()
+    logging.disable()
+    import math_verify
+
+    print("{}", file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if hasattr(signal, "setitimer"):
+            # the caller kills first; should it be gone, the signal ends us
+            signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + 10)
+        try:
+            result: Any = _answer(math_verify, request)
+        except (Exception, MemoryError, RecursionError):  # it is a stranger's code on a stranger's text
+            result = None
+        print(json.dumps({"result": result}), file=replies, flush=True)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # not on this system: the time limit alone has to do
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _answer(math_verify: Any, request: dict[str, Any]) -> Any:
+    if "left" in request:
+        left, right = (_parse(math_verify, f"${request[side]}$") for side in ("left", "right"))
+        return bool(math_verify.verify(left, right, timeout_seconds=None))
+    if request["letters"]:
+        # it knows a letter by the spaces around it, so with its brackets it is a string of its own
+        strings = tuple(form for letter in request["letters"] for form in (f"({letter})", letter))
+        choices = [math_verify.StringExtractionConfig(strings=strings)]
+        found = math_verify.parse(request["completion"], extraction_config=choices, parsing_timeout=None)
+        letter = found[0].strip("()").upper() if found else None
+        return [letter == request["gold"], letter]
+    gold, found = _parse(math_verify, f"${request['gold']}$"), _parse(math_verify, request["completion"])
+    return [bool(math_verify.verify(gold, found, timeout_seconds=None)), str(found[-1]) if found else None]
+
+
+def _parse(math_verify: Any, text: str) -> list[Any]:
+    return math_verify.parse(text, parsing_timeout=None)
+
+
+if __name__ == "__main__":
+    main()
