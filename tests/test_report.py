@@ -12,7 +12,7 @@ import yaml
 from aft import plots
 from aft.errors import AftError, ConfigError, DataError
 from aft.report import build_report, summary_table, write_report
-from aft.results import read_curves, read_pool_scores
+from aft.results import read_curves, read_scores
 
 Z = 1.959963984540054
 MODELS = ["vft", "loose", "bounded"]
@@ -105,6 +105,10 @@ def run(tmp_path):
 
 def model_of(report, name):
     return next(model for model in report["models"] if model["name"] == name)
+
+
+def page_of(run):
+    return (run / "report.md").read_text(encoding="utf-8")
 
 
 def edit(path, change):
@@ -202,6 +206,7 @@ def test_page_is_well_formed_markdown(run):
     assert [line for line in page.splitlines() if line.startswith("#")] == [
         "# Report: run",
         "## Differences from VFT",
+        "## Every pair of models",
         "## What the numbers rest on",
         "## Labelled samples",
         "## Time and memory",
@@ -214,14 +219,14 @@ def test_page_is_well_formed_markdown(run):
     assert "| evaluate/loose | 2 | 30.0 ± 0.0 | 60.0 | – |" in page
     assert "| all | 9 |  | 438.0 |  |" in page
     assert "| git.revision | abc123 |" in page
-    assert "| bounded | 1 | 2 / 4 | 1 | 0 | 3, 2 | 2, 0 | 9 | 16, 9 |" in page
+    assert "| bounded | 1 | 2 / 4 | 1 | 0 | 3, 2 | –, – | – | 2, 0 | 9, –, – | 16, 9 |" in page
 
 
 def test_json_holds_the_report(run):
     paths = write_report(run, picture=False)
-    assert [path.name for path in paths] == ["report.json", "report.md"]
+    assert [path.name for path in paths] == ["report.json", "report.md", "report.csv"]
     stored = json.loads(paths[0].read_text(encoding="utf-8"))
-    assert stored.pop("picture") == {"file": None, "note": "No picture was asked for."}
+    assert stored.pop("picture") == {"file": None, "calibration": None, "note": "No picture was asked for."}
     assert stored == build_report(run)
 
 
@@ -272,7 +277,16 @@ def test_an_unbounded_perplexity_is_shown_not_hidden(run):
         run / "seed-0" / "evaluate" / "loose" / "metrics.json",
         lambda value: value["perplexity"].update(value=math.inf, low=None, high=None),
     )
-    assert "inf (no interval)" in summary_table(build_report(run))
+    report = build_report(run)
+    loose = model_of(report, "loose")["perplexity"]
+    assert (loose["mean"], loose["infinite"]) == (None, 1)
+    assert loose["by_seed"]["1"]["value"] == 1.6
+    assert report["missing"] == []
+    assert "infinite" in summary_table(report)
+    write_report(run, picture=False)
+    json.loads((run / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert "| loose | 0 | 1 / 4 | 0 | 0 | 3, 1 | –, – | – | 2, 0 | 9 (1 infinite), –, – | 16, 9 |" in page_of(run)
+    assert "loose,0,perplexity,inf,,,9\n" in (run / "report.csv").read_text(encoding="utf-8")
 
 
 def test_no_evaluation_names_the_command(tmp_path):
@@ -302,7 +316,7 @@ def test_unusable_files_are_named(run):
 
 
 def test_pool_scores_and_curves_are_read_per_model(run):
-    right, wrong = read_pool_scores(run, MODELS, [0, 1])["loose"]
+    right, wrong = read_scores(run, MODELS, [0, 1])["loose"]
     assert (len(right), len(wrong)) == (20, 20)
     assert right[:2] == [-2.0, pytest.approx(-2.0 * 1.04)]
     curves = read_curves(run, MODELS, [0, 1])
@@ -314,10 +328,17 @@ def test_pool_scores_and_curves_are_read_per_model(run):
 def test_picture_is_drawn(run):
     pytest.importorskip("matplotlib")
     paths = write_report(run)
-    assert [path.name for path in paths] == ["report.json", "report.md", "report.png"]
-    assert paths[2].read_bytes().startswith(PNG_SIGNATURE)
-    assert paths[2].stat().st_size > 20_000
-    assert "](report.png)" in paths[1].read_text(encoding="utf-8")
+    assert [path.name for path in paths] == [
+        "report.json",
+        "report.md",
+        "report.csv",
+        "report.png",
+        "calibration.png",
+    ]
+    for path in paths[3:]:
+        assert path.read_bytes().startswith(PNG_SIGNATURE)
+        assert path.stat().st_size > 20_000
+        assert f"]({path.name})" in page_of(run)
 
 
 def test_picture_without_pool_curves_or_intervals(run):
@@ -326,7 +347,9 @@ def test_picture_without_pool_curves_or_intervals(run):
         path.unlink()
     for path in run.rglob("metrics.json"):
         edit(path, lambda value: value.update(pool=None, assessment_accuracy=None, perplexity=None))
-    assert write_report(run)[2].read_bytes().startswith(PNG_SIGNATURE)
+    assert [path.name for path in write_report(run)[3:]] == ["report.png"]
+    assert (run / "report.png").read_bytes().startswith(PNG_SIGNATURE)
+    assert "calibration.png" not in page_of(run)
 
 
 def test_picture_of_odd_scores(run):
@@ -339,12 +362,13 @@ def test_picture_of_odd_scores(run):
         (run / "seed-1" / "evaluate" / model / "pool.jsonl").unlink()
     state = run / "seed-1" / "align" / "loose" / "trainer_state.json"
     write(state, {"log_history": [{"step": 50, "scores/positive": -1.0}]})
-    assert write_report(run)[2].read_bytes().startswith(PNG_SIGNATURE)
+    for path in write_report(run)[3:]:
+        assert path.read_bytes().startswith(PNG_SIGNATURE)
 
 
 def test_without_matplotlib_the_page_says_how_to_get_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert [path.name for path in write_report(run)] == ["report.json", "report.md"]
+    assert [path.name for path in write_report(run)] == ["report.json", "report.md", "report.csv"]
     line = "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
     assert plots.missing_library() == line
     assert line in (run / "report.md").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""A run folder -> one dictionary of results, written as report.json, report.md and report.png.
+"""A run folder -> one dictionary of results, written as report.json, report.md, report.csv and two pictures.
 
 Every number keeps its spread: mean ± sample standard deviation over seeds, or, with one seed, its interval over
 questions. What is absent from the folder is listed under `missing`.
@@ -6,27 +6,30 @@ questions. What is absent from the folder is listed under `missing`.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from . import plots
+from . import calibration, plots
+from .comparison import difference, every_pair
 from .errors import AftError
-from .intervals import mean_sd, paired_difference
+from .intervals import mean_sd
 from .records import write_json, write_text
 from .results import (
+    FAMILIES,
     MEASURES,
+    OPTIONAL_MEASURES,
+    VALUES,
     read_config,
     read_curves,
     read_metrics,
     read_object,
-    read_pool_scores,
-    read_predictions,
+    read_scores,
+    read_values,
     stage_times,
 )
+from .sheet import csv_text
 from .tables import markdown_page, summary_table
 
 __all__ = ["build_report", "summary_table", "write_report"]
@@ -36,24 +39,36 @@ FIRST_MODELS = ("base", VFT)  # what a run evaluates before its methods, unless 
 
 
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
-    """Write report.json, report.md and, where matplotlib is installed, report.png into the run folder."""
+    """Write report.json, report.md, report.csv and, where matplotlib is installed, the pictures into the run folder."""
     run_folder = Path(run_folder)
     report = build_report(run_folder)
     note = plots.missing_library() if picture else "No picture was asked for."
-    written = [run_folder / "report.json", run_folder / "report.md"]
-    if note is None:
-        names = [model["name"] for model in report["models"]]
-        written.append(run_folder / "report.png")
-        plots.draw_report(
-            report,
-            read_pool_scores(run_folder, names, report["seeds"]),
-            read_curves(run_folder, names, report["seeds"]),
-            written[-1],
-        )
-    report["picture"] = {"file": None if note else "report.png", "note": note}
+    written = [run_folder / "report.json", run_folder / "report.md", run_folder / "report.csv"]
+    pictures = [] if note else _draw(run_folder, report)
+    report["picture"] = {
+        "file": None if note else "report.png",
+        "calibration": "calibration.png" if len(pictures) > 1 else None,
+        "note": note,
+    }
     write_json(written[0], report)
     write_text(written[1], markdown_page(report))
-    return written
+    write_text(written[2], csv_text(report))
+    return [*written, *pictures]
+
+
+def _draw(run_folder: Path, report: dict[str, Any]) -> list[Path]:
+    names, seeds = [model["name"] for model in report["models"]], report["seeds"]
+    pool = read_scores(run_folder, names, seeds)
+    drawn = [run_folder / "report.png"]
+    plots.draw_report(report, pool, read_curves(run_folder, names, seeds), drawn[0])
+    own = read_scores(run_folder, names, seeds, "assessment.jsonl")
+    references = read_scores(run_folder, names, seeds, "references.jsonl")
+    if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
+        drawn.append(run_folder / "calibration.png")
+        calibration.draw_calibration(
+            names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1]
+        )
+    return drawn
 
 
 def build_report(run_folder: Path) -> dict[str, Any]:
@@ -70,8 +85,11 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         )
     seeds = _seeds(run_folder, config, metrics)
     names = _model_names(config, metrics)
-    predictions = {name: read_predictions(run_folder, name, metrics.get(name, {})) for name in names}
-    models = [_model_entry(name, metrics.get(name, {}), predictions, seeds) for name in names]
+    values = {
+        measure: {name: read_values(run_folder, name, metrics.get(name, {}), measure) for name in names}
+        for measure in VALUES
+    }
+    models = [_model_entry(name, metrics.get(name, {}), values["task_accuracy"], seeds) for name in names]
     counts = {str(seed): read_object(run_folder / f"seed-{seed}" / "label" / "counts.json") for seed in seeds}
     environment = read_object(run_folder / "environment.json")
     splits = sorted({entry["split"] for by_seed in metrics.values() for entry in by_seed.values()})
@@ -80,6 +98,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "seeds": seeds,
         "splits": splits,
         "models": models,
+        "pairs": every_pair(names, values),
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
         "stages": stage_times(run_folder, names),
         "environment": environment,
@@ -118,7 +137,7 @@ def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> l
 def _model_entry(
     name: str,
     by_seed: dict[int, dict[str, Any]],
-    predictions: Mapping[str, dict[int, dict[str, bool]]],
+    predictions: Mapping[str, dict[int, dict[str, float]]],
     seeds: list[int],
 ) -> dict[str, Any]:
     checkpoints = sorted({entry["checkpoint"] for entry in by_seed.values()})
@@ -128,9 +147,17 @@ def _model_entry(
         "missing_seeds": [seed for seed in seeds if seed not in by_seed],
         "checkpoints": checkpoints,
     }
-    for measure in MEASURES:
+    single = len(checkpoints) == 1
+    for measure in (*MEASURES, *OPTIONAL_MEASURES):
         found = {seed: value[measure] for seed, value in sorted(by_seed.items()) if value[measure] is not None}
-        entry[measure] = _over_seeds(found, one_checkpoint=len(checkpoints) == 1)
+        entry[measure] = _over_seeds(found, one_checkpoint=single)
+    for family in FAMILIES:
+        members = list(dict.fromkeys(name for value in by_seed.values() for name in value[family]))
+        entry[family] = {}
+        for member in members:
+            found = {seed: value[family][member] for seed, value in sorted(by_seed.items()) if member in value[family]}
+            entry[family][member] = _over_seeds(found, one_checkpoint=single)
+    entry["assessment"] = {str(seed): value["assessment"] for seed, value in sorted(by_seed.items())}
     entry["vs_vft"] = None if name == VFT else _versus(predictions[name], predictions.get(VFT, {}))
     return entry
 
@@ -139,14 +166,16 @@ def _over_seeds(by_seed: dict[int, dict[str, Any]], *, one_checkpoint: bool) -> 
     """Mean and sample sd over seeds. The interval stands in for the sd where there is only one value to show.
 
     A model shared by all seeds (the base) gives the same number again and again; its sd of 0 would say nothing.
+    One infinite value (`infinite` chains) makes the mean infinite: it is then None, and `infinite` is there.
     """
     measured = {seed: value for seed, value in by_seed.items() if value["value"] is not None}
+    infinite = sum(value.get("infinite", 0) for value in by_seed.values())
     if not by_seed:
         return None
     mean: float | None = None
     sd: float | None = None
     low = high = None
-    if measured:
+    if measured and not infinite:
         mean, sd = mean_sd([value["value"] for value in measured.values()])
         if len(measured) == 1 or (one_checkpoint and sd == 0):
             first = next(iter(measured.values()))
@@ -156,41 +185,18 @@ def _over_seeds(by_seed: dict[int, dict[str, Any]], *, one_checkpoint: bool) -> 
         "sd": sd,
         "low": low,
         "high": high,
+        **({"infinite": infinite} if infinite else {}),
         "by_seed": {str(seed): value for seed, value in by_seed.items()},
     }
 
 
-def _versus(own: dict[int, dict[str, bool]], vft: dict[int, dict[str, bool]]) -> dict[str, Any] | None:
-    """Difference in task accuracy to VFT, per seed and pooled; None where no seed has both models' predictions.
-
-    Pooled: a question's outcome is its mean over the seeds that answered it with both models, so that seeds of the
-    same question do not count as independent questions. The interval holds the seeds fixed.
-    """
-    seeds = sorted(own.keys() & vft.keys())
-    by_seed = {seed: paired_difference(own[seed], vft[seed]) for seed in seeds}
-    means = [difference.mean for difference in by_seed.values() if difference.mean is not None]
-    if not means:
+def _versus(own: dict[int, dict[str, float]], vft: dict[int, dict[str, float]]) -> dict[str, Any] | None:
+    """`comparison.difference` in task accuracy to VFT, its counts named after the two sides."""
+    found = difference(own, vft)
+    if found is None:
         return None
-    outcomes: dict[str, list[tuple[bool, bool]]] = {}
-    for seed in seeds:
-        for question in own[seed].keys() & vft[seed].keys():
-            outcomes.setdefault(question, []).append((own[seed][question], vft[seed][question]))
-    pooled = paired_difference(
-        {question: fmean(pair[0] for pair in pairs) for question, pairs in outcomes.items()},
-        {question: fmean(pair[1] for pair in pairs) for question, pairs in outcomes.items()},
-    )
-    return {
-        "mean": pooled.mean,
-        "low": pooled.low,
-        "high": pooled.high,
-        "n": pooled.n,
-        "sd_over_seeds": mean_sd(means)[1],
-        "only_this_right": sum(difference.a_higher for difference in by_seed.values()),
-        "only_vft_right": sum(difference.b_higher for difference in by_seed.values()),
-        "unmatched": sum(difference.only_a + difference.only_b for difference in by_seed.values()),
-        "unpaired_seeds": sorted(own.keys() ^ vft.keys()),
-        "by_seed": {str(seed): dataclasses.asdict(difference) for seed, difference in by_seed.items()},
-    }
+    renamed = {"a_higher": "only_this_right", "b_higher": "only_vft_right"}
+    return {renamed.get(key, key): value for key, value in found.items()}
 
 
 def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
@@ -206,19 +212,23 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
 def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
     evaluated = [model for model in models if model["seeds"]]
     lines = []
-    for measure in MEASURES:
+    for measure in (*MEASURES, *OPTIONAL_MEASURES):
         absent = {}
         for model in evaluated:
             by_seed = (model[measure] or {"by_seed": {}})["by_seed"]
-            seeds = [seed for seed in model["seeds"] if by_seed.get(str(seed), {"value": None})["value"] is None]
+            seeds = [seed for seed in model["seeds"] if not _is_measured(by_seed.get(str(seed)))]
             if seeds:
                 whole = len(seeds) == len(model["seeds"])
                 absent[model["name"]] = "" if whole else f" (seed {', '.join(map(str, seeds))})"
-        if absent:
-            everywhere = len(absent) == len(evaluated) and not any(absent.values())
+        everywhere = len(absent) == len(evaluated) and not any(absent.values())
+        if absent and not (everywhere and measure in OPTIONAL_MEASURES):
             who = "any model" if everywhere else ", ".join(name + seeds for name, seeds in absent.items())
             lines.append(f"{measure.replace('_', ' ')}: not measured for {who}")
     unpaired = [model["name"] for model in evaluated if model["name"] != VFT and model["vs_vft"] is None]
     if unpaired:
         lines.append(f"difference from VFT: no predictions.jsonl on common questions for {', '.join(unpaired)}")
     return lines
+
+
+def _is_measured(entry: dict[str, Any] | None) -> bool:
+    return entry is not None and (entry["value"] is not None or bool(entry.get("infinite")))

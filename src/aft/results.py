@@ -27,6 +27,24 @@ MEASURES = {
     "pool_positive": ("pool", "positive"),
     "pool_negative": ("pool", "negative"),
 }
+# further measures that a run may have left out: absent without a word
+OPTIONAL_MEASURES = {
+    "macro_accuracy": ("by_category", "macro"),
+    "perplexity_wrong": ("perplexity_wrong",),
+    "perplexity_reference": ("perplexity_reference",),
+}
+# measures by number of paths or by category
+FAMILIES = {
+    "vote": ("self_consistency", "vote"),
+    "pass": ("self_consistency", "pass"),
+    "categories": ("by_category", "categories"),
+}
+# per-question values that models are compared on: file and keys of a line
+VALUES = {
+    "task_accuracy": ("predictions.jsonl", "is_correct"),
+    "pool_assessment_accuracy": ("pool_questions.jsonl", "value"),
+    "vote": ("self_consistency.jsonl", "vote"),
+}
 _NUMBER = (int, float, type(None))
 
 
@@ -57,7 +75,10 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
-    """Model -> seed -> {measure: {"value", "low", "high", "n", ...} or None, "checkpoint", "split"}."""
+    """Model -> seed -> {measure: {"value", "low", "high", "n", ...} or None, "checkpoint", "split", families}.
+
+    A family is a mapping of measures: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
+    """
     metrics: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(run_folder.glob("seed-*/evaluate/*/metrics.json")):
         seed = re.fullmatch(r"seed-(\d+)", path.parents[2].name)
@@ -73,13 +94,30 @@ def _read_one(path: Path) -> dict[str, Any]:
         "checkpoint": require(raw, "checkpoint", str, str(path)),
     }
     for measure, keys in MEASURES.items():
-        value: dict[str, Any] | None = raw
-        where = str(path)
-        for key in keys:
-            value = None if value is None else require(value, key, (dict, type(None)), where)
-            where = f"{where}: {key}"
-        entry[measure] = None if value is None else _measurement(value, where)
+        found, where = _section(raw, keys, str(path), optional=False)
+        entry[measure] = None if found is None else _measurement(found, where)
+    for measure, keys in OPTIONAL_MEASURES.items():
+        found, where = _section(raw, keys, str(path), optional=True)
+        entry[measure] = None if found is None else _measurement(found, where)
+    for family, keys in FAMILIES.items():
+        found, where = _section(raw, keys, str(path), optional=True)
+        members = {name: require(found or {}, name, dict, where) for name in found or {}}
+        entry[family] = {name: _measurement(member, f"{where}: {name}") for name, member in members.items()}
+    entry["assessment"] = _section(raw, ("assessment",), str(path), optional=True)[0]
     return entry
+
+
+def _section(
+    raw: dict[str, Any], keys: tuple[str, ...], where: str, *, optional: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """What stands under nested keys, None where one of them is null or, if `optional`, absent; and where that is."""
+    value: dict[str, Any] | None = raw
+    for key in keys:
+        if value is not None:
+            given = {key: None, **value} if optional else value
+            value = require(given, key, (dict, type(None)), where)
+        where = f"{where}: {key}"
+    return value, where
 
 
 def _measurement(raw: dict[str, Any], where: str) -> dict[str, Any] | None:
@@ -92,23 +130,45 @@ def _measurement(raw: dict[str, Any], where: str) -> dict[str, Any] | None:
     measured: dict[str, Any] = {key: require(raw, key, _NUMBER, where) for key in ("value", "low", "high")}
     measured["n"] = require(raw, "n", int, where)
     measured.update({key: raw[key] for key in ("correct", "unparsed", "truncated", "skipped") if key in raw})
+    unbounded = measured["value"] is not None and not math.isfinite(measured["value"])
+    if unbounded or raw.get("infinite"):
+        # of how many chains the perplexity is infinite; an infinite value itself is no JSON
+        measured.update(value=None, low=None, high=None, infinite=raw.get("infinite") or 1)
     return measured
 
 
-def read_predictions(run_folder: Path, model: str, by_seed: Iterable[int]) -> dict[int, dict[str, bool]]:
-    """Seed -> question id -> whether the model's answer is right, for evaluated seeds that kept their predictions."""
-    predictions: dict[int, dict[str, bool]] = {}
+def read_values(run_folder: Path, model: str, by_seed: Iterable[int], measure: str) -> dict[int, dict[str, float]]:
+    """Seed -> question id -> value of one of `VALUES`, for evaluated seeds that kept it; nulls are left out.
+
+    Of votes, that of the largest number of paths.
+    """
+    name, key = VALUES[measure]
+    found: dict[int, dict[str, float]] = {}
     for seed in sorted(by_seed):
-        path = run_folder / f"seed-{seed}" / "evaluate" / model / "predictions.jsonl"
+        path = run_folder / f"seed-{seed}" / "evaluate" / model / name
         if not path.exists():
             continue
-        answers = predictions.setdefault(seed, {})
-        for line, value in iter_json_lines(path):
-            question = require(value, "question_id", str, f"{path}:{line}")
-            if question in answers:
-                raise DataError(f"{path}:{line}: question '{question}' appears twice")
-            answers[question] = require(value, "is_correct", bool, f"{path}:{line}")
-    return predictions
+        values = found.setdefault(seed, {})
+        seen: set[str] = set()
+        for line, entry in iter_json_lines(path):
+            where = f"{path}:{line}"
+            question = require(entry, "question_id", str, where)
+            if question in seen:
+                raise DataError(f"{where}: question '{question}' appears twice")
+            seen.add(question)
+            value = _value(entry, key, where)
+            if value is not None:
+                values[question] = float(value)
+    return found
+
+
+def _value(entry: dict[str, Any], key: str, where: str) -> float | None:
+    if key != "vote":
+        value: float | None = require(entry, key, bool if key == "is_correct" else (int, float, type(None)), where)
+        return value
+    votes = require(entry, key, dict, where)
+    largest = max(votes, key=int, default=None)
+    return None if largest is None else require(votes, largest, (int, float), where)
 
 
 def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
@@ -135,22 +195,28 @@ def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
     return sorted(stages.values(), key=position)
 
 
-def read_pool_scores(
-    run_folder: Path, models: Iterable[str], seeds: Iterable[int]
+def read_scores(
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], file: str = "pool.jsonl"
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Model -> (scores of right chains, of wrong chains) on the fixed pool, all seeds together; nats per token."""
+    """Model -> (scores of right chains, of wrong chains), all seeds together; nats per token.
+
+    `file` is `pool.jsonl` (the fixed pool), `assessment.jsonl` (chains of the model's own) or `references.jsonl`
+    (references only, which are right). A score that was not finite is minus infinity.
+    """
     scores: dict[str, tuple[list[float], list[float]]] = {}
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            path = Path(run_folder) / f"seed-{seed}" / "evaluate" / model / "pool.jsonl"
+            path = Path(run_folder) / f"seed-{seed}" / "evaluate" / model / file
             if not path.exists():
                 continue
             right, wrong = scores.setdefault(model, ([], []))
             for line, value in iter_json_lines(path):
                 where = f"{path}:{line}"
-                side = right if require(value, "is_positive", bool, where) else wrong
-                side.append(float(require(value, "score", (int, float), where)))
+                is_positive = require({"is_positive": True, **value}, "is_positive", bool, where)
+                side = right if is_positive else wrong
+                score = require(value, "score", _NUMBER, where)
+                side.append(-math.inf if score is None else float(score))  # null: not finite
     return scores
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from . import sections
+from .cells import ABSENT, bootstrap, markdown, number, plain
 from .intervals import mean_sd
-from .results import MEASURES
+from .results import OPTIONAL_MEASURES
 
-ABSENT = "–"
 WIDTH = 100  # columns of the terminal table
 # measure, heading of the page, heading in a terminal, factor, decimals on the page and in a terminal
 COLUMNS = (
     ("task_accuracy", "task accuracy (%)", "task acc. %", 100, 2, 1),
+    ("macro_accuracy", "macro accuracy (%)", "macro acc. %", 100, 2, 1),
     ("vs_vft", "vs VFT (percentage points)", "vs VFT", 100, 2, 1),
     ("assessment_accuracy", "assessment accuracy (%), own samples, train questions", "assess. own %", 100, 2, 1),
     ("pool_assessment_accuracy", "assessment accuracy (%), pool", "assess. pool %", 100, 2, 1),
     ("perplexity", "perplexity of right COTs", "perplexity", 1, 3, 3),
+    ("perplexity_wrong", "perplexity of wrong COTs", "ppl. wrong", 1, 3, 3),
+    ("perplexity_reference", "perplexity of reference COTs", "ppl. reference", 1, 3, 3),
     ("pool_positive", "pool score of right COTs", "pool right", 1, 3, 3),
     ("pool_negative", "pool score of wrong COTs", "pool wrong", 1, 3, 3),
 )
@@ -28,6 +32,10 @@ def summary_table(report: dict[str, Any]) -> str:
         (column[2], [_cell(model, column, column[5]) for model in report["models"]])
         for column in COLUMNS
         if any(model[column[0]] is not None for model in report["models"])
+    ]
+    sizes = sorted({int(n) for model in report["models"] for n in model["vote"]})
+    columns += [
+        (f"vote of {n} %", [number(model["vote"].get(str(n)), 100, 1) for model in report["models"]]) for n in sizes
     ]
     names = ("method", [model["name"] for model in report["models"]])
     blocks, block, width = [], [names], _width(names)
@@ -46,19 +54,27 @@ def summary_table(report: dict[str, Any]) -> str:
 def markdown_page(report: dict[str, Any]) -> str:
     """report.md: main table with caption, picture, and everything that the numbers rest on."""
     picture = report.get("picture") or {"file": None, "note": None}
-    sections = [
+    parts = [
         f"# Report: {report['run']}",
         _main_table(report),
         _caption(report),
         _picture(picture["file"]) if picture["file"] else picture["note"],
-        "## Missing\n\n" + "\n".join(f"- {line}" for line in report["missing"]) if report["missing"] else None,
-        "## Differences from VFT\n\n" + _differences(report),
-        "## What the numbers rest on\n\n" + _sizes(report),
-        "## Labelled samples\n\n" + _labelled(report),
-        "## Time and memory\n\n" + _times(report),
-        "## Versions\n\n" + _versions(report),
+        _calibration(picture["calibration"]) if picture.get("calibration") else None,
+        _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
+        _section("Differences from VFT", _differences(report)),
+        _section("Every pair of models", sections.pairs(report)),
+        _section("Self-consistency", sections.votes(report)),
+        _section("Accuracy by category", sections.categories(report)),
+        _section("What the numbers rest on", _sizes(report)),
+        _section("Labelled samples", _labelled(report)),
+        _section("Time and memory", _times(report)),
+        _section("Versions", _versions(report)),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(title: str, text: str | None) -> str | None:
+    return f"## {title}\n\n{text}" if text else None
 
 
 def _picture(file: str) -> str:
@@ -69,28 +85,27 @@ def _picture(file: str) -> str:
     )
 
 
+def _calibration(file: str) -> str:
+    return (
+        f"![How well scores tell right from wrong]({file})\n\n"
+        "*a*: each model's scores of chains of its own, right ones above the line and wrong ones below, and of the"
+        " references. *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with"
+        " its 95 % interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
+    )
+
+
 def _main_table(report: dict[str, Any]) -> str:
-    rows = [[model["name"], *(_cell(model, column, column[4]) for column in COLUMNS)] for model in report["models"]]
-    return _markdown(["method", *(column[1] for column in COLUMNS)], rows)
+    columns = [
+        column
+        for column in COLUMNS
+        if column[0] not in OPTIONAL_MEASURES or any(model[column[0]] is not None for model in report["models"])
+    ]
+    rows = [[model["name"], *(_cell(model, column, column[4]) for column in columns)] for model in report["models"]]
+    return markdown(["method", *(column[1] for column in columns)], rows)
 
 
 def _cell(model: dict[str, Any], column: tuple[str, str, str, int, int, int], decimals: int) -> str:
-    return _number(model[column[0]], column[3], decimals, signed=column[0] == "vs_vft")
-
-
-def _number(value: Mapping[str, Any] | None, factor: float, decimals: int, *, signed: bool = False) -> str:
-    """`mean ± sd` over seeds, or `value [low, high]`, or the value and that it has no interval."""
-    if value is None or value["mean"] is None:
-        return ABSENT
-
-    def show(number: float) -> str:
-        return f"{number * factor:{'+' if signed else ''}.{decimals}f}"
-
-    if value.get("sd") is not None:
-        return f"{show(value['mean'])} ± {value['sd'] * factor:.{decimals}f}"
-    if value["low"] is not None and value["high"] is not None:
-        return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
-    return f"{show(value['mean'])} (no interval)"
+    return number(model[column[0]], column[3], decimals, signed=column[0] == "vs_vft")
 
 
 def _spread_caption(report: dict[str, Any]) -> str:
@@ -119,7 +134,13 @@ def _caption(report: dict[str, Any]) -> str:
             "Pool: right and wrong chains that the VFT model wrote, the same for every method of a seed"
             f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
             "Scores are mean log-probabilities in nats per token.",
-            f"Perplexity: mean of exp(−score) over {_range(report, 'perplexity')} right chains of the model's own.",
+            f"Perplexity: mean of exp(−score) over {_range(report, 'perplexity')} right chains of the model's own"
+            + (
+                f", {_range(report, 'perplexity_wrong')} wrong ones and the references of"
+                f" {_range(report, 'perplexity_reference')} training questions."
+                if _entries(report, "perplexity_reference")
+                else "."
+            ),
         ]
     )
 
@@ -156,36 +177,67 @@ def _differences(report: dict[str, Any]) -> str:
         if value["unpaired_seeds"]:
             unmatched += f", and seed {', '.join(map(str, value['unpaired_seeds']))} as a whole"
         counts = [f"{value[key]:,}" for key in ("n", "only_this_right", "only_vft_right")]
-        rows.append([model["name"], _number(value, 100, 2, signed=True), by_seed, sd, *counts, unmatched])
+        intervals = [number(value, 100, 2, signed=True), bootstrap(value)]
+        rows.append([model["name"], *intervals, by_seed, sd, *counts, unmatched])
     if not rows:
         return "None: no model shares predictions with VFT."
-    headings = ["method", "points [95 % interval]", "by seed", "sd over seeds", "questions"]
+    headings = ["method", "points [95 %, normal]", "points [95 %, bootstrap]", "by seed", "sd over seeds", "questions"]
     return (
-        _markdown([*headings, "only this right", "only VFT right", "unmatched, left out"], rows)
-        + "\n\nThe interval is over questions: one that several seeds answered counts once, with its mean over them."
+        markdown([*headings, "only this right", "only VFT right", "unmatched, left out"], rows)
+        + "\n\nThe intervals are over questions: one that several seeds answered counts once, with its mean over them."
+        " Normal: from the standard error of the differences. Bootstrap: questions resampled in pairs, 10,000 times"
+        " with a fixed seed."
         " The *only* columns count the answers of every seed."
     )
 
 
 def _sizes(report: dict[str, Any]) -> str:
     headings = ["method", "seed", "right / questions", "unparsed", "truncated", "assessment: used, skipped"]
-    headings += ["pool: used, skipped", "right COTs (perplexity)", "pool COTs: right, wrong"]
+    headings += [
+        "lacking right, wrong",
+        "samples",
+        "pool: used, skipped",
+        "COTs for perplexity: right, wrong, reference",
+    ]
+    headings += ["pool COTs: right, wrong"]
     rows = []
     for model in report["models"]:
         for seed in map(str, model["seeds"]):
-            task, own, pool, perplexity, right, wrong = (
-                (model[measure] or {"by_seed": {}})["by_seed"].get(seed, {}) for measure in MEASURES
+            task, own, pool, right, wrong = (
+                _entry(model, measure, seed)
+                for measure in (
+                    "task_accuracy",
+                    "assessment_accuracy",
+                    "pool_assessment_accuracy",
+                    "pool_positive",
+                    "pool_negative",
+                )
             )
-            row = [f"{_plain(task.get('correct'))} / {_plain(task.get('n'))}"]
-            row += [_plain(task.get("unparsed")), _plain(task.get("truncated"))]
-            row += [f"{_plain(entry.get('n'))}, {_plain(entry.get('skipped'))}" for entry in (own, pool)]
-            row += [_plain(perplexity.get("n")), f"{_plain(right.get('n'))}, {_plain(wrong.get('n'))}"]
+            asked = model["assessment"][seed] or {}
+            row = [f"{plain(task.get('correct'))} / {plain(task.get('n'))}"]
+            row += [plain(task.get("unparsed")), plain(task.get("truncated"))]
+            row += [f"{plain(asked.get('used', own.get('n')))}, {plain(asked.get('skipped', own.get('skipped')))}"]
+            row += [f"{plain(asked.get('too_few_right'))}, {plain(asked.get('too_few_wrong'))}"]
+            row += [plain(asked.get("samples")), f"{plain(pool.get('n'))}, {plain(pool.get('skipped'))}"]
+            chains = ("perplexity", "perplexity_wrong", "perplexity_reference")
+            row += [", ".join(_chains(_entry(model, measure, seed)) for measure in chains)]
+            row += [f"{plain(right.get('n'))}, {plain(wrong.get('n'))}"]
             rows.append([model["name"], seed, *row])
     return (
-        _markdown(headings, rows)
+        markdown(headings, rows)
         + "\n\nUnparsed: no answer found, counted as wrong. Truncated: stopped by the length limit. Skipped: questions"
-        " that did not yield enough right and wrong chains."
+        " that did not yield enough right and wrong chains within the budget of samples; one can lack both kinds."
     )
+
+
+def _entry(model: Mapping[str, Any], measure: str, seed: str) -> dict[str, Any]:
+    found: dict[str, Any] = (model[measure] or {"by_seed": {}})["by_seed"].get(seed, {})
+    return found
+
+
+def _chains(entry: Mapping[str, Any]) -> str:
+    infinite = entry.get("infinite")
+    return plain(entry.get("n")) + (f" ({infinite:,} infinite)" if infinite else "")
 
 
 def _labelled(report: dict[str, Any]) -> str:
@@ -193,8 +245,8 @@ def _labelled(report: dict[str, Any]) -> str:
         return "No counts: no seed has label/counts.json."
     flat = {seed: _flatten(counts) for seed, counts in report["labelled"].items()}
     keys = list(dict.fromkeys(key for counts in flat.values() for key in counts))
-    rows = [[key, *(_plain(counts.get(key)) for counts in flat.values())] for key in keys]
-    return _markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
+    rows = [[key, *(plain(counts.get(key)) for counts in flat.values())] for key in keys]
+    return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
 
 
 def _times(report: dict[str, Any]) -> str:
@@ -215,13 +267,13 @@ def _times(report: dict[str, Any]) -> str:
         memory = ABSENT if peak is None else f"{peak / 2**30:,.2f}"
         rows.append([stage["stage"], timed, each, f"{sum(seconds):,.1f}" if seconds else ABSENT, memory])
     rows.append(["all", str(sum(len(stage["seconds"]) for stage in report["stages"])), "", f"{total:,.1f}", ""])
-    return _markdown(["stage", "runs", "seconds, mean ± sd", "seconds in all", "peak memory (GiB)"], rows)
+    return markdown(["stage", "runs", "seconds, mean ± sd", "seconds in all", "peak memory (GiB)"], rows)
 
 
 def _versions(report: dict[str, Any]) -> str:
     if report["environment"] is None:
         return "Unknown: the run folder has no environment.json."
-    return _markdown(["", ""], [[key, _plain(value)] for key, value in _flatten(report["environment"]).items()])
+    return markdown(["", ""], [[key, plain(value)] for key, value in _flatten(report["environment"]).items()])
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -230,26 +282,6 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat.update(_flatten(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner})
     return flat
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ABSENT
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value)) or ABSENT
-    if isinstance(value, (bool, str)):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is left-aligned and the others right-aligned; bars inside cells are escaped."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "| --- |" + " ---: |" * (len(headings) - 1)
-    return "\n".join([line(headings), rule, *map(line, rows)])
 
 
 def _width(column: tuple[str, Sequence[str]]) -> int:

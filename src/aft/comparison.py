@@ -1,0 +1,62 @@
+"""Two models on the same questions: paired differences per seed, and over all seeds at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from .intervals import mean_sd, paired_difference
+
+BySeed = Mapping[int, Mapping[str, float]]  # seed -> question -> value
+
+
+def difference(a: BySeed, b: BySeed) -> dict[str, Any] | None:
+    """Mean of a − b, per seed and pooled; None where no seed has a question that both models answered.
+
+    Pooled: a question's value is its mean over the seeds that asked it of both models, so that seeds of the same
+    question do not count as independent questions. The intervals hold the seeds fixed. `a_higher`, `b_higher`: answers
+    of all seeds in which one side is strictly higher; `unmatched`: those that only one side has.
+    """
+    seeds = sorted(a.keys() & b.keys())
+    by_seed = {seed: paired_difference(a[seed], b[seed]) for seed in seeds}
+    means = [found.mean for found in by_seed.values() if found.mean is not None]
+    if not means:
+        return None
+    values: dict[str, list[tuple[float, float]]] = {}
+    for seed in seeds:
+        for question in a[seed].keys() & b[seed].keys():
+            values.setdefault(question, []).append((a[seed][question], b[seed][question]))
+    pooled = paired_difference(
+        {question: fmean(pair[0] for pair in pairs) for question, pairs in values.items()},
+        {question: fmean(pair[1] for pair in pairs) for question, pairs in values.items()},
+    )
+    return {
+        "mean": pooled.mean,
+        "low": pooled.low,
+        "high": pooled.high,
+        "bootstrap_low": pooled.bootstrap_low,
+        "bootstrap_high": pooled.bootstrap_high,
+        "n": pooled.n,
+        "sd_over_seeds": mean_sd(means)[1],
+        "a_higher": sum(found.a_higher for found in by_seed.values()),
+        "b_higher": sum(found.b_higher for found in by_seed.values()),
+        "unmatched": sum(found.only_a + found.only_b for found in by_seed.values()),
+        "unpaired_seeds": sorted(a.keys() ^ b.keys()),
+        "by_seed": {str(seed): dataclasses.asdict(found) for seed, found in by_seed.items()},
+    }
+
+
+def every_pair(names: Sequence[str], values: Mapping[str, Mapping[str, BySeed]]) -> list[dict[str, Any]]:
+    """For every two models, {"a", "b", measure: `difference` or None}: the later of the two minus the earlier.
+
+    `values` are by measure, then by model. Pairs that share no value at all are left out.
+    """
+    pairs = []
+    for earlier, later in itertools.combinations(names, 2):
+        found = {measure: difference(by_model[later], by_model[earlier]) for measure, by_model in values.items()}
+        if any(value is not None for value in found.values()):
+            pairs.append({"a": later, "b": earlier, **found})
+    return pairs
