@@ -14,6 +14,7 @@ from .choices import (
     read_choice,
 )
 from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, latex_equal, normalise_latex
+from .lenient import lenient_answer
 from .markers import (
     NO_MARKER,
     NO_TEXT,
@@ -24,7 +25,7 @@ from .markers import (
     texts_equal,
 )
 from .numbers import LAST_NUMBER, NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
-from .symbolic import math_verify_installed, symbolic_checker
+from .symbolic import SymbolicChecker, math_verify_installed, symbolic_checker
 
 __all__ = [
     "AMBIGUOUS",
@@ -41,6 +42,7 @@ __all__ = [
     "OPEN_BOX",
     "SAME_TEXT",
     "Extraction",
+    "SymbolicChecker",
     "extract_after_marker",
     "extract_boxed",
     "extract_choice",
@@ -48,6 +50,7 @@ __all__ = [
     "extract_text",
     "format_number",
     "latex_equal",
+    "lenient_answer",
     "math_verify_installed",
     "normalise_latex",
     "normalise_number",

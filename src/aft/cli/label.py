@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..errors import ConfigError
 from .main import guarded, parse
 from .train import run_config
 
@@ -19,13 +20,55 @@ def _main(arguments: Sequence[str] | None) -> None:
     known, overrides = parse(
         "aft-label", "Label a run's completions and build its groups; needs no model.", arguments, add=_add
     )
+    if known.examples < 0 or known.symbolic_limit < 0:
+        raise ConfigError("--examples and --symbolic-limit: must be at least 0")
     known.worker = None
     run_config(known, overrides, only="label")
+    if known.audit and not known.dry_run:
+        _audit(known, overrides)
+
+
+def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Read every seed's completions in other ways too; the table on standard output, what differs in audit.jsonl."""
+    from ..audit import audit_completions
+    from ..config import load_config
+    from ..pipeline import Plan
+    from ..records import read_completions, write_json_lines
+
+    plan = Plan(load_config(known.config, overrides))
+    for unit in plan.units("label"):
+        seed = unit.seed or 0
+        questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_questions(seed)}
+        audit = audit_completions(
+            list(questions.values()),
+            read_completions(plan.completions(unit.seed)),
+            plan.task,
+            symbolic_limit=known.symbolic_limit,
+        )
+        path = unit.folder / "audit.jsonl"
+        differing = audit.disagreements()
+        write_json_lines(path, (item.row() for item in differing))
+        print(f"audit of {unit}: {audit.summary(known.examples)}\n\n{len(differing):,} disagreements in {path}")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+    )
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="print how far the task's extractor, a lenient one and math-verify (if installed) agree",
+    )
+    parser.add_argument(
+        "--examples", type=int, default=10, metavar="N", help="disagreements to print; all are in audit.jsonl (10)"
+    )
+    parser.add_argument(
+        "--symbolic-limit",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="completions, evenly spaced, that math-verify reads for an audit (20000)",
     )
 
 
