@@ -77,8 +77,9 @@ def _rank(score: float) -> float:
 
 
 def _draw_shares(figure: Any, names: Sequence[str], pool: Scores) -> None:
-    columns = min(COLUMNS, len(names))
-    grid = figure.subplots(math.ceil(len(names) / columns), columns, sharex=True, sharey=True, squeeze=False)
+    rows = math.ceil(len(names) / COLUMNS)
+    columns = math.ceil(len(names) / rows)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for position, axes in enumerate(grid.flat):
         if position >= len(names):
             axes.set_visible(False)
@@ -96,5 +97,6 @@ def _draw_shares(figure: Any, names: Sequence[str], pool: Scores) -> None:
         axes.set_ylim(0, 100)
         axes.set_xticks([1, PARTS])
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.tick_params(labelbottom=position + columns >= len(names))  # the lowest of its column
     figure.supylabel("right chains, %", fontsize=9)
     figure.supxlabel("tenth of the pool by score (dashed: share of right chains in the whole pool)", fontsize=9)

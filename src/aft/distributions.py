@@ -49,7 +49,9 @@ def draw_scores(
                 axes.fill_between(grid, row, edge, color=color, alpha=0.75, linewidth=0)
                 axes.plot([_stretch(np.median(side))] * 2, [row, row + sign * 0.44], color="#222222", linewidth=1.4)
         if name in outlines and outlines[name].size:
-            axes.plot(grid, row - 0.44 * _density(_stretch(outlines[name]), grid), color=REFERENCE, linewidth=1.1)
+            height = _density(_stretch(outlines[name]), grid)
+            outline = np.where(height > 0.01, row - 0.44 * height, np.nan)  # no line along the row where nothing is
+            axes.plot(grid, outline, color=REFERENCE, linewidth=1.1)
     if references is None:
         for side, color in zip(finite.get("vft", ()), (RIGHT, WRONG), strict=False):
             if side.size:

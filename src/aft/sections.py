@@ -1,4 +1,4 @@
-"""Sections of report.md that compare models further: each pair, votes over several paths, categories."""
+"""Sections of report.md beyond its main table: calibration, each pair, votes over several paths, categories."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ PAIRED = {
     "pool_assessment_accuracy": "assessment accuracy, pool",
     "vote": "majority vote of the most paths",
 }
+
+
+def calibration(file: str | None) -> str | None:
+    """The picture of scores with its caption."""
+    if file is None:
+        return None
+    return (
+        f"![How well scores tell right from wrong]({file})\n\n"
+        "*a*: each model's scores of chains of its own, right ones above the line and wrong ones below, and of the"
+        " references. *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with"
+        " its 95 % interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
+    )
 
 
 def pairs(report: Mapping[str, Any]) -> str | None:

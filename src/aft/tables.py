@@ -10,6 +10,7 @@ from .cells import ABSENT, bootstrap, markdown, number, plain
 from .intervals import mean_sd
 from .results import OPTIONAL_MEASURES
 
+Column = tuple[str, Sequence[str]]  # heading, cells
 WIDTH = 100  # columns of the terminal table
 # measure, heading of the page, heading in a terminal, factor, decimals on the page and in a terminal
 COLUMNS = (
@@ -33,11 +34,17 @@ def summary_table(report: dict[str, Any]) -> str:
         for column in COLUMNS
         if any(model[column[0]] is not None for model in report["models"])
     ]
-    sizes = sorted({int(n) for model in report["models"] for n in model["vote"]})
-    columns += [
-        (f"vote of {n} %", [number(model["vote"].get(str(n)), 100, 1) for model in report["models"]]) for n in sizes
-    ]
     names = ("method", [model["name"] for model in report["models"]])
+    sizes = sorted({int(n) for model in report["models"] for n in model["vote"]})
+    votes = [(f"vote@{n} %", [number(model["vote"].get(str(n)), 100, 1) for model in report["models"]]) for n in sizes]
+    blocks = [*_blocks(names, columns), *(_blocks(names, votes) if votes else [])]
+    notes = [_spread_caption(report), *(f"missing: {line}" for line in report["missing"])]
+    picture = (report.get("picture") or {}).get("note")
+    return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else []))])
+
+
+def _blocks(names: Column, columns: Sequence[Column]) -> list[list[Column]]:
+    """The columns in as many blocks as the width needs, each behind the names."""
     blocks, block, width = [], [names], _width(names)
     for column in columns:
         if width + 2 + _width(column) > WIDTH and len(block) > 1:
@@ -45,10 +52,7 @@ def summary_table(report: dict[str, Any]) -> str:
             block, width = [names], _width(names)
         block.append(column)
         width += 2 + _width(column)
-    blocks.append(block)
-    notes = [_spread_caption(report), *(f"missing: {line}" for line in report["missing"])]
-    picture = (report.get("picture") or {}).get("note")
-    return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else []))])
+    return [*blocks, block]
 
 
 def markdown_page(report: dict[str, Any]) -> str:
@@ -59,7 +63,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         _main_table(report),
         _caption(report),
         _picture(picture["file"]) if picture["file"] else picture["note"],
-        _calibration(picture["calibration"]) if picture.get("calibration") else None,
+        sections.calibration(picture.get("calibration")),
         _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
         _section("Differences from VFT", _differences(report)),
         _section("Every pair of models", sections.pairs(report)),
@@ -82,15 +86,6 @@ def _picture(file: str) -> str:
         f"![Accuracies, pool scores and training curves]({file})\n\n"
         "*a*: bars are the spreads of the table. *b*: the pool's scores, right chains above each line and wrong ones"
         " below, all seeds together. *c*: as logged while aligning; a method that compares no candidates logs none."
-    )
-
-
-def _calibration(file: str) -> str:
-    return (
-        f"![How well scores tell right from wrong]({file})\n\n"
-        "*a*: each model's scores of chains of its own, right ones above the line and wrong ones below, and of the"
-        " references. *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with"
-        " its 95 % interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
     )
 
 
@@ -284,11 +279,11 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _width(column: tuple[str, Sequence[str]]) -> int:
+def _width(column: Column) -> int:
     return max(len(cell) for cell in [column[0], *column[1]])
 
 
-def _aligned(block: Sequence[tuple[str, Sequence[str]]]) -> str:
+def _aligned(block: Sequence[Column]) -> str:
     """Columns under their headings; the first to the left, numbers to the right."""
     widths = [_width(column) for column in block]
     pad: Sequence[Callable[[str, int], str]] = [str.ljust] + [str.rjust] * (len(block) - 1)
