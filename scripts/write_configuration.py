@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from aft.config import schema
+from aft.config import data, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -126,7 +126,8 @@ def _literals(path: Path) -> dict[str, Any]:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    for node in ast.parse(Path(schema.__file__).read_text(encoding="utf-8")).body:
+    nodes = [node for module in (schema, data) for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
+    for node in nodes:
         if isinstance(node, ast.ClassDef):
             for field, text in zip(node.body, node.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
@@ -147,8 +148,10 @@ def _sections(cls: Any, path: str = "") -> list[str]:
         key = f"{path}.{field.name}" if path else field.name
         kind, bounds = _type(hints[field.name]), [f"{BOUNDS[name]} {limit:g}" for name, limit in field.metadata.items()]
         text = "Chooses this section." if field.name == "name" else FIELD_DOCS[cls.__name__][field.name]
-        rows.append((f"`{key}`", ", ".join([kind, *bounds]), _default(field), text.replace("*", "\\*")))
-        nested += [(inner, key) for inner in _classes(hints[field.name])]
+        rows.append((f"`{key}`", ", ".join([kind, *bounds]), _default(field), _escape(text)))
+        # a part of a mixture holds the tasks' sections again, which stand above
+        nested += [(inner, key) for inner in _classes(hints[field.name]) if cls is not data.MixturePart]
+        nested += [(inner, f"{key}.NAME") for inner in _named_classes(hints[field.name])]
     chosen = typing.get_args(hints["name"]) if "name" in hints else ()
     heading = f"### {path} with name: {chosen[0]}" if chosen else f"### {path}" if path else "## Every key"
     own = "\n\n".join([heading, cls.__doc__, _table(("key", "type", "default", "meaning"), rows)])
@@ -159,6 +162,18 @@ def _classes(hint: Any) -> list[Any]:
     """The dataclasses among the alternatives of a type."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return [member for member in members if dataclasses.is_dataclass(member)]
+
+
+def _named_classes(hint: Any) -> list[Any]:
+    """The dataclass of a mapping's values."""
+    values = typing.get_args(hint)[1:] if typing.get_origin(hint) is dict else ()
+    return [value for value in values if dataclasses.is_dataclass(value)]
+
+
+def _escape(text: str) -> str:
+    """Stars outside of code would be read as emphasis."""
+    parts = text.split("`")
+    return "`".join(part if index % 2 else part.replace("*", "\\*") for index, part in enumerate(parts))
 
 
 def _type(hint: Any) -> str:

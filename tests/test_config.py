@@ -10,6 +10,7 @@ from aft.config import align_config, load_config, to_yaml
 from aft.config.load import merge
 from aft.errors import ConfigError
 
+TASK_NAMES = "gsm8k, aqua, ecqa, mmlu, svamp, math, arithmetic, jsonl, python, mixture"
 MINIMAL = """\
 output_dir: runs/x
 data: {name: arithmetic}
@@ -208,10 +209,10 @@ def test_required_sections(tmp_path):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("data.name=gsm9k", "data.name: got 'gsm9k' (str), allowed: gsm8k, arithmetic. Did you mean 'gsm8k'?"),
-        ("data={}", "data.name: got nothing, allowed: gsm8k, arithmetic."),
-        ("data.name=[gsm8k]", "data.name: got ['gsm8k'] (list), allowed: gsm8k, arithmetic. Did you mean 'gsm8k'?"),
-        ("data=gsm8k", "data: expected a mapping with a 'name' (gsm8k, arithmetic), got 'gsm8k' (str)"),
+        ("data.name=gsm9k", f"data.name: got 'gsm9k' (str), allowed: {TASK_NAMES}. Did you mean 'gsm8k'?"),
+        ("data={}", f"data.name: got nothing, allowed: {TASK_NAMES}."),
+        ("data.name=[gsm8k]", f"data.name: got ['gsm8k'] (list), allowed: {TASK_NAMES}. Did you mean 'gsm8k'?"),
+        ("data=gsm8k", f"data: expected a mapping with a 'name' ({TASK_NAMES}), got 'gsm8k' (str)"),
         ("vft=null", "vft: expected a mapping of keys, got null"),
         ("seeds=3", "seeds: expected a list, got 3 (int)"),
         ("seeds=[true]", "seeds[0]: expected a whole number, got True (bool)"),

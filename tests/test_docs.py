@@ -110,11 +110,14 @@ def key_exists(key: str) -> bool:
     if parts[0] == "methods" and len(parts) > 1:
         return len(parts) == 2 or key_exists(".".join(["align", *parts[2:]]))
     classes: list[Any] = [Config]
-    for part in parts:
+    while parts:
+        part = parts.pop(0)
         hints = [typing.get_type_hints(cls)[part] for cls in classes if part in typing.get_type_hints(cls)]
         if not hints:
             return False
         classes = [c for hint in hints for c in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(c)]
+        if any(typing.get_origin(hint) is dict for hint in hints) and classes:
+            del parts[:1]  # a name of the user's own
     return True
 
 
@@ -124,6 +127,9 @@ def key_exists(key: str) -> bool:
         ("align.loss.constraint.beta", True),
         ("align.loss.constraint.betta", False),
         ("data.keep_annotations", True),
+        ("data.parts.aqua.share", True),
+        ("data.parts.aqua.data.num_train", True),
+        ("data.parts.aqua.number", False),
         ("data.options.max_value", True),
         ("evaluate.assessment.per_label", True),
         ("methods.aft-bcl.loss.weight", True),

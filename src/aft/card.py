@@ -7,6 +7,7 @@ import json
 from . import __version__
 from .config import Config, align_config
 from .pipeline import Unit
+from .tasks import hub_names
 
 
 def model_card(config: Config, unit: Unit, start: str | None) -> str:
@@ -16,8 +17,8 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
     metadata = ["library_name: transformers", "tags:", "- aft", f"- {unit.stage}"]
     if base:
         metadata.append(f"base_model: {json.dumps(base)}")
-    if config.data.name == "gsm8k":
-        metadata += ["datasets:", "- openai/gsm8k"]
+    if names := hub_names(config.data):
+        metadata += ["datasets:", *(f"- {name}" for name in names)]
     loss = "L_VFT on the reference chains"
     if align is not None and align.supervise == "reference_and_positives":
         loss = "L_VFT on the reference chains and every sampled positive (RFT)"
@@ -27,6 +28,7 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
         loss += f" + {align.loss.weight:g} × alignment loss, constraint: {constraint.name}" + (
             f" ({settings})" if settings else ""
         )
+    marker = getattr(config.data, "answer_marker", None)
     lines = [
         "---",
         *metadata,
@@ -36,7 +38,7 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
         "",
         f"Trained with aft {__version__} (Alignment Fine-Tuning, arXiv 2309.02144).",
         "",
-        f"- Task: {config.data.name}; the final answer stands after `{config.data.answer_marker}`",
+        f"- Task: {config.data.name}{f'; the final answer stands after `{marker}`' if marker else ''}",
         f"- Started from: {start or 'random weights'}",
         f"- Loss: {loss}",
         f"- Prompt template: `{json.dumps(config.prompt.template)}`",

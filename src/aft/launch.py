@@ -53,6 +53,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
     """Run `stages` in order and write the report behind the last."""
     write_text(plan.folder / "config.yaml", to_yaml(plan.config))
     write_json(plan.folder / "environment.json", run.environment())
+    _tell_data(plan)
     for stage in stages:
         plan.check_reads(stage)
         units = [(unit, plan.status(unit)) for unit in plan.units(stage)]
@@ -65,6 +66,15 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
             started = time.monotonic()
             _run_stage(plan, stage, len(waiting))
             say(f"{stage}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
+
+
+def _tell_data(plan: Plan) -> None:
+    """Say how many questions there are and what was done to them, and keep it in data.json."""
+    found = plan.describe_data()
+    write_json(plan.folder / "data.json", found)
+    say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
+    for note in found["notes"]:
+        say(f"data: {note}")
 
 
 def _explain(unit: Unit, status: Status) -> None:

@@ -16,7 +16,7 @@ from .config.load import merge
 from .config.schema import STAGES, model_names
 from .errors import ConfigError
 from .records import Question
-from .tasks import ANSWER_ONLY, TRAIN, VALIDATION, Task, make_task
+from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Raised when the code of a stage begins to give another result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 1, "vft": 1, "sample": 1, "label": 1, "align": 1, "evaluate": 1}
@@ -52,7 +52,7 @@ class Plan:
     def __init__(self, config: Config, task: Task | None = None) -> None:
         self.config = config
         self.folder = Path(config.output_dir)
-        self.task = task or make_task(**dataclasses.asdict(config.data))
+        self.task = task or make_task(**vars(config.data))
 
     # ---- units ----
 
@@ -105,7 +105,19 @@ class Plan:
     def pool_questions(self, seed: int) -> list[Question]:
         """The held-out questions whose completions every model scores."""
         count = self.config.sample.pool_questions
-        return self.task.load(VALIDATION, seed=seed)[:count] if count else []
+        questions = self.task.load(VALIDATION, seed=seed) if count else []
+        if count > len(questions):
+            raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
+        return questions[:count]
+
+    def describe_data(self) -> dict[str, Any]:
+        """How many questions each split has (with the first seed), and what a reader should know about them."""
+        splits = (TRAIN, ANSWER_ONLY, VALIDATION, TEST)
+        return {
+            "fingerprint": self.task.fingerprint(),
+            "questions": {split: len(self.task.load(split, seed=self.config.seeds[0])) for split in splits},
+            "notes": self.task.notes(),
+        }
 
     def training(self, section: dict[str, Any]) -> dict[str, Any]:
         """The shared TrainingArguments with a stage's own over them."""

@@ -84,24 +84,35 @@ Record = TypeVar("Record")
 
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every non-blank line, `.gz` unpacked. Any line that is no JSON object: `DataError`."""
+    for number, text in iter_lines(path):
+        yield number, _json_object(text, f"{path}:{number}")
+
+
+def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(line number, text) of every non-blank line of a UTF-8 file, `.gz` unpacked; only a line feed ends a line."""
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
-            # bytes, so that a wrong one is found with its line, and only a line feed ends a line
+            # bytes, so that a wrong one is found with its line
             for number, line in enumerate(handle, start=1):
                 if line.strip():
-                    yield number, _json_object(line, f"{path}:{number}")
+                    yield number, _decode(line, f"{path}:{number}").removesuffix("\n")
     except (EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _json_object(line: bytes, where: str) -> dict[str, Any]:
+def _decode(line: bytes, where: str) -> str:
     try:
-        value = json.loads(line.decode("utf-8"))
+        return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start + 1} of the line") from None
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ..errors import nearest
+from .data import MixtureData
 from .schema import STAGES, Config
 
 
@@ -101,16 +102,22 @@ def _check_prompt(config: Config) -> list[str]:
 
 
 def _check_pool(config: Config) -> list[str]:
-    pool, validation = config.sample.pool_questions, config.data.num_validation
-    if pool <= validation:
+    # where the data decide how many there are, the plan tells
+    pool, validation = config.sample.pool_questions, getattr(config.data, "num_validation", None)
+    if validation is None or pool <= validation:
         return []
     return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
 
 
 def _check_marker(config: Config) -> list[str]:
-    if config.data.answer_marker.strip():
-        return []
-    return ["data.answer_marker: empty; the final answer is found by it"]
+    parts = {"data": config.data}
+    if isinstance(config.data, MixtureData):
+        parts = {f"data.parts.{name}.data": part.data for name, part in config.data.parts.items()}
+    return [
+        f"{key}.answer_marker: empty; the final answer is found by it"
+        for key, data in parts.items()
+        if not getattr(data, "answer_marker", "none needed").strip()
+    ]
 
 
 def _check_assessment(config: Config) -> list[str]:

@@ -8,51 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .data import DataConfig
+
 STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
-
-
-@dataclass(frozen=True)
-class Gsm8kData:
-    """Grade-school word problems (Cobbe et al., 2021), with the paper's splits."""
-
-    name: Literal["gsm8k"]
-    path: str | None = None
-    """Folder with `train.jsonl` and `test.jsonl`; null: `openai/gsm8k` from the hub."""
-    num_train: int | None = field(default=None, metadata={"ge": 1})
-    """Questions with their chain (VFT data); null: all that `num_answer_only` leaves."""
-    num_answer_only: int = field(default=0, metadata={"ge": 0})
-    """Further training questions of which only the answer is used: they enter alignment groups, not VFT."""
-    num_validation: int = field(default=400, metadata={"ge": 0})
-    """Questions taken out of the official test set for choosing hyper-parameters (paper: 400)."""
-    num_test: int | None = field(default=None, metadata={"ge": 1})
-    """Test questions; null: the rest of the official test set (paper: 919)."""
-    split_seed: int = 0
-    """Seed of the shuffle that splits and slices; the same for every run seed."""
-    answer_marker: str = "[ANS]"
-    """Stands before the final answer in every response."""
-    keep_annotations: bool = True
-    """Keep the `<<48/2=24>>` calculator annotations, as the paper does."""
-
-
-@dataclass(frozen=True)
-class ArithmeticData:
-    """Generated multi-step word problems: no download, and a base model that has met wrong reasoning."""
-
-    name: Literal["arithmetic"]
-    num_train: int = field(default=300, metadata={"ge": 1})
-    """Questions with their chain (VFT data)."""
-    num_answer_only: int = field(default=1200, metadata={"ge": 0})
-    """Further training questions of which only the answer is used."""
-    num_validation: int = field(default=400, metadata={"ge": 0})
-    """Validation questions."""
-    num_test: int = field(default=1000, metadata={"ge": 1})
-    """Test questions, drawn anew for every run seed."""
-    num_pretrain: int = field(default=118_000, metadata={"ge": 1})
-    """Chains, right and wrong, that the base model reads."""
-    answer_marker: str = "[ANS]"
-    """Stands before the final answer in every response."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, error rates of the base's data."""
 
 
 @dataclass(frozen=True)
@@ -313,9 +271,6 @@ class LaunchConfig:
     """Processes side by side that share a stage's seeds and methods among them; for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU if there is one; cuda: an error if there is none. Ignored with `config`."""
-
-
-DataConfig = Gsm8kData | ArithmeticData
 
 
 @dataclass(frozen=True)

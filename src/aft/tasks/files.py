@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ..answers import Extraction
@@ -14,8 +14,8 @@ from .kinds import KINDS
 from .sources import (
     check_common,
     count_questions,
-    cut,
     cut_training,
+    describe_common,
     digest_questions,
     question_key,
     remove_overlaps,
@@ -23,6 +23,7 @@ from .sources import (
 )
 
 Splits = dict[str, list[Question]]
+Sizes = Mapping[str, int | None]
 
 
 class FileTask:
@@ -42,13 +43,14 @@ class FileTask:
     """
 
     TITLE = "the data"
-    FILES: Sequence[str] = (TRAIN, VALIDATION, TEST)
+    HUB_NAME: str | None = None  # what is loaded where no path is given
+    FILES: Collection[str] = (TRAIN, VALIDATION, TEST)
+    BORROWS: Collection[str] = ()  # splits that take from the training file what their own file lacks
 
-    def __init__(
-        self, *, path: str | None, sizes: Mapping[str, int | None], split_seed: int, marker: str, kind: str
-    ) -> None:
+    def __init__(self, *, path: str | None, sizes: Sizes, split_seed: int, marker: str, kind: str) -> None:
         self.path = None if path is None else Path(path)
-        self.sizes = {"num_train": None, "num_answer_only": None, "num_validation": None, "num_test": None, **sizes}
+        names = ("num_train", "num_answer_only", "num_validation", "num_test")
+        self.sizes: Sizes = {**dict.fromkeys(names), **sizes}
         self.split_seed = split_seed
         self.marker = marker
         self.kind = KINDS[kind]
@@ -66,20 +68,17 @@ class FileTask:
         """Equal for two questions that must not be both trained on and held out."""
         return question_key(question)
 
-    def _cut_held_out(self) -> Splits:
-        """Validation and test out of the shuffled files."""
-        splits: Splits = {}
-        for split in (VALIDATION, TEST):
-            pool = self._pools.get(split, [])
-            available = f"{len(pool)} questions in {self.TITLE}'s {split} file"
-            splits[split] = cut(pool, {f"num_{split}": self.sizes[f"num_{split}"]}, available)[0]
-        return splits
+    def _final_sizes(self) -> Sizes:
+        """The sizes where they depend on how many questions there are."""
+        return self.sizes
 
-    def _cut_training(self) -> Splits:
-        """Train and answer_only out of the shuffled training file, which is without overlaps already."""
-        num_train, num_answer_only = self.sizes["num_train"], self.sizes["num_answer_only"]
-        train, only = cut_training(self._pools[TRAIN], num_train, num_answer_only, self.TITLE)
-        return {TRAIN: train, ANSWER_ONLY: only}
+    def _cut_held_out(self) -> Splits:
+        """Validation and test."""
+        return self._division[0]
+
+    def _training_pool(self) -> list[Question]:
+        """What the other splits leave of the training file."""
+        return self._division[1]
 
     def _data_notes(self) -> list[str]:
         """Further notes of a task's own."""
@@ -128,9 +127,12 @@ class FileTask:
 
     def notes(self) -> list[str]:
         """What was removed from training, and what stands in for what is not there."""
-        unchained = sum(question.rationale is None for question in self._pools.get(TRAIN, []))
         notes = [*self._cleaned[1], *self._data_notes()]
-        if unchained:
+        files = {question.id for question in self._pools[TRAIN]}
+        for split, questions in self._held_out.items():
+            if split in self.FILES and (drawn := sum(question.id in files for question in questions)):
+                notes.append(f"{count_questions(drawn)} of {split} drawn from the training file")
+        if unchained := sum(question.rationale is None for question in self._training_pool()):
             notes.append(f"{count_questions(unchained)} to train on without a chain: at most the answer is used")
         return notes
 
@@ -139,7 +141,9 @@ class FileTask:
     @functools.cached_property
     def _cleaned(self) -> tuple[list[Question], list[str]]:
         train = self.records(TRAIN) if TRAIN in self.FILES else []
-        return remove_overlaps(train, {file: self.records(file) for file in self.FILES if file != TRAIN}, self._key)
+        held_out = {file: self.records(file) for file in self.FILES if file != TRAIN}
+        kept, notes = remove_overlaps(train, held_out, self._key)
+        return kept, notes + describe_common(held_out, self._key)
 
     @functools.cached_property
     def _pools(self) -> Splits:
@@ -151,5 +155,23 @@ class FileTask:
         return self._cut_held_out()
 
     @functools.cached_property
+    def _division(self) -> tuple[Splits, list[Question]]:
+        """Validation and test, and what they leave of the training file: they borrow from its end."""
+        sizes, left, splits = self._final_sizes(), self._pools[TRAIN], {}
+        for split in (VALIDATION, TEST):
+            own, size = self._pools.get(split, []), sizes[f"num_{split}"]
+            lacking = max(0, (size or 0) - len(own))
+            available = len(own) + (len(left) if split in self.BORROWS else 0)
+            if size is not None and size > available:
+                raise ConfigError(
+                    f"data.num_{split}: got {size}; available: {available} questions of {self.TITLE} for {split}"
+                )
+            splits[split] = own[:size] + left[len(left) - lacking :]
+            left = left[: len(left) - lacking]
+        return splits, left
+
+    @functools.cached_property
     def _training(self) -> Splits:
-        return self._cut_training()
+        sizes = self._final_sizes()
+        train, only = cut_training(self._training_pool(), sizes["num_train"], sizes["num_answer_only"], self.TITLE)
+        return {TRAIN: train, ANSWER_ONLY: only}

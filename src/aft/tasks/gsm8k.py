@@ -12,7 +12,6 @@ from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask, Splits
 from .sources import Row, cut, find_file, hub_rows, local_rows
 
-HUB_NAME = "openai/gsm8k"
 HUB_CONFIG = "main"
 _ANSWER_LINE = "\n#### "
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
@@ -38,6 +37,7 @@ class Gsm8k(FileTask):
     """
 
     TITLE = "GSM8K"
+    HUB_NAME = "openai/gsm8k"
     FILES = (TRAIN, TEST)
 
     def __init__(
@@ -66,6 +66,9 @@ class Gsm8k(FileTask):
         validation, test = cut(pool, sizes, f"{len(pool)} questions in GSM8K's test file")
         return {VALIDATION: validation, TEST: test}
 
+    def _training_pool(self) -> list[Question]:
+        return self._pools[TRAIN]
+
     def _read(self, file: str) -> Iterator[Question]:
         for position, (where, row) in enumerate(self._rows(file)):
             yield self._question(row, where, f"gsm8k-{file}-{position:06d}")
@@ -73,7 +76,7 @@ class Gsm8k(FileTask):
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is not None:
             return local_rows(find_file(self.path, [f"{file}.jsonl"]))
-        return hub_rows(HUB_NAME, HUB_CONFIG, file, instead="train.jsonl and test.jsonl")
+        return hub_rows(self.HUB_NAME, HUB_CONFIG, file, instead="train.jsonl and test.jsonl")
 
     def _question(self, row: dict[str, object], where: str, question_id: str) -> Question:
         text = require(row, "question", str, where)

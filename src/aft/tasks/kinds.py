@@ -25,7 +25,7 @@ from ..records import Question
 class AnswerKind:
     """`write(rationale, marker, answer)`, `extract(completion, marker, question)`, `equal(answer, question)`.
 
-    `problem(question)` is what is wrong with a question's gold answer, or None. `expects` says what is right, in words.
+    `problem(question)` is what is wrong with a question's gold answer, or None.
     """
 
     write: Callable[[str, str, str], str]
@@ -38,6 +38,11 @@ def _behind_marker(rationale: str, marker: str, answer: str) -> str:
     # no period behind the answer, though the paper's example shows `[ANS] 36.`: both read alike, and the period
     # would be one more near-certain token in the mean that scores are
     return f"{rationale}\n{marker} {answer}"
+
+
+def _letter_behind_marker(rationale: str, marker: str, answer: str) -> str:
+    # in brackets, as the options are listed: a bare C could be the text of another option
+    return _behind_marker(rationale, marker, f"({answer})")
 
 
 def _boxed(rationale: str, marker: str, answer: str) -> str:
@@ -88,7 +93,7 @@ KINDS = {
         lambda answer, question: numbers_equal(answer, question.answer),
         _number_problem,
     ),
-    "choice": AnswerKind(_behind_marker, _extract_choice, _choices_equal, _choice_problem),
+    "choice": AnswerKind(_letter_behind_marker, _extract_choice, _choices_equal, _choice_problem),
     "text": AnswerKind(
         _behind_marker,
         lambda completion, marker, _: extract_text(completion, marker),

@@ -130,12 +130,20 @@ def remove_overlaps(
         notes.append(f"{count_questions(overlapping)} removed from training: also held out ({where})")
     if repeated:
         notes.append(f"{count_questions(repeated)} removed from training: the wording of an earlier one")
-    names = list(keys)
+    return list(kept.values()), notes
+
+
+def describe_common(
+    held_out: Mapping[str, Sequence[Question]], key: Callable[[Question], str] = question_key
+) -> list[str]:
+    """Notes on questions that held-out splits share: they stay, since nothing is trained on them."""
+    keys = {name: {key(question) for question in questions} for name, questions in held_out.items()}
+    names, notes = list(keys), []
     for position, name in enumerate(names):
         for other in names[position + 1 :]:
             if common := len(keys[name] & keys[other]):
                 notes.append(f"{count_questions(common)} of {name} also in {other}: kept in both")
-    return list(kept.values()), notes
+    return notes
 
 
 def count_questions(count: int) -> str:

@@ -1,0 +1,97 @@
+"""ECQA (Aggarwal et al., 2021): CommonsenseQA questions with five options and a free-flow explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..answers import LETTERS, normalise_text
+from ..errors import DataError
+from ..records import Question, require, require_texts
+from .base import TEST, TRAIN, VALIDATION
+from .files import FileTask
+from .kinds import with_options
+from .sources import Row, find_file, hub_rows, local_rows
+
+_FILE_NAMES = {TRAIN: "ecqa_train.jsonl", VALIDATION: "ecqa_val.jsonl", TEST: "ecqa_test.jsonl"}
+
+
+class Ecqa(FileTask):
+    """ECQA in its authors' split, 7,598 / 1,090 / 2,194, which the paper uses; the explanation is the rationale.
+
+    The authors' split has questions in common; those in training are removed. A training question without explanation
+    is an answer_only one: its answer is known.
+
+    Args:
+        path: folder with ecqa_train.jsonl, ecqa_val.jsonl and ecqa_test.jsonl; None: `tasksource/ecqa` from the hub.
+        num_train: questions with their explanation; None: all that `num_answer_only` leaves.
+        num_answer_only: questions of which only the answer is used; None: those that have no explanation.
+        num_validation, num_test: questions; None: all.
+        split_seed: of the shuffles.
+        marker: stands before the final letter in a response.
+    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    """
+
+    TITLE = "ECQA"
+    HUB_NAME = "tasksource/ecqa"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        num_train: int | None = None,
+        num_answer_only: int | None = None,
+        num_validation: int | None = None,
+        num_test: int | None = None,
+        split_seed: int = 0,
+        marker: str = "[ANS]",
+    ) -> None:
+        sizes = {
+            "num_train": num_train,
+            "num_answer_only": num_answer_only,
+            "num_validation": num_validation,
+            "num_test": num_test,
+        }
+        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="choice")
+
+    def _rows(self, file: str) -> Iterator[Row]:
+        if self.path is None:
+            return hub_rows(self.HUB_NAME, None, file, instead="ecqa_train.jsonl, ecqa_val.jsonl and ecqa_test.jsonl")
+        return local_rows(find_file(self.path, [_FILE_NAMES[file]]))
+
+    def _read(self, file: str) -> Iterator[Question]:
+        for where, row in self._rows(file):
+            yield _question(row if "q_text" not in row else _from_hub(row, where), where, file)
+
+
+def _question(row: dict[str, Any], where: str, file: str) -> Question:
+    options = require_texts(row, "options", where)
+    known = {"explanation": None, **row}
+    return Question(
+        # an id alone is not enough: the authors' splits have some in common
+        id=f"ecqa-{file}-{require(row, 'id', str, where)}",
+        question=with_options(require(row, "question", str, where), options),
+        answer=require(row, "answer", str, where),
+        rationale=(require(known, "explanation", (str, type(None)), where) or "").strip() or None,
+        options=options,
+    )
+
+
+def _from_hub(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A record of the hub (and of the authors' own table) in the fields of the local files."""
+    options = [require(row, f"q_op{number}", str, where) for number in range(1, 6)]
+    return {
+        "id": require(row, "q_no", str, where),
+        "question": require(row, "q_text", str, where),
+        "options": options,
+        "answer": _letter(require(row, "q_ans", str, where), options, where),
+        "explanation": require({"taskB": None, **row}, "taskB", (str, type(None)), where),
+    }
+
+
+def _letter(answer: str, options: list[str], where: str) -> str:
+    """The letter of the option that reads as the answer does. Of repeated options the first: either counts as right."""
+    for same in (lambda option: option == answer, lambda option: normalise_text(option) == normalise_text(answer)):
+        for letter, option in zip(LETTERS, options, strict=False):
+            if same(option):
+                return letter
+    raise DataError(f"{where}: 'q_ans' must be the text of an option, got {answer!r}; options: {options}")

@@ -1,0 +1,107 @@
+"""A task of your own in JSONL files: a question, an answer and, where it is known, a rationale on each line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..answers import LETTERS
+from ..errors import ConfigError, DataError
+from ..records import Question, require, require_texts
+from .base import TEST, TRAIN, VALIDATION
+from .files import FileTask
+from .kinds import KINDS, with_options
+from .sources import local_rows
+
+
+class Jsonl(FileTask):
+    """Questions from local JSONL (or .jsonl.gz) files. A split without a file of its own is cut from the train file.
+
+    Args:
+        train, validation, test: files; at least one. Without a train file nothing can be trained.
+        answer_type: number, choice (a letter or the text of one of the options), text, or boxed (LaTeX).
+        question_field, answer_field, rationale_field, options_field, category_field: names in the files. Rationale,
+            options (a list of texts, for choices) and category (text) may be missing or null.
+        num_train: questions with their rationale; None: all that the others leave.
+        num_answer_only: questions of which only the answer is used; None: those that have no rationale.
+        num_validation, num_test: questions; None: the whole file, or none where there is no file.
+        split_seed: of the shuffles.
+        marker: stands before the final answer in a response; a boxed answer needs none.
+    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    """
+
+    TITLE = "the JSONL files"
+
+    def __init__(
+        self,
+        train: str | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+        answer_type: str = "number",
+        question_field: str = "question",
+        answer_field: str = "answer",
+        rationale_field: str = "rationale",
+        options_field: str = "options",
+        category_field: str = "category",
+        num_train: int | None = None,
+        num_answer_only: int | None = None,
+        num_validation: int | None = None,
+        num_test: int | None = None,
+        split_seed: int = 0,
+        marker: str = "[ANS]",
+    ) -> None:
+        if answer_type not in KINDS:
+            raise ConfigError(f"data.answer_type: got '{answer_type}', allowed: {', '.join(KINDS)}")
+        sizes = {
+            "num_train": num_train,
+            "num_answer_only": num_answer_only,
+            "num_validation": num_validation,
+            "num_test": num_test,
+        }
+        super().__init__(path=None, sizes=sizes, split_seed=split_seed, marker=marker, kind=answer_type)
+        named = {TRAIN: train, VALIDATION: validation, TEST: test}
+        self.files = {file: Path(name) for file, name in named.items() if name is not None}
+        if not self.files:
+            raise ConfigError("data.train: null, and so are data.validation and data.test; name at least one file")
+        self.FILES = tuple(self.files)
+        self.BORROWS = tuple(split for split in (VALIDATION, TEST) if split not in self.files)
+        self.answer_type = answer_type
+        self.fields = {
+            "question": question_field,
+            "answer": answer_field,
+            "rationale": rationale_field,
+            "options": options_field,
+            "category": category_field,
+        }
+
+    def _read(self, file: str) -> Iterator[Question]:
+        path = self.files[file]
+        if not path.is_file():
+            raise ConfigError(f"data.{file}: no file {path} (looked in {Path.cwd()})")
+        for position, (where, row) in enumerate(local_rows(path)):
+            question = self._question(row, where, f"{file}-{position:06d}")
+            if problem := self.kind.problem(question):
+                raise DataError(f"{where}: '{self.fields['answer']}' {problem}")
+            yield question
+
+    def _question(self, row: dict[str, Any], where: str, question_id: str) -> Question:
+        name = self.fields
+        known = {name["rationale"]: None, name["options"]: None, name["category"]: None, **row}
+        text = require(row, name["question"], str, where)
+        answer = str(require(row, name["answer"], (str, int, float), where)).strip()
+        rationale = require(known, name["rationale"], (str, type(None)), where)
+        options = None
+        if self.answer_type == "choice":
+            options = require_texts(known, name["options"], where)
+            text = with_options(text, options)
+            if options.count(answer) == 1 and answer not in LETTERS[: len(options)]:
+                answer = LETTERS[options.index(answer)]
+        return Question(
+            id=question_id,
+            question=text,
+            answer=answer,
+            rationale=(rationale or "").strip() or None,
+            options=options,
+            category=require(known, name["category"], (str, type(None)), where),
+        )

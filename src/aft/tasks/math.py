@@ -1,0 +1,81 @@
+"""MATH (Hendrycks et al., 2021): competition problems in LaTeX, whose solutions box their answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..answers import extract_boxed
+from ..errors import DataError
+from ..records import Question, require
+from .base import TEST, TRAIN, VALIDATION
+from .files import FileTask
+from .sources import Row, find_file, hub_rows, local_rows
+
+SUBJECTS = (
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
+
+
+class Math(FileTask):
+    r"""MATH's 7,500 training and 5,000 test problems. The answer is the last \boxed{...}; `category` is the `type`.
+
+    A response is the solution itself, box included, so there is no marker to choose.
+
+    Args:
+        path: folder with train.jsonl and test.jsonl of the hub's fields; None: `EleutherAI/hendrycks_math`.
+        num_train: problems with their solution; None: all that the others leave.
+        num_answer_only: further training problems whose solution is withheld.
+        num_validation: problems taken out of the training file.
+        num_test: test problems; None: all.
+        split_seed: of the shuffles.
+    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    """
+
+    TITLE = "MATH"
+    HUB_NAME = "EleutherAI/hendrycks_math"
+    FILES = (TRAIN, TEST)
+    BORROWS = (VALIDATION,)
+
+    def __init__(
+        self,
+        path: str | None = None,
+        num_train: int | None = None,
+        num_answer_only: int = 0,
+        num_validation: int = 500,
+        num_test: int | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        sizes = {
+            "num_train": num_train,
+            "num_answer_only": num_answer_only,
+            "num_validation": num_validation,
+            "num_test": num_test,
+        }
+        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker="\\boxed", kind="boxed")
+
+    def _rows(self, file: str) -> Iterator[Row]:
+        if self.path is not None:
+            yield from local_rows(find_file(self.path, [f"{file}.jsonl"]))
+            return
+        for subject in SUBJECTS:
+            yield from hub_rows(self.HUB_NAME, subject, file, instead="train.jsonl and test.jsonl")
+
+    def _read(self, file: str) -> Iterator[Question]:
+        for position, (where, row) in enumerate(self._rows(file)):
+            solution = require(row, "solution", str, where)
+            answer = extract_boxed(solution)
+            if answer.answer is None:
+                raise DataError(f"{where}: 'solution' has no answer in \\boxed{{...}}: {answer.reason}")
+            yield Question(
+                id=f"math-{file}-{position:06d}",
+                question=require(row, "problem", str, where),
+                answer=answer.answer,
+                rationale=solution,
+                category=require({"type": None, **row}, "type", (str, type(None)), where),
+            )

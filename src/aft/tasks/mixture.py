@@ -1,0 +1,161 @@
+"""Several tasks as one: the paper's multi-task setting (Table 5). Each question remembers which part it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Mapping
+
+from ..answers import Extraction
+from ..errors import ConfigError
+from ..records import Question
+from .base import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, Task
+from .sources import describe_common, remove_overlaps
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One task of a mixture. `share`: of the mixture's training questions; None: all that the part has, 0: none."""
+
+    task: Task
+    share: float | None = None
+
+
+def for_part(name: str, error: ConfigError) -> list[str]:
+    """The problems of a part, which speaks of its own `data`, with the mixture's keys."""
+    return [problem.replace("data.", f"data.parts.{name}.data.") for problem in error.problems]
+
+
+class Mixture:
+    """The questions of its parts, in one seeded order; `category` is the part's name, ids begin with it and a slash.
+
+    A part whose share is 0 trains nothing and is only evaluated. Where parts have a share, every other part that
+    trains needs one, and they sum to 1; the mixture is then as large as the part that runs out first allows, and each
+    part gives its first questions. Of a part that trains, all `answer_only` questions are taken. A training question
+    that another part holds out is removed and counted.
+
+    Args:
+        parts: by name, in the order in which tables show them.
+        split_seed: of the order.
+    Raises: `ConfigError` for a name or shares that cannot be.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], split_seed: int = 0) -> None:
+        self.parts = dict(parts)
+        self.split_seed = split_seed
+        self._origin: dict[str, Question] = {}
+        self._loaded: dict[tuple[str, str, int], list[Question]] = {}
+        problems = [
+            f"data.parts.{name}: letters, digits, '.', '_' and '-' only" for name in parts if not _NAME.fullmatch(name)
+        ]
+        if not parts:
+            problems.append("data.parts: empty; at least one is needed")
+        shares = [part.share for part in parts.values() if part.share]
+        if shares and not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            problems.append(f"data.parts: the shares must sum to 1, got {sum(shares):g}")
+        if problems:
+            raise ConfigError(problems)
+
+    def load(self, split: str, *, seed: int = 0) -> list[Question]:
+        """Questions of one split of all parts, mixed. Raises what the parts raise."""
+        if split == PRETRAIN:
+            split = TRAIN
+        if split == TRAIN:
+            chosen = self._training(seed)[0]
+        else:
+            wanted = {name: part for name, part in self.parts.items() if split != ANSWER_ONLY or part.share != 0}
+            chosen = {name: self._part(name, split, seed) for name in wanted}
+            if split == ANSWER_ONLY:
+                held_out = self._held_out(seed)
+                chosen = {name: remove_overlaps(questions, held_out)[0] for name, questions in chosen.items()}
+        mixed = [question for questions in chosen.values() for question in questions]
+        # whoever takes the first few questions takes them from every part
+        random.Random(f"{self.split_seed}/{split}").shuffle(mixed)
+        return mixed
+
+    def reference_response(self, question: Question) -> str:
+        """As the question's part writes it."""
+        task, original = self._resolve(question)
+        return task.reference_response(original)
+
+    def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
+        """As the question's part reads it; `ValueError` without the question."""
+        if question is None:
+            raise ValueError("a mixture reads an answer as the question's part does: it needs the question")
+        task, original = self._resolve(question)
+        return task.extract_answer(completion, original)
+
+    def is_correct(self, answer: str, question: Question) -> bool:
+        """As the question's part compares it."""
+        task, original = self._resolve(question)
+        return task.is_correct(answer, original)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the parts' names and fingerprints."""
+        prints = {name: part.task.fingerprint() for name, part in self.parts.items()}
+        return hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+
+    def notes(self) -> list[str]:
+        """The notes of the parts, what was removed between them, and how many training questions each gives."""
+        chosen, removed = self._training(0)
+        notes = [f"{name}: {note}" for name, part in self.parts.items() for note in part.task.notes()]
+        between = {name: [q for s in (VALIDATION, TEST) for q in self._part(name, s, 0)] for name in self.parts}
+        counts = ", ".join(f"{name} {len(questions):,}" for name, questions in chosen.items())
+        return [*notes, *removed, *describe_common(between), f"training questions by part: {counts}"]
+
+    def _resolve(self, question: Question) -> tuple[Task, Question]:
+        name, _, rest = question.id.partition("/")
+        if name not in self.parts:
+            raise ValueError(f"question '{question.id}' is of no part of this mixture ({', '.join(self.parts)})")
+        original = self._origin.get(question.id) or dataclasses.replace(question, id=rest)
+        return self.parts[name].task, original
+
+    def _part(self, name: str, split: str, seed: int) -> list[Question]:
+        """The questions of one part under the mixture's ids, with the part as their category."""
+        key = (name, split, seed)
+        if key not in self._loaded:
+            self._loaded[key] = self._load_part(name, split, seed)
+        return list(self._loaded[key])
+
+    def _load_part(self, name: str, split: str, seed: int) -> list[Question]:
+        try:
+            originals = self.parts[name].task.load(split, seed=seed)
+        except ConfigError as error:
+            raise ConfigError(for_part(name, error)) from None
+        questions = []
+        for original in originals:
+            question = dataclasses.replace(original, id=f"{name}/{original.id}", category=name)
+            self._origin[question.id] = original
+            questions.append(question)
+        return questions
+
+    def _held_out(self, seed: int) -> dict[str, list[Question]]:
+        splits = (VALIDATION, TEST)
+        return {f"{name}'s {split}": self._part(name, split, seed) for name in self.parts for split in splits}
+
+    def _training(self, seed: int) -> tuple[dict[str, list[Question]], list[str]]:
+        """Training questions of each part that gives any, and notes on those removed."""
+        held_out, chosen, notes = self._held_out(seed), {}, []
+        for name, part in self.parts.items():
+            questions = self._part(name, TRAIN, seed) if part.share != 0 else []
+            kept, removed = remove_overlaps(questions, held_out)
+            notes += [f"{name}: {note}" for note in removed]
+            if kept:
+                chosen[name] = kept
+        shares = {name: self.parts[name].share for name in chosen}
+        lacking = [name for name, share in shares.items() if share is None]
+        if lacking and len(lacking) < len(shares):
+            raise ConfigError(
+                f"data.parts.{lacking[0]}.share: null, but other parts have a share; give each one or none"
+            )
+        if lacking or not chosen:
+            return chosen, notes
+        total = min(len(chosen[name]) / share for name, share in shares.items() if share)
+        sizes = {name: math.floor(total * (share or 0) + 1e-9) for name, share in shares.items()}
+        return {name: questions[: sizes[name]] for name, questions in chosen.items()}, notes

@@ -1,0 +1,119 @@
+"""MMLU (Hendrycks et al., 2021): four-option questions of 57 subjects, answered zero-shot. Nothing to train on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..answers import LETTERS
+from ..errors import ConfigError, DataError
+from ..records import Question, require, require_texts
+from .base import TEST, VALIDATION
+from .files import FileTask
+from .kinds import with_options
+from .sources import Row, hub_rows
+
+HUB_CONFIG = "all"
+_FILE_NAMES = {VALIDATION: "dev", TEST: "test"}
+
+
+class Mmlu(FileTask):
+    """MMLU's test questions of every subject, and its dev questions as validation. `category` is the subject.
+
+    It trains nothing: `train` and `answer_only` are empty. Evaluate a checkpoint on it, or make it a part of a mixture.
+
+    Args:
+        path: folder with dev/SUBJECT_dev.csv and test/SUBJECT_test.csv, or with a .tar.gz of these, or that file;
+            None: `cais/mmlu` (`all`) from the hub.
+        num_validation, num_test: questions of all subjects together; None: all, 285 and 14,042.
+        split_seed: of the shuffles.
+        marker: stands before the final letter in a response.
+    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    """
+
+    TITLE = "MMLU"
+    HUB_NAME = "cais/mmlu"
+    FILES = (VALIDATION, TEST)
+
+    def __init__(
+        self,
+        path: str | None = None,
+        num_validation: int | None = None,
+        num_test: int | None = None,
+        split_seed: int = 0,
+        marker: str = "[ANS]",
+    ) -> None:
+        sizes = {"num_validation": num_validation, "num_test": num_test}
+        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="choice")
+
+    def _rows(self, file: str) -> Iterator[Row]:
+        if self.path is None:
+            return hub_rows(self.HUB_NAME, HUB_CONFIG, _FILE_NAMES[file], instead="dev/*.csv and test/*.csv")
+        return _local_rows(self.path, _FILE_NAMES[file])
+
+    def _read(self, file: str) -> Iterator[Question]:
+        positions: Counter[str] = Counter()
+        for where, row in self._rows(file):
+            subject = require(row, "subject", str, where)
+            options = require_texts(row, "choices", where)
+            index = require(row, "answer", int, where)
+            if not 0 <= index < len(options):
+                raise DataError(f"{where}: 'answer' must be from 0 to {len(options) - 1}, got {index}")
+            yield Question(
+                id=f"mmlu-{_FILE_NAMES[file]}-{subject}-{positions[subject]:04d}",
+                question=with_options(require(row, "question", str, where), options),
+                answer=LETTERS[index],
+                options=options,
+                category=subject,
+            )
+            positions[subject] += 1
+
+
+def _local_rows(path: Path, name: str) -> Iterator[Row]:
+    """The records of every subject's CSV, by subject in alphabetical order, in the fields of the hub."""
+    ending = f"_{name}.csv"
+    for file, text in sorted(_csv_files(path, name)):
+        subject = Path(file).name.removesuffix(ending)
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+            if number == 1 and row[:2] == ["question", "choice0"]:
+                continue  # the original release has no header
+            yield f"{path}: {file}, record {number}", {"subject": subject, **_fields(row, f"{file}, record {number}")}
+
+
+def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
+    """(name, text) of each subject's CSV of one split."""
+    ending = f"_{name}.csv"
+    archives = [path] if path.is_file() else sorted(path.glob("*.tar.gz"))
+    try:
+        files = [(str(file), file.read_text(encoding="utf-8")) for file in path.glob(f"{name}/*{ending}")]
+        for archive in archives[: not files]:
+            with tarfile.open(archive) as opened:
+                members = [m for m in opened.getmembers() if m.isfile() and m.name.endswith(ending)]
+                files = [(m.name, _member_text(opened, m)) for m in members if Path(m.name).parent.name == name]
+    except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if not files:
+        raise ConfigError(f"data.path: {path} has no {name}/SUBJECT{ending}, nor a .tar.gz with these")
+    return files
+
+
+def _member_text(opened: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    handle = opened.extractfile(member)
+    assert handle is not None  # a regular file
+    return handle.read().decode("utf-8")
+
+
+def _fields(row: list[str], where: str) -> dict[str, Any]:
+    """Question, four options, and the answer as an index or, in the original release, a letter."""
+    if len(row) != 6:
+        raise DataError(f"{where}: expected 6 columns, got {len(row)}")
+    question, *choices, answer = row
+    if answer not in {*"0123", *"ABCD"}:
+        raise DataError(f"{where}: the answer must be 0 to 3 or A to D, got {answer!r}")
+    index = int(answer) if answer.isdigit() else LETTERS.index(answer)
+    return {"question": question, "choices": choices, "answer": index}

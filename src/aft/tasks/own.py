@@ -1,0 +1,149 @@
+"""A task of your own as a Python class. Importing its module runs its code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from ..answers import Extraction
+from ..errors import AftError, ConfigError, nearest
+from ..records import Question
+from .base import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task
+from .sources import digest_questions
+
+_NEEDED = {
+    "load": ("split", "seed"),
+    "reference_response": ("question",),
+    "extract_answer": ("completion", "question"),
+    "is_correct": ("answer", "question"),
+}
+
+
+class Python:
+    """A task class from a user's module, made with `options`; every method is that class's own.
+
+    `fingerprint` and `notes` are optional there. The fingerprint is of the class's own, or else of its questions with
+    seed 0, and of the module's source, so that another extraction labels again.
+
+    Args:
+        module: a file `my_task.py`, or the dotted name of a module that Python can import.
+        class_name: the class in it, with the methods of `aft.tasks.base.Task`.
+        options: keyword arguments of the class.
+    Raises: `ConfigError` for a module that cannot be imported, a class that is not there or lacks a method, or options
+        that it does not take.
+    """
+
+    def __init__(self, module: str, class_name: str, options: Mapping[str, Any] | None = None) -> None:
+        loaded = _import(module)
+        self._task = _make(loaded, module, class_name, dict(options or {}))
+        self._source = Path(loaded.__file__).read_bytes() if loaded.__file__ else b""
+
+    def __getattr__(self, name: str) -> Any:
+        # what a task may have beyond the protocol, such as a vocabulary of its own
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def load(self, split: str, *, seed: int = 0) -> list[Question]:
+        """Questions of one split, from the user's class."""
+        return self._task.load(split, seed=seed)
+
+    def reference_response(self, question: Question) -> str:
+        """The user's class decides."""
+        return self._task.reference_response(question)
+
+    def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
+        """The user's class decides."""
+        return self._task.extract_answer(completion, question)
+
+    def is_correct(self, answer: str, question: Question) -> bool:
+        """The user's class decides."""
+        return self._task.is_correct(answer, question)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the data's digest and the module's source."""
+        own = getattr(self._task, "fingerprint", None)
+        splits = (TRAIN, ANSWER_ONLY, VALIDATION, TEST)
+        data = own() if own else digest_questions(self.load(split, seed=0) for split in splits)
+        return hashlib.sha256(data.encode() + self._source).hexdigest()
+
+    def notes(self) -> list[str]:
+        """The class's own, if it has any."""
+        own = getattr(self._task, "notes", None)
+        return list(own()) if own else []
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        if not module.endswith(".py"):
+            return importlib.import_module(module)
+        path = Path(module)
+        if not path.is_file():
+            raise ConfigError(f"data.module: no file {path} (looked in {Path.cwd()})")
+        # under a name of its own: a file called json.py must not stand for another module
+        spec = importlib.util.spec_from_file_location(f"aft_own_task_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = loaded
+        spec.loader.exec_module(loaded)
+        return loaded
+    except AftError:
+        raise
+    except Exception as error:  # whatever the user's code raises is the user's to mend
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise ConfigError(
+                f"data.module: no module '{module}' can be imported; a file is named with its .py: my_task.py"
+            ) from None
+        raise ConfigError(f"data.module: {module} cannot be imported: {_describe(error)}") from error
+
+
+def _make(loaded: ModuleType, module: str, class_name: str, options: dict[str, Any]) -> Task:
+    own = getattr(loaded, class_name, None)
+    if not inspect.isclass(own):
+        classes = [name for name, value in vars(loaded).items() if inspect.isclass(value)]
+        raise ConfigError(f"data.class_name: {module} has no class '{class_name}'.{nearest(class_name, classes)}")
+    problems = [problem for name, names in _NEEDED.items() for problem in _check_method(own, name, names)]
+    if problems:
+        raise ConfigError([f"data.class_name: {class_name} {problem}" for problem in problems])
+    try:
+        inspect.signature(own).bind(**options)
+    except TypeError as error:
+        raise ConfigError(f"data.options: {class_name}{inspect.signature(own)}: {error}") from None
+    try:
+        return cast(Task, own(**options))
+    except AftError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"data.options: {class_name} cannot be made: {_describe(error)}") from error
+
+
+def _check_method(own: type, name: str, names: tuple[str, ...]) -> list[str]:
+    method = getattr(own, name, None)
+    if not callable(method):
+        return [f"has no method {name}({', '.join(names)})"]
+    try:
+        parameters = inspect.signature(method)
+        first, *rest = names
+        if name == "load":
+            parameters.bind(None, first, seed=0)
+        else:
+            parameters.bind(None, first, *rest)
+    except TypeError as error:
+        return [f".{name} must take ({', '.join(names)}): {error}"]
+    return []
+
+
+def _describe(error: Exception) -> str:
+    """An error of the user's code with the line it came from."""
+    trace, line = error.__traceback__, ""
+    while trace is not None:
+        line = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}{line}"

@@ -1,0 +1,76 @@
+"""SVAMP (Patel et al., 2021): one- and two-step word problems, each with the equation that solves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..answers import format_number, normalise_number
+from ..errors import DataError
+from ..records import Question, require
+from .base import TEST, TRAIN, VALIDATION
+from .files import FileTask
+from .sources import find_file, hub_rows, local_rows
+
+
+class Svamp(FileTask):
+    """SVAMP's 700 training and 300 test questions; the equation stands for the chain. `category` is its `Type`.
+
+    Args:
+        path: folder with train.jsonl and test.jsonl of the hub's fields; None: `ChilleD/SVAMP` from the hub.
+        num_train: questions with their equation; None: all that the others leave.
+        num_answer_only: further training questions without it; None: those that have none.
+        num_validation: questions taken out of the training file.
+        num_test: test questions; None: all.
+        split_seed: of the shuffles.
+        marker: stands before the final answer in a response.
+    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    """
+
+    TITLE = "SVAMP"
+    HUB_NAME = "ChilleD/SVAMP"
+    FILES = (TRAIN, TEST)
+    BORROWS = (VALIDATION,)
+
+    def __init__(
+        self,
+        path: str | None = None,
+        num_train: int | None = None,
+        num_answer_only: int | None = None,
+        num_validation: int = 100,
+        num_test: int | None = None,
+        split_seed: int = 0,
+        marker: str = "[ANS]",
+    ) -> None:
+        sizes = {
+            "num_train": num_train,
+            "num_answer_only": num_answer_only,
+            "num_validation": num_validation,
+            "num_test": num_test,
+        }
+        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="number")
+
+    def _read(self, file: str) -> Iterator[Question]:
+        if self.path is not None:
+            rows = local_rows(find_file(self.path, [f"{file}.jsonl"]))
+        else:
+            rows = hub_rows(self.HUB_NAME, None, file, instead="train.jsonl and test.jsonl")
+        for position, (where, row) in enumerate(rows):
+            yield _question(row, where, f"svamp-{file}-{position:06d}")
+
+
+def _question(row: dict[str, Any], where: str, question_id: str) -> Question:
+    text = row.get("question_concat")
+    if text is None:
+        text = f"{require(row, 'Body', str, where).strip()} {require(row, 'Question', str, where).strip()}"
+    answer = str(require(row, "Answer", (str, int, float), where))
+    value = normalise_number(answer)
+    if value is None:
+        raise DataError(f"{where}: 'Answer' must be a number, got {answer!r}")
+    return Question(
+        id=question_id,
+        question=text,
+        answer=format_number(value),  # upstream writes 145.0
+        rationale=require({"Equation": "", **row}, "Equation", str, where).strip() or None,
+        category=require({"Type": None, **row}, "Type", (str, type(None)), where),
+    )
