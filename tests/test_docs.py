@@ -168,7 +168,7 @@ def commands() -> Iterator[tuple[Path, str]]:
 def parse_command(command: str) -> tuple[str, str | None, str | None, list[str]]:
     """(program, --config, --stage, what is left: overrides) of a command line."""
     program, *arguments = shlex.split(command)
-    valued: dict[str, str | None] = {"--config": None, "--stage": None}
+    valued: dict[str, str | None] = {"--config": None, "--stage": None, "--export-lm-eval": None}
     overrides = []
     while arguments:
         argument = arguments.pop(0)

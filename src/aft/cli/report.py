@@ -1,4 +1,4 @@
-"""aft-report: tables and a picture from a run folder."""
+"""aft-report: tables and pictures from a run folder; a run's task for the lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -18,17 +18,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _main(arguments: Sequence[str] | None) -> None:
     known, overrides = parse(
         "aft-report",
-        "Write report.md, report.json and report.png of a run from what it has measured.",
+        "Write report.md, report.json, report.csv and pictures of a run from what it has measured.",
         arguments,
         add=_add,
     )
     from ..config import load_config
 
-    print_report(Path(load_config(known.config, overrides).output_dir), picture=not known.no_picture)
+    config = load_config(known.config, overrides)
+    if known.export_lm_eval is None:
+        print_report(Path(config.output_dir), picture=not known.no_picture)
+        return
+    from ..export import export_lm_eval
+
+    print("\n".join(f"wrote {path}" for path in export_lm_eval(config, Path(known.export_lm_eval))))
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-picture", action="store_true", help="leave report.png out")
+    parser.add_argument("--no-picture", action="store_true", help="leave the pictures out")
+    parser.add_argument(
+        "--export-lm-eval",
+        metavar="DIR",
+        help="write the run's questions as a task of the lm-evaluation-harness into DIR, and no report",
+    )
 
 
 def print_report(folder: Path, *, picture: bool = True) -> None:
