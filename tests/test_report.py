@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import sys
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 from aft import plots
+from aft.calibration import shares_by_score
+from aft.comparison import difference
 from aft.errors import AftError, ConfigError, DataError
 from aft.report import build_report, summary_table, write_report
 from aft.results import read_curves, read_scores
@@ -193,6 +196,8 @@ def test_every_cell_of_the_tables_has_its_spread(run):
     assert [row[0] for row in main[2:]] == MODELS
     assert main[4][:3] == ["bounded", "62.50 ± 17.68", "+25.00 [-3.29, +53.29]"]
     assert main[2][2] == "–"
+    # no optional measure was taken, so it has no column
+    assert not any("reference" in heading or "macro" in heading for heading in main[0])
     for row in main[2:]:
         assert all("±" in cell or "[" in cell for cell in row[1:] if cell != "–")
 
@@ -374,3 +379,151 @@ def test_without_matplotlib_the_page_says_how_to_get_it(run, monkeypatch):
     assert line in (run / "report.md").read_text(encoding="utf-8").splitlines()
     stored = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert summary_table(stored).endswith(line)
+
+
+# ---- votes, categories, further perplexities ----
+
+
+def measure(value, n=4):
+    return {"value": value, "low": value - 0.125, "high": value + 0.125, "n": n}
+
+
+@pytest.fixture
+def rich(run):
+    """The same run with everything that an evaluation can measure."""
+    for path in run.rglob("metrics.json"):
+        model, seed = path.parent.name, int(path.parents[2].name.removeprefix("seed-"))
+        step = MODELS.index(model) / 8 + seed / 16
+        votes = {
+            "vote": {"1": measure(0.25 + step), "4": measure(0.5 + step)},
+            "pass": {"1": measure(0.25 + step), "4": measure(0.75)},
+        }
+        more = {
+            "perplexity_wrong": measure(3.0),
+            "perplexity_reference": {**measure(2.0), "infinite": 0},
+            "self_consistency": {"num_paths": 4, **votes},
+            "by_category": {
+                "macro": measure(0.4 + step, 2),
+                "categories": {"law": measure(0.3, 3), "algebra": measure(0.5, 1)},
+            },
+            "assessment": {
+                "questions": 5,
+                "used": 3,
+                "skipped": 2,
+                "too_few_right": 2,
+                "too_few_wrong": 1,
+                "samples": 77,
+            },
+        }
+        edit(path, lambda value, more=more: value.update(more))
+        votes_by_question = [
+            {"question_id": f"q{i}", "vote": {"1": 0.1, "4": share}}
+            for i, share in enumerate((0.0, 0.5, 1.0, 1.0 if model == "bounded" else 0.0))
+        ]
+        write(path.with_name("self_consistency.jsonl"), lines(votes_by_question))
+        pool = [{"question_id": "p0", "value": 1.0}, {"question_id": "p1", "value": None}]
+        write(path.with_name("pool_questions.jsonl"), lines(pool))
+        own = [{"question_id": "t", "index": i, "is_positive": i < 6, "score": -0.1 * i} for i in range(12)]
+        own.append({"question_id": "t", "index": 12, "is_positive": False, "score": None})
+        write(path.with_name("assessment.jsonl"), lines(own))
+        write(path.with_name("references.jsonl"), lines({"question_id": "t", "score": -0.3 - i} for i in range(3)))
+    return run
+
+
+def test_votes_are_aggregated_over_seeds_for_every_number_of_paths(rich):
+    vote = model_of(build_report(rich), "loose")["vote"]
+    assert list(vote) == ["1", "4"]
+    assert vote["4"]["mean"] == pytest.approx(0.5 + 1 / 8 + 1 / 32)
+    assert vote["4"]["sd"] == pytest.approx(math.sqrt(2) / 32)
+    write_report(rich, picture=False)
+    assert "| loose | 40.62 ± 4.42 | 65.62 ± 4.42 |" in page_of(rich)
+    text = summary_table(build_report(rich))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "vote@1 %" in text and "65.6 ± 4.4" in text
+
+
+def test_categories_with_macro_and_micro(rich):
+    write_report(rich, picture=False)
+    section = page_of(rich).split("## Accuracy by category")[1].split("##")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    assert rows[0] == ["category", "questions", *MODELS]
+    assert [row[:2] for row in rows[2:4]] == [["algebra", "1"], ["law", "3"]]
+    assert rows[4][0] == "macro: mean of the categories" and rows[4][2] == "43.12 ± 4.42"
+    assert rows[5][0] == "micro: all" and rows[5][2] == "37.50 ± 17.68"
+
+
+def test_perplexities_of_wrong_and_reference_chains_have_columns(rich):
+    write_report(rich, picture=False)
+    page = page_of(rich)
+    assert "perplexity of wrong COTs | perplexity of reference COTs" in page
+    assert "4 wrong ones and the references of 4 training questions" in page
+    assert "| bounded | 1 | 2 / 4 | 1 | 0 | 3, 2 | 2, 1 | 77 | 2, 0 | 9, 4, 4 | 16, 9 |" in page
+    assert build_report(rich)["missing"] == []
+
+
+def test_an_optional_measure_that_only_some_models_have_is_missed(rich):
+    path = rich / "seed-0" / "evaluate" / "vft" / "metrics.json"
+    edit(path, lambda value: value.pop("perplexity_reference"))
+    assert build_report(rich)["missing"] == ["perplexity reference: not measured for vft (seed 0)"]
+
+
+def test_every_pair_is_compared_on_its_own_questions(rich):
+    pairs = build_report(rich)["pairs"]
+    assert [(pair["a"], pair["b"]) for pair in pairs] == [
+        ("loose", "vft"),
+        ("bounded", "vft"),
+        ("bounded", "loose"),
+    ]
+    last = pairs[2]
+    assert last["task_accuracy"]["mean"] == pytest.approx(3 / 8 + 0.0)
+    assert (last["vote"]["mean"], last["vote"]["n"]) == (0.25, 4)
+    # p1 has no value under any model, so nothing is unmatched there
+    assert (last["pool_assessment_accuracy"]["n"], last["pool_assessment_accuracy"]["unmatched"]) == (1, 0)
+
+
+def test_a_difference_pairs_questions_and_pools_seeds():
+    a = {0: {"x": 1.0, "y": 1.0, "only a": 1.0}, 1: {"x": 0.0}, 2: {"x": 1.0}}
+    b = {0: {"x": 0.0, "y": 1.0}, 1: {"x": 1.0}}
+    found = difference(a, b)
+    # x: mean over the seeds 1/2 against 1/2; y: 1 against 1
+    assert (found["mean"], found["n"], found["a_higher"], found["b_higher"]) == (0.0, 2, 1, 1)
+    assert (found["unmatched"], found["unpaired_seeds"]) == (1, [2])
+    assert difference({0: {"x": 1.0}}, {1: {"x": 1.0}}) is None
+    assert difference({0: {"x": 1.0}}, {0: {"y": 1.0}}) is None
+
+
+def test_csv_has_a_row_for_every_model_seed_and_measure(rich):
+    write_report(rich, picture=False)
+    with (rich / "report.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["model", "seed", "measure", "value", "low", "high", "n"]
+    keys = [(row["model"], row["seed"], row["measure"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    # 9 measures, two votes, two passes, two categories, and the difference for all but VFT
+    assert len(rows) == 2 * (3 * 15 + 2)
+    found = dict(zip(keys, rows, strict=True))
+    task = found["bounded", "0", "task_accuracy"]
+    assert [float(task[key]) for key in ("value", "low", "high", "n")] == [0.75, 0.625, 1.0, 4]
+    assert float(found["vft", "1", "vote@4"]["value"]) == 0.5625
+    assert float(found["vft", "0", "accuracy:law"]["n"]) == 3
+    assert float(found["loose", "0", "vs_vft"]["value"]) == -0.25
+    assert all(row["low"] and row["high"] for row in rows)
+
+
+def test_calibration_picture_of_own_chains_and_references(rich):
+    pytest.importorskip("matplotlib")
+    assert [path.name for path in write_report(rich)[3:]] == ["report.png", "calibration.png"]
+    for path in rich.rglob("pool.jsonl"):
+        path.unlink()
+    assert write_report(rich)[-1].read_bytes().startswith(PNG_SIGNATURE)
+    right, wrong = read_scores(rich, ["vft"], [0], "assessment.jsonl")["vft"]
+    assert (len(right), wrong[-1]) == (6, -math.inf)
+
+
+def test_shares_by_score():
+    # scores rise with the index, and the upper half is right
+    assert shares_by_score([5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0], 4) == [(0, 2), (0, 2), (2, 2), (2, 2)]
+    # one score for all: a level line
+    assert shares_by_score([0.0] * 6, [0.0] * 6, 3) == [(2, 4), (2, 4), (2, 4)]
+    assert shares_by_score([1.0], [math.nan, -math.inf], 3) == [(0, 1), (0, 1), (1, 1)]
+    assert sum(size for _, size in shares_by_score([0.0] * 7, [1.0] * 16, 10)) == 23
