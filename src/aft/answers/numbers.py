@@ -186,11 +186,11 @@ def numbers_equal(left: str, right: str) -> bool:
 # A sign counts where no operand stands before it: in `10 - 4` and `3-4` the 4 is positive.
 _ANYWHERE = re.compile(
     rf"""
-    (?:(?<![\w)\]}}.])-\ ?)?
+    (?:(?<![\w)\]}}.])(?<![\d)\]}}]\ )-\ ?)?
     (?:[{_SIGNS}]\ ?)?
     (?:
         (?:\d+\ )?\d+\ ?/\ ?\d+
-      | (?:\d[\d,]*)?(?:\.\d+|(?<=\d)\.?)(?:[eE][+-]?\d+)?
+      | (?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?
     )
     (?:\ ?(?:thousand|million|billion|trillion)\b)?
     """,

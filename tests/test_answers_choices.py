@@ -1,0 +1,279 @@
+"""The chosen option out of a completion: by letter, by text, by value, or a reason why nobody can know."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aft.answers import (
+    AMBIGUOUS,
+    CONTRADICTION,
+    LETTERS,
+    NO_MARKER,
+    NO_TEXT,
+    NOT_AN_OPTION,
+    SAME_TEXT,
+    Extraction,
+    extract_choice,
+)
+from aft.errors import ConfigError
+
+REASONS = (AMBIGUOUS, CONTRADICTION, NO_MARKER, NO_TEXT, NOT_AN_OPTION, SAME_TEXT)
+PLACES = ("park", "movie theatre", "the big park", "country", "None of these")
+PRICES = ("$8.75", "$9.25", "$17.50", "$1,875", "50%")
+LENGTHS = ("1hours", "2hours", "175 minutes", "60minutes", "5√3 cm")
+ROOTS = ("5(√3 + 1)", "2x", "10π", "x + y", "1/18")
+REPEATED = ("8.75", "8.79", "8.75", "country", "country")
+VERTICES = ("K", "L", "B", "C", "D")
+SIGNS = ("20%", "0%", "-10%", "-20%", "-25%")
+LOGIC = ("I only", "II only", "III only", "I and II only", "I, II and III")
+PAIRS = ("A and B only", "A and C only", "B and C only", "A, B and C", "none")
+
+# what stands behind the marker, the options, and the letter that it gives (or why it gives none)
+CHOICES = [
+    # by letter
+    ("B", PLACES, "B"),
+    ("b", PLACES, "B"),
+    ("(B)", PLACES, "B"),
+    ("( B )", PLACES, "B"),
+    ("(b)", PLACES, "B"),
+    ("[B]", PLACES, "B"),
+    ("{B}", PLACES, "B"),
+    ("B)", PLACES, "B"),
+    ("b)", PLACES, "B"),
+    ("B.", PLACES, "B"),
+    ("(B).", PLACES, "B"),
+    ("**B**", PLACES, "B"),
+    ("**(B)**", PLACES, "B"),
+    ("'B'", PLACES, "B"),
+    ("$B$", PLACES, "B"),
+    ("\\boxed{B}", PLACES, "B"),
+    ("$\\boxed{\\text{(B)}}$", PLACES, "B"),
+    ("\\(B\\)", PLACES, "B"),
+    ("option B", PLACES, "B"),
+    ("Option B.", PLACES, "B"),
+    ("option b", PLACES, "B"),
+    ("choice (B)", PLACES, "B"),
+    ("Answer: B", PLACES, "B"),
+    ("the answer is B", PLACES, "B"),
+    ("The correct answer is (B).", PLACES, "B"),
+    ("So the final answer is option B", PLACES, "B"),
+    ("It's B", PLACES, "B"),
+    ("I think B", PLACES, "B"),
+    ("I would go with option (B) here", PLACES, "B"),
+    ("B is correct", PLACES, "B"),
+    ("B because people go there", PLACES, "B"),
+    ("B, since the others are wrong", PLACES, "B"),
+    ("A", PLACES, "A"),
+    ("(A)", PLACES, "A"),
+    ("E", PLACES, "E"),
+    # a letter and its text
+    ("(B) movie theatre", PLACES, "B"),
+    ("B. movie theatre", PLACES, "B"),
+    ("B: Movie Theatre", PLACES, "B"),
+    ("B - movie theatre", PLACES, "B"),
+    ("B movie theatre", PLACES, "B"),
+    ("(B) a movie theatre, of course", PLACES, "B"),
+    ("(D) $1,875", PRICES, "D"),
+    ("(D) 1875", PRICES, "D"),
+    ("(D) -20%", SIGNS, "D"),
+    ("A) 8.75", REPEATED, "A"),
+    ("C) 8.75", REPEATED, "C"),
+    ("(C) B", VERTICES, "C"),
+    # letter and text of different options
+    ("(A) movie theatre", PLACES, CONTRADICTION),
+    ("A. $9.25", PRICES, CONTRADICTION),
+    ("B 8.75", PRICES, CONTRADICTION),
+    # by text
+    ("movie theatre", PLACES, "B"),
+    ("Movie theatre.", PLACES, "B"),
+    ("MOVIE  THEATRE", PLACES, "B"),
+    ("the movie theatre", PLACES, "B"),
+    ("a movie theatre", PLACES, "B"),
+    ('"movie theatre"', PLACES, "B"),
+    ("The answer is movie theatre.", PLACES, "B"),
+    ("A park", PLACES, "A"),
+    ("a park", PLACES, "A"),
+    ("park", PLACES, "A"),
+    ("the big park", PLACES, "C"),
+    ("big park", PLACES, "C"),
+    ("the big park, where people walk", PLACES, "C"),
+    ("a country", PLACES, "D"),
+    ("A country", PLACES, "D"),
+    ("None of these", PLACES, "E"),
+    ("none of the above", PLACES, "E"),
+    ("None", PLACES, "E"),
+    ("they go to a movie theatre", PLACES, "B"),
+    ("parking", PLACES, NOT_AN_OPTION),
+    ("theatre", PLACES, NOT_AN_OPTION),
+    ("school", PLACES, NOT_AN_OPTION),
+    ("not the park", PLACES, NOT_AN_OPTION),
+    ("it isn't the park", PLACES, NOT_AN_OPTION),
+    ("park or country", PLACES, AMBIGUOUS),
+    ("the park, not the country", PLACES, AMBIGUOUS),
+    ("country", REPEATED, SAME_TEXT),
+    ("II only", LOGIC, "B"),
+    ("I and II only", LOGIC, "D"),
+    ("I, II and III", LOGIC, "E"),
+    ("I only", LOGIC, "A"),
+    ("the answer is II only", LOGIC, "B"),
+    ("B and C only", PAIRS, "C"),
+    ("K", VERTICES, "A"),
+    ("vertex K", VERTICES, "A"),
+    # "B" is the letter of L and the text of C: nobody knows
+    ("B", VERTICES, CONTRADICTION),
+    ("(B)", VERTICES, "B"),
+    ("option B", VERTICES, "B"),
+    # by value
+    ("8.75", PRICES, "A"),
+    ("$8.75", PRICES, "A"),
+    ("$8.750", PRICES, "A"),
+    ("8.75 dollars", PRICES, "A"),
+    ("35/4", PRICES, "A"),
+    ("8 3/4", PRICES, "A"),
+    ("$8.75 per hour", PRICES, "A"),
+    ("The answer is 17.5", PRICES, "C"),
+    ("1875", PRICES, "D"),
+    ("1,875.00", PRICES, "D"),
+    ("50", PRICES, "E"),
+    ("50 percent", PRICES, "E"),
+    ("8.7", PRICES, NOT_AN_OPTION),
+    ("87.5", PRICES, NOT_AN_OPTION),
+    ("8.75", REPEATED, SAME_TEXT),
+    ("8.79", REPEATED, "B"),
+    ("8.75 or 9.25", PRICES, AMBIGUOUS),
+    ("2 hours", LENGTHS, "B"),
+    ("2", LENGTHS, "B"),
+    ("60 minutes", LENGTHS, "D"),
+    ("60 hours", LENGTHS, NOT_AN_OPTION),  # the number is D's, the unit is not
+    ("175", LENGTHS, "C"),
+    ("5(√3+1)", ROOTS, "A"),
+    ("5(sqrt(3) + 1)", ROOTS, "A"),
+    ("5(\\sqrt{3} + 1)", ROOTS, "A"),
+    ("10π", ROOTS, "C"),
+    ("10", ROOTS, NOT_AN_OPTION),
+    ("2", ROOTS, NOT_AN_OPTION),
+    ("2x", ROOTS, "B"),
+    ("x+y", ROOTS, "D"),
+    ("2/36", ROOTS, "E"),
+    ("-20%", SIGNS, "D"),
+    ("20%", SIGNS, "A"),
+    ("−20%", SIGNS, "D"),
+    # several, or none
+    ("B or C", PLACES, AMBIGUOUS),
+    ("A and B", PLACES, AMBIGUOUS),
+    ("Both A and B", PLACES, AMBIGUOUS),
+    ("(A), (C)", PLACES, AMBIGUOUS),
+    ("(A) or (C)", PLACES, AMBIGUOUS),
+    ("A, B and D", PLACES, AMBIGUOUS),
+    ("A/B", PLACES, AMBIGUOUS),
+    ("F", PLACES, NOT_AN_OPTION),
+    ("(F)", PLACES, NOT_AN_OPTION),
+    ("Because of the cold", PLACES, NOT_AN_OPTION),
+    ("I", PLACES, NOT_AN_OPTION),
+    ("I do not know", PLACES, NOT_AN_OPTION),
+    ("not B", PLACES, NOT_AN_OPTION),
+    ("ABCDE", PLACES, NOT_AN_OPTION),
+    ("[invalid]", PLACES, NOT_AN_OPTION),  # what harnesses write where they find nothing must never be an answer
+    ("?", PLACES, NOT_AN_OPTION),
+    ("", PLACES, NO_TEXT),
+    (".", PLACES, NO_TEXT),
+]
+
+
+def wanted(expected):
+    return Extraction(None, expected) if expected in REASONS else Extraction(expected, None)
+
+
+@pytest.mark.parametrize(("text", "options", "expected"), CHOICES, ids=lambda value: ascii(value)[:40])
+def test_what_stands_behind_the_marker_gives_a_letter_or_a_reason(text, options, expected):
+    assert extract_choice(f"People walk (A) or (B) there.\n[ANS] {text}", "[ANS]", options) == wanted(expected)
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("[ANS] (A)\nNo, wait.\n[ANS] (B)", "B"),  # the last marker decides
+        ("[ANS] (B)\n\nQuestion: where else?\nOptions: (C) school", "B"),  # and its line ends the answer
+        ("So it is (B).", NO_MARKER),
+        ("[ans] (B)", NO_MARKER),
+        ("(B) [ANS]", NO_TEXT),
+        ("[ANS]\n(B)", NO_TEXT),
+    ],
+)
+def test_the_last_marker_s_line_decides(completion, expected):
+    assert extract_choice(completion, "[ANS]", PLACES) == wanted(expected)
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("So it is (B).", "B"),
+        ("First (A), but then option C", "C"),
+        ("[ANS] it must be what (C) says or (D)", "D"),  # the marker's line comes first
+        ("(A)\n[ANS] hmm", "A"),
+        ("They go to the movie theatre", "B"),
+        ("They go to the park or the country", NO_MARKER),
+        ("[ANS] (B) not (C)\nThe answer is A", "C"),
+        ("no idea", NO_MARKER),
+        ("", NO_MARKER),
+    ],
+)
+def test_the_fallback_takes_the_last_choice_named(completion, expected):
+    assert extract_choice(completion, "[ANS]", PLACES, fallback="last_choice") == wanted(expected)
+
+
+def test_what_is_found_strictly_needs_no_fallback():
+    for text, options, expected in CHOICES:
+        if expected not in REASONS:
+            found = extract_choice(f"(E) [ANS] {text}", "[ANS]", options, fallback="last_choice")
+            assert found.answer == expected
+
+
+@pytest.mark.parametrize("options", [(), ("x",) * 27])
+def test_as_many_options_as_letters(options):
+    with pytest.raises(ConfigError, match=r"options: between 1 and 26 of them have letters, got \d+"):
+        extract_choice("[ANS] A", "[ANS]", options)
+
+
+def test_an_unknown_fallback_names_the_known_one():
+    with pytest.raises(ConfigError, match=r"fallback: got 'last', allowed: last_choice or null"):
+        extract_choice("[ANS] A", "[ANS]", PLACES, fallback="last")
+
+
+WORDS = st.text("abcdefghij xyz0123456789.,$%√-+/()", min_size=1, max_size=15)
+
+
+@settings(deadline=None)
+@given(
+    st.text(max_size=200),
+    st.lists(st.text(max_size=20), min_size=1, max_size=6),
+    st.sampled_from([None, "last_choice"]),
+)
+def test_any_text_and_any_options_give_a_letter_or_a_reason(text, options, fallback):
+    for completion in (text, f"[ANS]{text}", f"[ANS] ({text}", f"[ANS] {options[0]}{text}"):
+        extraction = extract_choice(completion, "[ANS]", options, fallback=fallback)
+        assert (extraction.answer is None) != (extraction.reason is None)
+        assert extraction.answer is None or extraction.answer in LETTERS[: len(options)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(WORDS, min_size=2, max_size=6),
+    st.data(),
+    st.sampled_from(["({})", "{})", "({}).", "option {}", "The answer is ({})", "**({})**", "\\boxed{{({})}}"]),
+)
+def test_a_marked_letter_is_always_its_option(options, data, style):
+    letter = data.draw(st.sampled_from(LETTERS[: len(options)]))
+    assert extract_choice(f"so [ANS] {style.format(letter)}", "[ANS]", options).answer == letter
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-999, 99999), min_size=2, max_size=6, unique=True), st.data())
+def test_a_value_is_its_option_however_both_are_written(values, data):
+    styles = st.sampled_from(["{}", "{:,}", "{}.0", "${:,}", "{} %", "{} apples", "{:.2f}"])
+    options = [data.draw(styles).format(value) for value in values]
+    position = data.draw(st.integers(0, len(values) - 1))
+    written = data.draw(st.sampled_from(["{}", "{:,}", "{}.00", "the answer is {}."])).format(values[position])
+    assert extract_choice(f"[ANS] {written}", "[ANS]", options).answer == LETTERS[position]
