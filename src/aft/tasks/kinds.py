@@ -58,11 +58,14 @@ def _extract_choice(completion: str, marker: str, question: Question | None) -> 
 
 
 def _choices_equal(answer: str, question: Question) -> bool:
-    """The gold letter, or the letter of an option with the very same text: the question gives no way to tell those."""
+    """The gold letter, or the letter of an option with the very same text: the question gives no way to tell those.
+
+    No looser than that: options may differ in nothing but case or quotation marks.
+    """
     if answer == question.answer:
         return True
-    options = dict(zip(LETTERS, question.options or (), strict=False))
-    return answer in options and normalise_text(options[answer]) == normalise_text(options[question.answer])
+    texts = dict(zip(LETTERS, map(str.strip, question.options or ()), strict=False))
+    return answer in texts and texts[answer] == texts.get(question.answer)
 
 
 def _choice_problem(question: Question) -> str | None:
