@@ -294,6 +294,14 @@ def test_an_unbounded_perplexity_is_shown_not_hidden(run):
     assert "loose,0,perplexity,inf,,,9\n" in (run / "report.csv").read_text(encoding="utf-8")
 
 
+def test_a_mean_score_that_is_not_finite_is_not_measured(run):
+    path = run / "seed-0" / "evaluate" / "loose" / "metrics.json"
+    edit(path, lambda value: value["pool"]["negative"].update(mean=-math.inf, sd=None))
+    assert build_report(run)["missing"] == ["pool negative: not measured for loose (seed 0)"]
+    write_report(run, picture=False)
+    json.loads((run / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
 def test_no_evaluation_names_the_command(tmp_path):
     (tmp_path / "seed-0" / "vft").mkdir(parents=True)
     with pytest.raises(AftError, match=r"aft-train --config .*config\.yaml --stage evaluate"):

@@ -123,7 +123,7 @@ def _section(
 def _measurement(raw: dict[str, Any], where: str) -> dict[str, Any] | None:
     """One measure as {"value", "low", "high", "n", counts}; a pool score gets its interval from its mean, sd and n."""
     if "mean" in raw:
-        mean, sd = require(raw, "mean", _NUMBER, where), require(raw, "sd", _NUMBER, where)
+        mean, sd = _finite(require(raw, "mean", _NUMBER, where)), _finite(require(raw, "sd", _NUMBER, where))
         n = require(raw, "n", int, where)
         low, high = interval_from_sd(mean, sd, n) if mean is not None else (None, None)
         return None if mean is None else {"value": mean, "low": low, "high": high, "n": n, "sd_over_chains": sd}
