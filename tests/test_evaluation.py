@@ -8,6 +8,7 @@ import math
 import pytest
 
 from aft.answers import extract_number, numbers_equal
+from aft.bootstrap import accuracy_interval, bootstrap_interval, macro_interval
 from aft.evaluation import (
     Assessed,
     assessment_accuracy,
@@ -26,7 +27,7 @@ from aft.evaluation import (
     task_accuracy,
     vote_lines,
 )
-from aft.intervals import accuracy_interval, bootstrap_interval, macro_interval, wilson
+from aft.intervals import wilson
 from aft.records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 
 

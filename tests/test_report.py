@@ -12,7 +12,6 @@ import yaml
 
 from aft import plots
 from aft.calibration import shares_by_score
-from aft.comparison import difference
 from aft.errors import AftError, ConfigError, DataError
 from aft.report import build_report, summary_table, write_report
 from aft.results import read_curves, read_scores
@@ -487,17 +486,6 @@ def test_every_pair_is_compared_on_its_own_questions(rich):
     assert (last["vote"]["mean"], last["vote"]["n"]) == (0.25, 4)
     # p1 has no value under any model, so nothing is unmatched there
     assert (last["pool_assessment_accuracy"]["n"], last["pool_assessment_accuracy"]["unmatched"]) == (1, 0)
-
-
-def test_a_difference_pairs_questions_and_pools_seeds():
-    a = {0: {"x": 1.0, "y": 1.0, "only a": 1.0}, 1: {"x": 0.0}, 2: {"x": 1.0}}
-    b = {0: {"x": 0.0, "y": 1.0}, 1: {"x": 1.0}}
-    found = difference(a, b)
-    # x: mean over the seeds 1/2 against 1/2; y: 1 against 1
-    assert (found["mean"], found["n"], found["a_higher"], found["b_higher"]) == (0.0, 2, 1, 1)
-    assert (found["unmatched"], found["unpaired_seeds"]) == (1, [2])
-    assert difference({0: {"x": 1.0}}, {1: {"x": 1.0}}) is None
-    assert difference({0: {"x": 1.0}}, {0: {"y": 1.0}}) is None
 
 
 def test_csv_has_a_row_for_every_model_seed_and_measure(rich):

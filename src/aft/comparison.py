@@ -8,9 +8,57 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from .intervals import mean_sd, paired_difference
+from .bootstrap import bootstrap_interval
+from .intervals import CONFIDENCE, mean_interval, mean_sd
 
 BySeed = Mapping[int, Mapping[str, float]]  # seed -> question -> value
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedDifference:
+    """Mean of a − b over the `n` questions that both have. `mean` is None without one, the intervals below two.
+
+    `low` and `high`: normal approximation; `bootstrap_low` and `bootstrap_high`: questions resampled in pairs.
+    `a_higher`, `b_higher`: questions on which one side is strictly higher. `only_a`, `only_b`: unmatched, left out.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    bootstrap_low: float | None
+    bootstrap_high: float | None
+    n: int
+    a_higher: int
+    b_higher: int
+    only_a: int
+    only_b: int
+
+
+def paired_difference(
+    a_by_question: Mapping[str, float], b_by_question: Mapping[str, float], confidence: float = CONFIDENCE
+) -> PairedDifference:
+    """Mean difference a − b over common questions with two intervals over questions: normal and paired bootstrap.
+
+    Pairing removes what is common to both: how hard each question is. Values may be booleans.
+    """
+    differences = [float(a) - float(b_by_question[key]) for key, a in a_by_question.items() if key in b_by_question]
+    mean, low, high, bootstrap_low, bootstrap_high = None, None, None, None, None
+    if differences:
+        mean = fmean(differences)
+        low, high = mean_interval(differences, confidence)
+        bootstrap_low, bootstrap_high = bootstrap_interval(differences, confidence)
+    return PairedDifference(
+        mean=mean,
+        low=low,
+        high=high,
+        bootstrap_low=bootstrap_low,
+        bootstrap_high=bootstrap_high,
+        n=len(differences),
+        a_higher=sum(difference > 0 for difference in differences),
+        b_higher=sum(difference < 0 for difference in differences),
+        only_a=len(a_by_question) - len(differences),
+        only_b=len(b_by_question) - len(differences),
+    )
 
 
 def difference(a: BySeed, b: BySeed) -> dict[str, Any] | None:

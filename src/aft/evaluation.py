@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .intervals import accuracy_interval, macro_interval, mean_interval, mean_sd, wilson
+from .bootstrap import accuracy_interval, macro_interval
+from .intervals import mean_interval, mean_sd, wilson
 from .records import POSITIVE, REFERENCE, Candidate, Completion, Group, Question
 from .tasks.base import Task
 from .voting import Tally, pass_at_k, tally, vote_accuracy
