@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 
 import pytest
@@ -16,14 +15,13 @@ from aft.answers import (
     Extraction,
     extract_after_marker,
     extract_number,
+    extract_text,
     format_number,
     normalise_number,
     numbers_equal,
+    texts_equal,
 )
-from aft.records import iter_json_lines
-from shared_data import shared_path
-
-MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+from aft.errors import ConfigError
 
 # What a model wrote, and the answer that it gave (or why it gave none).
 COMPLETIONS = [
@@ -69,11 +67,25 @@ COMPLETIONS = [
     ("[ANS] ¥250", "250"),
     ("[ANS] ₹99", "99"),
     ("[ANS] 50¢", "50"),
+    ("[ANS] Rs. 500", "500"),
+    ("[ANS] Rs 82", "82"),
+    ("[ANS] 32,000 rs.", "32000"),
+    ("[ANS] USD 20", "20"),
+    ("[ANS] \\$18", "18"),  # as LaTeX and Markdown have it
+    ("[ANS] $18$", "18"),
+    ("[ANS] $1{,}234$", "1234"),
+    ("[ANS] 1\\,234", "1234"),
+    ("[ANS] 1,\\!234", "1234"),
+    ("[ANS] 1\u202f234\u2009567", "1234567"),  # narrow spaces part thousands, ordinary ones part words
+    ("[ANS] 1 234", NOT_A_NUMBER),
+    ("[ANS] 1_234", NOT_A_NUMBER),
+    ("[ANS] 1.234,56", NOT_A_NUMBER),
     ("[ANS] $", NOT_A_NUMBER),
     # percent: a unit like any other
     ("[ANS] 50%", "50"),
     ("[ANS] 12.5 %", "12.5"),
     ("[ANS] 20 percent", "20"),
+    ("[ANS] 20\\%", "20"),
     # units
     ("[ANS] 36 apples", "36"),
     ("[ANS] 18 dollars per day", "18"),
@@ -86,10 +98,15 @@ COMPLETIONS = [
     ("[ANS] 7 apples and 3 pears", NOT_A_NUMBER),
     ("[ANS] 3 hours 20 minutes", NOT_A_NUMBER),
     ("[ANS] 3:20", NOT_A_NUMBER),
+    ("[ANS] 25 m^2", "25"),
+    ("[ANS] 25 cm2", "25"),
+    ("[ANS] 18x2", NOT_A_NUMBER),
     # words that scale
     ("[ANS] 2.5 million", "2500000"),
     ("[ANS] $1 thousand", "1000"),
     ("[ANS] -1.8 billion", "-1800000000"),
+    ("[ANS] 5 hundred thousand", NOT_A_NUMBER),
+    ("[ANS] 5 million dollars", "5000000"),
     # negatives
     ("[ANS] -5", "-5"),
     ("[ANS] −5", "-5"),  # U+2212, the minus sign
@@ -136,6 +153,12 @@ COMPLETIONS = [
     ("[ANS] <<6*6=36>>36", NOT_A_NUMBER),
     ("[ANS] 1e999999999", NOT_A_NUMBER),
     ("[ANS] " + "3" * 5000, NOT_A_NUMBER),
+    # what harnesses write where they find nothing is no answer
+    ("[ANS] [invalid]", NOT_A_NUMBER),
+    ("[ANS] None", NOT_A_NUMBER),
+    ("[ANS] N/A", NOT_A_NUMBER),
+    ("[ANS] -", NOT_A_NUMBER),
+    ("[ANS] ,", NOT_A_NUMBER),
     # no text, no marker
     ("[ANS]", NO_TEXT),
     ("So the answer is 36. [ANS] ", NO_TEXT),
@@ -155,6 +178,122 @@ def test_completion_gives_answer_or_reason(completion, expected):
     reasons = (NO_MARKER, NO_TEXT, NOT_A_NUMBER)
     wanted = Extraction(None, expected) if expected in reasons else Extraction(expected, None)
     assert extract_number(completion, "[ANS]") == wanted
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("She makes $18.\n#### $18", "18"),
+        ("#### 18", "18"),
+        ("####18", "18"),
+        ("#### 1,234", "1234"),
+        ("#### 1234", "1234"),
+        ("#### 1,234.00", "1234"),
+        ("#### 12\n#### 14", "14"),  # not the first
+        ("3 #### 4 #### $1,080.", "1080"),
+        ("#### -3", "-3"),
+        ("#### 18\n\nQuestion: 2 + 2?\nLet us see. 2 + 2 = 4", "18"),
+        ("#### 18\n\nQuestion: 2 + 2?\n#### 4", "4"),  # a second question answered is the last marker
+        ("### 18", NO_MARKER),
+        ("##### 18", "18"),
+        ("The answer is 18.", NO_MARKER),
+    ],
+)
+def test_the_marker_of_gsm8k(completion, expected):
+    wanted = Extraction(None, expected) if expected == NO_MARKER else Extraction(expected, None)
+    assert extract_number(completion, "####") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("eighteen", "18"),
+        ("Eighteen.", "18"),
+        ("zero", "0"),
+        ("thirty-six", "36"),
+        ("eighteen dollars", "18"),
+        ("a hundred", "100"),
+        ("one hundred and twenty-three thousand four hundred five", "123405"),
+        ("two million and five", "2000005"),
+        ("minus five", "-5"),
+        ("negative twelve", "-12"),
+        ("two point five", "2.5"),
+        ("3 million", "3000000"),
+        ("36", "36"),
+        ("twelve o'clock", "12"),
+        ("twenty thirteen", NOT_A_NUMBER),
+        ("two three", NOT_A_NUMBER),
+        ("ten five", NOT_A_NUMBER),
+        ("one and a half", NOT_A_NUMBER),
+        ("two thirds", NOT_A_NUMBER),
+        ("half", NOT_A_NUMBER),
+        ("thirty-six, no, forty", NOT_A_NUMBER),
+        ("36, no, forty", NOT_A_NUMBER),
+        ("eighteen and 5", NOT_A_NUMBER),
+        ("thousand", NOT_A_NUMBER),
+        ("thousand million", NOT_A_NUMBER),
+        ("a park", NOT_A_NUMBER),
+        ("someone", NOT_A_NUMBER),
+        ("and", NOT_A_NUMBER),
+    ],
+)
+def test_number_words_only_if_asked(text, expected):
+    wanted = Extraction(None, expected) if expected == NOT_A_NUMBER else Extraction(expected, None)
+    assert extract_number(f"[ANS] {text}", "[ANS]", words=True) == wanted
+    if not any(character.isdigit() for character in text):
+        assert extract_number(f"[ANS] {text}", "[ANS]") == Extraction(None, NOT_A_NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("[ANS] 36", "36"),
+        ("12 legs [ANS] x = 7", "7"),
+        ("12 legs [ANS] 7 apples and 3 pears", "3"),
+        ("12 legs [ANS] unknown", "12"),
+        ("12 legs [ANS]", "12"),
+        ("so 3 + 4 = 7.", "7"),
+        ("so she has <<48/2=24>>24 left", "24"),
+        ("it costs $1,234.50, she said", "1234.5"),
+        ("10 - 4", "4"),
+        ("3-4", "4"),
+        ("at -5 degrees", "-5"),
+        ("about 3/4 of it", "0.75"),
+        ("some 2 million", "2000000"),
+        ("parts 1,2,3", "3"),
+        ("it ends. 5.", "5"),
+        ("no number", NO_MARKER),
+        ("[ANS] none", NOT_A_NUMBER),
+        ("", NO_MARKER),
+    ],
+)
+def test_the_last_number_only_if_asked(completion, expected):
+    wanted = Extraction(None, expected) if expected in (NO_MARKER, NOT_A_NUMBER) else Extraction(expected, None)
+    assert extract_number(completion, "[ANS]", fallback="last_number") == wanted
+
+
+def test_an_unknown_fallback_names_the_known_one():
+    with pytest.raises(ConfigError, match=r"fallback: got 'last_numbr', allowed: last_number or null. Did you mean"):
+        extract_number("[ANS] 5", "[ANS]", fallback="last_numbr")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        ("The Park.", "the park", True),
+        ("  the   park ", '"the park"', True),
+        ("**Paris**", "paris", True),
+        ("Straße", "STRASSE", True),
+        ("é", "e\u0301", True),
+        ("x²", "x2", False),
+        ("the park", "park", False),
+        ("", "", True),
+    ],
+)
+def test_texts_equal(left, right, equal):
+    assert texts_equal(left, right) is equal
+    if left:
+        assert (extract_text(f"[ANS] {left}", "[ANS]") == extract_text(f"[ANS] {right}", "[ANS]")) is equal
 
 
 @pytest.mark.parametrize(
@@ -226,6 +365,57 @@ def test_written_with_commas_currency_and_unit(value, currency, unit):
     assert normalise_number(f"{sign}{currency}{abs(value):,}{unit}") == value
 
 
+STYLES = [
+    "{}", "+{}", "{}.", "{}.0", "{}.", "${}", "{}$", "${}.00", "{}%", "{} %", "{} apples", "**{}**", "${}$", "{}/1",
+    "{}e0", "{} x 10^0", "0{}", "Rs. {}", "€ {}", "{} dollars per day", "'{}'", "{}\\%", "\\${}",
+    "{} m^2", "{}\r\n", "\t{}  ",
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**12), st.sampled_from(STYLES), st.sampled_from(["", "-", "−", "- "]), st.booleans())
+def test_a_number_in_any_accepted_style_is_read_back(value, style, sign, commas):
+    plain = style.startswith(("+", "0"))
+    written = style.format(f"{value:,}" if commas and not plain else value)
+    if sign and style[0] in "{R€$\\" and style != "${}$":
+        written, value = sign + written, -value
+    assert extract_number(f"so it is [ANS] {written}", "[ANS]").answer == str(value)
+
+
+@settings(deadline=None)
+@given(st.integers(-(10**6), 10**6), st.integers(1, 999), st.integers(0, 999))
+def test_fractions_and_mixed_numbers_are_read_back(whole, bottom, top):
+    top %= bottom
+    for written, value in (
+        (f"{whole}/{bottom}", Fraction(whole, bottom)),
+        (f"{abs(whole)} {top}/{bottom}", abs(whole) + Fraction(top, bottom)),
+        (f"-{abs(whole)} {top}/{bottom}", -abs(whole) - Fraction(top, bottom)),
+    ):
+        assert normalise_number(written) == value
+        assert extract_number(f"[ANS] {written} cups", "[ANS]").answer == format_number(value)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**12 - 1))
+def test_number_words_are_read_back(value):
+    assert normalise_number(in_words(value), words=True) == value
+    assert normalise_number(f"minus {in_words(value)} apples", words=True) == -value
+
+
+def in_words(value):
+    small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    small = [*small.split(), "seventeen", "eighteen", "nineteen"]
+    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+    for scale, name in ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred")):
+        if value >= scale:
+            rest = value % scale
+            joint = " and " if rest and rest < 100 else " "
+            return f"{in_words(value // scale)} {name}" + (joint + in_words(rest) if rest else "")
+    if value < 20:
+        return small[value]
+    return tens[value // 10 - 2] + (f"-{small[value % 10]}" if value % 10 else "")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -244,66 +434,3 @@ def test_written_with_commas_currency_and_unit(value, currency, unit):
 )
 def test_numbers_beyond_any_answer_are_refused(text, value):
     assert normalise_number(text) == value
-
-
-HOSTILE = [
-    "1",
-    "1,",
-    "1,111",
-    " ",
-    "1 ",
-    "1/",
-    "1/1 ",
-    "-",
-    "$",
-    "A",
-    ".",
-    "1.",
-    "e",
-    "1e",
-    "x10^",
-    "½",
-    "[ANS]",
-    "[",
-    "\n",
-    "*",
-]
-
-
-@pytest.mark.parametrize("piece", HOSTILE, ids=ascii)
-def test_a_megabyte_of_anything_is_read_in_linear_time(piece):
-    """Linear takes milliseconds, quadratic some 10^12 steps: the limit is far from both."""
-    text = piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
-    for completion in (text, f"[ANS]{text}", f"[ANS] 5{text}", f"[ANS] 5 {text}6", f"[ANS] 5{text}/"):
-        extract_number(completion, "[ANS]")
-    assert time.perf_counter() - start < 20
-
-
-def test_verdicts_agree_with_the_example_model_solutions():
-    """2,640 generations of four models, each marked right or wrong by the data set's authors."""
-    path = shared_path("data", "gsm8k", "example_model_solutions_first_half.jsonl")
-    verdicts, disagreements, unparsed = 0, [], []
-    for line, row in iter_json_lines(path):
-        gold = extract_number(row["ground_truth"], "A:").answer
-        assert gold is not None, line
-        for model in MODELS:
-            extraction = extract_number(row[model]["solution"], "A:")
-            is_correct = extraction.answer is not None and numbers_equal(extraction.answer, gold)
-            verdicts += 1
-            if extraction.answer is None:
-                unparsed.append((line, model, extraction.reason))
-            if is_correct != row[model]["is_correct"]:
-                disagreements.append((line, model, extraction))
-    assert verdicts == 2640
-    assert disagreements == []
-    # cut off, or an endless loop of digits
-    assert unparsed == [
-        (6, "175b_finetuning", NO_MARKER),
-        (49, "175b_finetuning", NO_MARKER),
-        (151, "6b_finetuning", NO_MARKER),
-        (151, "175b_finetuning", NO_MARKER),
-        (163, "175b_finetuning", NO_MARKER),
-        (594, "6b_finetuning", NO_MARKER),
-        (634, "6b_finetuning", NO_MARKER),
-    ]

@@ -38,7 +38,7 @@ def extract_boxed(completion: str) -> Extraction:
 
 
 _REMOVED = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[!,;: ]|~|\\[()\[\]]"
+    r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[,;: ]|~|\\[()\[\]]"
     r"|\\q?quad(?![A-Za-z])|\\?\$"
 )
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit|mbox|operatorname) ?\{([^{}]*)\}")
@@ -69,7 +69,7 @@ def normalise_latex(text: str) -> str:
 
     A first `x =` is left out, and a number is written by `format_number` of its exact value, `\\frac12` as `0.5`.
     """
-    text = _UNIT.sub("", _REMOVED.sub(" ", text).rstrip(" ."))
+    text = _UNIT.sub("", _REMOVED.sub(" ", text.replace("\\!", "")).rstrip(" ."))
     text = _TEXT.sub(r" \1 ", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)

@@ -89,8 +89,7 @@ _ASCII = str.maketrans(
     | {sign: " " + unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in _VULGAR}
 )
 # Narrow spaces and LaTeX's ways to part thousands; an ordinary space parts words.
-_THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\[,!])(?=\d{3})")
-_ESCAPED = str.maketrans({"\\": None})
+_THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\,)(?=\d{3})")
 _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "pound": "£", "gbp": "£",
     "percent": "%", "percentage": "%", "rs.": "rs", "rupee": "rs", "inr": "rs", "₹": "rs",
@@ -109,7 +108,7 @@ def normalise_number(text: str, *, words: bool = False) -> Fraction | None:
 
 def read_quantity(text: str, *, words: bool = False) -> Quantity | None:
     """As `normalise_number`, with the unit."""
-    text = _THOUSANDS.sub(",", text.translate(_ASCII))
+    text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     text = " ".join(text.split()).strip("*_`'\" ")
     if "\\$" in text or "\\%" in text:
         text = text.replace("\\$", "$").replace("\\%", "%")
@@ -200,7 +199,7 @@ _ANYWHERE = re.compile(
 
 def last_number(text: str) -> Fraction | None:
     """The last number anywhere in a text: lenient, as in `10 - 4 = 6, so 6 eggs`. None where there is none."""
-    text = _THOUSANDS.sub(",", text.translate(_ASCII))
+    text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     for written in reversed([match[0] for match in _ANYWHERE.finditer(text)]):
         for part in (written, written.rstrip(",.").rpartition(",")[2]):
             if (value := normalise_number(part)) is not None:

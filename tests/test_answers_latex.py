@@ -1,0 +1,226 @@
+"""Boxed answers, when two LaTeX answers are the same, and the engine that may hang but not here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aft.answers.symbolic
+from aft.answers import (
+    EMPTY_BOX,
+    NO_BOX,
+    OPEN_BOX,
+    Extraction,
+    SymbolicChecker,
+    extract_boxed,
+    format_number,
+    latex_equal,
+    math_verify_installed,
+    normalise_latex,
+)
+from aft.errors import ConfigError
+
+needs_math_verify = pytest.mark.skipif(
+    not math_verify_installed(), reason="math-verify (extra 'math') is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("So $\\boxed{5}$.", "5"),
+        ("\\boxed{4} and then \\boxed{5}", "5"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{\\frac{\\sqrt{3}}{2}} cm", "\\frac{\\sqrt{3}}{2}"),
+        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+        ("\\boxed{ x }", "x"),
+        ("\\boxed {5}", "5"),
+        ("\\boxed\n{5}", "5"),
+        ("\\boxed 5", "5"),
+        ("$\\boxed 5$.", "5"),
+        ("\\fbox{5}", "5"),
+        ("\\boxed{\\text{(B)}}", "\\text{(B)}"),
+        ("\\boxed{a\nb}", "a\nb"),
+        ("\\boxed{1}}}", "1"),
+        ("\\boxed{\\boxed{5}}", "5"),
+        ("the answer is 5", NO_BOX),
+        ("boxed{5}", NO_BOX),
+        ("\\boxedup{5}", NO_BOX),
+        ("", NO_BOX),
+        ("\\boxed{5", OPEN_BOX),
+        ("\\boxed{4} \\boxed{\\frac{1}{2}", OPEN_BOX),  # the last box decides, whatever came before
+        ("\\boxed{5\\}", OPEN_BOX),
+        ("\\boxed{}", EMPTY_BOX),
+        ("\\boxed{ }", EMPTY_BOX),
+        ("\\boxed", EMPTY_BOX),
+        ("\\boxed.", EMPTY_BOX),
+    ],
+    ids=ascii,
+)
+def test_the_last_box(completion, expected):
+    missing = expected in (NO_BOX, OPEN_BOX, EMPTY_BOX)
+    assert extract_boxed(completion) == (Extraction(None, expected) if missing else Extraction(expected, None))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        ("5", "5", True),
+        ("$5$", "5.", True),
+        ("5.0", "5", True),
+        (".5", "0.5", True),
+        ("\\frac{1}{2}", "\\dfrac12", True),
+        ("\\tfrac{1}{2}", "0.5", True),
+        ("\\frac12", "\\frac{1}2", True),
+        ("-\\frac{1}{2}", "\\frac{-1}{2}", True),
+        ("\\frac{1}{-2}", "-0.5", True),
+        ("1\\frac12", "1.5", True),
+        ("\\frac{2}{4}", "\\frac{1}{2}", True),
+        ("\\frac{1}{3}", "0.333", False),
+        ("1{,}234", "1234", True),
+        ("1,\\!234", "1,234", True),
+        ("\\$18", "18", True),
+        ("50\\%", "50", True),
+        ("90^\\circ", "90", True),
+        ("90^{\\circ}", "90°", True),
+        ("5\\text{ cm}", "5", True),
+        ("5 \\mathrm{ cm}^2", "5", True),
+        ("x = 5", "5", True),
+        ("x=5", "y=5", True),  # of one unknown, its value is the answer
+        ("x=1, y=2", "1, y=2", False),
+        ("\\left( 1, 2 \\right)", "(1,2)", True),
+        ("(1,2)", "(2,1)", False),
+        ("[1,2)", "(1,2]", False),
+        ("2\\pi", "2 π", True),
+        ("2\\pi", "2", False),
+        ("2x", "2", False),
+        ("5!", "5", False),
+        ("\\sqrt3", "\\sqrt{3}", True),
+        ("3\\sqrt 2", "3 \\sqrt{2}", True),
+        ("x^{2}", "x^2", True),
+        ("x^{12}", "x^12", False),
+        ("x \\le 3", "x \\leq 3", True),
+        ("x \\le 3", "x \\ge 3", False),
+        ("2 \\cdot 3", "2 \\times 3", True),
+        ("\\infty", "∞", True),
+        ("\\text{east}", "east", True),
+        ("\\text{(B)}", "(B)", True),
+        ("x+1", "1+x", False),  # these two need the engine
+        ("\\sqrt{18}", "3\\sqrt{2}", False),
+    ],
+)
+def test_latex_equal_without_an_engine(left, right, equal):
+    assert latex_equal(left, right) is equal
+    assert latex_equal(right, left) is equal
+
+
+@settings(deadline=None)
+@given(st.fractions(min_value=-(10**6), max_value=10**6, max_denominator=999))
+def test_a_fraction_in_latex_is_its_value(value):
+    sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
+    for command in ("frac", "dfrac", "tfrac"):
+        assert normalise_latex(f"${sign}\\{command}{{{top}}}{{{bottom}}}$") == format_number(value)
+
+
+@settings(deadline=None)
+@given(st.text("{}\\boxedfrac1 2,.$^_\n", max_size=60))
+def test_anything_is_a_box_or_a_reason_and_has_one_spelling(text):
+    for completion in (text, f"\\boxed{{{text}", f"\\boxed{{{text}}}"):
+        extraction = extract_boxed(completion)
+        assert (extraction.answer is None) != (extraction.reason is None)
+    assert latex_equal(text, text)
+
+
+# ---- the engine ----
+
+
+@pytest.fixture
+def checker():
+    checker = SymbolicChecker()
+    yield checker
+    checker.close()
+
+
+def test_without_math_verify_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setattr(aft.answers.symbolic, "math_verify_installed", lambda: False)
+    with pytest.raises(ConfigError, match=r"needs math-verify; install it with: pip install 'aft\[math\]'"):
+        SymbolicChecker()
+
+
+@needs_math_verify
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        ("x+1", "1+x", True),
+        ("\\sqrt{18}", "3\\sqrt{2}", True),
+        ("(x+1)^2", "x^2+2x+1", True),
+        ("\\frac{\\sqrt3}{3}", "\\frac{1}{\\sqrt{3}}", True),
+        ("x+1", "x+2", False),
+        ("\\frac{1}{3}", "0.3", False),
+    ],
+)
+def test_latex_equal_with_the_engine(left, right, equal):
+    assert latex_equal(left, right, symbolic=True, time_limit=60) is equal
+
+
+@needs_math_verify
+def test_what_hangs_is_killed_in_time_and_the_next_call_works(checker):
+    assert checker.equal("x+1", "1+x", time_limit=60) is True
+    started = time.monotonic()
+    assert checker.equal("10^{10^{10}}!", "2", time_limit=0.5) is None
+    assert time.monotonic() - started < 5
+    assert checker.equal("x+1", "1+x", time_limit=60) is True
+    assert (checker.timeouts, checker.crashes) == (1, 0)
+
+
+@needs_math_verify
+def test_a_worker_that_dies_is_started_again(checker):
+    assert checker.equal("x", "x", time_limit=60) is True
+    checker._process.kill()
+    checker._process.wait()
+    assert checker.equal("x+1", "1+x", time_limit=60) is True
+
+
+@needs_math_verify
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "\ud800", "{" * 50, "\\frac" * 50, '"\n"', "import os"], ids=lambda t: ascii(t[:9])
+)
+def test_nonsense_breaks_no_worker(checker, text):
+    checker.equal(text, "5", time_limit=2)
+    assert checker.equal("x+1", "1+x", time_limit=60) is True
+
+
+@needs_math_verify
+@pytest.mark.parametrize(
+    ("completion", "gold", "letters", "graded"),
+    [
+        ("so \\boxed{\\frac{3}{6}}", "0.5", "", True),
+        ("#### $1,007", "1007", "", True),
+        ("the answer is 5", "6", "", False),
+        ("The answer is (B).", "B", "ABCDE", True),
+        ("The answer is C", "B", "ABCDE", False),
+    ],
+)
+def test_the_engine_s_own_reading(checker, completion, gold, letters, graded):
+    right, answer = checker.grade(completion, gold, letters=letters, time_limit=60)
+    assert right is graded
+    assert answer is not None
+
+
+@needs_math_verify
+def test_no_engine_in_the_main_process():
+    """Not even after a call: sympy and math-verify are imported by the worker alone."""
+    program = (
+        "import sys; from aft.answers import latex_equal\n"
+        "assert latex_equal('x+1', '1+x', symbolic=True, time_limit=60)\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('sympy', 'math_verify', 'torch')])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"

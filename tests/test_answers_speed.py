@@ -1,0 +1,80 @@
+"""No text, however long or hostile, holds an extractor up: at most 50 ms per 10 kB, and linear in its length."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from aft.answers import (
+    extract_boxed,
+    extract_choice,
+    extract_number,
+    extract_text,
+    lenient_answer,
+    normalise_latex,
+)
+
+OPTIONS = ("$8.75", "the park", "the big park", "None of these", "5√3")
+EXTRACTORS = {
+    "text": lambda completion: extract_text(completion, "[ANS]"),
+    "number": lambda completion: extract_number(completion, "[ANS]"),
+    "number, lenient": lambda completion: extract_number(completion, "[ANS]", words=True, fallback="last_number"),
+    "choice": lambda completion: extract_choice(completion, "[ANS]", OPTIONS),
+    "choice, lenient": lambda completion: extract_choice(completion, "[ANS]", OPTIONS, fallback="last_choice"),
+    "boxed": extract_boxed,
+    "latex": normalise_latex,
+    "audit, number": lambda completion: lenient_answer(completion, "5"),
+    "audit, choice": lambda completion: lenient_answer(completion, "B", OPTIONS),
+    "audit, latex": lambda completion: lenient_answer(completion, "\\pi"),
+}
+# what patterns backtrack over: pieces of numbers, lists, letters, words, markers and LaTeX that never come to an end
+NUMBERS = (
+    "1|1,|1,111|1.|1e|1/|e|.|,|-|+|$|½|１|1 |1 1/|1/1 |$1$ |- 1|5 m2 |m^2-|x=|x = |=|<<1=1>>|one |one-|and |million "
+)
+LETTERS = "a|A|A |A,|A/|(A|(B) |B or |İ|ﷺ|the |is |the answer is |answer: |option |park |the big |none of |not |'|’"
+MARKUP = "[ANS]|[|####|A:|*|**|{|}|(1 |√(|sqrt(| |\n|\x00|\u2009|\ud800"
+LATEX = (
+    r"\boxed|\boxed{|\boxed{5}|\text{|\frac|\frac1|\frac{1}{|\frac{1}|\sqrt|\sqrt{|\left(|\|\!|\,|^\circ|^{2}|\cdot "
+)
+PIECES = [piece for pieces in (NUMBERS, LETTERS, MARKUP, LATEX) for piece in pieces.split("|")]
+CONTEXTS = [("", ""), ("[ANS] 5 ", "6"), ("[ANS] (B) ", ""), ("[ANS] \\boxed{", "}")]
+
+
+def slowest(extract, size):
+    """Seconds for the slowest text of `size` characters, and for all of them."""
+    worst, total = (0.0, ""), 0.0
+    for piece in PIECES:
+        for before, after in CONTEXTS:
+            text = before + piece * (size // len(piece)) + after
+            started = time.perf_counter()
+            extract(text)
+            taken = time.perf_counter() - started
+            worst, total = max(worst, (taken, text)), total + taken
+    return worst, total
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_at_most_50_ms_for_10_kilobytes(name):
+    (_, text), small = slowest(EXTRACTORS[name], 10_000)
+    # the machine may have been busy just then: the slowest text again, the best of five
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        EXTRACTORS[name](text)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.05, ascii(text[:60])
+    assert small < 10
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_time_grows_with_length_alone(name):
+    """Eight times the length takes about eight times as long; quadratic would be sixty-four times."""
+    ratios = []
+    for _ in range(3):
+        _, small = slowest(EXTRACTORS[name], 1000)
+        _, large = slowest(EXTRACTORS[name], 8000)
+        ratios.append(large / small)
+        if ratios[-1] < 24:
+            return
+    assert min(ratios) < 24
