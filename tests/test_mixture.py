@@ -13,7 +13,7 @@ from aft.config import load_config, to_yaml
 from aft.errors import ConfigError
 from aft.launch import conduct
 from aft.pipeline import Plan
-from aft.tasks import make_task
+from aft.tasks import hub_names, make_task
 from aft.tasks.base import ANSWER_ONLY, TEST, TRAIN, VALIDATION
 from task_data import ids, round_trip, splits, write_rows
 
@@ -186,6 +186,14 @@ def test_a_pool_larger_than_validation_is_an_error(sections, tmp_path):
     path.write_text(text + f"data: {{name: mixture, parts: {json.dumps(sections)}}}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"sample\.pool_questions: 5, but there are 4 validation questions"):
         Plan(load_config(path)).pool_questions(0)
+
+
+def test_the_data_sets_of_a_model_card(sections, tmp_path):
+    sections["quiz"] = {"data": {"name": "mmlu"}}
+    path = tmp_path / "run.yaml"
+    text = f"output_dir: {tmp_path}/run\nmodel: {{name_or_path: a/b}}\n"
+    path.write_text(text + f"data: {{name: mixture, parts: {json.dumps(sections)}}}\n", encoding="utf-8")
+    assert hub_names(load_config(path).data) == ["cais/mmlu"]
 
 
 def test_references_survive(sections):

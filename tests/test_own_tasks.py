@@ -213,7 +213,7 @@ def test_what_is_wrong_with_a_class(module, name, options, message):
     [
         ("absent.py", None, "data.module: no file "),
         ("no_such_module_here", None, "data.module: no module 'no_such_module_here' can be imported; a file is named"),
-        ("broken.py", "x = 1 +\n", "broken.py cannot be imported: SyntaxError: invalid syntax"),
+        ("broken.py", "x = 1 +\n", "broken.py cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)"),
         (
             "raises.py",
             "x = 1\ny = x / 0\n",

@@ -207,3 +207,13 @@ def test_the_documented_examples_are_what_is_read_and_written(tmp_path):
         path.write_text(line, encoding="utf-8")
         (record,) = readers[name](path)
         assert json_line(record) == line
+
+
+def test_options_and_category_of_a_question(tmp_path):
+    question = Question("q", "Which?\nOptions:\n(A) x\n(B) y", "B", None, ("x", "y"), "letters")
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json_line(question), encoding="utf-8")
+    assert read_questions(path) == [question]
+    path.write_text(json_line({"id": "q", "question": "?", "answer": "A", "options": ["x", 1]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"questions\.jsonl:1: 'options\[1\]' must be str, got int"):
+        read_questions(path)

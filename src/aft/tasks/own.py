@@ -142,6 +142,8 @@ def _check_method(own: type, name: str, names: tuple[str, ...]) -> list[str]:
 
 def _describe(error: Exception) -> str:
     """An error of the user's code with the line it came from."""
+    if isinstance(error, SyntaxError):  # which names its own line
+        return f"{type(error).__name__}: {error}"
     trace, line = error.__traceback__, ""
     while trace is not None:
         line = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
