@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .intervals import mean_interval, mean_sd, wilson
-from .records import POSITIVE, Candidate, Completion, Group, Question
+from .records import POSITIVE, REFERENCE, Candidate, Completion, Group, Question
 from .tasks.base import Task
 
 
@@ -98,8 +98,18 @@ def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> 
 
 
 def perplexity(scores: Sequence[float]) -> dict[str, Any] | None:
-    """Mean over chains of exp(-score), with a 95 % interval over chains; None without any."""
-    return _mean([math.exp(-score) for score in scores], None) if scores else None
+    """Mean over chains of exp(-score), with a 95 % interval over chains; None without any.
+
+    Infinite where a float cannot hold it: beyond 709 nats per token, as a collapsed model reaches.
+    """
+    return _mean([_exp(-score) for score in scores], None) if scores else None
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def describe_scores(scores: Sequence[float]) -> dict[str, Any] | None:
@@ -128,7 +138,7 @@ def score_lines(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) 
         {
             "question_id": group.question_id,
             "index": candidate.index,
-            "is_positive": candidate.label == POSITIVE,
+            "is_positive": candidate.label in (POSITIVE, REFERENCE),
             "score": score,
         }
         for group in groups
