@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
 
 from .errors import nearest
 
@@ -40,8 +41,8 @@ OWNED: dict[str, str] = {
 }
 
 
-def check_arguments(values: Mapping[str, Any], where: str, *, cpu: bool) -> list[str]:
-    """Every problem of one stage's merged training section; `where` names the section."""
+def check_keys(values: Mapping[str, Any], where: str) -> list[str]:
+    """Problems of the keys of one `training` section, each by itself; `where` names the section."""
     fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     problems = []
     for key, value in values.items():
@@ -51,12 +52,22 @@ def check_arguments(values: Mapping[str, Any], where: str, *, cpu: bool) -> list
             problems.append(f"{where}.{key}: TrainingArguments has no such key.{nearest(key, fields)}")
         else:
             problems += _check_type(value, fields[key].type, f"{where}.{key}")
-    if not problems:
-        try:
-            make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
-        except (ValueError, TypeError, ImportError) as error:
-            problems.append(f"{where}: {' '.join(str(error).split())}")
     return problems
+
+
+def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
+    """Problems of a stage's TrainingArguments together, after `check_keys` has found none."""
+    try:
+        arguments = make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
+        get_reporting_integration_callbacks(arguments.report_to)
+    except (ValueError, TypeError, ImportError) as error:
+        return [" ".join(str(error).split())]
+    installed = get_available_reporting_integrations()
+    return [
+        f"report_to: {name} is not installed here; pip install it, or report_to=none"
+        for name in arguments.report_to
+        if name not in installed
+    ]
 
 
 def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
