@@ -39,15 +39,15 @@ class ArithmeticData:
     """Generated multi-step word problems: no download, and a base model that has met wrong reasoning."""
 
     name: Literal["arithmetic"]
-    num_train: int = field(default=300, metadata={"ge": 1})
+    num_train: int = field(default=100, metadata={"ge": 1})
     """Questions with their chain (VFT data)."""
-    num_answer_only: int = field(default=1200, metadata={"ge": 0})
+    num_answer_only: int = field(default=700, metadata={"ge": 0})
     """Further training questions of which only the answer is used."""
     num_validation: int = field(default=400, metadata={"ge": 0})
     """Validation questions."""
     num_test: int = field(default=1000, metadata={"ge": 1})
-    """Test questions, drawn anew for every run seed."""
-    num_pretrain: int = field(default=118_000, metadata={"ge": 1})
+    """Test questions; they, and all other splits but pretrain, are drawn anew for every run seed."""
+    num_pretrain: int = field(default=96_000, metadata={"ge": 1})
     """Chains, right and wrong, that the base model reads."""
     answer_marker: str = "[ANS]"
     """Stands before the final answer in every response."""
@@ -294,7 +294,7 @@ class LaunchConfig:
     workers: int = field(default=1, metadata={"ge": 1})
     """Processes side by side that share a stage's seeds and methods among them; for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one; cuda: an error if there is none. Ignored with `config`."""
+    """auto: a GPU if there is one, or as `config` says; cpu: the CPU whatever there is; cuda: an error without a GPU."""
 
 
 DataConfig = Gsm8kData | ArithmeticData
