@@ -125,7 +125,8 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
     told: dict[str, str] = {}  # problem -> the first section that has it
     for where, section in _trained(config).items():
         for problem in check_whole({**config.training, **section}, cpu=cpu):
-            told.setdefault(problem, where)
+            shared = problem in check_whole(config.training, cpu=cpu)
+            told.setdefault(problem, "training" if shared else where)
     return [f"{where}: {problem}" for problem, where in told.items()]
 
 

@@ -53,8 +53,11 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
 
 def open_folder(plan: Plan) -> None:
     """Write what every run folder has: the resolved configuration, and what it runs on."""
-    write_text(plan.folder / "config.yaml", to_yaml(plan.config))
-    write_json(plan.folder / "environment.json", run.environment())
+    try:
+        write_text(plan.folder / "config.yaml", to_yaml(plan.config))
+        write_json(plan.folder / "environment.json", run.environment())
+    except OSError as error:
+        raise ConfigError(f"output_dir: {plan.folder} cannot be written: {error.strerror}") from None
 
 
 def conduct(plan: Plan, stages: Sequence[str]) -> None:

@@ -294,7 +294,7 @@ class LaunchConfig:
     workers: int = field(default=1, metadata={"ge": 1})
     """Processes side by side that share a stage's seeds and methods among them; for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one, or as `config` says; cpu: the CPU whatever there is; cuda: an error without a GPU."""
+    """auto: a GPU if there is one, or as `config` says; cpu: never a GPU; cuda: an error where there is none."""
 
 
 DataConfig = Gsm8kData | ArithmeticData
