@@ -94,9 +94,10 @@ def _check_data(config: Config) -> list[str]:
     try:
         task = make_task(**vars(config.data))
         for split in (TRAIN, ANSWER_ONLY, VALIDATION, TEST):
-            task.load(split, seed=config.seeds[0])
+            task.load(split, seed=next(iter(config.seeds), 0))
     except ConfigError as error:
-        problems += error.problems
+        # a task knows its own arguments, not the section that they stand in
+        problems += [problem if problem.startswith("data.") else f"data: {problem}" for problem in error.problems]
     except DataError:
         pass  # another exit code: the plan, which reads the data next, tells it once the configuration is right
     return problems

@@ -152,7 +152,7 @@ class _Worker:
         self.thread.start()
 
     def _read(self, stream: IO[str], command: str) -> None:
-        with self.log.open("w", encoding="utf-8") as log:
+        with stream, self.log.open("w", encoding="utf-8") as log:
             log.write(f"$ {command}\n")
             for line in stream:
                 if self._take_message(line):

@@ -77,7 +77,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     if value is not None:
         for key in ("inputs", "outputs") if path.name == MANIFEST else ("inputs",):
             if not isinstance(value.get(key), dict):
-                raise AftError(f"{path}: '{key}' is missing or no object. Delete the file to run its unit again.")
+                raise AftError(f"{path}: '{key}' is missing or no object. Delete it to run its unit again.")
     return value
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import nearest
+from ..errors import ConfigError, nearest
 from .main import guarded, parse
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
         run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
         return
+    launched = _is_launched()
+    if launched and stage is None and not known.dry_run:
+        raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
     config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking))
     plan = Plan(config)
@@ -63,7 +66,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         print("".join(f"# here: {problem}\n" for problem in lacking), end="")
         print(show_plan(plan, stages))
         return
-    if _is_launched():
+    if launched:
         if os.environ.get("RANK", "0") == "0":
             open_folder(plan)
         run_here(plan, stage)
@@ -88,8 +91,6 @@ def _check(stage: str | None, planning: bool, lacking: list[str], config: Config
     problems = check_run(config, broken)
     if stage is not None and stage not in STAGES:
         problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
-    if stage is None and _is_launched() and not planning:
-        problems.append("--stage: missing; a process of a launcher does one stage, aft-train itself runs them all")
     if "launch" not in broken:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking

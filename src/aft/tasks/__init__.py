@@ -18,11 +18,15 @@ TASKS = {"arithmetic": Arithmetic, "gsm8k": Gsm8k}
 def make_task(name: str, *, options: dict[str, Any] | None = None, **arguments: Any) -> Task:
     """The task `name` from the keys of its `data` section; `options` are further arguments of its class."""
     arguments["marker"] = arguments.pop("answer_marker", "[ANS]")
-    known = [key for key in inspect.signature(TASKS[name]).parameters if key not in arguments]
-    unknown = [key for key in options or {} if key not in known]
-    if unknown:
-        raise ConfigError(
-            [f"data.options.{key}: no such option.{nearest(key, known)} Allowed: {', '.join(known)}" for key in unknown]
-        )
+    parameters = inspect.signature(TASKS[name]).parameters
+    known = {key: type(parameter.default) for key, parameter in parameters.items() if key not in arguments}
+    problems = []
+    for key, value in (options or {}).items():
+        if key not in known:
+            problems.append(f"data.options.{key}: no such option.{nearest(key, known)} Allowed: {', '.join(known)}")
+        elif type(value) is not known[key] and (type(value), known[key]) != (int, float):
+            problems.append(f"data.options.{key}: expected {known[key].__name__}, got {value!r}")
+    if problems:
+        raise ConfigError(problems)
     task: Task = TASKS[name](**arguments, **(options or {}))
     return task
