@@ -223,7 +223,7 @@ def _train(
         steps=trainer.state.global_step,
         best_step=_best_step(trainer),
         entries=len(entries),
-        responses={"encoded": encoder.responses, "dropped": encoder.dropped, "truncated": encoder.truncated},
+        responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         last_log=last[0] if last else {},
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )
