@@ -235,15 +235,16 @@ def test_drift_is_measured_on_the_same_candidates_as_the_scores(tmp_path):
 DROPOUT = {"architecture": "gpt2", "config": {"resid_pdrop": 0.1, "attn_pdrop": 0.1, "embd_pdrop": 0.1}}
 
 
-@pytest.mark.parametrize("name", ["vft", "bcl"])
+@pytest.mark.parametrize(("name", "bf16"), [("vft", False), ("bcl", False), ("bcl", True)])
 @pytest.mark.parametrize(
     ("stop", "logging_steps"),
     [(2, 1), (3, 1), (3, 4), (6, 4)],  # three steps an epoch: within one, between two, and between two logs
 )
-def test_resuming_equals_running_through_bit_for_bit(tmp_path, name, stop, logging_steps):
+def test_resuming_equals_running_through_bit_for_bit(tmp_path, name, bf16, stop, logging_steps):
     """With dropout, momentum, a schedule, evaluation in between and drift: weights and logged values."""
     options = {
         **DROPOUT,
+        "bf16": bf16,
         "optim": "adamw_torch",
         "learning_rate": 1e-2,
         "lr_scheduler_type": "linear",
