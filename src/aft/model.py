@@ -11,6 +11,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -65,7 +66,7 @@ def load_tokenizer(
     """The tokenizer of a checkpoint; one without an end token raises `ConfigError`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}"
         ) from None
@@ -82,17 +83,24 @@ def load_model(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """A causal language model from the hub or a folder."""
+    """A causal language model from the hub or a folder. A damaged or incomplete one raises `ConfigError`."""
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             name_or_path,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             revision=revision,
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {_first_line(error)}") from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        # transformers would go on with random numbers in their place
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
+    return model
 
 
 def _first_line(error: Exception) -> str:
