@@ -167,8 +167,7 @@ class Plan:
             return {"data": data, "label": whole["label"]}
         sections = {"data": data, "prompt": whole["prompt"], "model": self._model_keys(unit.stage)}
         if unit.stage == "pretrain":
-            training = self.training(config.pretrain.training)
-            return {**sections, "pretrain": {"training": training}, "first_seed": config.seeds[0]}
+            return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
         if unit.stage == "vft":
             return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":

@@ -50,7 +50,7 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     texts = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
     vocabulary = getattr(task, "vocabulary", None)
     tokenizer = build_word_tokenizer(vocabulary()) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
-    model = build_model(scratch.architecture, scratch.config, tokenizer, seed=config.seeds[0])
+    model = build_model(scratch.architecture, scratch.config, tokenizer, seed=0)
     encoder = stage.encoder(tokenizer)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
