@@ -1,7 +1,6 @@
 """Write docs/configuration.md from the dataclasses of aft.config.schema. No arguments; a second run changes nothing.
 
-Types, bounds and defaults come from the fields themselves; the sentence under a field and the tables of
-aft.arguments are read from the source with `ast`, so that nothing heavy is imported.
+Types, bounds and defaults come from the fields themselves; the sentence under a field is read from the source.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from aft.arguments import DEFAULTS, OWNED
 from aft.config import data, schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,23 +104,13 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
 
 def render() -> str:
     """The whole page."""
-    arguments = _literals(ROOT / "src" / "aft" / "arguments.py")
-    default_rows = [(f"`training.{key}`", f"`{_yaml(value)}`") for key, value in arguments["DEFAULTS"].items()]
-    owned_rows = [(f"`{key}`", reason) for key, reason in arguments["OWNED"].items()]
+    default_rows = [(f"`training.{key}`", f"`{_yaml(value)}`") for key, value in DEFAULTS.items()]
+    owned_rows = [(f"`{key}`", reason) for key, reason in OWNED.items()]
     launch_files = sorted(path.stem for path in (ROOT / "configs" / "accelerate").glob("*.yaml"))
     page = INTRODUCTION.replace("{defaults}", _table(("key", "default"), default_rows))
     page = page.replace("{owned}", _table(("key", "why, or what to set instead"), owned_rows))
     page = page.replace("{launch_files}", ", ".join(f"`{name}`" for name in launch_files))
     return "\n\n".join([page.rstrip(), *_sections(schema.Config)]) + "\n"
-
-
-def _literals(path: Path) -> dict[str, Any]:
-    """The module-level constants of a file that are plain literals, without importing it."""
-    found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Dict):
-            found[node.target.id] = ast.literal_eval(node.value)
-    return found
 
 
 def _field_docs() -> dict[str, dict[str, str]]:

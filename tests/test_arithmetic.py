@@ -232,6 +232,7 @@ def test_check_chain_rejects_a_foreign_question(task: Arithmetic, question: str)
 
 def test_fingerprint_tells_arguments_apart(task: Arithmetic) -> None:
     assert task.fingerprint() == Arithmetic(**SIZES).fingerprint()
+    assert task.fingerprint() == Arithmetic(**{**SIZES, "num_test": 7}).fingerprint()
     assert task.fingerprint() != Arithmetic(**SIZES, slip=0.02).fingerprint()
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -25,7 +26,7 @@ from aft.model import (
 )
 from aft.packing import pack
 from aft.scoring import score_responses
-from models import WORDS, random_items, same_weights, tiny_model, word_tokenizer
+from models import CONFIGS, WORDS, random_items, same_weights, tiny_model, word_tokenizer
 
 PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 2**10
@@ -154,6 +155,31 @@ def test_a_saved_model_loads_in_the_type_asked_for(tmp_path, dtype):
     loaded = load_model(str(tmp_path), dtype=dtype)
     expected = torch.float16 if dtype == "auto" else getattr(torch, dtype)
     assert {parameter.dtype for parameter in loaded.parameters()} == {expected}
+
+
+def test_a_damaged_or_incomplete_checkpoint_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole, weights = file.read_bytes(), load_file(file)
+    for length in (0, 100, len(whole) - 10):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ConfigError, match=r"^model\.name_or_path: .* could not be loaded: Error while deserializ"):
+            load_model(str(tmp_path))
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file({**weights, name: torch.zeros(3, 3)}, file, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"^model\.name_or_path: .* could not be loaded: "):
+        load_model(str(tmp_path))
+    del weights[name]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=rf"^model\.name_or_path: .* lacks 1 of its weights: {name}$"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_no_weight_of_a_saved_model_counts_as_missing(tmp_path, architecture):
+    """Among them models whose head shares its weights with the embedding."""
+    tiny_model(architecture).save_pretrained(tmp_path)
+    assert same_weights(load_model(str(tmp_path)), tiny_model(architecture))
 
 
 # ---- adapters ----

@@ -177,3 +177,18 @@ def test_bfloat16_autocast_runs_and_stays_near():
     torch.testing.assert_close(seq_logps, expected, rtol=0.02, atol=0.02)
     seq_logps.sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_the_check_of_the_first_call_costs_no_gradient_under_autocast():
+    """Weights that were cast without gradient must not be taken from autocast's cache, nor autocast stay on."""
+    batch, gradients = pack(random_items(3, KINDS), pad_id=0), []
+    model = scoring_model("llama")
+    # as accelerate does it: one autocast object around every call
+    model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)
+    for _ in range(2):
+        model.zero_grad()
+        score_responses(model, batch)[0].sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        assert not torch.is_autocast_enabled("cpu")
+    assert all(gradient is not None for gradient in gradients[0])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)

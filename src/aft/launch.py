@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -49,22 +51,35 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def open_folder(plan: Plan) -> None:
+    """Write what every run folder has: the resolved configuration, and what it runs on."""
+    try:
+        write_text(plan.folder / "config.yaml", to_yaml(plan.config))
+        write_json(plan.folder / "environment.json", run.environment())
+        _tell_data(plan)
+    except OSError as error:
+        raise ConfigError(f"output_dir: {plan.folder} cannot be written: {error.strerror}") from None
+
+
 def conduct(plan: Plan, stages: Sequence[str]) -> None:
-    """Run `stages` in order and write the report behind the last."""
-    write_text(plan.folder / "config.yaml", to_yaml(plan.config))
-    write_json(plan.folder / "environment.json", run.environment())
-    _tell_data(plan)
+    """Run `stages` in order. A termination or a hang-up ends their processes too, as an interrupt does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # what `nohup` has set to be ignored stays so
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+    open_folder(plan)
     for stage in stages:
         plan.check_reads(stage)
-        units = [(unit, plan.status(unit)) for unit in plan.units(stage)]
-        waiting = [(unit, status) for unit, status in units if status.state != DONE]
+        units = plan.units(stage)
+        states = {index: plan.status(unit) for index, unit in enumerate(units)}
+        waiting = [index for index, status in states.items() if status.state != DONE]
         if len(waiting) < len(units):
             say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
-        for unit, status in waiting:
-            _explain(unit, status)
+        for index in waiting:
+            _explain(units[index], states[index])
         if waiting:
             started = time.monotonic()
-            _run_stage(plan, stage, len(waiting))
+            _run_stage(plan, stage, waiting)
             say(f"{stage}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
 
 
@@ -77,6 +92,10 @@ def _tell_data(plan: Plan) -> None:
         say(f"data: {note}")
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _explain(unit: Unit, status: Status) -> None:
     if status.reasons and status.state == RESUME:
         say(f"{unit}: resumes, it {'; '.join(status.reasons)}")
@@ -85,19 +104,29 @@ def _explain(unit: Unit, status: Status) -> None:
         say(f"{unit}: runs again, because {shown}")
 
 
-def _run_stage(plan: Plan, stage: str, waiting: int) -> None:
-    workers = min(plan.config.launch.workers, waiting)
+def _run_stage(plan: Plan, stage: str, waiting: Sequence[int]) -> None:
+    """Divide the `waiting` units, by their place among the stage's, among the workers, and see them through."""
+    workers = min(plan.config.launch.workers, len(waiting))
     logs = plan.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    crew = [_Worker(plan, stage, index, workers, logs / f"{stage}-{index}.log") for index in range(workers)]
+    crew: list[_Worker] = []
     try:
+        for index in range(workers):
+            command = _command(plan, stage, waiting[index::workers], _num_threads(workers))
+            crew.append(_Worker(command, logs / f"{stage}-{index}.log", _num_threads(workers)))
         _watch(crew, stage)
+        # now, before the others are stopped: they would look as if they had failed
+        failed = next((worker for worker in crew if worker.process.poll()), None)
     finally:
         for worker in crew:
             worker.stop()
-    failed = next((worker for worker in crew if worker.process.returncode), None)
     if failed is not None:
-        raise StageFailed(stage, failed.process.returncode, failed.message(), failed.log)
+        raise StageFailed(stage, failed.exit_code, failed.message(), failed.log)
+
+
+def _num_threads(workers: int) -> str:
+    """Threads for each worker: as the user's environment says, else an equal share of the cores."""
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
 
 
 class StageFailed(AftError):
@@ -109,32 +138,34 @@ class StageFailed(AftError):
 
 
 class _Worker:
-    """One process of a stage, its log file, and the progress it reports."""
+    """One process of a stage, its log file, and what it reports: progress, and the error that ended it."""
 
-    def __init__(self, plan: Plan, stage: str, index: int, workers: int, log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, num_threads: str) -> None:
         self.log = log
-        self.progress: dict[str, object] = {}
+        self.progress: dict[str, Any] = {}
+        self.failure: dict[str, Any] = {}
         self.kept: list[str] = []
-        command = _command(plan, stage, index, workers)
-        environment = {**os.environ, ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
-        # small matrices gain nothing from threads that wait for each other
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        environment = {**os.environ, ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": num_threads}
         environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # a session of its own: the launcher's children can be stopped together with it
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
         assert self.process.stdout is not None
         self.thread = threading.Thread(target=self._read, args=(self.process.stdout, " ".join(command)), daemon=True)
         self.thread.start()
 
     def _read(self, stream: IO[str], command: str) -> None:
-        with self.log.open("w", encoding="utf-8") as log:
+        with stream, self.log.open("w", encoding="utf-8") as log:
             log.write(f"$ {command}\n")
             for line in stream:
-                mark, _, message = line.partition(MARK)
-                if message and not mark:
-                    self.progress = json.loads(message)
+                if self._take_message(line):
                     continue
                 log.write(line)
                 log.flush()
@@ -142,20 +173,41 @@ class _Worker:
                 if line.startswith(TOLD):
                     tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
 
+    def _take_message(self, line: str) -> bool:
+        """Whether a line is a message to this process, which is then kept; one that others wrote into is plain text."""
+        if not line.startswith(MARK):
+            return False
+        try:
+            message = json.loads(line.removeprefix(MARK))
+        except ValueError:
+            return False
+        if "exit_code" in message:
+            self.failure = message
+        else:
+            self.progress = message
+        return True
+
+    @property
+    def exit_code(self) -> int:
+        """The code of the stage's own process where it told one: launchers end with 1 whatever it was."""
+        return int(self.failure.get("exit_code") or self.process.returncode)
+
     def message(self) -> str:
-        """What the process said last: its own error line where it has one, else the end of its output."""
-        errors = [index for index, line in enumerate(self.kept) if line.startswith("aft: error: ")]
-        kept = self.kept[errors[-1] :] if errors else self.kept[-15:]
-        # the launcher adds its own traceback to the stage's
-        ends = [index for index, line in enumerate(kept) if line.startswith("Traceback") and index > 0]
-        return "\n".join(kept[: ends[0]] if errors and ends else kept).removeprefix("aft: error: ")
+        """The error that the process told, else the end of its output."""
+        self.thread.join()
+        return str(self.failure.get("error") or "\n".join(self.kept[-15:]))
 
     def stop(self) -> None:
-        """Ask a process that still runs to end, and wait for it."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        """End the process, if it still runs, with all that it started, and wait for the rest of its output."""
+        if self.process.poll() is not None:
+            self.thread.join(timeout=5)
+        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            if not self.thread.is_alive():
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            self.thread.join(timeout=seconds)
         self.process.wait()
-        self.thread.join()
 
 
 def _watch(crew: Sequence[_Worker], stage: str) -> None:
@@ -175,23 +227,23 @@ def _watch(crew: Sequence[_Worker], stage: str) -> None:
             time.sleep(0.2)
 
 
-def _describe(progress: dict[str, object]) -> str:
-    done, total = int(str(progress["done"])), int(str(progress["total"]))
+def _describe(progress: dict[str, Any]) -> str:
+    done, total = progress["done"], progress["total"]
     share = f"{100 * done // total:3d} %" if total else ""
     note = f", {progress['note']}" if progress["note"] else ""
     return f"{progress['what']} {share} ({done}/{total}{note})"
 
 
-def _command(plan: Plan, stage: str, index: int, workers: int) -> list[str]:
+def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:
     stage_command = ["-m", "aft.cli.train", "--config", str(plan.folder / "config.yaml"), "--stage", stage]
-    stage_command += ["--worker", f"{index}/{workers}"]
+    stage_command += ["--worker", ",".join(map(str, units))]
     if stage == "label":
         return [sys.executable, *stage_command]  # no model, nothing to launch
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     if plan.config.launch.config is not None:
         return [*launcher, "--config_file", str(find_launch_file(plan.config.launch.config)), *stage_command]
     launcher += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // workers))]
+    launcher += ["--num_cpu_threads_per_process", num_threads]
     if not _use_gpu(plan.config):
         launcher.append("--cpu")
     return [*launcher, *stage_command]
@@ -204,10 +256,11 @@ def _use_gpu(config: Config) -> bool:
 
 
 def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
-    """Run one stage's units in this process; `worker` `i/n` takes every n-th, from i. Used by a stage's processes."""
-    index, workers = map(int, (worker or "0/1").split("/"))
+    """Run a stage's units in this process. `worker`: the places of some of them, such as `0,2`; None: all."""
     plan.check_reads(stage)
-    units = plan.units(stage)[index::workers]
+    units = plan.units(stage)
+    if worker is not None:
+        units = [units[int(place)] for place in worker.split(",")]
     if stage == "label":
         from .stages.label import run_label
 
@@ -245,8 +298,8 @@ def _run_unit(
     log = None
     if is_main:
         if status.state != RESUME and unit.folder.exists():
-            kept = run.move_aside(unit.folder)
-            say(f"{unit}: what was in {unit.folder} is now in {kept.name}; delete it when you no longer need it")
+            kept = run.move_aside(unit.folder, plan.folder)
+            say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
         log = run.UnitLog(unit.folder, inputs)
     barrier()
     work(log)

@@ -11,6 +11,7 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -65,7 +66,7 @@ def load_tokenizer(
     """The tokenizer of a checkpoint; one without an end token raises `ConfigError`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}"
         ) from None
@@ -82,17 +83,24 @@ def load_model(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """A causal language model from the hub or a folder."""
+    """A causal language model from the hub or a folder. A damaged or incomplete one raises `ConfigError`."""
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             name_or_path,
             dtype="auto" if dtype == "auto" else getattr(torch, dtype),
             revision=revision,
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {_first_line(error)}") from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        # transformers would go on with random numbers in their place
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
+    return model
 
 
 def _first_line(error: Exception) -> str:
@@ -205,46 +213,49 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
     postprocess = _logit_postprocess(causal.config.get_text_config())
     unchecked = not sharded
 
+    def score(inputs: dict[str, Any], positions: Tensor, targets: Tensor) -> Tensor:
+        hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
+        hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
+        return token_logps(hidden, targets, head, chunk_size=chunk_size, postprocess=postprocess)
+
     @functools.wraps(plain)
     def forward(*args: Any, positions: Tensor | None = None, targets: Tensor | None = None, **kwargs: Any) -> Any:
         nonlocal unchecked
         if positions is None or targets is None:
             return plain(*args, **kwargs)
+        # peft passes every argument of its own, most of them None
+        inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
         if unchecked:
             # not earlier: only now is the model surely where, and in the precision in which, it will compute
             unchecked = False
-            _check_scoring(causal, kwargs["input_ids"])
-        # peft passes every argument of its own, most of them None
-        inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
-        hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
-        hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
-        return token_logps(hidden, targets, head, chunk_size=chunk_size, postprocess=postprocess)
+            was_training = causal.training
+            causal.eval()  # dropout would tell the two apart
+            _check_scoring(plain, score, inputs["input_ids"])
+            causal.train(was_training)
+        return score(inputs, positions, targets)
 
     causal.forward = forward
 
 
 @torch.no_grad()
-def _check_scoring(causal: Any, input_ids: Tensor) -> None:
+def _check_scoring(plain: Callable[..., Any], score: Callable[..., Tensor], input_ids: Tensor) -> None:
     """Raise `ConfigError` if scores are not what the model's own logits say: an architecture may do more to them."""
     ids = input_ids[:1, :8]
-    positions = torch.arange(ids.shape[1] - 1, device=ids.device)
-    common = {
-        "attention_mask": torch.ones_like(ids),
-        "position_ids": torch.arange(ids.shape[1], device=ids.device)[None],
-    }
-    was_training = causal.training
-    causal.eval()  # dropout would tell the two apart
-    logits = causal.forward(input_ids=ids, **common, use_cache=False).logits[0, :-1]
-    found = causal.forward(input_ids=ids, **common, positions=positions, targets=ids[0, 1:])
-    causal.train(was_training)
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions[None]}
+    logits = plain(**inputs, use_cache=False).logits[0, :-1]
+    found = score(inputs, positions[:-1], ids[0, 1:])
+    # under autocast, weights that were cast here are remembered without a gradient
+    torch.clear_autocast_cache()
     expected = logits.float().log_softmax(-1).gather(-1, ids[0, 1:, None]).squeeze(-1)
     # sixteen bits leave about 1 % of a logit
     allowed = 1e-3 if logits.dtype == torch.float32 else 0.01 * (1 + logits.abs().max().item())
     difference = (found - expected).abs().max().item()
     if difference > allowed:
+        name = getattr(plain, "__qualname__", "This architecture").partition(".")[0]
         raise ConfigError(
-            f"model: {type(causal).__name__} does more to its logits than scoring knows: a token's log-prob would be"
-            f" wrong by {difference:.3g} nats, so this architecture cannot be trained or evaluated here"
+            f"model: {name} does more to its logits than scoring knows: a token's log-prob would be wrong by"
+            f" {difference:.3g} nats, so this architecture cannot be trained or evaluated here"
         )
 
 

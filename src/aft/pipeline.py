@@ -7,13 +7,14 @@ config sections it depends on, data, versions, the digests of the files it reads
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 from . import run
 from .config import Config, align_config
 from .config.load import merge
-from .config.schema import STAGES, model_names
+from .config.schema import STAGES, AlignConfig, VftConfig, model_names
 from .errors import ConfigError
 from .records import Question
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
@@ -155,38 +156,66 @@ class Plan:
         return {
             "stage_version": STAGE_VERSIONS[unit.stage],
             "seed": unit.seed,
-            "data": self.task.fingerprint(),
+            "data": self._fingerprint,
             "config": self._sections(unit),
             "reads": reads,
             "versions": {name: packages[name] for name in relevant},
         }
 
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return self.task.fingerprint()
+
     def _sections(self, unit: Unit) -> dict[str, Any]:
+        """The keys of the configuration that decide a unit's result, under their own names as far as they have one."""
         config = self.config
         whole = dataclasses.asdict(config)
+        # where the data lies does not matter, what is in it does: the fingerprint
+        other_stages = {"num_pretrain": "pretrain", "num_test": "evaluate"}
+        data = {
+            key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
+        }
         if unit.stage == "label":
-            return {"label": whole["label"]}
-        sections = {"prompt": whole["prompt"]}
+            return {"data": data, "label": whole["label"]}
+        sections = {"data": data, "prompt": whole["prompt"], "model": self._model_keys(unit.stage)}
         if unit.stage == "pretrain":
-            training = {"training": self.training(config.pretrain.training)}
-            return {**sections, "model": whole["model"], "pretrain": training}
+            return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
         if unit.stage == "vft":
-            section = {**whole["vft"], "training": self.training(config.vft.training)}
-            return {**sections, "model": whole["model"], "vft": section}
+            return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":
             return {**sections, "sample": whole["sample"]}
         if unit.stage == "align":
             align = align_config(config, unit.name or "")
-            section = {**dataclasses.asdict(align), "training": self.training(align.training)}
-            return {**sections, "model": whole["model"], "align": section}
+            return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
         return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+
+    def _model_keys(self, stage: str) -> dict[str, Any]:
+        """Which weights, that the digest of the checkpoint says; this is how a stage uses them."""
+        model = self.config.model
+        if stage == "pretrain":
+            names = ["from_scratch", "max_length", "overlong"]
+        elif stage in ("vft", "align"):
+            names = ["dtype", "attn_implementation", "max_length", "overlong", "lora"]
+        else:
+            dtype = model.inference_dtype or model.dtype
+            return {"inference_dtype": dtype, "attn_implementation": model.attn_implementation}
+        return {name: value for name, value in dataclasses.asdict(model).items() if name in names}
+
+    def _trained(self, section: VftConfig | AlignConfig, keys: dict[str, Any]) -> dict[str, Any]:
+        """A training section with the shared arguments in it, and what its validation takes from elsewhere."""
+        validation = section.validation and {
+            **keys["validation"],
+            "max_new_tokens": self.config.evaluate.max_new_tokens,
+        }
+        return {**keys, "training": self.training(section.training), "validation": validation}
 
     def _digest(self, source: str | Path) -> str | None:
         if isinstance(source, Path):
             return run.digest_file(source) if source.exists() else None
         folder = Path(source)
         if folder.is_dir():
-            return run.digest_folder(folder) if (folder / "config.json").exists() else None
+            usable = (folder / "config.json").exists() and not run.is_cut(folder)
+            return run.digest_folder(folder) if usable else None
         if folder.is_relative_to(self.folder):
             return None  # an earlier stage has yet to write it
         return f"hub:{source}@{self.config.model.revision or 'main'}"
@@ -196,14 +225,15 @@ class Plan:
     def status(self, unit: Unit) -> Status:
         """Whether a unit is up to date, can be continued, or must run, as things are on disk now."""
         inputs = self.inputs(unit)
-        manifest = run.read_json(unit.folder / run.MANIFEST)
+        manifest = run.read_manifest(unit.folder / run.MANIFEST)
         if inputs is None:
-            return Status(RERUN if manifest else RUN, ("waits for an earlier stage",))
+            missing = [str(source) for source in self.reads(unit).values() if self._digest(source) is None]
+            return Status(RERUN if manifest else RUN, tuple(f"waits for {source}" for source in missing))
         if manifest is not None:
             reasons = run.differences(manifest["inputs"], inputs)
             reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
             return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
-        started = run.read_json(unit.folder / run.STARTED)
+        started = run.read_manifest(unit.folder / run.STARTED)
         if started is None:
             return Status(RUN)
         reasons = run.differences(started["inputs"], inputs)
@@ -221,26 +251,28 @@ class Plan:
                 if before and status.state == DONE:
                     status = Status(RERUN, (f"unless {before[0]} gives the same result again",))
                 elif before:
-                    status = Status(status.state, (f"after {before[0]}",))
+                    known = [reason for reason in status.reasons if not reason.startswith("waits for ")]
+                    status = Status(status.state, (*known, f"after {before[0]}"))
                 if status.state != DONE:
                     moving[str(unit.folder)] = unit
                 result.append((unit, status))
         return result
 
     def check_reads(self, stage: str) -> None:
-        """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written."""
-        missing = {
-            str(source): name
-            for unit in self.units(stage)
-            for name, source in self.reads(unit).items()
-            if self._digest(source) is None
-        }
+        """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written to its end."""
+        sources = {str(source): source for unit in self.units(stage) for source in self.reads(unit).values()}
+        missing = [Path(name) for name, source in sources.items() if self._digest(source) is None]
         if missing:
-            maker = {"base": "pretrain", "vft": "vft", "completions": "sample", "groups": "label", "pool": "label"}
+            command = f"aft-train --config {self.folder / 'config.yaml'} --stage"
             raise ConfigError(
                 [
-                    f"stage {stage} reads {source}, which does not exist; make it with"
-                    f" 'aft-train --config {self.folder / 'config.yaml'} --stage {maker.get(name, 'align')}'"
-                    for source, name in missing.items()
+                    f"stage {stage} reads {path}, which is not there or not finished; make it with:"
+                    f" {command} {self._maker(path)}"
+                    for path in missing
                 ]
             )
+
+    def _maker(self, path: Path) -> str:
+        """The stage that writes a path of this run."""
+        parts = path.relative_to(self.folder).parts
+        return "pretrain" if parts[0] == "base" else parts[1]

@@ -65,8 +65,18 @@ class Progress:
         if self._silent or not self._lines:
             return
         self._last = time.monotonic()
-        message = {"what": self.description, "done": self.done, "total": self.total, "note": self.note}
-        print(MARK + json.dumps(message), file=sys.stderr, flush=True)
+        _send({"what": self.description, "done": self.done, "total": self.total, "note": self.note})
+
+
+def tell_failure(message: str, exit_code: int) -> None:
+    """Hand the error that ends this process to the one that started it, which may sit behind a launcher."""
+    if os.environ.get(ENVIRONMENT_KEY) == "lines":
+        _send({"error": message, "exit_code": exit_code})
+
+
+def _send(message: dict[str, Any]) -> None:
+    # in one piece, its line feed included, so that no other process can write into it
+    print(f"{MARK}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

@@ -53,7 +53,7 @@ def digest_folder(folder: Path) -> str:
         if path.is_file() and path.name not in _NOT_CONTENT and not path.name.startswith(".")
     }
     if any(value.startswith("size:") for value in files.values()):
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_manifest(folder / MANIFEST)
         files[MANIFEST] = digest_value(manifest["inputs"]) if manifest else "none"
     return digest_value(files)
 
@@ -69,6 +69,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise AftError(f"{path}: expected a JSON object. Delete it to run its unit again.")
     return value
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A unit's manifest or its `started.json`, None where there is none; one without its parts raises `AftError`."""
+    value = read_json(path)
+    if value is not None:
+        for key in ("inputs", "outputs") if path.name == MANIFEST else ("inputs",):
+            if not isinstance(value.get(key), dict):
+                raise AftError(f"{path}: '{key}' is missing or no object. Delete it to run its unit again.")
+    return value
+
+
+def is_cut(folder: Path) -> bool:
+    """Whether the unit of a folder was started and not completed."""
+    return (folder / STARTED).exists() and not (folder / MANIFEST).exists()
 
 
 def versions() -> dict[str, str]:
@@ -143,11 +158,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def move_aside(folder: Path) -> Path:
-    """Rename a folder to the next free `NAME.replaced-N`: what a changed key outdates is not lost."""
+def move_aside(folder: Path, run_folder: Path) -> Path:
+    """Move a unit's folder to `RUN/replaced/N/`, with the first N that is free: what a change outdates is not lost."""
     number = 1
-    while (target := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
+    while (target := run_folder / "replaced" / str(number) / folder.relative_to(run_folder)).exists():
         number += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)
     return target
 

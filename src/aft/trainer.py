@@ -9,6 +9,7 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,19 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerControl, TrainingArguments
 
+from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .errors import AftError
 from .losses import metrics_from_statistics
 from .packing import Entry, StepSampler, entry_loader
-from .progress import Progress
 from .scoring import Scores, candidate_scores, score_candidates, score_responses
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -71,19 +65,24 @@ class AftTrainer(Trainer):
         initial_scores: Callable[[AftTrainer], Scores] | None = None,
         description: str = "train",
     ) -> None:
+        config: Any = model.config
+        use_cache = getattr(config, "use_cache", None)
         super().__init__(
             model=model,
             args=args,
             train_dataset=entries,
             eval_dataset=entries if validate and not eval_entries else (eval_entries or None),
             processing_class=tokenizer,
-            callbacks=[_ShowProgress(description)],
+            callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(description)],
         )
+        # progress and the log say it already
+        self.remove_callback(PrinterCallback)
+        # transformers turns the cache off in the model's configuration, and a checkpoint would keep that
+        config.use_cache = use_cache
         self.entries, self.eval_entries = entries, eval_entries
         self.objective, self.validate = objective, validate
+        self._take_initial_scores = initial_scores
         self.initial_scores: Scores | None = None
-        if initial_scores is not None:
-            self.add_callback(_BeforeTraining(self, initial_scores))
         # our loss is normalised over the accumulated batch already
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
@@ -93,6 +92,12 @@ class AftTrainer(Trainer):
         self._statistics: Tensor | None = None
         self._initial_statistics: Tensor | None = None
         self._steps_logged = 0
+        self._step_questions: list[str] = []
+
+    def _begin(self, step: int) -> None:
+        self._steps_logged = step
+        if self._take_initial_scores is not None:
+            self.initial_scores = self._take_initial_scores(self)
 
     # ---- data ----
 
@@ -119,6 +124,7 @@ class AftTrainer(Trainer):
             batch = next(epoch_iterator, None)
             if batch is not None:
                 batches.append(batch)
+        self._step_questions = [question_id for batch in batches for question_id in batch["question_ids"]]
         totals = self._count(batches).to(device)
         return batches, self.accelerator.reduce(totals, reduction="sum")
 
@@ -167,7 +173,7 @@ class AftTrainer(Trainer):
         count = tokens if self.objective.vft_reduction == "token_mean" else sequences
         # masked before summing: a response outside L_VFT must not turn it into nan
         vft = -torch.where(supervised, seq_logps, 0.0).sum() / count.clamp(min=1)
-        align = seq_logps.sum() * 0.0
+        align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
             per_group, _ = self.objective.loss(scores, batch["ratings"], batch["candidate_mask"])
@@ -184,11 +190,23 @@ class AftTrainer(Trainer):
             return
         terms = {"loss/vft": vft, "loss/align": align}
         bad = [f"{name} is {value.item()}" for name, value in terms.items() if not torch.isfinite(value)]
+        raise self._not_finite(" and ".join(bad), question_ids)
+
+    def _not_finite(self, what: str, question_ids: list[str]) -> AftError:
         shown = ", ".join(question_ids[:8]) + (" …" if len(question_ids) > 8 else "")
-        raise AftError(
-            f"step {self.state.global_step + 1}: {' and '.join(bad)}; the model was not updated. Questions: {shown}."
+        return AftError(
+            f"step {self.state.global_step + 1}: {what}; the model was not updated. Questions: {shown}."
             " Lower training.learning_rate, set training.max_grad_norm, or resume from the last checkpoint."
         )
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """transformers' norm of the step's gradient, taken right before the update: a finite loss may have none."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # the scaler of fp16 leaves out such a step by itself
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        if norm is not None and not scaled and not math.isfinite(float(norm)):
+            raise self._not_finite(f"the gradient's norm is {float(norm)}", self._step_questions)
+        return norm
 
     # ---- what is logged ----
 
@@ -275,42 +293,3 @@ class AftTrainer(Trainer):
         """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
         loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
         return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
-
-
-class _BeforeTraining(TrainerCallback):
-    """Takes the initial scores once the model is wrapped and placed, before the first step."""
-
-    def __init__(self, trainer: AftTrainer, take: Callable[[AftTrainer], Scores]) -> None:
-        self.trainer, self.take = trainer, take
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.trainer.initial_scores = self.take(self.trainer)
-        self.trainer._steps_logged = state.global_step
-
-
-class _ShowProgress(TrainerCallback):
-    """Steps, loss and margin through `Progress`, in place of transformers' bars."""
-
-    def __init__(self, description: str) -> None:
-        self.description = description
-        self.progress: Progress | None = None
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.progress = Progress(self.description, state.max_steps, "step")
-        self.progress.__enter__()
-        self.progress.update(state.global_step)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.progress is not None:
-            self.progress.update(1)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        logs = kwargs.get("logs") or {}
-        shown = {"loss": "loss", "scores/margin": "margin", "eval_loss": "val", "eval_task_accuracy": "val acc"}
-        note = ", ".join(f"{label} {logs[key]:.3f}" for key, label in shown.items() if key in logs)
-        if self.progress is not None and note:
-            self.progress.update(0, note)
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.progress is not None:
-            self.progress.__exit__()

@@ -32,29 +32,36 @@ def parse(
     parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the run (or a run's config.yaml)")
     add(parser)
     known, rest = parser.parse_known_args(arguments)
-    flags = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    actions = [action for action in parser._actions if action.option_strings and action.help != argparse.SUPPRESS]
+    flags = [action.option_strings[-1] for action in actions]
     for argument in rest:
-        # `--stge vft` is a misspelt flag, not a key of the file
         key = argument.partition("=")[0]
-        if key.startswith("--") and "." not in key and nearest(key, flags) and not _is_section(key[2:]):
-            raise ConfigError(f"{program}: unknown option {key}.{nearest(key, flags)}")
+        # `--stge vft` is a misspelt flag, not a key of the file; `--seed 3` is a misspelt key
+        if key.startswith("--") and "." not in key and nearest(key, flags):
+            options = [*flags, *(f"--{name}" for name in _sections())]
+            if any(nearest(key, options) == nearest(key, [flag]) for flag in flags):
+                raise ConfigError(f"{program}: unknown option {key}.{nearest(key, flags)}")
     return known, rest
 
 
-def _is_section(name: str) -> bool:
+def _sections() -> list[str]:
     from dataclasses import fields
 
     from ..config import Config
 
-    return name in {field.name for field in fields(Config)}
+    return [field.name for field in fields(Config)]
 
 
 def guarded(main: Callable[[], None]) -> int:
     """Run a command; an error that is the user's to mend becomes a message and an exit code."""
     try:
         main()
+        sys.stdout.flush()  # here, where a reader that has gone can be met
     except AftError as error:
+        from ..progress import tell_failure
+
         print(f"aft: error: {error}", file=sys.stderr)
+        tell_failure(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         print("aft: interrupted; the same command goes on from here", file=sys.stderr)

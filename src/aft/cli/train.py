@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
+from ..errors import ConfigError, nearest
 from .main import guarded, parse
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,35 +43,62 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
     """Load, check and run a configuration; `only` is the stage of a command that has one."""
     from ..config import load_config, to_yaml
-    from ..config.schema import STAGES
-    from ..errors import ConfigError, nearest
     from ..pipeline import Plan
 
-    config = load_config(known.config, overrides)
     stage = only or known.stage
-    if stage is not None and stage not in STAGES:
-        raise ConfigError(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
+    if known.worker is not None:  # a process that `conduct` has started, of a configuration that is checked
+        from ..launch import run_here
+
+        run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
+        return
+    launched = _is_launched()
+    if launched and stage is None and not known.dry_run:
+        raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
+    lacking: list[str] = []
+    config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking))
     plan = Plan(config)
     stages = [stage] if stage else plan.stages()
 
-    from ..launch import check_run, conduct, run_here, show_plan
+    from ..launch import conduct, open_folder, run_here, show_plan
 
-    # under `accelerate launch` this process is one of the stage's own
-    launched = known.worker is not None or "ACCELERATE_MIXED_PRECISION" in os.environ
-    if launched and stage is not None:
-        run_here(plan, stage, known.worker)
-        return
-    lacking = check_run(config, planning=known.dry_run)
     if known.dry_run:
         print(to_yaml(config))
         print("".join(f"# here: {problem}\n" for problem in lacking), end="")
         print(show_plan(plan, stages))
+        return
+    if launched:
+        if os.environ.get("RANK", "0") == "0":
+            open_folder(plan)
+        run_here(plan, stage)
         return
     conduct(plan, stages)
     if "evaluate" in stages:
         from .report import print_report
 
         print_report(plan.folder)
+
+
+_OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "methods")
+
+
+def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
+    """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
+    from ..checks import check_run, find_lacking
+    from ..config.schema import STAGES
+
+    if stage == "label":  # it computes with neither model nor trainer, so nothing of theirs is looked at
+        return check_run(config, {*broken, *_OF_MODELS})
+    problems = check_run(config, broken)
+    if stage is not None and stage not in STAGES:
+        problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
+    if "launch" not in broken:
+        lacking += find_lacking(config)
+    return problems if planning else problems + lacking
+
+
+def _is_launched() -> bool:
+    """Whether this process was started by `accelerate launch` or torchrun, so that it is itself one of a stage's."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | 
     """
     data = _read_with_parents(Path(path), ())
     problems: list[str] = []
-    for key, value in parse_overrides(overrides, problems):
+    # a `name` first: it decides which other keys its section may have
+    pairs = sorted(parse_overrides(overrides, problems), key=lambda pair: not pair[0].endswith(".name"))
+    for key, value in pairs:
         set_by_path(data, key, value, problems)
     values = build_values(Config, data, "", problems)
     _check_methods(data, values, problems)
@@ -193,12 +195,15 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
 
 def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     """Set `a.b.c` in nested mappings, making the missing ones. Of the keys that are there, the longest that fits wins:
-    a method's name may hold dots."""
+    a method's name may hold dots. Another `name` is another kind of section: the old kind's keys go with the old name.
+    """
     inner, rest = data, key
     while True:
         fitting = [known for known in map(str, inner) if f"{rest}.".startswith(f"{known}.")]
         name = max(fitting, key=len, default=rest.partition(".")[0])
         if name == rest:
+            if name == "name" and inner.get(name, value) != value:
+                inner.clear()
             inner[name] = value
             return
         rest = rest[len(name) + 1 :]

@@ -270,7 +270,7 @@ class LaunchConfig:
     workers: int = field(default=1, metadata={"ge": 1})
     """Processes side by side that share a stage's seeds and methods among them; for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one; cuda: an error if there is none. Ignored with `config`."""
+    """auto: a GPU if there is one, or as `config` says; cpu: never a GPU; cuda: an error where there is none."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..config.schema import (
     ValidationConfig,
 )
 from ..errors import AftError, ConfigError, DataError
-from ..items import alignment_entries, reference_entries
+from ..items import Encoder, alignment_entries, reference_entries
 from ..losses import CONSTRAINTS, LOSSES, pair_statistics
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, enable_scoring, merge_lora
 from ..packing import Entry
@@ -50,7 +50,8 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     texts = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
     vocabulary = getattr(task, "vocabulary", None)
     tokenizer = build_word_tokenizer(vocabulary()) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
-    model = build_model(scratch.architecture, scratch.config, tokenizer, seed=config.seeds[0])
+    model = build_model(scratch.architecture, scratch.config, tokenizer, seed=0)
+    encoder = stage.encoder(tokenizer)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
     _train(
@@ -59,7 +60,8 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         log,
         tokenizer=tokenizer,
         model=model,
-        entries=_references(stage, questions, tokenizer),
+        encoder=encoder,
+        entries=_references(stage, questions, encoder),
         objective=Objective(),
         training=stage.plan.training(config.pretrain.training),
         lora=False,
@@ -71,6 +73,7 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     config = stage.config
     base = stage.plan.checkpoint("base", unit.seed)
     tokenizer = stage.tokenizer(base)
+    encoder = stage.encoder(tokenizer)
     questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)
     _train(
         stage,
@@ -79,7 +82,8 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         tokenizer=tokenizer,
         model=stage.model(base),
         start=base,
-        entries=_references(stage, questions, tokenizer),
+        encoder=encoder,
+        entries=_references(stage, questions, encoder),
         objective=Objective(vft_reduction=config.vft.reduction),
         training=stage.plan.training(config.vft.training),
         validation=config.vft.validation,
@@ -102,7 +106,6 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         pair_references=align.pair_references,
         seed=derive_seed("borrow", unit.seed or 0),
     )
-    _tell(encoder.summary())
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
     reads = (stage.plan.inputs(unit) or {})["reads"]
@@ -115,6 +118,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         tokenizer=tokenizer,
         model=stage.model(start),
         start=start,
+        encoder=encoder,
         entries=entries,
         objective=make_objective(align.loss, align.vft_reduction),
         training=stage.plan.training(align.training),
@@ -148,20 +152,10 @@ def make_constraint(section: NoConstraint | DetachedConstraint | BoundaryConstra
     return CONSTRAINTS[arguments.pop("name")](**arguments)
 
 
-def _references(
-    stage: Stage, questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase, *, tell: bool = True
-) -> list[Entry]:
-    task, encoder = stage.plan.task, stage.encoder(tokenizer)
+def _references(stage: Stage, questions: Sequence[Question], encoder: Encoder) -> list[Entry]:
+    task = stage.plan.task
     triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
-    entries = reference_entries(triples, encoder)
-    if tell:
-        _tell(encoder.summary())
-    return entries
-
-
-def _tell(text: str | None) -> None:
-    if text is not None:
-        say(text)
+    return reference_entries(triples, encoder)
 
 
 def _train(
@@ -171,6 +165,7 @@ def _train(
     *,
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
+    encoder: Encoder,
     entries: list[Entry],
     objective: Objective,
     training: dict[str, Any],
@@ -180,6 +175,9 @@ def _train(
     lora: bool = True,
 ) -> None:
     """Train, continue from the last checkpoint where there is one, and save a model that transformers loads."""
+    too_long = encoder.summary()
+    if too_long:
+        say(f"{unit}: {too_long}")
     if not entries:
         raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
     config, seed = stage.config, unit.seed or 0
@@ -225,6 +223,7 @@ def _train(
         steps=trainer.state.global_step,
         best_step=_best_step(trainer),
         entries=len(entries),
+        responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         last_log=last[0] if last else {},
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )
@@ -236,7 +235,7 @@ def _best_step(trainer: AftTrainer) -> int | None:
 
 
 def _validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Entry]:
-    return _references(stage, stage.plan.task.load(VALIDATION, seed=seed), tokenizer, tell=False)
+    return _references(stage, stage.plan.task.load(VALIDATION, seed=seed), stage.encoder(tokenizer))
 
 
 def _accuracy(

@@ -184,8 +184,9 @@ class Arithmetic:
         return [token for token in dict.fromkeys(tokens) if token != "{}"]
 
     def fingerprint(self) -> str:
-        """Changes exactly when the questions may: a hash of the arguments and of the generator's version."""
-        text = json.dumps({"task": "arithmetic", "version": VERSION, **self._arguments}, sort_keys=True)
+        """Changes exactly when the questions may: a hash of the world and the generator, not of how many are drawn."""
+        world = {key: value for key, value in self._arguments.items() if not key.startswith("num_")}
+        text = json.dumps({"task": "arithmetic", "version": VERSION, **world}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def notes(self) -> list[str]:

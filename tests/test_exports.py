@@ -1,0 +1,66 @@
+"""The public names are the documented ones."""
+
+from __future__ import annotations
+
+import inspect
+
+import aft
+import aft.losses
+import aft.records
+import aft.tasks
+
+
+def test_losses():
+    assert aft.losses.__all__ == [
+        "CONSTRAINTS",
+        "LOSSES",
+        "REFERENCE_LOSSES",
+        "STATISTICS",
+        "Boundary",
+        "Constraint",
+        "Detached",
+        "Unconstrained",
+        "alignment_loss",
+        "dpo_loss",
+        "metrics_from_statistics",
+        "pair_statistics",
+        "pro_loss",
+        "rrhf_loss",
+    ]
+    assert all(hasattr(aft.losses, name) for name in aft.losses.__all__)
+
+
+def test_every_loss_and_constraint_is_in_its_table_and_exported():
+    assert set(aft.losses.LOSSES) == {"alignment", "rrhf", "pro", "dpo"}
+    assert set(aft.losses.CONSTRAINTS) == {"none", "detached", "boundary"}
+    for entry in (*aft.losses.LOSSES.values(), *aft.losses.CONSTRAINTS.values()):
+        assert entry.__name__ in aft.losses.__all__
+
+
+def test_the_loss_that_other_people_import():
+    signature = inspect.signature(aft.losses.alignment_loss)
+    assert list(signature.parameters)[:4] == ["scores", "ratings", "candidate_mask", "constraint"]
+    assert signature.parameters["candidate_mask"].default is None
+    assert signature.parameters["constraint"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert aft.losses.Boundary().beta == 0.15
+    assert aft.losses.Detached().lowest_only is False
+
+
+def test_other_packages():
+    assert isinstance(aft.__version__, str)
+    assert all(hasattr(aft.tasks, name) for name in aft.tasks.__all__)
+    assert aft.config.__all__ == ["Config", "align_config", "load_config", "to_yaml"]
+
+
+def test_the_configuration_and_the_losses_know_the_same_names():
+    import typing
+
+    from aft.config import schema
+
+    constraints = typing.get_args(typing.get_type_hints(schema.AlignmentLoss)["constraint"])
+    named = {typing.get_args(typing.get_type_hints(section)["name"])[0]: section for section in constraints}
+    assert set(named) == set(aft.losses.CONSTRAINTS)
+    for name, section in named.items():
+        arguments = {"name", *inspect.signature(aft.losses.CONSTRAINTS[name]).parameters}
+        assert set(inspect.signature(section).parameters) == arguments
+    assert typing.get_args(typing.get_type_hints(schema.AlignmentLoss)["name"])[0] in aft.losses.LOSSES

@@ -1,0 +1,82 @@
+"""Two processes on the CPU give what one gives: steps, logged values, scores, completions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import two_ranks
+
+SCRIPT = Path(two_ranks.__file__)
+
+
+def launch(folder: Path, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess:
+    """Two ranks that meet on a free port."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*launcher, str(SCRIPT), str(folder), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> tuple[Path, Path]:
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    result = launch(two)
+    assert result.returncode == 0, result.stderr[-3000:]
+    two_ranks.main(one)
+    return one, two
+
+
+@pytest.mark.parametrize("name", two_ranks.NAMES)
+def test_steps_and_logged_values_are_those_of_one_rank(folders, name):
+    one, two = (torch.load(folder / f"{name}.pt") for folder in folders)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-8, atol=1e-8)
+    one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in folders)
+    assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-6)
+    assert [entry["step"] for entry in one["log"] if "loss" in entry] == [1, 2, 3]
+    for expected, found in zip(one["log"], two["log"], strict=True):
+        # epochs are counted in batches of a rank, of which two ranks have fewer
+        assert {**found, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-5, abs=1e-6)
+    for question_id, scores in (one["initial"] or {}).items():
+        assert two["initial"][question_id] == pytest.approx(scores, abs=1e-9)
+
+
+def test_scores_reach_every_rank(folders):
+    one, two = folders
+    expected = json.loads((one / "scores-0.json").read_text())
+    assert len(expected) == 10
+    for rank in range(2):
+        found = json.loads((two / f"scores-{rank}.json").read_text())
+        assert found.keys() == expected.keys()
+        for question_id, scores in expected.items():
+            assert found[question_id] == pytest.approx(scores, abs=1e-5)
+
+
+def test_completions_are_the_same_byte_for_byte(folders):
+    one, two = ((folder / "completions.jsonl").read_bytes() for folder in folders)
+    assert one == two and one.count(b"\n") == 22
+    assert not list(folders[1].glob("*.part-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", ["q0", "q2"])
+def test_a_loss_that_is_not_finite_on_one_rank_ends_both(tmp_path, question):
+    result = launch(tmp_path, question, timeout=120)
+    assert result.returncode != 0
+    (stopped,) = tmp_path.glob("stopped-*.txt")
+    message = stopped.read_text()
+    assert message.startswith("step 1: loss/vft is nan; the model was not updated. Questions: ")
+    assert question in message and message in result.stderr
+    assert not (tmp_path / "trained.txt").exists()

@@ -1,0 +1,106 @@
+"""Trains, scores and samples as one of several ranks; `test_two_ranks.py` compares what comes out with one rank's.
+
+Started as `python -m torch.distributed.run --nproc-per-node 2 tests/two_ranks.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from aft.collect import collect
+from aft.errors import AftError
+from aft.packing import Item, StepSampler, entry_loader
+from aft.sampling import Decoding, Request, derive_seed
+from aft.scoring import score_candidates
+from models import as_entries, tiny_model, word_tokenizer
+from training import OBJECTIVES, items_for, logged, make_trainer
+
+STEP = 8
+NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair")
+
+
+def train(folder: Path, name: str, world_size: int) -> None:
+    """Three steps of eight questions out of eleven, one question a batch: the last chunk leaves a rank without one."""
+    items = items_for(name)
+    trainer = make_trainer(
+        folder / "run",
+        name,
+        dtype=torch.float64,
+        max_steps=3,
+        per_device_train_batch_size=1,
+        per_device_eval_batch_size=2,
+        gradient_accumulation_steps=STEP // world_size,
+        trainer={
+            "eval_entries": as_entries(items),
+            "initial_scores": None if OBJECTIVES[name][0].loss is None else lambda t: t.score_candidates(),
+        },
+    )
+    trainer.train()
+    evaluated = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        torch.save(trainer.model.state_dict(), folder / f"{name}.pt")
+        report = {"log": logged(trainer), "eval_loss": evaluated["eval_loss"], "initial": trainer.initial_scores}
+        (folder / f"{name}.json").write_text(json.dumps(report))
+
+
+def sample(folder: Path) -> None:
+    """Sampling into one file."""
+    requests = [Request(item.question_id, tuple(item.prompt_ids), (0, 1)) for item in items_for("bcl")]
+    collect(
+        tiny_model(),
+        word_tokenizer(),
+        requests,
+        Decoding(10),
+        path=folder / "completions.jsonl",
+        seed_of=lambda question_id, index: derive_seed("test", question_id, index),
+        batch_size=4,
+        description="sample",
+    )
+
+
+def score(folder: Path, rank: int, world_size: int) -> None:
+    """Scoring without a trainer, as evaluation does."""
+    trainer = make_trainer(folder / "run", "bcl")
+    loader = entry_loader(
+        as_entries(items_for("bcl")), StepSampler(11, 2, rank=rank, num_ranks=world_size, shuffle=False), pad_id=0
+    )
+    scores = score_candidates(trainer.model, loader, lambda batch: batch)
+    (folder / f"scores-{rank}.json").write_text(json.dumps(scores, sort_keys=True))
+
+
+def break_down(folder: Path, question_id: str, rank: int) -> None:
+    """A loss that is not finite for one question, and so on one rank alone."""
+    items = [
+        Item(f"q{number}", [3, 4], [[31 if f"q{number}" == question_id else 5, 1]], [True], [None])
+        for number in range(4)
+    ]
+    trainer = make_trainer(folder / "run", "vft", items=items, max_steps=1, gradient_accumulation_steps=2)
+    with torch.no_grad():
+        trainer.model.model.embed_tokens.weight[31] = math.nan
+    try:
+        trainer.train()
+    except AftError as error:
+        (folder / f"stopped-{rank}.txt").write_text(str(error))
+        raise
+    (folder / "trained.txt").touch()
+
+
+def main(folder: Path, broken_question: str | None = None) -> None:
+    """Everything in turn, or only what is to fail."""
+    state = PartialState(cpu=True)
+    if broken_question is not None:
+        break_down(folder, broken_question, state.process_index)
+    for name in NAMES:
+        train(folder, name, state.num_processes)
+    sample(folder)
+    score(folder, state.process_index, state.num_processes)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
