@@ -11,6 +11,7 @@ from aft.config import align_config, load_config, to_yaml
 from aft.config.load import read_yaml
 from aft.config.schema import BoundaryConstraint
 from aft.errors import ConfigError
+from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -26,8 +27,13 @@ def name_of(path):
 
 
 def overrides_for(path, gsm8k_folder):
-    """What a run needs on a machine without network: the made-up questions in the place of the hub's."""
-    return [f"data.path={gsm8k_folder}"] if load_config(path).data.name == "gsm8k" else []
+    """What a run needs on a machine without network: made-up questions, or files, in the place of the hub's."""
+    data = load_config(path).data
+    if data.name == "mixture":
+        files = {"gsm8k": gsm8k_folder, "mmlu": shared_path("mmlu", "mmlu_dev_test_csv.tar.gz")}
+        files |= {name: shared_path(name) for name in ("aqua", "ecqa")}
+        return [f"data.parts.{name}.data.path={files[part.data.name]}" for name, part in data.parts.items()]
+    return [f"data.path={gsm8k_folder}"] if data.name == "gsm8k" else []
 
 
 def test_there_are_some():
