@@ -170,7 +170,9 @@ def test_tokens_have_their_softmax_probability(temperature):
 
 
 @pytest.mark.parametrize(
-    ("top_p", "kept"), [(0.01, [0]), (0.5, [0]), (0.6, [0, 5]), (0.75, [0, 2, 5]), (0.9, [0, 2, 3, 5]), (1.0, range(7))]
+    ("top_p", "kept"),
+    # shares of the likeliest: 0.5313, 0.7267, 0.8453, 0.9638
+    [(0.01, [0]), (0.53, [0]), (0.533, [0, 5]), (0.73, [0, 2, 5]), (0.96, [0, 2, 3, 5]), (1.0, range(7))],
 )
 def test_top_p_keeps_the_smallest_set_with_that_probability(top_p, kept):
     probabilities = LOGITS.double().softmax(-1)
@@ -180,6 +182,12 @@ def test_top_p_keeps_the_smallest_set_with_that_probability(top_p, kept):
     observed = frequencies(Decoding(1, 1.0, top_p), 100_000, LOGITS).double()
     likely = expected > 1e-6
     assert chi_square(observed * likely, expected * likely, 100_000) < 20.5
+
+
+def test_top_p_takes_no_token_beyond_a_share_reached_exactly():
+    quarters = torch.zeros(4)
+    assert (frequencies(Decoding(1, 1.0, 0.5), 1000, quarters) > 0).sum() == 2
+    assert (frequencies(Decoding(1, 1.0, 0.51), 1000, quarters) > 0).sum() == 3
 
 
 def test_whole_completions_have_the_probability_that_the_model_gives_them():

@@ -18,7 +18,8 @@ SCRIPT = Path(two_ranks.__file__)
 
 def launch(folder: Path, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess:
     """Two ranks that meet on a free port."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
+    path = os.pathsep.join(filter(None, [str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
         [*launcher, str(SCRIPT), str(folder), *arguments],
