@@ -19,6 +19,7 @@ from aft.answers import (
     Extraction,
     SymbolicChecker,
     extract_boxed,
+    extract_latex,
     format_number,
     latex_equal,
     math_verify_installed,
@@ -69,9 +70,27 @@ def test_the_last_box(completion, expected):
 
 
 @pytest.mark.parametrize(
+    ("completion", "spelling"),
+    [
+        ("\\boxed{\\dfrac12}", "0.5"),
+        ("\\boxed{ 1{,}234 }", "1234"),
+        ("\\boxed{x = \\frac{\\sqrt3}{2}}", "\\frac{\\sqrt{3}}{2}"),
+        ("\\boxed{\\left( 1, \\pi \\right)}", "(1,\\pi)"),
+        ("\\boxed{\\text{(B)}}", "(B)"),
+        ("\\boxed{$}", None),
+    ],
+)
+def test_a_box_in_one_spelling(completion, spelling):
+    assert extract_latex(completion).answer == spelling
+    if spelling is not None:
+        assert normalise_latex(spelling) == spelling
+
+
+@pytest.mark.parametrize(
     ("left", "right", "equal"),
     [
         ("5", "5", True),
+        ("1 2", "12", False),
         ("$5$", "5.", True),
         ("5.0", "5", True),
         (".5", "0.5", True),
@@ -134,6 +153,7 @@ def test_anything_is_a_box_or_a_reason_and_has_one_spelling(text):
     for completion in (text, f"\\boxed{{{text}", f"\\boxed{{{text}}}"):
         extraction = extract_boxed(completion)
         assert (extraction.answer is None) != (extraction.reason is None)
+        assert (extract_latex(completion).answer is None) >= (extraction.answer is None)
     assert latex_equal(text, text)
 
 

@@ -13,7 +13,7 @@ from .choices import (
     extract_choice,
     read_choice,
 )
-from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, latex_equal, normalise_latex
+from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, extract_latex, latex_equal, normalise_latex
 from .lenient import lenient_answer
 from .markers import (
     NO_MARKER,
@@ -46,6 +46,7 @@ __all__ = [
     "extract_after_marker",
     "extract_boxed",
     "extract_choice",
+    "extract_latex",
     "extract_number",
     "extract_text",
     "format_number",

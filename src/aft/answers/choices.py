@@ -50,7 +50,10 @@ _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?
 _DASHES = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | {"’": "'", "‘": "'", "“": '"', "”": '"'})
 _ROOT = re.compile(r"\\sqrt ?\{ ?(\w+) ?\}|\bsqrt ?\(? ?(\w+) ?\)?|√ ?\( ?(\w+) ?\)")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
-_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?(?:/\d+)?|\w+|[-+^√%:/=<>!]")
+_TOKEN = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*|\w+|[-+^√%/=<>!*×·]")
+# beside an operator an option's words are a part of something else: 2x of 2x + 5
+_OPERATORS = frozenset("-+^√/*×·<>")
+_JOINTS = frozenset(["or", "nor"])
 # Units that a number may go without. A letter alone is as likely a variable: 2x is not 2.
 _OPTIONAL_UNIT = re.compile(r"[^\W\d_]{2,}|[$€£¥₹%°¢mgshlp]|[a-z]+/[a-z]+")
 _MAX_TEXT = 2000  # characters behind the marker that are read as the text of an option
@@ -198,17 +201,36 @@ def _mentions(text: str, letters: str) -> set[str]:
 
 
 def _contained(text: str, known: _Options) -> set[str]:
-    """Options whose words stand in the text in order, without those that stand only inside of longer ones."""
+    """Options whose words stand in the text in order, without those that stand only inside of longer ones.
+
+    With `?` among them where `or` or `and` joins one to something that is no option.
+    """
     rest = _tokens(text[:_MAX_TEXT])
     found: set[str] = set()
     by_length = sorted(zip(known.tokens, LETTERS, strict=False), key=lambda pair: -len(pair[0]))
     for tokens, letter in by_length:
-        if len(tokens) > 2 and any(known.tokens[LETTERS.index(other)] == tokens for other in found):
+        if len(tokens) > 2 and any(known.tokens[LETTERS.index(other)] == tokens for other in found - {"?"}):
             found.add(letter)  # the same words as one that was found, and cut out, already
         elif len(tokens) > 2 and tokens in rest:
-            found.add(letter)
+            alone, joined = _standing(tokens, rest)
+            found.update([letter] * (alone or joined), ["?"] * (joined and not alone))
             rest = rest.replace(tokens, "\n\v\n")
     return found
+
+
+def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
+    """Whether the tokens stand somewhere for themselves, and whether somewhere joined to another thing by a word."""
+    alone = joined = False
+    start = rest.find(tokens)
+    while start >= 0:
+        before = rest[:start].rpartition("\n")[2]
+        behind = rest[start + len(tokens) :].partition("\n")[0]
+        if before in _JOINTS or before == "and" or behind in _JOINTS:
+            joined = True
+        elif before not in _OPERATORS and behind not in _OPERATORS and behind not in ("%", "!"):
+            alone = True
+        start = rest.find(tokens, start + 1)
+    return alone, joined
 
 
 def _last_choice(completion: str, marker: str, options: Sequence[str]) -> str | None:
@@ -256,5 +278,5 @@ def _loosen(text: str) -> str:
 
 def _tokens(text: str) -> str:
     """The words and numbers of a text between line feeds, so that one text is found in another at whole words only."""
-    words = (word.replace(",", "") if word[0].isdigit() else word for word in _TOKEN.findall(text.casefold()))
+    words = (word.replace(",", "") for word in _TOKEN.findall(text.casefold()))
     return "\n" + "".join(f"{word}\n" for word in words)

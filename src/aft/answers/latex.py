@@ -37,6 +37,16 @@ def extract_boxed(completion: str) -> Extraction:
     return Extraction(None, OPEN_BOX)
 
 
+def extract_latex(completion: str) -> Extraction:
+    """`normalise_latex` of what `extract_boxed` gives: equal answers are equal texts. Or why there is none."""
+    extraction = extract_boxed(completion)
+    if extraction.answer is None:
+        return extraction
+    answer = normalise_latex(extraction.answer)
+    return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
+
+
+_MOST_PASSES = 4
 _REMOVED = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[,;: ]|~|\\[()\[\]]"
     r"|\\q?quad(?![A-Za-z])|\\?\$"
@@ -61,6 +71,7 @@ _SAME = (
 _UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{ ?[A-Za-z][^{}]*\}(?:\^ ?\{? ?[23] ?\}?)?$")
 _PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%)?")
 _FRACTION = re.compile(r"(-?)(\d*)\\frac\{(-?\d+)\}\{(-?\d+)\}(\\?%)?")
+_SPACE = re.compile(r"(?<!\d) | (?!\d)")  # that between two numbers stays: 1 2 is not 12
 _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
 
 
@@ -69,14 +80,24 @@ def normalise_latex(text: str) -> str:
 
     A first `x =` is left out, and a number is written by `format_number` of its exact value, `\\frac12` as `0.5`.
     """
-    text = _UNIT.sub("", _REMOVED.sub(" ", text.replace("\\!", "")).rstrip(" ."))
+    for _ in range(_MOST_PASSES):
+        before, text = text, _rewritten(text)
+        if text == before:
+            break
+    return text
+
+
+def _rewritten(text: str) -> str:
+    """One pass of `normalise_latex`: what it leaves may be shorter to write still."""
+    text = " ".join(text.replace("\\!", "").split())
+    text = _UNIT.sub("", _REMOVED.sub(" ", text).rstrip(" ."))
     text = _TEXT.sub(r" \1 ", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     text = " ".join(text.split()).rstrip(" .")
     text = _ASSIGNED.sub("", text, count=1).strip() if _ASSIGNED.match(text) else text
     value = _number(text)
-    return value if value is not None else text.replace(" ", "")
+    return value if value is not None else _SPACE.sub("", text)
 
 
 def _number(text: str) -> str | None:
