@@ -24,8 +24,10 @@ def refused(command, tiny, tmp_path):
     def run(*overrides, program="train", code=2):
         ran = command(program, "--config", tiny, f"output_dir={tmp_path / 'run'}", *overrides)
         assert ran.code == code, ran.err
-        assert ran.err.startswith("aft: error: ") and "Traceback" not in ran.err
-        return ran.err.removeprefix("aft: error: ").rstrip("\n").replace(f"{tiny}: ", "")
+        told, mark, message = ran.err.partition("aft: error: ")
+        assert mark and "Traceback" not in ran.err
+        assert all(line.startswith(("questions: ", "data: ")) for line in told.splitlines())
+        return message.rstrip("\n").replace(f"{tiny}: ", "")
 
     return run
 

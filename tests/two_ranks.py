@@ -100,6 +100,8 @@ def main(folder: Path, broken_question: str | None = None) -> None:
         train(folder, name, state.num_processes)
     sample(folder)
     score(folder, state.process_index, state.num_processes)
+    state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -279,6 +279,9 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     for unit in units:
         work = functools.partial(runner, context, unit)
         _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
+    # a rank that ends while another still listens can take its process down
+    state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 def _run_unit(
