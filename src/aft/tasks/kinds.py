@@ -9,6 +9,7 @@ from ..answers import (
     LETTERS,
     Extraction,
     extract_boxed,
+    extract_latex,
     extract_choice,
     extract_number,
     extract_text,
@@ -105,7 +106,7 @@ KINDS = {
     ),
     "boxed": AnswerKind(
         _boxed,
-        lambda completion, _, __: extract_boxed(completion),
+        lambda completion, _, __: extract_latex(completion),
         lambda answer, question: latex_equal(answer, question.answer),
         _boxed_problem,
     ),

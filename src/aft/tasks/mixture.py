@@ -113,8 +113,9 @@ class Mixture:
         name, _, rest = question.id.partition("/")
         if name not in self.parts:
             raise ValueError(f"question '{question.id}' is of no part of this mixture ({', '.join(self.parts)})")
-        original = self._origin.get(question.id) or dataclasses.replace(question, id=rest)
-        return self.parts[name].task, original
+        origin = self._origin.get(question.id) or dataclasses.replace(question, id=rest)
+        # the caller's gold answer: votes compare answers with each other through a question that has one of them
+        return self.parts[name].task, dataclasses.replace(origin, answer=question.answer)
 
     def _part(self, name: str, split: str, seed: int) -> list[Question]:
         """The questions of one part under the mixture's ids, with the part as their category."""
