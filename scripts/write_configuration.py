@@ -126,7 +126,12 @@ def _field_docs() -> dict[str, dict[str, str]]:
     return docs
 
 
-FIELD_DOCS = _field_docs()  # a field without its sentence is an error: every key is explained
+FIELD_DOCS = _field_docs()
+
+
+def _explain(cls: Any, name: str) -> str:
+    """The sentence under a field, of the class or what it extends. None is an error: every key is explained."""
+    return next(FIELD_DOCS[kind.__name__][name] for kind in cls.__mro__ if name in FIELD_DOCS.get(kind.__name__, {}))
 
 
 def _sections(cls: Any, path: str = "") -> list[str]:
@@ -137,7 +142,7 @@ def _sections(cls: Any, path: str = "") -> list[str]:
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name
         kind, bounds = _type(hints[field.name]), [f"{BOUNDS[name]} {limit:g}" for name, limit in field.metadata.items()]
-        text = "Chooses this section." if field.name == "name" else FIELD_DOCS[cls.__name__][field.name]
+        text = "Chooses this section." if field.name == "name" else _explain(cls, field.name)
         rows.append((f"`{key}`", ", ".join([kind, *bounds]), _default(field), _escape(text)))
         # a part of a mixture holds the tasks' sections again, which stand above
         nested += [(inner, key) for inner in _classes(hints[field.name]) if cls is not data.MixturePart]

@@ -80,7 +80,9 @@ def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
 
 def test_the_papers_settings():
     files = [path for path in RUNS if path.name.startswith("llama2-7b-")]
-    assert [path.stem for path in files] == [f"llama2-7b-{name}" for name in ("aft-bcl", "aft-dcl", "rft", "vft")]
+    others = [f"{loss}{constraint}" for loss in ("dpo", "pro", "rrhf") for constraint in ("", "-bc", "-dc")]
+    names = {"aft-bcl", "aft-dcl", "aft-none", "rft", "vft", *others}
+    assert {path.stem for path in files} == {f"llama2-7b-{name}" for name in names}
     configs = {path.stem.removeprefix("llama2-7b-"): load_config(path) for path in files}
     for config in configs.values():
         assert config.data.name == "gsm8k"

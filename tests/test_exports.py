@@ -63,4 +63,12 @@ def test_the_configuration_and_the_losses_know_the_same_names():
     for name, section in named.items():
         arguments = {"name", *inspect.signature(aft.losses.CONSTRAINTS[name]).parameters}
         assert set(inspect.signature(section).parameters) == arguments
-    assert typing.get_args(typing.get_type_hints(schema.AlignmentLoss)["name"])[0] in aft.losses.LOSSES
+    sections = [s for s in typing.get_args(typing.get_type_hints(schema.AlignConfig)["loss"]) if s is not type(None)]
+    losses = {typing.get_args(typing.get_type_hints(section)["name"])[0]: section for section in sections}
+    assert set(losses) == set(aft.losses.LOSSES)
+    # what the trainer does with the loss, not the loss itself
+    around = {"name", "weight", "reduction", "logps"}
+    for name, section in losses.items():
+        parameters = inspect.signature(aft.losses.LOSSES[name]).parameters.values()
+        keywords = {parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+        assert set(inspect.signature(section).parameters) - around == keywords

@@ -25,7 +25,7 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
     if align is not None and align.loss is not None:
         constraint = align.loss.constraint
         settings = ", ".join(f"{key}={value}" for key, value in vars(constraint).items() if key != "name")
-        loss += f" + {align.loss.weight:g} × alignment loss, constraint: {constraint.name}" + (
+        loss += f" + {align.loss.weight:g} × {align.loss.name} loss, constraint: {constraint.name}" + (
             f" ({settings})" if settings else ""
         )
     marker = getattr(config.data, "answer_marker", None)

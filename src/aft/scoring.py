@@ -33,10 +33,14 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
 
 def candidate_scores(seq_logps: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:
     """Scores (B, G) of the candidates, nats per token, zero in padding slots. Gradient flows."""
+    return as_groups(mean_scores(seq_logps, lengths), batch)
+
+
+def as_groups(values: Tensor, batch: dict[str, Any]) -> Tensor:
+    """Values (N,) of responses -> (B, G) of candidates, zero in padding slots. Gradient flows."""
     slots, mask = batch["slots"], batch["candidate_mask"]
     chosen = slots >= 0
-    scores = mean_scores(seq_logps, lengths)[chosen]
-    return scores.new_zeros(mask.numel()).index_put((slots[chosen],), scores).view(mask.shape)
+    return values.new_zeros(mask.numel()).index_put((slots[chosen],), values[chosen]).view(mask.shape)
 
 
 @torch.no_grad()

@@ -23,9 +23,9 @@ from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .errors import AftError
 from .losses import metrics_from_statistics
 from .packing import Entry, StepSampler, entry_loader
-from .scoring import Scores, candidate_scores, score_candidates, score_responses
+from .scoring import Scores, as_groups, candidate_scores, score_candidates, score_responses
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # What an optimizer step is normalised by, in the order of the vector that `_count` makes.
@@ -34,13 +34,19 @@ _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone."""
+    """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone.
+
+    With `needs_reference` it takes the scores before training as its second argument. `logps` says whether it compares
+    mean log-probs (scores) or their sums.
+    """
 
     vft_reduction: str = "token_mean"
     loss: LossFunction | None = None
     statistics: StatisticsFunction | None = None
     weight: float = 1.0
     reduction: str = "mean"
+    needs_reference: bool = False
+    logps: str = "mean"
 
 
 class AftTrainer(Trainer):
@@ -176,7 +182,13 @@ class AftTrainer(Trainer):
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
-            per_group, _ = self.objective.loss(scores, batch["ratings"], batch["candidate_mask"])
+            compared = [scores]
+            if self.objective.needs_reference:
+                compared.append(self._scores_before(scores, batch))
+            if self.objective.logps == "sum":
+                tokens_of = as_groups(lengths.to(scores), batch)
+                compared = [values * tokens_of for values in compared]
+            per_group, _ = self.objective.loss(*compared, batch["ratings"], batch["candidate_mask"])
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
             ]
@@ -220,14 +232,20 @@ class AftTrainer(Trainer):
         counted = self.objective.statistics(scores[real], *arguments).double()
         self._statistics = counted if self._statistics is None else self._statistics + counted
         if self.initial_scores is not None:
-            before = torch.zeros_like(scores)
-            for row, question_id in enumerate(batch["question_ids"]):
-                if mask[row].any():
-                    values = self.initial_scores[question_id]
-                    before[row, : len(values)] = torch.tensor(values, dtype=scores.dtype, device=scores.device)
+            before = self._scores_before(scores, batch)
             counted = self.objective.statistics(before[real], *arguments).double()
             earlier = self._initial_statistics
             self._initial_statistics = counted if earlier is None else earlier + counted
+
+    def _scores_before(self, scores: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Scores (B, G) of the batch's candidates before training, constant, zero in padding slots."""
+        assert self.initial_scores is not None
+        before = torch.zeros_like(scores)
+        for row, question_id in enumerate(batch["question_ids"]):
+            if batch["candidate_mask"][row].any():
+                values = self.initial_scores[question_id]
+                before[row, : len(values)] = torch.tensor(values, dtype=scores.dtype, device=scores.device)
+        return before
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds our terms to what transformers logs: means over the steps since the last log, over all ranks."""

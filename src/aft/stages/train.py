@@ -17,15 +17,15 @@ from ..arguments import last_checkpoint, make_arguments
 from ..card import model_card
 from ..config import align_config
 from ..config.schema import (
-    AlignmentLoss,
     BoundaryConstraint,
     DetachedConstraint,
     NoConstraint,
+    RankingTerm,
     ValidationConfig,
 )
 from ..errors import AftError, ConfigError, DataError
 from ..items import Encoder, alignment_entries, reference_entries
-from ..losses import CONSTRAINTS, LOSSES, pair_statistics
+from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES, pair_statistics
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, enable_scoring, merge_lora
 from ..packing import Entry
 from ..pipeline import Unit
@@ -125,24 +125,27 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         validation=align.validation,
         initial_scores=(
             functools.partial(_initial_scores, path=scores_file, key=digest_value(shared))
-            if align.drift and align.loss is not None
+            if align.loss is not None and (align.drift or align.loss.name in REFERENCE_LOSSES)
             else None
         ),
     )
 
 
-def make_objective(loss: AlignmentLoss | None, vft_reduction: str) -> Objective:
-    """The objective that a `loss` section describes."""
+def make_objective(loss: Any, vft_reduction: str) -> Objective:
+    """The objective that a `loss` section, one of the `RankingTerm`s, describes; None: L_VFT alone."""
     if loss is None:
         return Objective(vft_reduction=vft_reduction)
-    constraint = make_constraint(loss.constraint)
-    keywords: dict[str, Any] = {"constraint": constraint, "min_rating_gap": loss.min_rating_gap}
+    pairing = {"constraint": make_constraint(loss.constraint), "min_rating_gap": loss.min_rating_gap}
+    shared = {"name", "logps", *(field.name for field in dataclasses.fields(RankingTerm))}
+    own = {key: value for key, value in vars(loss).items() if key not in shared}
     return Objective(
         vft_reduction=vft_reduction,
-        loss=functools.partial(LOSSES[loss.name], **keywords),
-        statistics=functools.partial(pair_statistics, **keywords),
+        loss=functools.partial(LOSSES[loss.name], **pairing, **own),
+        statistics=functools.partial(pair_statistics, **pairing),
         weight=loss.weight,
         reduction=loss.reduction,
+        needs_reference=loss.name in REFERENCE_LOSSES,
+        logps=getattr(loss, "logps", "mean"),
     )
 
 

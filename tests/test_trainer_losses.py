@@ -1,0 +1,80 @@
+"""RRHF, PRO and DPO inside the trainer: what they compare, and the reference that DPO takes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from aft.config.schema import BoundaryConstraint, DetachedConstraint, DpoLoss, NoConstraint, ProLoss, RrhfLoss
+from aft.losses import Boundary, Detached, Unconstrained, dpo_loss, pro_loss, rrhf_loss
+from aft.packing import pack
+from aft.scoring import as_groups, candidate_scores, score_responses
+from aft.stages.train import make_objective
+from training import items_for, make_trainer
+
+CONSTRAINTS = [
+    (NoConstraint("none"), Unconstrained()),
+    (DetachedConstraint("detached"), Detached()),
+    (BoundaryConstraint("boundary", beta=0.2), Boundary(beta=0.2)),
+]
+
+
+def terms(tmp_path, loss):
+    """(L_A of the trainer over all groups, what its loss was given) for one batch of every question."""
+    items = items_for("bcl")
+    trainer = make_trainer(tmp_path, items=items)
+    trainer.objective = make_objective(loss, "token_mean")
+    batch = pack(items, 0)
+    with torch.no_grad():
+        seq_logps, lengths = score_responses(trainer.model, batch)
+        scores = candidate_scores(seq_logps, lengths, batch)
+        # a reference that differs from the model in every score
+        before = scores - torch.linspace(0.1, 0.9, scores.numel()).view_as(scores) * batch["candidate_mask"]
+        rows = zip(batch["question_ids"], before, batch["candidate_mask"], strict=True)
+        trainer.initial_scores = {name: row[mask].tolist() for name, row, mask in rows if mask.any()}
+        _, align = trainer.loss_terms(trainer.model, batch, trainer._count([batch]))
+    return align, scores, before, as_groups(lengths.float(), batch), batch["ratings"], batch["candidate_mask"]
+
+
+@pytest.mark.parametrize(("section", "constraint"), CONSTRAINTS, ids=lambda value: type(value).__name__)
+def test_rrhf_and_pro_compare_scores(tmp_path, section, constraint):
+    align, scores, _, _, ratings, mask = terms(tmp_path / "rrhf", RrhfLoss(name="rrhf", constraint=section))
+    groups = mask.any(dim=1).sum()
+    expected = rrhf_loss(scores, ratings, mask, constraint=constraint)[0].sum() / groups
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected > 0
+    loss = ProLoss(name="pro", constraint=section, dynamic_temperature=False)
+    align, scores, _, _, ratings, mask = terms(tmp_path / "pro", loss)
+    expected = pro_loss(scores, ratings, mask, constraint=constraint, dynamic_temperature=False)[0].sum() / groups
+    torch.testing.assert_close(align, expected, check_dtype=False)
+
+
+@pytest.mark.parametrize("logps", ["mean", "sum"])
+@pytest.mark.parametrize(("section", "constraint"), CONSTRAINTS, ids=lambda value: type(value).__name__)
+def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constraint, logps):
+    loss = DpoLoss(name="dpo", constraint=section, beta=0.5, logps=logps)
+    align, scores, before, lengths, ratings, mask = terms(tmp_path, loss)
+    if logps == "sum":
+        scores, before = scores * lengths, before * lengths
+    per_group, _ = dpo_loss(scores, before, ratings, mask, beta=0.5, constraint=constraint)
+    torch.testing.assert_close(align, per_group.sum() / mask.any(dim=1).sum(), check_dtype=False)
+    unmoved, _ = dpo_loss(scores, scores, ratings, mask, beta=0.5, constraint=constraint)
+    assert not torch.allclose(per_group, unmoved), "the reference must matter"
+
+
+def test_other_keys_reach_the_objective():
+    loss = DpoLoss(name="dpo", weight=0.5, reduction="sum", min_rating_gap=0.25)
+    objective = make_objective(loss, "token_sum")
+    shown = dataclasses.asdict(dataclasses.replace(objective, loss=None, statistics=None))
+    assert shown == {
+        "vft_reduction": "token_sum",
+        "loss": None,
+        "statistics": None,
+        "weight": 0.5,
+        "reduction": "sum",
+        "needs_reference": True,
+        "logps": "mean",
+    }
+    assert objective.loss.keywords["min_rating_gap"] == objective.statistics.keywords["min_rating_gap"] == 0.25
