@@ -30,8 +30,8 @@ def overrides_for(path, gsm8k_folder):
     """What a run needs on a machine without network: made-up questions, or files, in the place of the hub's."""
     data = load_config(path).data
     if data.name == "mixture":
-        files = {"gsm8k": gsm8k_folder, "mmlu": shared_path("mmlu", "mmlu_dev_test_csv.tar.gz")}
-        files |= {name: shared_path(name) for name in ("aqua", "ecqa")}
+        files = {"gsm8k": gsm8k_folder, "mmlu": shared_path("data", "mmlu", "mmlu_dev_test_csv.tar.gz")}
+        files |= {name: shared_path("data", name) for name in ("aqua", "ecqa")}
         return [f"data.parts.{name}.data.path={files[part.data.name]}" for name, part in data.parts.items()]
     return [f"data.path={gsm8k_folder}"] if data.name == "gsm8k" else []
 

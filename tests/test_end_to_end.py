@@ -6,14 +6,27 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import yaml
 
 from aft.config import load_config
 from aft.records import read_completions, read_groups
 from aft.run import read_manifest
+from shared_data import shared_path
 
 MODELS = ("base", "vft", "rft", "bcl")
+ROOT = Path(__file__).resolve().parents[1]
+
+# configs/gsm8k/tiny-cpu.yaml made smaller, so that it takes seconds
+SLICE = [
+    *("data.num_train=24", "data.num_answer_only=8", "data.num_validation=8", "data.num_test=8"),
+    *("model.max_length=900", "model.from_scratch.vocab_size=600"),
+    "model.from_scratch.config={hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64}",
+    *("pretrain.training.max_steps=4", "vft.training.max_steps=2", "align.training.max_steps=2"),
+    *("sample.num_samples=2", "sample.max_new_tokens=24", "sample.pool_questions=2", "launch.workers=1"),
+    *("evaluate.max_new_tokens=24", "evaluate.models=[vft, aft-bcl]"),
+]
 
 
 def aft_train(*arguments):
@@ -156,3 +169,21 @@ def check_a_changed_key_runs_what_depends_on_it(folder):
     assert (kept / "evaluate" / "bcl" / "metrics.json").is_file()
     # the report knows nothing of what was moved aside
     assert [model["name"] for model in json.loads((folder / "report.json").read_text())["models"]] == list(MODELS)
+
+
+def test_real_gsm8k_text_goes_through_every_stage(tmp_path):
+    source = shared_path("data", "gsm8k")
+    folder = tmp_path / "run"
+    methods = "methods={aft-bcl: {loss: {constraint: {name: boundary, beta: 0.15}}}}"
+    assessment = "evaluate.assessment={num_questions: 2, max_samples: 6}"
+    config = ROOT / "configs" / "gsm8k" / "tiny-cpu.yaml"
+    ran = aft_train("--config", config, f"data.path={source}", f"output_dir={folder}", *SLICE, methods, assessment)
+    groups = read_groups(folder / "seed-0" / "label" / "groups.jsonl")
+    known = {json.loads(line)["question"] for line in (source / "train.jsonl").read_text("utf-8").splitlines()}
+    assert len(groups) == 32 and all(group.question in known for group in groups)
+    assert sum(group.reference is None for group in groups) == 8, "questions whose answer alone is known"
+    # the reference is among the candidates, and no sample of such a model is right but by chance
+    assert all(group.candidates[0].label == "reference" for group in groups if group.reference)
+    steps = read_manifest(folder / "seed-0" / "align" / "aft-bcl" / "manifest.json")["steps"]
+    assert steps == 2
+    assert "aft-bcl" in ran.stdout and (folder / "report.md").exists()

@@ -6,8 +6,10 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from aft import launch, run
 from aft.config import load_config
@@ -203,7 +205,10 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     assert launch._command(plan, "label", [0], "1") == [sys.executable, *tail, "label", "--worker", "0"]
     command = launch._command(plan, "vft", [0, 3], "2")
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    assert command[-8:] == ["--cpu", *tail, "vft", "--worker", "0,3"][-8:]
+    assert command[-8:] == [*tail, "vft", "--worker", "0,3"][-8:]
+    # not what the user may once have chosen as accelerate's default
+    one = yaml.safe_load(Path(command[command.index("--config_file") + 1]).read_text())
+    assert (one["num_processes"], one["distributed_type"], one["use_cpu"]) == (1, "NO", True)
     assert command[command.index("--num_cpu_threads_per_process") + 1] == "2"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "accelerate").mkdir(parents=True)
@@ -214,5 +219,6 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         launch.find_launch_file("tow")
     assert str(caught.value) == (
-        "launch.config: no file 'tow' nor configs/accelerate/tow.yaml. Did you mean 'two'? There: two"
+        "launch.config: no file 'tow' nor configs/accelerate/tow.yaml. Did you mean 'two'?"
+        " There: cpu, fsdp2, multi-gpu, single-gpu, two"
     )

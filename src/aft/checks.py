@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, align_config
-from .config.load import read_yaml
-from .errors import ConfigError, DataError
-from .launch import find_launch_file
+from .config.launch_file import read_launch_file
+from .errors import ConfigError, DataError, nearest
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
 
 
@@ -31,18 +30,33 @@ def find_lacking(config: Config) -> list[str]:
     import torch
 
     if torch.cuda.is_available():
-        return []
+        return _too_few_gpus(config, torch.cuda.device_count())
     if config.launch.config is None:
         wants = config.launch.device == "cuda"
         return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
     try:
-        asked = read_yaml(find_launch_file(config.launch.config))
+        asked = read_launch_file(config.launch.config)
     except ConfigError:
         return []  # `_check_launch` has said so
     if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
         return []
     return [
         f"launch.config: {config.launch.config} asks for GPUs, but torch finds none here; launch.config=cpu needs none"
+    ]
+
+
+def _too_few_gpus(config: Config, there: int) -> list[str]:
+    if config.launch.config is None:
+        return []
+    try:
+        asked = read_launch_file(config.launch.config)
+    except ConfigError:
+        return []  # `_check_launch` has said so
+    here = int(asked.get("num_processes") or 1) / max(1, int(asked.get("num_machines") or 1))
+    if asked.get("use_cpu") or here <= there:
+        return []
+    return [
+        f"launch.config: {config.launch.config} starts {here:g} processes on a machine, one GPU each; here: {there}"
     ]
 
 
@@ -78,11 +92,32 @@ def _check_launch(config: Config) -> list[str]:
         return []
     problems = []
     try:
-        read_yaml(find_launch_file(config.launch.config))
+        problems += _check_sharding(config, read_launch_file(config.launch.config))
     except ConfigError as error:
         problems += error.problems
     if config.launch.workers > 1:
         problems.append("launch.workers: only without launch.config, which starts processes of its own")
+    return problems
+
+
+def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
+    """What would fail at the end of a stage, or in its middle, once weights are divided among processes."""
+    where, kind = f"launch.config: {config.launch.config}", asked.get("distributed_type")
+    if kind == "DEEPSPEED":
+        return [f"{where} asks for DeepSpeed, which this package does not support; FSDP2 shards as well: fsdp2"]
+    if kind != "FSDP":
+        return []
+    problems = []
+    state = (asked.get("fsdp_config") or {}).get("fsdp_state_dict_type")
+    if state != "FULL_STATE_DICT":
+        problems.append(
+            f"{where}: fsdp_config.fsdp_state_dict_type must be FULL_STATE_DICT, so that a stage can be read"
+            f" by the next; got {state or 'nothing, which means SHARDED_STATE_DICT'}"
+        )
+    methods = {f"methods.{name}": (changes or {}).get("validation") for name, changes in config.methods.items()}
+    for name, section in {"vft": config.vft.validation, "align": config.align.validation, **methods}.items():
+        if section is not None:
+            problems.append(f"{name}.validation: decoding while training needs whole weights; not with FSDP")
     return problems
 
 
@@ -128,7 +163,35 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
         for problem in check_whole({**config.training, **section}, cpu=cpu):
             shared = problem in check_whole(config.training, cpu=cpu)
             told.setdefault(problem, "training" if shared else where)
-    return [f"{where}: {problem}" for problem, where in told.items()]
+    problems = [f"{where}: {problem}" for problem, where in told.items()]
+    return problems + (_check_evaluating(config) if "data" not in broken else [])
+
+
+def _check_evaluating(config: Config) -> list[str]:
+    """Evaluation while training needs validation questions, and a best model one of the figures that it yields."""
+    problems = []
+    sections: dict[str, tuple[dict[str, Any], Any]] = {"vft": (config.vft.training, config.vft.validation)}
+    for name in config.methods:
+        align = align_config(config, name)
+        sections[f"methods.{name}"] = (align.training, align.validation)
+    for name, (training, validation) in sections.items():
+        if name.partition(".")[0] not in [stage.replace("align", "methods") for stage in config.stages]:
+            continue
+        merged = {**config.training, **training}
+        evaluates = str(merged.get("eval_strategy", "no")) != "no"
+        if (evaluates or validation is not None) and getattr(config.data, "num_validation", None) == 0:
+            problems.append(
+                f"{name}: evaluating while training needs validation questions, but data.num_validation is 0"
+            )
+        metric = str(merged.get("metric_for_best_model") or "loss").removeprefix("eval_")
+        known = ["loss"] if validation is None else ["loss", "task_accuracy"]
+        if evaluates and metric not in known:
+            missing = "; task_accuracy needs a validation section" if metric == "task_accuracy" else ""
+            problems.append(
+                f"{name}.training.metric_for_best_model: got '{metric}', allowed: {', '.join(known)}{missing}."
+                + nearest(metric, known)
+            )
+    return problems
 
 
 def _trained(config: Config) -> dict[str, dict[str, Any]]:

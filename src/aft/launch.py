@@ -19,26 +19,14 @@ from tqdm.auto import tqdm
 
 from . import run
 from .config import Config, to_yaml
-from .errors import AftError, ConfigError, nearest
+from .config.launch_file import find_launch_file
+from .errors import AftError, ConfigError
 from .pipeline import DONE, RESUME, Plan, Status, Unit
 from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
 from .records import write_json, write_text
 
-LAUNCH_FOLDER = Path("configs") / "accelerate"
 TRAINING_STAGES = ("pretrain", "vft", "align")
 _KEPT_LINES = 40
-
-
-def find_launch_file(name: str) -> Path:
-    """The accelerate configuration that `launch.config` names: a path, or a file of configs/accelerate/."""
-    for candidate in (Path(name), LAUNCH_FOLDER / name, LAUNCH_FOLDER / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = sorted(path.stem for path in LAUNCH_FOLDER.glob("*.yaml"))
-    raise ConfigError(
-        f"launch.config: no file '{name}' nor {LAUNCH_FOLDER / name}.yaml.{nearest(name, known)}"
-        f" There: {', '.join(known) or 'none'}"
-    )
 
 
 def show_plan(plan: Plan, stages: Sequence[str]) -> str:
@@ -242,11 +230,18 @@ def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> 
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     if plan.config.launch.config is not None:
         return [*launcher, "--config_file", str(find_launch_file(plan.config.launch.config)), *stage_command]
-    launcher += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--num_cpu_threads_per_process", num_threads]
-    if not _use_gpu(plan.config):
-        launcher.append("--cpu")
+    launcher += ["--config_file", str(_one_process(plan)), "--num_cpu_threads_per_process", num_threads]
     return [*launcher, *stage_command]
+
+
+def _one_process(plan: Plan) -> Path:
+    """A launch file for one process. Given none, accelerate would take what the user once chose as a default."""
+    path = plan.folder / "logs" / "one-process.yaml"
+    cpu = not _use_gpu(plan.config)
+    keys = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_machines": 1, "num_processes": 1}
+    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in {**keys, "machine_rank": 0}.items())
+    write_text(path, f'{text}mixed_precision: "no"\nuse_cpu: {json.dumps(cpu)}\n')
+    return path
 
 
 def _use_gpu(config: Config) -> bool:
@@ -269,7 +264,7 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
         return
     from accelerate import PartialState
 
-    from .device import use_cpu
+    from .device import forget, use_cpu
     from .stages.context import Stage
 
     cpu = use_cpu(plan.config.launch.device)
@@ -279,6 +274,7 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     for unit in units:
         work = functools.partial(runner, context, unit)
         _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
+        forget()
     # a rank that ends while another still listens can take its process down
     state.wait_for_everyone()
     state.destroy_process_group()

@@ -206,12 +206,8 @@ def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
     if body is None or head is None:
         raise ConfigError(f"model: {type(causal).__name__} is not built as a body and a head that makes its logits")
     chunk_size = default_chunk_size(head, chunk_bytes)
-    sharded = any(hasattr(parameter, "ds_id") for parameter in head.parameters())
-    if sharded:
-        # ZeRO-3 gathers the head at every call, which all ranks must make equally often: so each makes one
-        chunk_size = 2**62
     postprocess = _logit_postprocess(causal.config.get_text_config())
-    unchecked = not sharded
+    unchecked = True
 
     def score(inputs: dict[str, Any], positions: Tensor, targets: Tensor) -> Tensor:
         hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)

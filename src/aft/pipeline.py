@@ -177,7 +177,7 @@ class Plan:
         }
         if unit.stage == "label":
             return {"data": data, "label": whole["label"]}
-        sections = {"data": data, "prompt": whole["prompt"], "model": self._model_keys(unit.stage)}
+        sections = {"data": data, "prompt": whole["prompt"], "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
         if unit.stage == "vft":
@@ -189,7 +189,7 @@ class Plan:
             return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
         return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
 
-    def _model_keys(self, stage: str) -> dict[str, Any]:
+    def model_keys(self, stage: str) -> dict[str, Any]:
         """Which weights, that the digest of the checkpoint says; this is how a stage uses them."""
         model = self.config.model
         if stage == "pretrain":

@@ -52,9 +52,12 @@ def digest_folder(folder: Path) -> str:
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _NOT_CONTENT and not path.name.startswith(".")
     }
-    if any(value.startswith("size:") for value in files.values()):
+    large = [name for name, value in files.items() if value.startswith("size:")]
+    if large:
         manifest = read_manifest(folder / MANIFEST)
-        files[MANIFEST] = digest_value(manifest["inputs"]) if manifest else "none"
+        # weights of the user's own, retrained in place, keep their size but not their time
+        times = [(folder / name).stat().st_mtime_ns for name in large]
+        files[MANIFEST] = digest_value(manifest["inputs"] if manifest else times)
     return digest_value(files)
 
 
@@ -169,13 +172,16 @@ def move_aside(folder: Path, run_folder: Path) -> Path:
 
 
 class UnitLog:
-    """Marks a unit as started, and as complete with its outputs, time and memory. Only for the first rank."""
+    """Marks a unit as started, and as complete with its outputs, time and memory. Only for the first rank.
+
+    The seconds are those of the process that completes it: what a cut one had spent is not in them.
+    """
 
     def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
         self.folder, self.inputs = folder, inputs
         self.begun = time.monotonic()
-        self.earlier_seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
+        self.was_cut = (folder / STARTED).exists()
         write_json(folder / STARTED, {"inputs": inputs})
 
     def complete(self, outputs: list[str], **facts: Any) -> None:

@@ -89,6 +89,7 @@ class AftTrainer(Trainer):
         self.objective, self.validate = objective, validate
         self._take_initial_scores = initial_scores
         self.initial_scores: Scores | None = None
+        keep_output_precision(self.accelerator)
         # our loss is normalised over the accumulated batch already
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
@@ -311,3 +312,14 @@ class AftTrainer(Trainer):
         """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
         loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
         return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
+
+
+def keep_output_precision(accelerator: Any) -> None:
+    """Under FSDP2 with mixed precision, leave the model's output alone: our forward returns float32 log-probs.
+
+    accelerate's policy would round them, and the gradient of each, to the computing type.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    policy = getattr(plugin, "mixed_precision_policy", None)
+    if plugin is not None and getattr(plugin, "fsdp_version", 1) == 2 and policy is not None:
+        plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=None)

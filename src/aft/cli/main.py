@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from ..errors import AftError, ConfigError, nearest
@@ -70,4 +71,10 @@ def guarded(main: Callable[[], None]) -> int:
         # the reader of our output has gone, as in `aft-report ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        from ..progress import tell_failure
+
+        # a bug, or something like memory that ran out: the traceback stays, and survives the launcher's own
+        tell_failure("".join(traceback.format_exception(error)[-4:]).rstrip(), 1)
+        raise
     return 0

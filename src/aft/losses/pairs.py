@@ -219,6 +219,8 @@ def _checked_mask(
     min_rating_gap: float,
 ) -> Tensor:
     """The candidate mask, all true where none was given, after every check of the arguments."""
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"{function}: scores must be a tensor, got {type(scores).__name__}")
     if scores.ndim != 2 or scores.shape[1] == 0:
         raise ValueError(f"{function}: scores must be (B, G) with G >= 1, got {tuple(scores.shape)}")
     if not scores.dtype.is_floating_point:
@@ -239,7 +241,9 @@ def _checked_mask(
 
 
 def check_shape(function: str, argument: str, value: Tensor, scores: Tensor) -> None:
-    """Raise `ValueError` unless `value` has the shape (B, G) of `scores`."""
+    """Raise `ValueError` unless `value` is a tensor with the shape (B, G) of `scores`."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{function}: {argument} must be a tensor, got {type(value).__name__}")
     if value.shape != scores.shape:
         expected = tuple(scores.shape)
         raise ValueError(f"{function}: {argument} must be (B, G) = {expected}, as scores, got {tuple(value.shape)}")

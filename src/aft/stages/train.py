@@ -109,7 +109,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
     reads = (stage.plan.inputs(unit) or {})["reads"]
-    shared = {"reads": reads, "prompt": dataclasses.asdict(config.prompt), "model": dataclasses.asdict(config.model)}
+    shared = {"reads": reads, "prompt": dataclasses.asdict(config.prompt), "model": stage.plan.model_keys("align")}
     scores_file = unit.folder.parent / f"initial-scores-{align.init_from}.json"
     _train(
         stage,
@@ -202,13 +202,11 @@ def _train(
         initial_scores=initial_scores,
         description=str(unit),
     )
-    if validation and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ConfigError(
-            f"{unit.stage}.validation: decoding while training needs whole weights; not with FSDP or DeepSpeed"
-        )
     checkpoint = last_checkpoint(unit.folder)
     if checkpoint:
         say(f"{unit}: continues from {Path(checkpoint).name}")
+    elif log is not None and log.was_cut:
+        say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_state()
     adapter = unit.folder / "adapter"
@@ -285,7 +283,7 @@ def _initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
     if trainer.state.global_step > 0:
         raise AftError(
             f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
-            " Set align.drift=false, or delete this unit's folder to start it again."
+            " Delete this unit's folder to start it again."
         )
     scores = trainer.score_candidates()
     if trainer.is_world_process_zero():
