@@ -13,8 +13,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from aft.checks import check_run, find_lacking
 from aft.config import load_config
 from aft.device import forget
+from aft.forward import enable_scoring
 from aft.losses import alignment_loss
-from aft.model import enable_scoring
 from aft.trainer import keep_output_precision
 from models import tiny_model
 

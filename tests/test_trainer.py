@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from aft.batching import Packer, StepSampler
 from aft.errors import AftError
 from aft.losses import LOSSES, Boundary, Detached, Unconstrained
-from aft.packing import Item, StepSampler
+from aft.packing import Item
 from aft.scoring import Scores
 from models import as_entries, random_items, same_weights, tiny_model, word_tokenizer
 from reference_losses import alignment as slow_alignment
@@ -72,9 +73,9 @@ def expected_terms(model, name: str, items: list[Item]) -> tuple[torch.Tensor, t
 
 def items_of_steps(items: list[Item], steps: int, *, step: int = STEP) -> list[list[Item]]:
     """The items of the first steps, in the order in which a trainer of `make_trainer` draws them."""
-    sampler, drawn = StepSampler(len(items), step, seed=DATA_SEED), []
+    sampler, drawn = StepSampler(as_entries(items), Packer(0), step, seed=DATA_SEED), []
     while len(drawn) < steps:
-        drawn += [[items[index] for index in batch] for batch in sampler]
+        drawn += [[items[index] for index in part] for (part,) in sampler]
         sampler.set_epoch(sampler.epoch + 1)
     return drawn[:steps]
 

@@ -9,7 +9,7 @@ import torch
 
 from aft.config.schema import BoundaryConstraint, DetachedConstraint, DpoLoss, NoConstraint, ProLoss, RrhfLoss
 from aft.losses import Boundary, Detached, Unconstrained, dpo_loss, pro_loss, rrhf_loss
-from aft.packing import pack
+from aft.packing import SHARED, pack
 from aft.scoring import as_groups, candidate_scores, score_responses
 from aft.stages.train import make_objective
 from training import items_for, make_trainer
@@ -26,7 +26,7 @@ def terms(tmp_path, loss):
     items = items_for("bcl")
     trainer = make_trainer(tmp_path, items=items)
     trainer.objective = make_objective(loss, "token_mean")
-    batch = pack(items, 0)
+    batch = pack(items, 0, SHARED)
     with torch.no_grad():
         seq_logps, lengths = score_responses(trainer.model, batch)
         scores = candidate_scores(seq_logps, lengths, batch)

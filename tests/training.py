@@ -10,7 +10,7 @@ import torch
 
 from aft.arguments import make_arguments
 from aft.config.schema import AlignmentLoss, BoundaryConstraint, DetachedConstraint, NoConstraint
-from aft.model import enable_scoring
+from aft.forward import enable_scoring
 from aft.packing import Item
 from aft.stages.train import make_objective
 from aft.trainer import AftTrainer, Objective

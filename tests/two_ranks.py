@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from aft.batching import Packer, StepSampler, entry_loader
 from aft.collect import collect
 from aft.errors import AftError
-from aft.packing import Item, StepSampler, entry_loader
+from aft.packing import SHARED, Item
 from aft.sampling import Decoding, Request, derive_seed
 from aft.scoring import score_candidates
 from models import as_entries, tiny_model, word_tokenizer
@@ -67,9 +68,9 @@ def sample(folder: Path) -> None:
 def score(folder: Path, rank: int, world_size: int) -> None:
     """Scoring without a trainer, as evaluation does."""
     trainer = make_trainer(folder / "run", "bcl")
-    loader = entry_loader(
-        as_entries(items_for("bcl")), StepSampler(11, 2, rank=rank, num_ranks=world_size, shuffle=False), pad_id=0
-    )
+    entries = as_entries(items_for("bcl"))
+    sampler = StepSampler(entries, Packer(0, SHARED), 2, rank=rank, num_ranks=world_size, shuffle=False)
+    loader = entry_loader(sampler)
     scores = score_candidates(trainer.model, loader, lambda batch: batch)
     (folder / f"scores-{rank}.json").write_text(json.dumps(scores, sort_keys=True))
 

@@ -9,31 +9,31 @@ The shift by one token happens here and nowhere else.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_BUDGET = 256 * 2**20  # bytes of float32 logits per chunk, unless a chunk size is given
+CHUNK_BYTES = 64 * 2**20  # float32 logits of one chunk, unless a chunk size is given
 UNKNOWN_VOCABULARY_CHUNK = 1024  # rows per chunk, where the head does not say how wide its logits are
 
 Head = Callable[[Tensor], Tensor]
+Postprocess = Callable[[Tensor], Tensor]
 
 
-def default_chunk_size(head: Head, chunk_bytes: int = LOGITS_BUDGET) -> int:
+def default_chunk_size(head: Head, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Rows per chunk that keep the float32 logits of one chunk within `chunk_bytes`; at least 1.
 
-    The vocabulary size is the head's `out_features`: its weight may be sharded and say less. The backward pass of a
-    chunk holds about three tensors of that size: the log-softmax and two gradients.
+    The vocabulary size is the head's `out_features`: its weight may be sharded and say less. A chunk needs about two
+    tensors of that size, forward and backward.
     """
     vocabulary = getattr(head, "out_features", None)
     return max(1, chunk_bytes // (4 * vocabulary)) if vocabulary else UNKNOWN_VOCABULARY_CHUNK
-
-
-def num_chunks(rows: int, chunk_size: int) -> int:
-    """How many calls of the head `token_logps` makes for that many rows; never none."""
-    return max(1, -(-rows // chunk_size))
 
 
 def token_logps(
@@ -42,28 +42,31 @@ def token_logps(
     head: Head,
     *,
     chunk_size: int | None = None,
-    min_chunks: int = 1,
-    postprocess: Callable[[Tensor], Tensor] | None = None,
+    keep_bytes: int = 0,
+    postprocess: Postprocess | None = None,
 ) -> Tensor:
     """Log-probability of each target token, under the hidden state that predicts it.
 
-    The head runs on one chunk of rows at a time and, where there are several, again in the backward pass, so that the
-    logits of one chunk are all that is ever held. The results do not depend on the chunking beyond rounding.
+    The logits are made for one chunk of rows at a time, and again in the backward pass, so that those of one chunk are
+    all that is ever held; or kept for the backward pass, where all of them fit in `keep_bytes`. The results do not
+    depend on either beyond rounding. A plain `torch.nn.Linear` is entered once however many chunks there are: where
+    its weight is sharded, entering it is a collective operation, and ranks have unequal numbers of rows. No gradient
+    is computed for a frozen weight. Any other head is called for every chunk.
 
     Args:
         hidden: (R, H), any float: states at the positions *before* the targets, already gathered. Gradient flows.
         targets: (R,), int64, in [0, V). No id is special: what must not count is not passed.
-        head: the model's output projection, (rows, H) -> (rows, V). Called as given, so that hooks on a module fire
-            (sharded weights are gathered); its parameters get gradient. Called at least once, also for R = 0.
-        chunk_size: most rows per call, >= 1; None: `default_chunk_size(head)`.
-        min_chunks: fewest calls. Where calling the head is a collective operation (sharded weights), all ranks must
-            call it equally often: pass the largest `num_chunks` over the ranks.
+        head: the model's output projection, (rows, H) -> (rows, V). Its hooks run; its parameters get gradient.
+            Entered also for R = 0.
+        chunk_size: most rows per chunk, >= 1; None: `default_chunk_size(head)`.
+        keep_bytes: memory for logits, in the type in which the head computes them, that may be held until the
+            backward pass; 0: none are kept.
         postprocess: applied to the float32 logits of each chunk: soft-capping, scaling.
 
     Returns:
         (R,), float32 (float64 for float64 logits), nats per token. Empty for R = 0, with zero gradient.
     Raises:
-        ValueError: on a wrong shape or dtype, or a count below 1.
+        ValueError: on a wrong shape or dtype, or a chunk size below 1.
     """
     if hidden.ndim != 2:
         raise ValueError(f"token_logps: hidden must be (R, H), got {tuple(hidden.shape)}")
@@ -72,23 +75,176 @@ def token_logps(
     if targets.dtype != torch.long:
         raise ValueError(f"token_logps: targets must be torch.int64, got {targets.dtype}")
     chunk_size = default_chunk_size(head) if chunk_size is None else chunk_size
-    if chunk_size < 1 or min_chunks < 1:
-        raise ValueError(f"token_logps: chunk_size and min_chunks must be >= 1, got {chunk_size} and {min_chunks}")
+    if chunk_size < 1:
+        raise ValueError(f"token_logps: chunk_size must be >= 1, got {chunk_size}")
+    if _is_plain_linear(head):
+        return _in_linear(head, hidden, targets, chunk_size, keep_bytes, postprocess)
 
     def chunk_logps(hidden_chunk: Tensor, target_chunk: Tensor) -> Tensor:
-        logits = head(hidden_chunk)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (rows, V)
-        if postprocess is not None:
-            logits = postprocess(logits)
-        return logits.log_softmax(dim=-1).gather(-1, target_chunk.unsqueeze(-1)).squeeze(-1)  # (rows,)
+        logps = _finished(head(hidden_chunk), postprocess).log_softmax(dim=-1)  # (rows, V)
+        return logps.gather(-1, target_chunk.unsqueeze(-1)).squeeze(-1)  # (rows,)
 
-    chunks = max(min_chunks, num_chunks(len(hidden), chunk_size))
+    chunks = max(1, -(-len(hidden) // chunk_size))
     if chunks == 1:
         return chunk_logps(hidden, targets)
     pieces = zip(hidden.tensor_split(chunks), targets.tensor_split(chunks), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([chunk_logps(*piece) for piece in pieces])
     return torch.cat([checkpoint(chunk_logps, *piece, use_reentrant=False) for piece in pieces])
+
+
+def _finished(logits: Tensor, postprocess: Postprocess | None) -> Tensor:
+    """Logits (rows, V) in float32 (float64 stays), after what the architecture does to them."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if postprocess is None else postprocess(logits)
+
+
+# ---- the head of nearly every model: a linear layer ----
+
+
+def _is_plain_linear(head: Head) -> TypeGuard[torch.nn.Linear]:
+    """Not an adapter around one, nor one whose forward something else has taken over."""
+    return (
+        isinstance(head, torch.nn.Linear)
+        and type(head).forward is torch.nn.Linear.forward
+        and "forward" not in vars(head)
+    )
+
+
+def _in_linear(
+    head: torch.nn.Linear,
+    hidden: Tensor,
+    targets: Tensor,
+    chunk_size: int,
+    keep_bytes: int,
+    postprocess: Postprocess | None,
+) -> Tensor:
+    """`_LinearLogps` as the forward of the layer, so that hooks that gather its weight run around it."""
+
+    def forward(hidden: Tensor) -> Tensor:
+        weight: Tensor = head.weight
+        bias: Tensor | None = head.bias
+        if torch.is_autocast_enabled(hidden.device.type):
+            computing = torch.get_autocast_dtype(hidden.device.type)
+            hidden, weight = hidden.to(computing), weight.to(computing)
+            bias = None if bias is None else bias.to(computing)
+        fits = hidden.element_size() * len(hidden) * head.out_features <= keep_bytes
+        keep = _Keep.LOGITS if fits else _Keep.NOTHING
+        if not torch.is_grad_enabled():
+            keep = _Keep.NOTHING
+        elif not weight.requires_grad and (bias is None or not bias.requires_grad):
+            keep = _Keep.DIRECTION
+        return _LinearLogps.apply(hidden, weight, bias, targets, chunk_size, keep, postprocess)
+
+    head.forward = forward  # type: ignore[method-assign, assignment]
+    try:
+        return head(hidden)
+    finally:
+        del head.forward
+
+
+class _Keep(enum.Enum):
+    """What the backward pass finds: the logits (R, V), or the gradient (R, H) of each log-prob, or nothing.
+
+    Where the head is frozen, that gradient is all that the backward pass needs, and the logits are there to make it.
+    """
+
+    NOTHING = enum.auto()
+    LOGITS = enum.auto()
+    DIRECTION = enum.auto()
+
+
+class _LinearLogps(torch.autograd.Function):
+    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None, chunk by chunk in both passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        chunk_size: int,
+        keep: _Keep,
+        postprocess: Postprocess | None,
+    ) -> Tensor:
+        logps = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        kept: list[Tensor] = []
+        for rows in _chunks(len(hidden), chunk_size):
+            logits = F.linear(hidden[rows], weight, bias)
+            finished = _finished(logits, postprocess).log_softmax(dim=-1)
+            logps[rows] = finished.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
+            if keep is _Keep.LOGITS:
+                kept.append(logits)
+            elif keep is _Keep.DIRECTION:
+                unit = _grad_of_logits(logits, targets[rows], torch.ones_like(logps[rows]), postprocess)
+                kept.append(unit.to(hidden.dtype) @ weight)
+        if keep is _Keep.DIRECTION:
+            ctx.save_for_backward(hidden, *kept)
+        else:
+            ctx.save_for_backward(hidden, weight, bias, targets, *kept)
+        ctx.chunk_size, ctx.keep, ctx.postprocess = chunk_size, keep, postprocess
+        return logps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        if ctx.keep is _Keep.DIRECTION:
+            hidden, *directions = ctx.saved_tensors
+            direction = torch.cat(directions) if directions else hidden
+            return (direction * gradient.unsqueeze(-1).to(direction.dtype), *(None,) * 6)
+        hidden, weight, bias, targets, *kept = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        # sums over chunks are kept in float32
+        summing = torch.promote_types(weight.dtype, torch.float32)
+        grad_weight = torch.zeros_like(weight, dtype=summing) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=summing) if wants_bias and bias is not None else None
+        for number, rows in enumerate(_chunks(len(hidden), ctx.chunk_size)):
+            logits = kept[number] if kept else F.linear(hidden[rows], weight, bias)
+            grad = _grad_of_logits(logits, targets[rows], gradient[rows], ctx.postprocess)
+            grad = grad.to(hidden.dtype)  # (rows, V)
+            if grad_hidden is not None:
+                grad_hidden[rows] = grad @ weight
+            if grad_weight is not None:
+                if grad.dtype == summing:
+                    grad_weight.addmm_(grad.t(), hidden[rows])
+                else:
+                    grad_weight += grad.t() @ hidden[rows]
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            *(None,) * 4,
+        )
+
+
+def _chunks(rows: int, chunk_size: int) -> list[slice]:
+    """Even chunks of at most that many rows."""
+    count = -(-rows // chunk_size)
+    return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
+
+
+def _grad_of_logits(logits: Tensor, targets: Tensor, gradient: Tensor, postprocess: Postprocess | None) -> Tensor:
+    """Gradient (rows, V) of the raw logits: (one at the target minus the probabilities) times each row's own."""
+    if postprocess is None:
+        return _grad_of_finished(_finished(logits, None), targets, gradient)
+    with torch.enable_grad():
+        raw = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_()
+        finished = postprocess(raw)
+    through = _grad_of_finished(finished.detach(), targets, gradient)
+    return torch.autograd.grad(finished, raw, through)[0]
+
+
+def _grad_of_finished(finished: Tensor, targets: Tensor, gradient: Tensor) -> Tensor:
+    grad = finished.softmax(dim=-1).mul_(-gradient.unsqueeze(-1))
+    return grad.scatter_add_(-1, targets.unsqueeze(-1), gradient.unsqueeze(-1))
+
+
+# ---- token log-probs -> sequences ----
 
 
 def sum_by_sequence(token_logps: Tensor, sequence_index: Tensor, num_sequences: int) -> tuple[Tensor, Tensor]:
@@ -132,8 +288,8 @@ def sequence_logps(
     head: Head,
     *,
     chunk_size: int | None = None,
-    min_chunks: int = 1,
-    postprocess: Callable[[Tensor], Tensor] | None = None,
+    keep_bytes: int = 0,
+    postprocess: Postprocess | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum and number of the response tokens of each padded sequence: the shift by one and the two functions above.
 
@@ -142,7 +298,7 @@ def sequence_logps(
         input_ids: (N, T), int64, padded on either side.
         response_mask: (N, T), bool, true where a token belongs to the response, its end token included. The first
             column must be false: nothing predicts a first token.
-        head, chunk_size, min_chunks, postprocess: as in `token_logps`.
+        head, chunk_size, keep_bytes, postprocess: as in `token_logps`.
 
     Returns:
         seq_logps (N,) and lengths (N,), as `sum_by_sequence`; `mean_scores` makes scores of them.
@@ -167,7 +323,7 @@ def sequence_logps(
         input_ids[sequence_index, position],
         head,
         chunk_size=chunk_size,
-        min_chunks=min_chunks,
+        keep_bytes=keep_bytes,
         postprocess=postprocess,
     )
     return sum_by_sequence(logps, sequence_index, len(hidden))

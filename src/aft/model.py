@@ -1,9 +1,8 @@
-"""Tokenizer and model: load, build from scratch, adapt, score, save. The forward pass that never holds all logits."""
+"""Tokenizer and model: load, build from scratch, adapt."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,7 +22,6 @@ from transformers import (
 )
 
 from .errors import ConfigError, nearest
-from .logps import default_chunk_size, token_logps
 from .prompts import chat_messages, render_prompt
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
@@ -183,89 +180,3 @@ def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
 
     merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     return merged
-
-
-# ---- scoring ----
-
-
-def enable_scoring(model: torch.nn.Module, *, chunk_bytes: int) -> None:
-    """Give a causal LM's forward a second mode, in place: with `positions` and `targets` it returns token log-probs.
-
-    `model(input_ids=..., attention_mask=..., position_ids=..., positions=(R,), targets=(R,))` returns (R,) float32,
-    nats per token: `targets[r]` under the output at row-major position `positions[r]` of the (N, T) input. The
-    logits exist for one chunk of `chunk_bytes` at a time and are recomputed in the backward pass.
-
-    The head is called inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around it run; under
-    an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched. The first
-    scored call compares itself with the model's own logits and raises `ConfigError` where they disagree.
-    """
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    plain = causal.forward
-    body = getattr(causal, causal.base_model_prefix, None) or getattr(causal, "model", None)
-    head = causal.get_output_embeddings()
-    if body is None or head is None:
-        raise ConfigError(f"model: {type(causal).__name__} is not built as a body and a head that makes its logits")
-    chunk_size = default_chunk_size(head, chunk_bytes)
-    postprocess = _logit_postprocess(causal.config.get_text_config())
-    unchecked = True
-
-    def score(inputs: dict[str, Any], positions: Tensor, targets: Tensor) -> Tensor:
-        hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
-        hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
-        return token_logps(hidden, targets, head, chunk_size=chunk_size, postprocess=postprocess)
-
-    @functools.wraps(plain)
-    def forward(*args: Any, positions: Tensor | None = None, targets: Tensor | None = None, **kwargs: Any) -> Any:
-        nonlocal unchecked
-        if positions is None or targets is None:
-            return plain(*args, **kwargs)
-        # peft passes every argument of its own, most of them None
-        inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
-        if unchecked:
-            # not earlier: only now is the model surely where, and in the precision in which, it will compute
-            unchecked = False
-            was_training = causal.training
-            causal.eval()  # dropout would tell the two apart
-            _check_scoring(plain, score, inputs["input_ids"])
-            causal.train(was_training)
-        return score(inputs, positions, targets)
-
-    causal.forward = forward
-
-
-@torch.no_grad()
-def _check_scoring(plain: Callable[..., Any], score: Callable[..., Tensor], input_ids: Tensor) -> None:
-    """Raise `ConfigError` if scores are not what the model's own logits say: an architecture may do more to them."""
-    ids = input_ids[:1, :8]
-    positions = torch.arange(ids.shape[1], device=ids.device)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions[None]}
-    logits = plain(**inputs, use_cache=False).logits[0, :-1]
-    found = score(inputs, positions[:-1], ids[0, 1:])
-    # under autocast, weights that were cast here are remembered without a gradient
-    torch.clear_autocast_cache()
-    expected = logits.float().log_softmax(-1).gather(-1, ids[0, 1:, None]).squeeze(-1)
-    # sixteen bits leave about 1 % of a logit
-    allowed = 1e-3 if logits.dtype == torch.float32 else 0.01 * (1 + logits.abs().max().item())
-    difference = (found - expected).abs().max().item()
-    if difference > allowed:
-        name = getattr(plain, "__qualname__", "This architecture").partition(".")[0]
-        raise ConfigError(
-            f"model: {name} does more to its logits than scoring knows: a token's log-prob would be wrong by"
-            f" {difference:.3g} nats, so this architecture cannot be trained or evaluated here"
-        )
-
-
-def _logit_postprocess(config: Any) -> Callable[[Tensor], Tensor] | None:
-    """What an architecture does to its logits after the head, by the names that transformers' configurations use."""
-    cap = getattr(config, "final_logit_softcapping", None)
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale *= float(getattr(config, "lm_head_multiplier", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    if cap is None and scale == 1.0:
-        return None
-
-    def postprocess(logits: Tensor) -> Tensor:
-        logits = logits * scale
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    return postprocess

@@ -1,23 +1,29 @@
 """Tokenised questions -> the tensors of one model call. Nothing above this module knows how a batch is laid out.
 
-Axes: `N` responses in the batch, `R` response tokens in the batch, `T` tokens after padding, `B` questions,
+Axes: `N` responses in the batch, `R` response tokens in the batch, `T` tokens of a row, `B` questions,
 `G` candidate slots per question.
 
 A batch is described by flat indices, so that every layout is scored by the same code: response token `r` has the id
 `targets[r]`, is predicted at row-major position `positions[r]` of the model's output and belongs to response
-`sequences[r]`. The layout here is the padded one, a row for each (question, response).
+`sequences[r]`. Three layouts:
+
+- `shared`: one row without padding in which each question stands once, followed by its responses. The last token of a
+  response predicts nothing and is left out; the last token of a prompt predicts the first of every response.
+- `packed`: one row without padding, the question repeated before each of its responses.
+- `padded`: a row for each (question, response), padded to the longest.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+
+from .segments import Segments
+
+SHARED, PACKED, PADDED = LAYOUTS = ("shared", "packed", "padded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,109 +54,28 @@ Entry = tuple[Item, ...]
 """What one draw from the data brings into a step: a question, and beside it a borrowed reference if it has none."""
 
 
-class EntryDataset(Dataset):
-    """Entries by index; index -1 - i is entry i as a filler."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = entries
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Entry:
-        return self.entries[index] if index >= 0 else tuple(item.filler() for item in self.entries[-1 - index])
-
-
-class StepSampler:
-    """Batches of entry indices for one rank, such that an optimizer step holds the same entries however it is divided.
-
-    Every epoch has its own seeded order. It is cut into chunks of `batch_size * num_ranks`; each rank takes its part
-    of each chunk. No entry is dropped or repeated: a rank for which nothing is left in the last chunk gets a filler,
-    because all ranks must take part in every forward pass.
-    """
-
-    def __init__(
-        self,
-        num_entries: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        num_ranks: int = 1,
-        shuffle: bool = True,
-    ) -> None:
-        self.num_entries, self.batch_size, self.seed = num_entries, batch_size, seed
-        self.rank, self.num_ranks, self.shuffle = rank, num_ranks, shuffle
-        self.epoch = 0
-        # transformers reaches `batch_sampler.batch_sampler.set_epoch` through accelerate's wrappers
-        self.batch_sampler = self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration yields."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return math.ceil(self.num_entries / (self.batch_size * self.num_ranks))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.num_entries, generator=generator).tolist()
-        else:
-            order = list(range(self.num_entries))
-        chunk = self.batch_size * self.num_ranks
-        for start in range(0, self.num_entries, chunk):
-            mine = order[start : start + chunk][self.rank :: self.num_ranks]
-            yield mine or [-1 - order[start]]
-
-
-def entry_loader(
-    entries: Sequence[Entry], sampler: StepSampler, pad_id: int, *, pin_memory: bool = False
-) -> DataLoader:
-    """A loader of packed batches over a rank's part of the entries."""
-    return DataLoader(
-        EntryDataset(entries),
-        batch_sampler=sampler,
-        collate_fn=functools.partial(_pack_entries, pad_id=pad_id),
-        pin_memory=pin_memory,
-        # a loader draws a seed for its workers: from the global generator, each pass would change the dropout after it
-        generator=torch.Generator(),
-    )
-
-
-def _pack_entries(entries: Sequence[Entry], *, pad_id: int) -> dict[str, Any]:
-    return pack([item for entry in entries for item in entry], pad_id)
-
-
-def pack(items: Sequence[Item], pad_id: int) -> dict[str, Any]:
+def pack(items: Sequence[Item], pad_id: int, layout: str) -> dict[str, Any]:
     """The tensors of one batch.
 
-    Returns a flat dict: the model's `input_ids`, `attention_mask`, `position_ids`, each (N, T) int64; `positions`,
-    `targets`, `sequences`, each (R,) int64; `supervised` (N,) bool; `slots` (N,) int64, the row-major place of a
-    response in (B, G), -1 if it is no candidate; `ratings` (B, G) float32 and `candidate_mask` (B, G) bool;
-    `question_ids`, a list of B.
+    Returns a flat dict: the model's `input_ids`, `attention_mask` and `position_ids`, int64, each (N, T) if padded,
+    else (1, T) with an `attention_mask` of None and the row's `segments`; `positions`, `targets`, `sequences`, each
+    (R,) int64; `supervised` (N,) bool; `slots` (N,) int64, the row-major place of a response in (B, G), -1 if it is no
+    candidate; `ratings` (B, G) float32 and `candidate_mask` (B, G) bool; `question_ids`, a list of B.
     """
     rows = [(item, index) for item in items for index in range(len(item.responses))]
-    length = max(len(item.prompt_ids) + len(item.responses[index]) for item, index in rows)
-    input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
+    make = {SHARED: _shared, PACKED: _packed, PADDED: _padded}[layout]
+    inputs, starts = make(items, pad_id)
     positions: list[int] = []
     targets: list[int] = []
     sequences: list[int] = []
-    for row, (item, index) in enumerate(rows):
+    for number, ((item, index), (last_of_prompt, first)) in enumerate(zip(rows, starts, strict=True)):
         response = item.responses[index]
-        tokens = item.prompt_ids + response
-        input_ids[row, : len(tokens)] = torch.tensor(tokens)
-        attention_mask[row, : len(tokens)] = 1
         # the token before a response token predicts it
-        first = row * length + len(item.prompt_ids) - 1
-        positions.extend(range(first, first + len(response)))
-        targets.extend(response)
-        sequences.extend([row] * len(response))
+        positions += [last_of_prompt, *range(first, first + len(response) - 1)][: len(response)]
+        targets += response
+        sequences += [number] * len(response)
     return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "position_ids": torch.arange(length).expand(len(rows), length).clone(),
+        **inputs,
         "positions": torch.tensor(positions, dtype=torch.long),
         "targets": torch.tensor(targets, dtype=torch.long),
         "sequences": torch.tensor(sequences, dtype=torch.long),
@@ -158,6 +83,82 @@ def pack(items: Sequence[Item], pad_id: int) -> dict[str, Any]:
         **_group_tensors(items),
         "question_ids": [item.question_id for item in items],
     }
+
+
+Starts = list[tuple[int, int]]
+"""For each response, the row-major positions of its prompt's last token and of its own first."""
+
+
+class _Row:
+    """One row without padding, while it is filled."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.position_ids: list[int] = []
+        self.lengths: list[int] = []
+        self.prefixes: list[int] = []
+
+    def add(self, tokens: list[int], *, prefix: int = -1) -> int:
+        """Append a segment behind `prefix`; returns where in the row it begins. An empty one takes no segment."""
+        start = len(self.tokens)
+        if tokens:
+            first = 0 if prefix < 0 else self.lengths[prefix]
+            self.tokens += tokens
+            self.position_ids += range(first, first + len(tokens))
+            self.lengths.append(len(tokens))
+            self.prefixes.append(prefix)
+        return start
+
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "input_ids": torch.tensor([self.tokens], dtype=torch.long),
+            "attention_mask": None,
+            "position_ids": torch.tensor([self.position_ids], dtype=torch.long),
+            "segments": Segments(tuple(self.lengths), tuple(self.prefixes)),
+        }
+
+
+def _shared(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+    row, starts = _Row(), []
+    for item in items:
+        if len(item.responses) == 1:
+            # nothing to share: one segment is one attention call
+            starts.append(_add_whole(row, item, 0))
+            continue
+        last_of_prompt = row.add(item.prompt_ids) + len(item.prompt_ids) - 1
+        prompt = len(row.lengths) - 1
+        starts += [(last_of_prompt, row.add(response[:-1], prefix=prompt)) for response in item.responses]
+    return row.inputs(), starts
+
+
+def _packed(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+    row = _Row()
+    starts = [_add_whole(row, item, index) for item in items for index in range(len(item.responses))]
+    return row.inputs(), starts
+
+
+def _add_whole(row: _Row, item: Item, index: int) -> tuple[int, int]:
+    first = row.add(item.prompt_ids + item.responses[index][:-1]) + len(item.prompt_ids)
+    return first - 1, first
+
+
+def _padded(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+    rows = [(item.prompt_ids, response) for item in items for response in item.responses]
+    length = max(len(prompt) + len(response) for prompt, response in rows)
+    input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
+    starts = []
+    for row, (prompt, response) in enumerate(rows):
+        tokens = prompt + response
+        input_ids[row, : len(tokens)] = torch.tensor(tokens)
+        attention_mask[row, : len(tokens)] = 1
+        first = row * length + len(prompt)
+        starts.append((first - 1, first))
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": torch.arange(length).expand(len(rows), length).clone(),
+    }, starts
 
 
 def _group_tensors(items: Sequence[Item]) -> dict[str, torch.Tensor]:

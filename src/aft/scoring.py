@@ -17,9 +17,9 @@ Scores = dict[str, list[float]]
 
 
 def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """(sum of token log-probs in nats, number of tokens), each (N,), of every response of a packed batch.
+    """(sum of token log-probs in nats, number of tokens), each (N,), of every response of a batch of `packing.pack`.
 
-    `model` has been through `model.enable_scoring`. Gradient flows to the sums.
+    `model` has been through `forward.enable_scoring`. Gradient flows to the sums.
     """
     token_logps = model(
         input_ids=batch["input_ids"],
@@ -27,6 +27,8 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
         position_ids=batch["position_ids"],
         positions=batch["positions"],
         targets=batch["targets"],
+        columns=batch["input_ids"].shape[1],
+        segments=batch.get("segments"),
     )
     return sum_by_sequence(token_logps, batch["sequences"], len(batch["supervised"]))
 
@@ -53,12 +55,13 @@ def score_candidates(
 ) -> Scores:
     """The score of every candidate by question id, in slot order, over this rank's batches and all other ranks'.
 
-    `prepare` moves a batch to the model's device; `advance` is told how many questions each batch held.
+    `batches` come from `batching.entry_loader`. `prepare` moves a part to the model's device;
+    `advance` is told how many questions each part held.
     """
     model.eval()
     found: Scores = {}
-    for batch in batches:
-        batch = prepare(batch)
+    for part in (part for batch in batches for part in batch["parts"]):
+        batch = prepare(part)
         scores = candidate_scores(*score_responses(model, batch), batch)
         for row, question_id in enumerate(batch["question_ids"]):
             mask = batch["candidate_mask"][row]
@@ -73,5 +76,5 @@ def score_candidates(
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A packed batch with its tensors on `device`."""
+    """A batch with its tensors on `device`."""
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

@@ -8,6 +8,7 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections import defaultdict
@@ -16,13 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerControl, TrainingArguments
 
+from .batching import Packer, StepSampler, entry_loader
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .errors import AftError
+from .layouts import choose_layout
 from .losses import metrics_from_statistics
-from .packing import Entry, StepSampler, entry_loader
+from .packing import Entry
+from .progress import say
 from .scoring import Scores, as_groups, candidate_scores, score_candidates, score_responses
 
 LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -70,6 +75,8 @@ class AftTrainer(Trainer):
         validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
         initial_scores: Callable[[AftTrainer], Scores] | None = None,
         description: str = "train",
+        layout: str = "auto",
+        max_tokens: int | None = None,
     ) -> None:
         config: Any = model.config
         use_cache = getattr(config, "use_cache", None)
@@ -94,7 +101,8 @@ class AftTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
         pad = tokenizer.pad_token_id
-        self._pad_id = tokenizer.eos_token_id if pad is None else pad
+        self.packer = Packer(tokenizer.eos_token_id if pad is None else pad, max_tokens=max_tokens)
+        self._wanted_layout, self._description = layout, description
         self._logged: dict[str, float] = defaultdict(float)
         self._statistics: Tensor | None = None
         self._initial_statistics: Tensor | None = None
@@ -103,8 +111,25 @@ class AftTrainer(Trainer):
 
     def _begin(self, step: int) -> None:
         self._steps_logged = step
+        self.choose_layout()
         if self._take_initial_scores is not None:
             self.initial_scores = self._take_initial_scores(self)
+
+    def choose_layout(self) -> None:
+        """Find out how batches can be laid out for this model; says so where a question is not computed once."""
+        types = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
+        sixteen = self.args.bf16 or self.args.fp16 or not types <= {torch.float32, torch.float64}
+        rough = sixteen or (self.args.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32)
+        self.packer.layout, line = choose_layout(
+            self.model_wrapped,
+            self.entries,
+            self.packer.pad_id,
+            wanted=self._wanted_layout,
+            rough=rough,
+            prepare=self._prepare_inputs,
+        )
+        if line and self.is_world_process_zero():
+            say(f"{self._description}: {line}")
 
     # ---- data ----
 
@@ -115,14 +140,15 @@ class AftTrainer(Trainer):
 
     def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:
         sampler = StepSampler(
-            len(entries),
+            entries,
+            self.packer,
             batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             num_ranks=self.args.world_size,
             shuffle=shuffle,
         )
-        return entry_loader(entries, sampler, self._pad_id, pin_memory=self.args.device.type == "cuda")
+        return entry_loader(sampler, pin_memory=self.args.device.type == "cuda")
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Tensor]:
         """The micro-batches of one optimizer step, and the counts over all of them and all ranks."""
@@ -131,8 +157,9 @@ class AftTrainer(Trainer):
             batch = next(epoch_iterator, None)
             if batch is not None:
                 batches.append(batch)
-        self._step_questions = [question_id for batch in batches for question_id in batch["question_ids"]]
-        totals = self._count(batches).to(device)
+        parts = [part for batch in batches for part in batch["parts"]]
+        self._step_questions = [question_id for part in parts for question_id in part["question_ids"]]
+        totals = self._count(parts).to(device)
         return batches, self.accelerator.reduce(totals, reduction="sum")
 
     def _count(self, batches: Sequence[dict[str, Any]]) -> Tensor:
@@ -151,6 +178,19 @@ class AftTrainer(Trainer):
 
     # ---- loss ----
 
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """Forward and backward of every part of the batch; only the last one exchanges gradients under DDP."""
+        *earlier, last = inputs["parts"]
+        losses = []
+        for part in earlier:
+            apart = model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
+            with apart:
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -158,7 +198,7 @@ class AftTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """This micro-batch's share of the step's loss; shares add up over micro-batches and ranks."""
+        """This part's share of the step's loss; shares add up over parts, micro-batches and ranks."""
         if num_items_in_batch is None:
             num_items_in_batch = self._count([inputs]).to(self.args.device)
         vft, align = self.loss_terms(model, inputs, num_items_in_batch)
@@ -173,7 +213,7 @@ class AftTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def loss_terms(self, model: torch.nn.Module, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Tensor]:
-        """(L_VFT, L_A) of a micro-batch, each divided by its count in `totals`; differentiable zeros where empty."""
+        """(L_VFT, L_A) of a part of a batch, each divided by its count in `totals`; differentiable zeros if empty."""
         seq_logps, lengths = score_responses(model, batch)
         tokens, sequences, groups, with_pair = totals.unbind()
         supervised = batch["supervised"]
@@ -293,8 +333,9 @@ class AftTrainer(Trainer):
         metrics: dict[str, float] = {}
         if self.eval_entries:
             sums = torch.zeros(2, device=self.args.device)
-            for batch in self._loader(self.eval_entries, self.args.per_device_eval_batch_size, shuffle=False):
-                batch = self._prepare_inputs(batch)
+            loader = self._loader(self.eval_entries, self.args.per_device_eval_batch_size, shuffle=False)
+            for part in (part for batch in loader for part in batch["parts"]):
+                batch = self._prepare_inputs(part)
                 seq_logps, lengths = score_responses(self.model_wrapped, batch)
                 supervised = batch["supervised"]
                 sums += torch.stack([-seq_logps[supervised].sum(), lengths[supervised].sum().to(seq_logps)])

@@ -66,7 +66,7 @@ class ModelConfig:
     inference_dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Type of the weights while sampling and evaluating; null: as `dtype`."""
     attn_implementation: str | None = None
-    """transformers' attention backend; null: its own choice."""
+    """Attention backend, by transformers' names, or 'varlen' (torch's); null: by device (docs/performance.md)."""
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint. Off unless you trust its authors."""
     max_length: int = field(default=512, metadata={"ge": 8})
@@ -75,8 +75,14 @@ class ModelConfig:
     """What happens to a longer one*: left out, or cut at its end (then without end token); both are counted."""
     lora: LoraConfig | None = None
     """Train adapters instead of all weights."""
-    logps_chunk_mb: int = field(default=256, metadata={"ge": 1})
+    layout: Literal["auto", "shared", "packed", "padded"] = "auto"
+    """A question computed once for all its responses, or repeated without or with padding; auto: the best that fits."""
+    max_tokens_per_batch: int | None = field(default=8192, metadata={"ge": 1})
+    """Budget of one model call, in tokens that it reads: a batch of questions is divided to keep it; null: no limit."""
+    logps_chunk_mb: int = field(default=64, metadata={"ge": 1})
     """Memory for one chunk of logits when log-probs are computed, in MB."""
+    logps_keep_mb: int = field(default=512, metadata={"ge": 0})
+    """Logits that all fit in so many MB are kept for the backward pass instead of being made again; 0: never."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
 from ..errors import ConfigError
+from ..forward import enable_scoring
 from ..items import Encoder
 from ..model import encode_prompt, encode_response, load_model, load_tokenizer
 from ..pipeline import Plan
@@ -47,7 +48,8 @@ class Stage:
             checkpoint,
             dtype=dtype,
             revision=None if Path(checkpoint).is_dir() else model.revision,
-            attn_implementation=model.attn_implementation,
+            # for whole sequences: sampling, padded batches
+            attn_implementation=None if model.attn_implementation == "varlen" else model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
         )
 
@@ -78,7 +80,12 @@ class Stage:
 
         return torch.device("cpu") if self.cpu else PartialState().device
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Memory for one chunk of logits."""
-        return self.config.model.logps_chunk_mb * 2**20
+    def enable_scoring(self, model: torch.nn.Module) -> None:
+        """Let the model score responses, within the run's memory for logits."""
+        section = self.config.model
+        enable_scoring(
+            model,
+            chunk_bytes=section.logps_chunk_mb * 2**20,
+            keep_bytes=section.logps_keep_mb * 2**20,
+            attn_implementation=section.attn_implementation,
+        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..batching import Packer, StepSampler, entry_loader
 from ..collect import collect
 from ..evaluation import (
     Assessed,
@@ -31,10 +33,10 @@ from ..evaluation import (
     vote_lines,
 )
 from ..items import scoring_entries
-from ..model import enable_scoring
-from ..packing import StepSampler, entry_loader
+from ..layouts import choose_layout
+from ..packing import Entry
 from ..pipeline import Unit
-from ..progress import Progress
+from ..progress import Progress, say
 from ..records import (
     NEGATIVE,
     POSITIVE,
@@ -64,6 +66,7 @@ class _Subject:
     unit: Unit
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    said: set[str | None] = dataclasses.field(default_factory=set)
 
     @property
     def seed(self) -> int:
@@ -103,19 +106,29 @@ class _Subject:
         state = PartialState()
         entries = scoring_entries(groups, self.stage.encoder(self.tokenizer, limited=False))
         width = max(len(group.candidates) for group in groups)
+        prepare = functools.partial(to_device, device=self.stage.device)
         sampler = StepSampler(
-            len(entries),
+            entries,
+            self._packer(entries, prepare),
             max(1, self.stage.config.evaluate.batch_size // width),
             rank=state.process_index,
             num_ranks=state.num_processes,
             shuffle=False,
         )
-        pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         with Progress(f"{self.unit}: {description}", len(entries), "question") as progress:
-            prepare = functools.partial(to_device, device=self.stage.device)
-            loader = entry_loader(entries, sampler, pad)
-            scores = score_candidates(self.model, loader, prepare, advance=progress.update)
+            scores = score_candidates(self.model, entry_loader(sampler), prepare, advance=progress.update)
         return score_lines(groups, scores)
+
+    def _packer(self, entries: Sequence[Entry], prepare: Callable[[dict[str, Any]], dict[str, Any]]) -> Packer:
+        """How these entries are laid out for this model; says once why a question is not computed once."""
+        section = self.stage.config.model
+        pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        rough = self.model.dtype not in (torch.float32, torch.float64)
+        layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
+        if line and line not in self.said and PartialState().is_main_process:
+            say(f"{self.unit}: {line}")
+        self.said.add(line)
+        return Packer(pad, layout, section.max_tokens_per_batch)
 
 
 def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -123,7 +136,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     checkpoint = stage.plan.checkpoint(unit.name or "", unit.seed)
     tokenizer = stage.tokenizer(checkpoint)
     model = stage.model(checkpoint, inference=True).to(stage.device).eval()
-    enable_scoring(model, chunk_bytes=stage.chunk_bytes)
+    stage.enable_scoring(model)
     subject = _Subject(stage, unit, model, tokenizer)
     metrics: dict[str, Any] = {
         "model": unit.name,

@@ -26,7 +26,7 @@ from ..config.schema import (
 from ..errors import AftError, ConfigError, DataError
 from ..items import Encoder, alignment_entries, reference_entries
 from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES, pair_statistics
-from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, enable_scoring, merge_lora
+from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..packing import Entry
 from ..pipeline import Unit
 from ..progress import say
@@ -189,7 +189,7 @@ def _train(
     )
     adapters = dataclasses.asdict(config.model.lora) if lora and config.model.lora else None
     trained = add_lora(model, adapters) if adapters else model
-    enable_scoring(trained, chunk_bytes=stage.chunk_bytes)
+    stage.enable_scoring(trained)
     evaluates = arguments.eval_strategy != "no"
     trainer = AftTrainer(
         model=trained,
@@ -201,6 +201,8 @@ def _train(
         validate=_accuracy(stage, tokenizer, validation, seed) if evaluates and validation else None,
         initial_scores=initial_scores,
         description=str(unit),
+        layout=config.model.layout,
+        max_tokens=config.model.max_tokens_per_batch,
     )
     checkpoint = last_checkpoint(unit.folder)
     if checkpoint:
@@ -226,6 +228,7 @@ def _train(
         entries=len(entries),
         responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         last_log=last[0] if last else {},
+        layout=trainer.packer.layout,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )
 
