@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-all check format bench tables base-model clean
+.PHONY: quickstart test test-all check format bench bench-gpu tables base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,10 @@ $(VENV)/.plots: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.plots
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.plots
+	$(INSTALL) --editable '.[bench]'
 	touch $@
 
 quickstart: $(VENV)/.plots  ## the whole pipeline on the embedded task: minutes on a laptop
@@ -34,8 +38,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## docs/performance.md's figures
-	$(BIN)/python benchmarks/logps.py
+bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
+	$(BIN)/python benchmarks/run.py
+
+# torch's build is the machine's choice: PYTHON is an interpreter that has it and this package's dependencies
+bench-gpu:  ## its rows of one GPU
+	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
 
 tables: $(VENV)/.plots  ## print the quickstart's tables again from its run folder
 	$(BIN)/aft-report --config configs/quickstart.yaml

@@ -1,118 +1,123 @@
-"""Chunked log-probs at response positions against the whole logits: time and peak memory, forward and backward.
-
-    python benchmarks/logps.py            writes docs/performance.md
-
-Times: both ways alternate in one process; median and range. Peak memory: a process each, less what it held before.
-"""
+"""The head on its own: log-probs of response tokens from hidden states, forward and backward; time and peak memory."""
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
-import resource
-import statistics
-import subprocess
+import dataclasses
+import functools
+import json
 import sys
-import time
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from transformers import PreTrainedModel
 
-from aft.logps import token_logps
-from aft.run import versions
+from aft.model import enable_scoring
+from aft.packing import Item, pack
+from aft.scoring import score_responses, to_device
+from bars import table
+from groups import PAD_ID, Lengths, preference_items
+from shapes import SMALL, Shape, build, view
+from timing import MB, Settings, added_memory, in_own_process, in_turn, ratios, seconds, summary, without_huge_pages
+from variants import CHUNK_BYTES, KEEP_BYTES, plain_rows, plain_scores
 
-VOCABULARY, HIDDEN, TOKENS, RESPONSE_SHARE = 32_000, 512, 8_192, 0.55
-REPEATS = 5
-CHUNK_MB = 64
+TITLE = "Log-probs without the whole logits"
+HEAD = dataclasses.replace(SMALL, name="hidden 512, vocabulary 32k", layers=0)  # nothing between embedding and head
+TOKENS, RESPONSE_SHARE = 2_048, 0.55
 
-
-def make_inputs() -> tuple[Tensor, Tensor, Tensor, torch.nn.Linear]:
-    """Hidden states of a batch, the positions before response tokens, those tokens, and a head."""
-    torch.manual_seed(0)
-    hidden = torch.randn(TOKENS, HIDDEN, requires_grad=True)
-    positions = torch.randperm(TOKENS)[: int(TOKENS * RESPONSE_SHARE)].sort().values
-    targets = torch.randint(VOCABULARY, (len(positions),))
-    return hidden, positions, targets, torch.nn.Linear(HIDDEN, VOCABULARY, bias=False)
-
-
-def whole(hidden: Tensor, positions: Tensor, targets: Tensor, head: torch.nn.Linear) -> Tensor:
-    """The plain way: logits at every position, then the log-probs that are needed."""
-    return head(hidden).float().log_softmax(-1)[positions, targets]
-
-
-def chunked(hidden: Tensor, positions: Tensor, targets: Tensor, head: torch.nn.Linear) -> Tensor:
-    """This library's way."""
-    rows = CHUNK_MB * 2**20 // (4 * VOCABULARY)
-    return token_logps(hidden.index_select(0, positions), targets, head, chunk_size=rows)
+# label, and the most bytes of logits that are kept; None is the plain way
+WAYS: dict[str, tuple[str, int | None]] = {
+    "whole": ("whole logits", None),
+    "recomputed": ("chunks, response positions only, recomputed", 0),
+    "kept": ("response positions only, kept", KEEP_BYTES),
+    "whole-frozen": ("whole logits, frozen head", None),
+    "recomputed-frozen": ("chunks, recomputed, frozen head", 0),
+}
 
 
-WAYS = {"whole": whole, "chunked": chunked}
+def measure(settings: Settings, shape: Shape = HEAD, tokens: int = TOKENS) -> dict[str, Any]:
+    """Seconds of each way in turn, and bytes added in a process of its own."""
+    request = {"shape": dataclasses.asdict(shape), "tokens": tokens, "threads": settings.threads}
+    request["device"] = settings.device
+    memory = {way: in_own_process(__file__, {**request, "way": way}, settings) for way in WAYS}
+    model = build(shape, torch.float32, settings.device)
+    item = make_item(shape, tokens)
+    batches = {way: collate(item, way, settings.device) for way in WAYS}
+    engines = {way: prepare(model, way) for way in WAYS}
+    taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    for turn in range(settings.repeats + 1):
+        for way in in_turn(list(WAYS), turn):
+            call = functools.partial(run, engines[way], way, batches[way])
+            taken[way].append(seconds(call, settings.device)[0])
+    return {
+        "shape": dataclasses.asdict(shape),
+        "tokens": tokens,
+        "response_share": RESPONSE_SHARE,
+        "chunk_mb": CHUNK_BYTES / 2**20,
+        "seconds": {way: values[1:] for way, values in taken.items()},  # the first warms up
+        "bytes": memory,
+    }
 
 
-def peak_mb(way: str) -> float:
-    """Peak resident memory that one forward and backward pass adds, measured in a process of its own."""
-    command = [sys.executable, __file__, "--measure", way]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def make_item(shape: Shape, tokens: int) -> Item:
+    """One row of that many tokens, of which the response's share is predicted."""
+    response = int(tokens * RESPONSE_SHARE)
+    return preference_items([Lengths(tokens - response, (response,))], shape.vocabulary)[0]
 
 
-def measure(way: str) -> None:
-    """Print the memory that one pass adds, in MB."""
-    inputs = make_inputs()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    WAYS[way](*inputs).mean().backward()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+def prepare(model: PreTrainedModel, way: str) -> PreTrainedModel:
+    """A model of embedding, norm and head for one way; only the head and the norm learn."""
+    own = view(model)
+    own.get_input_embeddings().weight = torch.nn.Parameter(model.get_input_embeddings().weight, requires_grad=False)
+    if way.endswith("frozen"):
+        head = own.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach(), requires_grad=False)
+    keep = WAYS[way][1]
+    if keep is not None:
+        enable_scoring(own, chunk_bytes=CHUNK_BYTES, keep_bytes=keep)
+    return own
 
 
-def main() -> None:
-    """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path("docs/performance.md"))
-    known = parser.parse_args()
-    if known.measure:
-        measure(known.measure)
-        return
-    # first, while this process is small: a child's peak begins at its parent's
-    memory = {way: peak_mb(way) for way in WAYS}
-    inputs = make_inputs()
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(REPEATS + 1):
-        for way, run in WAYS.items():
-            begun = time.perf_counter()
-            run(*inputs).mean().backward()
-            times[way].append(time.perf_counter() - begun)
+def collate(item: Item, way: str, device: str) -> dict[str, Any]:
+    """What `run` takes."""
+    plain = WAYS[way][1] is None
+    return to_device(plain_rows([item]) if plain else pack([item], PAD_ID, layout="padded"), torch.device(device))
+
+
+def run(model: PreTrainedModel, way: str, batch: dict[str, Any]) -> None:
+    """Forward and backward."""
+    score = plain_scores if WAYS[way][1] is None else score_responses
+    score(model, batch)[0].sum().backward()
+
+
+def child(request: dict[str, Any]) -> float:
+    """Bytes that one pass adds."""
+    without_huge_pages()
+    torch.set_num_threads(request["threads"])
+    shape, way, device = Shape(**request["shape"]), request["way"], request["device"]
+    model = prepare(build(shape, torch.float32, device), way)
+    run(model, way, collate(make_item(shape, 16), way, device))
+    batch = collate(make_item(shape, request["tokens"]), way, device)
+    return added_memory(lambda: run(model, way, batch), device)
+
+
+# ---- reading the figures ----
+
+
+def render(figures: dict[str, Any]) -> str:
+    """The part of docs/performance.md."""
     rows = []
-    plain = statistics.median(times["whole"][1:])
-    for way, label in (("whole", "whole logits"), ("chunked", f"chunks of {CHUNK_MB} MB, response positions only")):
-        taken = times[way][1:]  # the first warms up
-        median = statistics.median(taken)
-        rows.append(
-            f"| {label} | {median:.2f} s ({min(taken):.2f}–{max(taken):.2f}) | {plain / median:.2f}× |"
-            f" {memory[way]:,.0f} MB |"
-        )
-    found = versions()
-    text = f"""# Performance
-
-## Log-probs without the whole logits
-
-`make bench` wrote this on {datetime.date.today()}: {platform.machine()} CPU, {torch.get_num_threads()} threads of
-{os.cpu_count()} cores, torch {found["torch"]}, Python {found["python"]}. {TOKENS:,} positions, of which
-{RESPONSE_SHARE:.0%} predict a response token; hidden size {HIDDEN}, vocabulary {VOCABULARY:,}, float32; forward and
-backward; median (range) of {REPEATS}, alternating; the memory is what one pass adds, each in a process of its own.
-
-| way | time | speed | peak memory |
-|---|---|---|---|
-{chr(10).join(rows)}
-
-The layout of batches is the padded one: a question is computed once for each of its responses. Sharing it, and the
-measures that follow from that, are not built yet.
-"""
-    known.output.write_text(text, encoding="utf-8")
-    print(text)
+    for way, (label, _) in WAYS.items():
+        plain = "whole-frozen" if way.endswith("frozen") else "whole"
+        faster = ratios(figures["seconds"][plain], figures["seconds"][way])
+        taken = summary(figures["seconds"][way])
+        rows.append([label, taken.text(unit=" s"), faster.text(unit="×"), f"{figures['bytes'][way] / MB:,.0f} MB"])
+    text = (
+        f"{figures['shape']['name']}, float32, {figures['tokens']:,} positions of which {figures['response_share']:.0%}"
+        f" predict a response token, chunks of {figures['chunk_mb']:.0f} MB; median (range)."
+        " Memory is what one pass adds, each in a process of its own."
+    )
+    return text + "\n\n" + table(["way", "time", "against whole logits", "peak added"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(child(json.load(sys.stdin))))
