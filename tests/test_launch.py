@@ -15,6 +15,7 @@ from aft import launch, run
 from aft.config import load_config
 from aft.errors import ConfigError, DataError
 from aft.pipeline import DONE, Plan
+from aft.progress import Progress
 
 
 @pytest.fixture
@@ -171,6 +172,15 @@ def test_progress_survives_others_who_write_into_its_lines(tmp_path):
     assert "another process" in (tmp_path / "log.txt").read_text()
     assert launch._describe(worker.progress) == "work  71 % (5/7, loss 1.0)"
     assert launch._describe({**worker.progress, "left": 65}) == "work  71 % (5/7, loss 1.0, 01:05 left)"
+
+
+def test_time_to_go_counts_only_what_was_made_here():
+    progress = Progress("work", 10)
+    assert progress._seconds_left() == 0
+    progress.skip(4)
+    progress._begun -= 3
+    progress.update(2)
+    assert progress._seconds_left() == pytest.approx(6, abs=0.5)
 
 
 def test_stopping_ends_what_the_launcher_has_started(tmp_path):

@@ -170,6 +170,8 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
         "items",
         "model",
         "sampling",
+        "decoding",
+        "slots",
         "scoring",
         "collect",
         "evaluation",
@@ -179,6 +181,11 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
     for name in machinery:
         found = {module for module in ours(f"aft.{name}") for top in above if (module + ".").startswith(top + ".")}
         assert found == set(), name
+
+
+def test_the_loop_over_the_cache_knows_tokens_alone():
+    assert ours("aft.slots") == set() and ours("aft.decoding") == {"aft.errors", "aft.slots"}
+    assert others("aft.slots") | others("aft.decoding") == {"torch", "transformers"}
 
 
 def test_the_trainer_knows_no_loss_by_name():
