@@ -104,6 +104,12 @@ def as_entries(items: list[Item]) -> list[Entry]:
     return [(item,) for item in items]
 
 
+def checkpoint_activations(model: torch.nn.Module) -> None:
+    """Make layers again in the backward pass, under the name that this transformers has for it."""
+    enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+
+
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether all parameters and buffers of two models are equal bit for bit."""
     left, right = one.state_dict(), other.state_dict()

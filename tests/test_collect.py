@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import pytest
@@ -9,15 +10,23 @@ import pytest
 from aft.collect import _merge, _sample_missing, collect
 from aft.model import build_model, build_tokenizer
 from aft.records import read_completions
-from aft.sampling import Decoding, Request, derive_seed, plan_batches
+from aft.sampling import CONTINUOUS, Decoding, Request, derive_seed, plan_shards, sample_shard
 from models import random_ids
 
-DECODING = Decoding(max_new_tokens=12)
-BATCH = 6
+DECODING = Decoding(max_new_tokens=8)
+BATCH = 2
 
 
 def seed_of(question_id: str, index: int) -> int:
     return derive_seed("test", 0, question_id, index)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_shards():
+    """Fourteen completions are several shards, each with more of them than places."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aft.sampling._SHARD_BATCHES", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +54,12 @@ def run_rank(speaker, wanted, path, rank, num_ranks, done=()):
     """What one rank of several does between the barriers."""
     model, tokenizer = speaker
     part = path.with_suffix(f".part-{rank:05d}.jsonl")
-    batches = plan_batches(wanted, BATCH)[rank::num_ranks]
-    _sample_missing(model, tokenizer, batches, DECODING, seed_of, part, set(done), "sample")
+    shards = plan_shards(wanted, BATCH, CONTINUOUS)
+    assert len(shards) > num_ranks, "every rank should have some, and one several"
+    make = functools.partial(
+        sample_shard, model, tokenizer, decoding=DECODING, seed_of=seed_of, batch_size=BATCH, batching=CONTINUOUS
+    )
+    _sample_missing(make, shards[rank::num_ranks], part, set(done), "sample")
     return part
 
 
@@ -75,7 +88,7 @@ def test_cut_at_any_byte_and_resumed_is_uncut(speaker, wanted, uncut, tmp_path, 
     data = part.read_bytes()
     ends = [position + 1 for position, byte in enumerate(data) if byte == ord("\n")]
     # around every end of a line, and in steps through everything else
-    cuts = {end + shift - 3 for end in ends} | set(range(shift * 11, len(data), 66))
+    cuts = {end + shift - 3 for end in ends} | set(range(shift * 22, len(data), 132))
     for cut in sorted(cut for cut in cuts if 0 <= cut <= len(data)):
         path.unlink(missing_ok=True)
         part.write_bytes(data[:cut])

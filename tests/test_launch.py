@@ -167,9 +167,10 @@ def test_progress_survives_others_who_write_into_its_lines(tmp_path):
     )
     worker = wait(start(tmp_path, code))
     assert worker.process.returncode == 0
-    assert worker.progress == {"what": "work", "done": 5, "total": 7, "note": "loss 1.0"}
+    assert worker.progress == {"what": "work", "done": 5, "total": 7, "note": "loss 1.0", "left": 0}
     assert "another process" in (tmp_path / "log.txt").read_text()
     assert launch._describe(worker.progress) == "work  71 % (5/7, loss 1.0)"
+    assert launch._describe({**worker.progress, "left": 65}) == "work  71 % (5/7, loss 1.0, 01:05 left)"
 
 
 def test_stopping_ends_what_the_launcher_has_started(tmp_path):

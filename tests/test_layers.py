@@ -90,6 +90,11 @@ def test_losses_and_logps_know_torch_alone(name):
     assert all(module.startswith("aft.losses") for module in ours(name))
 
 
+@pytest.mark.parametrize(("name", "allowed"), [("aft.segments", set()), ("aft.packing", {"aft.segments"})])
+def test_the_layout_of_a_row_knows_torch_alone(name, allowed):
+    assert others(name) <= {"torch"} and ours(name) == allowed
+
+
 @pytest.mark.parametrize("name", ["aft.records", *below("aft.answers"), "aft.intervals", "aft.prompts"])
 def test_plain_data_and_text_know_the_standard_library_alone(name):
     # the symbolic engine is an extra, imported where it is used, which is in a process of its own
@@ -156,7 +161,12 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
     }
     machinery = (
         "trainer",
+        "segments",
         "packing",
+        "batching",
+        "attention",
+        "forward",
+        "layouts",
         "items",
         "model",
         "sampling",

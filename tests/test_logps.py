@@ -8,7 +8,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from aft import logps
-from aft.logps import default_chunk_size, mean_scores, num_chunks, sequence_logps, sum_by_sequence, token_logps
+from aft.logps import default_chunk_size, mean_scores, sequence_logps, sum_by_sequence, token_logps
 
 VOCABULARY = 61
 HIDDEN = 16
@@ -158,23 +158,135 @@ def test_one_chunk_is_not_computed_twice():
     assert head.rows == [7]
 
 
-def test_min_chunks_makes_ranks_call_the_head_equally_often():
-    for rows in (0, 1, 9):
+def linear_head(dtype=torch.float32, *, bias=True, frozen=False) -> nn.Linear:
+    torch.manual_seed(3)
+    return nn.Linear(HIDDEN, VOCABULARY, bias=bias, dtype=dtype).requires_grad_(not frozen)
+
+
+def capped(logits):
+    return 3.0 * torch.tanh(logits / 3.0)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 2**30])
+@pytest.mark.parametrize("chunk_size", [1, 7, 40, 100])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("postprocess", [None, capped])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_head_has_the_values_and_gradients_of_whole_logits(bias, postprocess, frozen, chunk_size, keep_bytes):
+    hidden, targets = random_rows(40)
+    hidden, weights = hidden.double(), torch.linspace(-1, 2, 40, dtype=torch.float64)
+    head = linear_head(torch.float64, bias=bias, frozen=frozen)
+    found_hidden, expected_hidden = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    options = {"chunk_size": chunk_size, "keep_bytes": keep_bytes, "postprocess": postprocess}
+    found = token_logps(found_hidden, targets, head, **options)
+    (found * weights).sum().backward()
+    gradients = [parameter.grad for parameter in head.parameters()]
+    head.zero_grad()
+    logits = head(expected_hidden) if postprocess is None else postprocess(head(expected_hidden))
+    expected = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found_hidden.grad, expected_hidden.grad)
+    for gradient, parameter in zip(gradients, head.parameters(), strict=True):
+        assert (gradient is None) == frozen
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 2**30])
+def test_a_linear_heads_gradient_is_the_numerical_one(keep_bytes):
+    hidden, targets = random_rows(5)
+    head = linear_head(torch.float64)
+
+    def function(hidden, weight):
+        with torch.no_grad():
+            head.weight.copy_(weight)
+        return torch.func.functional_call(
+            _Wrapped(head, targets, keep_bytes), {"head.weight": weight}, (hidden,), strict=False
+        )
+
+    inputs = (hidden.double().requires_grad_(), head.weight.detach().clone().requires_grad_())
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, head, targets, keep_bytes):
+        super().__init__()
+        self.head, self.targets, self.keep_bytes = head, targets, keep_bytes
+
+    def forward(self, hidden):
+        return token_logps(hidden, self.targets, self.head, chunk_size=2, keep_bytes=self.keep_bytes)
+
+
+def saved_by_linear(*, keep_bytes=0, frozen=False):
+    """Shapes of what the forward pass over 40 rows keeps, apart from the head's own weight."""
+    hidden, targets = random_rows(40)
+    head, kept = linear_head(bias=False, frozen=frozen), []
+
+    def note(tensor):
+        if tensor.data_ptr() != head.weight.data_ptr():
+            kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        token_logps(hidden.requires_grad_(), targets, head, chunk_size=20, keep_bytes=keep_bytes)
+    return kept
+
+
+def test_logits_are_kept_where_they_fit_and_the_head_trains():
+    whole = 40 * VOCABULARY * 4
+    assert saved_by_linear(keep_bytes=whole).count((20, VOCABULARY)) == 2
+    assert saved_by_linear(keep_bytes=whole - 1).count((20, VOCABULARY)) == 0
+    # a frozen head leaves what its backward pass needs: one gradient of each log-prob, as wide as the hidden states
+    assert sorted(saved_by_linear(keep_bytes=whole, frozen=True)) == [(20, HIDDEN)] * 2 + [(40, HIDDEN)]
+
+
+def test_bfloat16_weights_sum_their_gradient_in_float32():
+    hidden, targets = random_rows(512)
+    head = linear_head(torch.bfloat16, bias=False)
+    token_logps(hidden.bfloat16(), targets, head, chunk_size=2).sum().backward()
+    exact = linear_head(torch.float32, bias=False)
+    with torch.no_grad():
+        exact.weight.copy_(head.weight)
+    token_logps(hidden.bfloat16().float(), targets, exact).sum().backward()
+    assert head.weight.grad.dtype == torch.bfloat16
+    error = (head.weight.grad.float() - exact.weight.grad).norm() / exact.weight.grad.norm()
+    assert error < 0.01, "256 chunks, each rounded to eight bits, would be worse"
+
+
+def test_under_autocast_a_linear_head_computes_as_autocast_would():
+    hidden, targets = random_rows(12)
+    head = linear_head()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = token_logps(hidden, targets, head, chunk_size=5)
+        expected = head(hidden).float().log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    found.sum().backward()
+    assert head.weight.grad.dtype == torch.float32
+
+
+def test_hooks_on_a_linear_head_run_once_around_all_chunks():
+    """They gather a sharded weight: ranks with unequal numbers of rows must gather equally often."""
+    for rows in (0, 1, 6):
         hidden, targets = random_rows(rows)
-        head = CountingHead()
-        out = token_logps(hidden.requires_grad_(), targets, head, chunk_size=4, min_chunks=num_chunks(9, 4))
+        head, seen = linear_head(), []
+        head.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(("before", len(inputs[0]))))
+        head.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(("after", len(output))))
+        out = token_logps(hidden.requires_grad_(), targets, head, chunk_size=2)
+        assert seen == [("before", rows), ("after", rows)]
         out.sum().backward()
-        assert len(head.rows) == 6 and out.shape == (rows,)
-        assert torch.isfinite(head.weight.grad).all()
+        assert head.weight.grad is not None and "forward" not in vars(head)
 
 
-def test_hooks_on_the_head_fire_for_every_chunk():
+def test_a_head_that_is_more_than_linear_is_called_as_it_is():
+    class Doubled(nn.Linear):
+        def forward(self, hidden):
+            return 2 * super().forward(hidden)
+
     hidden, targets = random_rows(6)
-    head = nn.Linear(HIDDEN, VOCABULARY)
-    seen = []
-    head.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    token_logps(hidden, targets, head, chunk_size=2)
-    assert seen == [2, 2, 2]
+    torch.manual_seed(3)
+    head = Doubled(HIDDEN, VOCABULARY)
+    expected = head(hidden).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    torch.testing.assert_close(token_logps(hidden, targets, head, chunk_size=4), expected)
 
 
 def test_no_rows_give_no_logps_and_a_zero_gradient():
@@ -305,15 +417,10 @@ def test_default_chunk_keeps_the_logits_within_the_budget():
     with torch.device("meta"):
         head = nn.Linear(8, 128_256)
     rows = default_chunk_size(head)
-    assert rows * 128_256 * 4 <= logps.LOGITS_BUDGET < (rows + 1) * 128_256 * 4
+    assert rows * 128_256 * 4 <= logps.CHUNK_BYTES < (rows + 1) * 128_256 * 4
     assert default_chunk_size(head, 128_256 * 4 * 7) == 7
     assert default_chunk_size(head, 1) == 1
     assert default_chunk_size(lambda hidden: hidden) == logps.UNKNOWN_VOCABULARY_CHUNK
-
-
-@pytest.mark.parametrize(("rows", "calls"), [(0, 1), (1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
-def test_num_chunks(rows, calls):
-    assert num_chunks(rows, 4) == calls
 
 
 def message(function, *args, **options):
@@ -328,8 +435,7 @@ def test_bad_arguments_of_token_logps_are_named():
     assert message(token_logps, hidden[0], targets, head) == "token_logps: hidden must be (R, H), got (16,)"
     assert message(token_logps, hidden, targets[:2], head) == "token_logps: targets must be (R,) = (3,), got (2,)"
     assert message(token_logps, hidden, targets.int(), head).endswith("targets must be torch.int64, got torch.int32")
-    for options in ({"chunk_size": 0}, {"min_chunks": 0}):
-        assert "chunk_size and min_chunks must be >= 1" in message(token_logps, hidden, targets, head, **options)
+    assert "chunk_size must be >= 1, got 0" in message(token_logps, hidden, targets, head, chunk_size=0)
 
 
 def test_bad_arguments_of_sum_by_sequence_are_named():

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from aft.errors import ConfigError
 from aft.model import (
@@ -17,16 +17,13 @@ from aft.model import (
     build_model,
     build_tokenizer,
     build_word_tokenizer,
-    enable_scoring,
     encode_prompt,
     encode_response,
     load_model,
     load_tokenizer,
     merge_lora,
 )
-from aft.packing import pack
-from aft.scoring import score_responses
-from models import CONFIGS, WORDS, random_items, same_weights, tiny_model, word_tokenizer
+from models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
 PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 2**10
@@ -207,73 +204,6 @@ def test_a_saved_adapter_merges_into_its_base(tmp_path):
 def test_unknown_target_modules_are_a_config_error():
     with pytest.raises(ConfigError, match=r"^model\.lora: .*no_such"):
         add_lora(tiny_model(), {"r": 4, "target_modules": ["no_such"]})
-
-
-# ---- scoring ----
-
-
-def test_any_other_call_is_passed_on_untouched():
-    plain, scoring = tiny_model(), tiny_model()
-    enable_scoring(scoring, chunk_bytes=CHUNK_BYTES)
-    ids = torch.tensor([[3, 4, 5, 6]])
-    with torch.no_grad():
-        expected, found = plain(ids, labels=ids), scoring(ids, labels=ids)
-        assert torch.equal(expected.logits, found.logits) and torch.equal(expected.loss, found.loss)
-        options = {"max_new_tokens": 5, "do_sample": False}
-        assert torch.equal(plain.generate(ids, **options), scoring.generate(ids, **options))
-
-
-def test_what_scoring_adds_is_not_saved(tmp_path):
-    model = tiny_model()
-    model.save_pretrained(tmp_path / "plain")
-    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
-    with torch.no_grad():
-        score_responses(model, pack(random_items(0, [[None]]), 0))
-    model.save_pretrained(tmp_path / "scoring")
-    for name in sorted(path.name for path in (tmp_path / "plain").iterdir()):
-        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "scoring" / name).read_bytes()
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "scoring")
-    assert same_weights(loaded, model)
-
-
-@pytest.mark.parametrize(("chunk_bytes", "calls"), [(1, 19), (4 * 32 * 7, 3), (2**20, 1)])
-def test_the_head_sees_chunks_of_response_tokens_alone(chunk_bytes, calls):
-    model = tiny_model()
-    enable_scoring(model, chunk_bytes=chunk_bytes)
-    batch = pack(random_items(1, [[None], [1.0, 0.0]]), 0)
-    assert len(batch["targets"]) == 19
-    score_responses(model, batch)  # the first call also checks itself
-    rows = []
-    handle = model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
-    seq_logps, _ = score_responses(model, batch)
-    assert len(rows) == calls and sum(rows) == 19
-    seq_logps.sum().backward()
-    # recomputed in the backward pass wherever there are several
-    assert sum(rows) == (19 if calls == 1 else 38)
-    handle.remove()
-
-
-def test_an_architecture_that_scoring_does_not_know_is_refused():
-    config = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = build_model("bert", {**config, "is_decoder": True}, word_tokenizer(), seed=0)
-    with torch.no_grad():
-        model.cls.predictions.bias.copy_(torch.arange(32.0))
-    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
-    with pytest.raises(ConfigError, match=r"^model: BertLMHeadModel does more to its logits"):
-        score_responses(model, pack(random_items(0, [[None]]), 0))
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_the_check_leaves_mode_and_random_numbers_alone(training):
-    model = tiny_model("gpt2", resid_pdrop=0.5).train(training)
-    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
-    batch = pack(random_items(0, [[None]]), 0)
-    with torch.no_grad():
-        torch.manual_seed(0)
-        first, _ = score_responses(model, batch)
-        torch.manual_seed(0)
-        second, _ = score_responses(model, batch)
-    assert torch.equal(first, second) and model.training == training
 
 
 def test_the_saved_tokenizer_and_model_are_plain_transformers(tmp_path):

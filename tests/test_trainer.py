@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from aft.batching import Packer, StepSampler
+from aft.batching import Packer, StepSampler, unique_tokens
 from aft.errors import AftError
+from aft.forward import enable_scoring
 from aft.losses import LOSSES, Boundary, Detached, Unconstrained
 from aft.packing import Item
 from aft.scoring import Scores
@@ -154,18 +155,29 @@ def test_logged_scores_by_hand(tmp_path, name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_is_the_same_however_it_is_divided(tmp_path, name):
-    """Eleven questions in steps of eight: the second step is the incomplete one, and the third begins an epoch."""
+    """Eleven questions in steps of eight: the second step is the incomplete one, and the third begins an epoch.
+
+    Divided into micro-batches, into calls of the model by a budget of tokens, and laid out in every way. GPT-2, because
+    Llama's norms compute in float32 whatever its weights are.
+    """
+    exact = {"architecture": "gpt2", "config": dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)}
     runs = []
-    for batch in (8, 4, 2, 1):
+    for batch, max_tokens, layout in (
+        *((8, None, "auto"), (4, None, "shared"), (2, None, "packed"), (1, None, "padded")),
+        *((8, 60, "shared"), (4, 40, "packed"), (8, 100, "padded"), (8, 1, "shared")),
+    ):
         trainer = make_trainer(
             tmp_path,
             name,
+            **exact,
+            trainer={"layout": layout, "max_tokens": max_tokens},
             dtype=torch.float64,
             max_steps=3,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=STEP // batch,
         )
         trainer.train()
+        assert trainer.packer.layout == ("shared" if layout == "auto" else layout)
         runs.append((trainer.model.state_dict(), logged(trainer)))
     weights, log = runs[0]
     assert [entry["step"] for entry in log] == [1, 2, 3]
@@ -192,6 +204,42 @@ def test_what_is_logged_is_a_mean_over_the_steps_since_the_last_log(tmp_path):
         # scores are means over candidates, so a step with more of them weighs more
         low, high = sorted(step["scores/positive"] for step in two)
         assert low <= entry["scores/positive"] <= high
+
+
+def test_a_model_that_cannot_share_trains_padded_and_says_so_once(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "bcl", architecture="gemma2", max_steps=1, trainer={"description": "align"})
+    enable_scoring(trainer.model, attn_implementation="sdpa")
+    trainer.train()
+    assert trainer.packer.layout == "padded"
+    said = [line for line in capsys.readouterr().err.splitlines() if "Gemma2" in line]
+    assert said == [
+        "align: Gemma2ForCausalLM: questions are computed again for each of their responses, padded to the longest,"
+        " because scaled-dot-product attention has no soft-capping"
+    ]
+
+
+def test_tokens_that_the_model_reads_are_counted(tmp_path):
+    counted = {}
+    for layout in ("shared", "padded"):
+        trainer = make_trainer(
+            tmp_path,
+            "bcl",
+            num_train_epochs=1,
+            include_num_input_tokens_seen="all",
+            trainer={"layout": layout, "max_tokens": 60},
+        )
+        trainer.train()
+        counted[layout] = trainer.state.num_input_tokens_seen
+    assert counted["shared"] == sum(map(unique_tokens, items_for("bcl"))) < counted["padded"]
+
+
+def test_nothing_of_our_attention_is_saved(tmp_path):
+    trainer = make_trainer(tmp_path / "run", "bcl", max_steps=1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert "aft_" not in (tmp_path / "saved" / "config.json").read_text()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert loaded.config._attn_implementation == tiny_model().config._attn_implementation
 
 
 # ---- drift ----

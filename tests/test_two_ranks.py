@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+import sharded_ranks
 import two_ranks
 
 SCRIPT = Path(two_ranks.__file__)
 
 
-def launch(folder: Path, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess:
+def launch(folder: Path, *arguments: str, script: Path = SCRIPT, timeout: int = 240) -> subprocess.CompletedProcess:
     """Two ranks that meet on a free port."""
     path = os.pathsep.join(filter(None, [str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
-        [*launcher, str(SCRIPT), str(folder), *arguments],
+        [*launcher, str(script), str(folder), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -69,6 +70,23 @@ def test_completions_are_the_same_byte_for_byte(folders):
     one, two = ((folder / "completions.jsonl").read_bytes() for folder in folders)
     assert one == two and one.count(b"\n") == 22
     assert not list(folders[1].glob("*.part-*"))
+
+
+def test_sharded_weights_give_the_scores_and_gradients_of_whole_ones(tmp_path):
+    """FSDP2, the head a unit of its own, ranks with unequal numbers of tokens and of chunks of logits."""
+    result = launch(tmp_path, script=Path(sharded_ranks.__file__))
+    assert result.returncode == 0, result.stderr[-3000:]
+    for checkpointed in (False, True):
+        sharded = torch.load(tmp_path / f"sharded-{checkpointed}.pt")
+        assert (sharded["layout"], sharded["line"]) == ("shared", None)
+        model = sharded_ranks.build(checkpointed=False)
+        for rank in range(2):
+            expected = sharded_ranks.run(model, sharded_ranks.items_of(rank), "padded")
+            found = torch.load(tmp_path / f"scores-{checkpointed}-{rank}.pt")
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+        for name, parameter in model.named_parameters():
+            # sharded gradients are averaged over the ranks
+            torch.testing.assert_close(2 * sharded["gradients"][name], parameter.grad, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.slow

@@ -27,18 +27,20 @@ NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair")
 
 
 def train(folder: Path, name: str, world_size: int) -> None:
-    """Three steps of eight questions out of eleven, one question a batch: the last chunk leaves a rank without one."""
+    """Three steps of eight questions out of eleven; one question a batch, where the last leaves a rank without one."""
     items = items_for(name)
     trainer = make_trainer(
         folder / "run",
         name,
         dtype=torch.float64,
         max_steps=3,
-        per_device_train_batch_size=1,
+        per_device_train_batch_size=STEP // world_size if name == "bcl" else 1,
         per_device_eval_batch_size=2,
-        gradient_accumulation_steps=STEP // world_size,
+        gradient_accumulation_steps=1 if name == "bcl" else STEP // world_size,
         trainer={
             "eval_entries": as_entries(items),
+            # calls of the model by tokens: ranks have unequal numbers of their own, and must make equally many
+            "max_tokens": 40 if name == "bcl" else None,
             "initial_scores": None if OBJECTIVES[name][0].loss is None else lambda t: t.score_candidates(),
         },
     )

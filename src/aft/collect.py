@@ -1,8 +1,9 @@
-"""Sampling into a file that can be cut at any moment: finished batches are kept, a second run goes on there."""
+"""Sampling into a file that can be cut at any moment: finished shards are kept, a second run goes on there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .progress import Progress, say
 from .records import Completion, json_line, read_completions, write_json_lines
-from .sampling import Decoding, Request, plan_batches, sample_batch
+from .sampling import CONTINUOUS, Decoding, Request, plan_shards, sample_shard, usable_batching
 
 
 def collect(
@@ -23,11 +24,13 @@ def collect(
     seed_of: Callable[[str, int], int],
     batch_size: int,
     description: str,
+    batching: str = CONTINUOUS,
 ) -> list[Completion]:
     """All requested completions, by question in the order of `requests`, then index; read from `path` where it exists.
 
-    While it runs, every rank appends its batches to `path`'s part file. The ranks divide the batches among them; the
-    result is the same for any number of ranks. Raises nothing of its own; a line cut in the middle is made again.
+    While it runs, every rank appends what is finished to `path`'s part file. The ranks divide the shards among them;
+    the result is the same for any number of ranks. After a cut, shards that were not finished are sampled again, and so
+    is a line that was cut in the middle. Raises nothing of its own.
     """
     state = PartialState()
     parts = _parts(path)
@@ -39,8 +42,12 @@ def collect(
         state.wait_for_everyone()
         done = {(c.question_id, c.index) for earlier in parts for c in read_completions(earlier)}
         state.wait_for_everyone()
-        batches = plan_batches(requests, batch_size)[state.process_index :: state.num_processes]
-        _sample_missing(model, tokenizer, batches, decoding, seed_of, part, done, description)
+        batching = usable_batching(model, batching)
+        shards = plan_shards(requests, batch_size, batching)[state.process_index :: state.num_processes]
+        make = functools.partial(
+            sample_shard, model, tokenizer, decoding=decoding, seed_of=seed_of, batch_size=batch_size, batching=batching
+        )
+        _sample_missing(make, shards, part, done, description)
         state.wait_for_everyone()
         if state.is_main_process:
             _merge(path, requests)
@@ -61,30 +68,27 @@ def _remove(parts: Sequence[Path]) -> None:
 
 
 def _sample_missing(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batches: Sequence[Sequence[Request]],
-    decoding: Decoding,
-    seed_of: Callable[[str, int], int],
+    make: Callable[[Sequence[Request]], Iterator[Completion]],
+    shards: Sequence[Sequence[Request]],
     part: Path,
     done: set[tuple[str, int]],
     description: str,
 ) -> None:
-    total = sum(len(request.indices) for batch in batches for request in batch)
+    """Append to `part` what `make` gives for shards of which not everything is `done`."""
+    total = sum(len(request.indices) for shard in shards for request in shard)
     part.parent.mkdir(parents=True, exist_ok=True)
     with Progress(description, total, "completion") as progress, part.open("a", encoding="utf-8") as handle:
-        for batch in batches:
-            keys = {(request.question_id, index) for request in batch for index in request.indices}
+        for shard in shards:
+            keys = {(request.question_id, index) for request in shard for index in request.indices}
             if keys <= done:
-                progress.update(len(keys))
+                progress.skip(len(keys))
                 continue
-            # the whole batch again, also where a part of it is there: the last bits of logits depend on the batch
-            completions = sample_batch(model, tokenizer, batch, decoding, seed_of)
-            lines = [json_line(c) for c in completions if (c.question_id, c.index) not in done]
-            handle.write("".join(lines))
-            handle.flush()
-            tokens = sum(completion.num_tokens for completion in completions)
-            progress.update(len(keys), progress.rate(tokens))
+            # the whole shard again, also where a part of it is there: logits' last bits depend on what runs beside
+            for completion in make(shard):
+                if (completion.question_id, completion.index) not in done:
+                    handle.write(json_line(completion))
+                    handle.flush()
+                progress.update(1, progress.rate(completion.num_tokens))
 
 
 def _drop_cut_line(part: Path) -> None:

@@ -219,7 +219,8 @@ def _describe(progress: dict[str, Any]) -> str:
     done, total = progress["done"], progress["total"]
     share = f"{100 * done // total:3d} %" if total else ""
     note = f", {progress['note']}" if progress["note"] else ""
-    return f"{progress['what']} {share} ({done}/{total}{note})"
+    left = f", {tqdm.format_interval(progress['left'])} left" if progress["left"] else ""
+    return f"{progress['what']} {share} ({done}/{total}{note}{left})"
 
 
 def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:

@@ -20,7 +20,7 @@ from .records import Question
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Raised when the code of a stage begins to give another result for the same inputs.
-STAGE_VERSIONS = {"pretrain": 1, "vft": 1, "sample": 1, "label": 1, "align": 1, "evaluate": 1}
+STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 1, "align": 2, "evaluate": 2}
 
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 

@@ -26,6 +26,7 @@ class Progress:
     def __init__(self, description: str, total: int, unit: str = "it") -> None:
         self.description, self.total, self.unit = description, total, unit
         self.done = 0
+        self._skipped = 0
         self.note = ""
         self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
         self._last = 0.0
@@ -56,6 +57,18 @@ class Progress:
         elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._send()
 
+    def skip(self, count: int) -> None:
+        """Count what was there already: it says nothing about how long the rest takes."""
+        self._skipped += count
+        if self._bar is not None:
+            self._bar.initial += count
+        self.update(count)
+
+    def _seconds_left(self) -> float:
+        """Time to go if the rest takes as long as what was done here; 0 before anything is."""
+        made = self.done - self._skipped
+        return (self.total - self.done) * (time.monotonic() - self._begun) / made if made > 0 else 0.0
+
     def rate(self, tokens: int) -> str:
         """Count tokens, and say how many there were per second so far."""
         self._tokens += tokens
@@ -65,7 +78,8 @@ class Progress:
         if self._silent or not self._lines:
             return
         self._last = time.monotonic()
-        _send({"what": self.description, "done": self.done, "total": self.total, "note": self.note})
+        left = round(self._seconds_left())
+        _send({"what": self.description, "done": self.done, "total": self.total, "note": self.note, "left": left})
 
 
 def tell_failure(message: str, exit_code: int) -> None:

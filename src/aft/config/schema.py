@@ -131,6 +131,8 @@ class SampleConfig:
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
     """Completions decoded at once on each device."""
+    batching: Literal["continuous", "static"] = "continuous"
+    """continuous: the next completion takes the place of a finished one; static: a batch runs to its last row."""
     pool_questions: int = field(default=0, metadata={"ge": 0})
     """Validation questions that are sampled too: a fixed, held-out pool that every model scores."""
 
@@ -297,6 +299,8 @@ class EvaluateConfig:
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
     """Completions decoded at once on each device."""
+    batching: Literal["continuous", "static"] = "continuous"
+    """continuous: the next completion takes the place of a finished one; static: a batch runs to its last row."""
     assessment: AssessmentConfig | None = field(default_factory=AssessmentConfig)
     """Assessment accuracy and perplexity; null: leave them out."""
     self_consistency: SelfConsistencyConfig | None = None

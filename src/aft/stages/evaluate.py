@@ -96,6 +96,7 @@ class _Subject:
             path=self.unit.folder / file,
             seed_of=lambda question_id, index: derive_seed(purpose, self.seed, question_id, index),
             batch_size=self.stage.config.evaluate.batch_size,
+            batching=self.stage.config.evaluate.batching,
             description=f"{self.unit}: {description}",
         )
 

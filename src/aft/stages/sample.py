@@ -23,6 +23,7 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         path=stage.plan.completions(unit.seed),
         seed_of=lambda question_id, index: derive_seed("sample", seed, question_id, index),
         batch_size=section.batch_size,
+        batching=section.batching,
         description=str(unit),
     )
     if log is not None:

@@ -255,7 +255,7 @@ def _accuracy(
         state = PartialState()
         mine = requests[state.process_index :: state.num_processes]
         task, correct = stage.plan.task, 0
-        for batch in sample(
+        for completion in sample(
             model,
             tokenizer,
             mine,
@@ -263,10 +263,9 @@ def _accuracy(
             seed_of=lambda *_: 0,
             batch_size=validation.batch_size,
         ):
-            for completion in batch:
-                question = by_id[completion.question_id]
-                answer = task.extract_answer(completion.completion, question).answer
-                correct += answer is not None and task.is_correct(answer, question)
+            question = by_id[completion.question_id]
+            answer = task.extract_answer(completion.completion, question).answer
+            correct += answer is not None and task.is_correct(answer, question)
         total = torch.tensor(float(correct), device=stage.device)
         if state.num_processes > 1:
             torch.distributed.all_reduce(total)
