@@ -46,7 +46,8 @@ def measure(
     population = generated_groups(max(groups), seed=1)
     for number in groups:
         steps[f"groups {number}"] = [population[start : start + number] for start in range(0, len(population), number)]
-    _run(engine, steps[f"groups {groups[0]}"][:1], shape, settings)  # warms up
+    for name in steps if settings.on_gpu else [f"groups {groups[0]}"]:
+        _run(engine, steps[name][:1], shape, settings)  # warms up: a GPU meets each new size slowly
     found: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(settings.repeats):
         for name in in_turn(list(steps), turn):

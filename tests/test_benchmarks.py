@@ -13,6 +13,7 @@ import torch
 import groups
 import page
 import run
+import sampling_rows
 import scaling
 import step
 import timing
@@ -200,11 +201,8 @@ def tiny_figures() -> dict:
     return json.loads(json.dumps(step.measure(Settings(repeats=1), cases)))
 
 
-def test_figures_go_to_the_page_and_the_file_and_leave_the_rest_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(groups, "_read_groups", lambda *paths: groups.generated_groups(50))
-    groups.load_groups.cache_clear()
+def test_figures_go_to_the_page_and_the_file_and_leave_the_rest_alone(tmp_path):
     figures = tiny_figures()
-    groups.load_groups.cache_clear()
     text = "Prose.\n<!-- measured: summary -->\nold\n<!-- end -->\nMore.\n<!-- measured: step -->\n<!-- end -->\nEnd.\n"
     (tmp_path / page.TEXT).write_text(text)
     (tmp_path / page.JSON).write_text('{"schema": 1, "parts": {"other": {"figures": 1}}}')
@@ -250,6 +248,31 @@ def test_gpu_bars_compare_like_with_like():
     assert (share.found.median, share.verdict) == (60.0, "met")
     assert (larger_faster.found.median, larger_faster.verdict) == (2.0, "**missed**")  # not against `shared`
     assert (larger_share.found.median, larger_share.verdict) == (60.0, "met")
+
+
+def test_a_variant_that_runs_out_of_memory_leaves_the_others_their_figures(monkeypatch):
+    def step_or_fail(engine: Engine, batch: object) -> torch.Tensor:
+        if engine.variant.layout is None and len(batch.whole["supervised"]) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain_step(engine, batch)
+
+    plain_step = Engine.step
+    monkeypatch.setattr(Engine, "step", step_or_fail)
+    figures = tiny_figures()
+    (batch,) = figures["cases"][0]["batches"]
+    assert batch["variants"]["naive"] == {"failed": "out of memory"} and "seconds" in batch["variants"]["shared"]
+    assert "| padded to the longest, whole logits | out of memory |" in step.render(figures)
+    assert [bar.verdict for bar in step.bars(figures)] == ["not measured"] * 3
+
+
+def test_sampling_is_judged_by_its_default():
+    def row(variant: str, ratio: float) -> dict:
+        spread = {"median": 10.0, "min": 9.0, "max": 11.0}
+        return {"name": "4 prompts", "variant": variant, "prompts": 4, "tokens_per_second": spread, "ratio": ratio}
+
+    figures = {"rows": [row("ours, static", 9.0), row(sampling_rows.DEFAULT, 1.5)]}
+    assert [bar.verdict for bar in sampling_rows.bars(figures)] == ["**missed**", "not measured"]
+    assert "| 4 prompts | ours, continuous | 10 (9–11) | 1.50× |" in sampling_rows.render(figures)
 
 
 def test_scaling_measures_the_same_groups_in_every_step_size():
