@@ -138,19 +138,6 @@ def typical_batches(
     return [drawn[(2 * index + 1) * draws // (2 * count)] for index in range(count)]
 
 
-def within_budget(groups: Sequence[Lengths], max_tokens: int) -> list[list[Lengths]]:
-    """Consecutive groups, cut into micro-batches of at most `max_tokens` unique tokens; no group is split."""
-    batches: list[list[Lengths]] = []
-    filled = max_tokens
-    for group in groups:
-        if filled + group.unique > max_tokens:
-            batches.append([])
-            filled = 0
-        batches[-1].append(group)
-        filled += group.unique
-    return batches
-
-
 def alignment_items(groups: Sequence[Lengths], vocabulary: int, *, seed: int = 0) -> list[Item]:
     """Items of the alignment step: L_VFT on the reference, the samples as candidates, every other one right."""
     return [

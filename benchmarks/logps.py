@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from aft.model import enable_scoring
+from aft.forward import enable_scoring
 from aft.packing import Item, pack
 from aft.scoring import score_responses, to_device
 from bars import table

@@ -15,11 +15,11 @@ from bars import Bar, table
 from groups import Lengths, alignment_items, load_groups, typical_batches
 from shapes import LLAMA_1B, SMALL, Shape, build, that_fits
 from timing import MB, Settings, Summary, added_memory, in_own_process, ratios, summary, without_huge_pages
-from variants import CHUNK_BYTES, KEPT, NAIVE, PACKED, RECOMPUTED, SHARED, SORTED, VARIANTS, Engine
+from variants import CHUNK_BYTES, KEPT, NAIVE, PADDED, RECOMPUTED, SHARED, VARIANTS, Engine
 
 TITLE = "Peak activation memory"
 GROUPS = 4
-MEASURED = (NAIVE, SORTED, PACKED, SHARED, KEPT, RECOMPUTED)
+MEASURED = (NAIVE, PADDED, SHARED, KEPT, RECOMPUTED)
 
 
 def measure(settings: Settings, shape: Shape | None = None, names: Sequence[str] | None = None) -> dict[str, Any]:

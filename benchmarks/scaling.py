@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from aft import packing
+from aft.batching import Packer
+from aft.packing import Item
 from bars import Bar, table
-from groups import Lengths, alignment_items, generated_groups, within_budget
+from groups import PAD_ID, Lengths, alignment_items, generated_groups
 from shapes import LLAMA_1B, SMALLEST, Shape, build, that_fits
 from timing import Settings, Summary, in_turn, seconds, summary
 from variants import SHARED, Batch, Engine
@@ -43,7 +46,8 @@ def measure(
     population = generated_groups(max(groups), seed=1)
     for number in groups:
         steps[f"groups {number}"] = [population[start : start + number] for start in range(0, len(population), number)]
-    _run(engine, steps[f"groups {groups[0]}"][:1], shape, settings)  # warms up
+    for name in steps if settings.on_gpu else [f"groups {groups[0]}"]:
+        _run(engine, steps[name][:1], shape, settings)  # warms up: a GPU meets each new size slowly
     found: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(settings.repeats):
         for name in in_turn(list(steps), turn):
@@ -57,7 +61,7 @@ def measure(
                 "value": int(name.split()[1]),
                 "groups": sum(map(len, steps[name])),
                 "unique": sum(group.unique for step in steps[name] for group in step),
-                "micro_batches": sum(len(within_budget(step, MAX_TOKENS)) for step in steps[name]),
+                "micro_batches": sum(len(micro_batches(step, shape.vocabulary)) for step in steps[name]),
                 "seconds": taken,
             }
             for name, taken in found.items()
@@ -74,15 +78,19 @@ def _up_to(tokens: int, samples: int) -> list[Lengths]:
 
 def _run(engine: Engine, steps: Sequence[Sequence[Lengths]], shape: Shape, settings: Settings) -> float:
     """Seconds of the forward and backward passes of all steps; collating is not in them."""
-    batches = [
-        [engine.collate(alignment_items(piece, shape.vocabulary)) for piece in within_budget(step, MAX_TOKENS)]
-        for step in steps
-    ]
+    batches = [[engine.collate(piece) for piece in micro_batches(step, shape.vocabulary)] for step in steps]
     total = 0.0
     for pieces in batches:
         engine.clear()
         total += seconds(functools.partial(_accumulate, engine, pieces), settings.device)[0]
     return total
+
+
+def micro_batches(step: Sequence[Lengths], vocabulary: int) -> list[list[Item]]:
+    """The items of a step as the trainer divides them: within the budget of unique tokens, no group split."""
+    items = alignment_items(step, vocabulary)
+    parts = Packer(PAD_ID, packing.SHARED, MAX_TOKENS).parts([(item,) for item in items], range(len(items)))
+    return [[items[index] for index in part] for part in parts]
 
 
 def _accumulate(engine: Engine, pieces: Sequence[Batch]) -> None:

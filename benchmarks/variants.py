@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from aft.forward import enable_scoring
 from aft.losses import alignment_loss
-from aft.model import enable_scoring
 from aft.packing import Item, pack
 from aft.scoring import candidate_scores, score_responses, to_device
 from groups import PAD_ID

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 import groups
 import page
 import run
+import sampling_rows
 import scaling
 import step
 import timing
@@ -25,6 +27,15 @@ from variants import VARIANTS, Engine, check_agreement, plain_rows
 
 TINY = Shape("tiny", hidden=16, layers=2, heads=2, kv_heads=1, ffn=24, vocabulary=40)
 SMALL_GROUPS = [Lengths(5, (4, 2, 7)), Lengths(3, (6, 6, 3))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors of this size gain nothing by a second one, and lose much where tests run side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # ---- groups ----
@@ -94,12 +105,13 @@ def test_typical_batches_lie_at_the_quantiles_of_what_padding_costs():
     assert middle == pytest.approx(statistics.median(everything), rel=0.01)
 
 
-def test_micro_batches_keep_to_the_budget_and_split_no_group():
+def test_micro_batches_keep_to_the_budget_and_split_no_group(monkeypatch):
+    monkeypatch.setattr(scaling, "MAX_TOKENS", 3000)
     found = groups.generated_groups(30)
-    batches = groups.within_budget(found, 3000)
-    assert [group for batch in batches for group in batch] == found
-    assert all(sum(group.unique for group in batch) <= 3000 or len(batch) == 1 for batch in batches)
-    assert groups.within_budget(found[:2], 1) == [[found[0]], [found[1]]]
+    batches = scaling.micro_batches(found, 40)
+    assert sorted(item.question_id for batch in batches for item in batch) == sorted(f"q{n}" for n in range(30))
+    read = [pack(batch, groups.PAD_ID, layout="shared")["input_ids"].numel() for batch in batches]
+    assert all(tokens <= 3000 for tokens in read) and sum(read) == sum(group.unique for group in found)
 
 
 # ---- operations ----
@@ -189,11 +201,8 @@ def tiny_figures() -> dict:
     return json.loads(json.dumps(step.measure(Settings(repeats=1), cases)))
 
 
-def test_figures_go_to_the_page_and_the_file_and_leave_the_rest_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(groups, "_read_groups", lambda *paths: groups.generated_groups(50))
-    groups.load_groups.cache_clear()
+def test_figures_go_to_the_page_and_the_file_and_leave_the_rest_alone(tmp_path):
     figures = tiny_figures()
-    groups.load_groups.cache_clear()
     text = "Prose.\n<!-- measured: summary -->\nold\n<!-- end -->\nMore.\n<!-- measured: step -->\n<!-- end -->\nEnd.\n"
     (tmp_path / page.TEXT).write_text(text)
     (tmp_path / page.JSON).write_text('{"schema": 1, "parts": {"other": {"figures": 1}}}')
@@ -239,6 +248,31 @@ def test_gpu_bars_compare_like_with_like():
     assert (share.found.median, share.verdict) == (60.0, "met")
     assert (larger_faster.found.median, larger_faster.verdict) == (2.0, "**missed**")  # not against `shared`
     assert (larger_share.found.median, larger_share.verdict) == (60.0, "met")
+
+
+def test_a_variant_that_runs_out_of_memory_leaves_the_others_their_figures(monkeypatch):
+    def step_or_fail(engine: Engine, batch: object) -> torch.Tensor:
+        if engine.variant.layout is None and len(batch.whole["supervised"]) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain_step(engine, batch)
+
+    plain_step = Engine.step
+    monkeypatch.setattr(Engine, "step", step_or_fail)
+    figures = tiny_figures()
+    (batch,) = figures["cases"][0]["batches"]
+    assert batch["variants"]["naive"] == {"failed": "out of memory"} and "seconds" in batch["variants"]["shared"]
+    assert "| padded to the longest, whole logits | out of memory |" in step.render(figures)
+    assert [bar.verdict for bar in step.bars(figures)] == ["not measured"] * 3
+
+
+def test_sampling_is_judged_by_its_default():
+    def row(variant: str, ratio: float) -> dict:
+        spread = {"median": 10.0, "min": 9.0, "max": 11.0}
+        return {"name": "4 prompts", "variant": variant, "prompts": 4, "tokens_per_second": spread, "ratio": ratio}
+
+    figures = {"rows": [row("ours, static", 9.0), row(sampling_rows.DEFAULT, 1.5)]}
+    assert [bar.verdict for bar in sampling_rows.bars(figures)] == ["**missed**", "not measured"]
+    assert "| 4 prompts | ours, continuous | 10 (9–11) | 1.50× |" in sampling_rows.render(figures)
 
 
 def test_scaling_measures_the_same_groups_in_every_step_size():
