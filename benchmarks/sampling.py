@@ -17,12 +17,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +28,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aft.decoding import Decoding, Wanted, decode
+from groups import shared_folder
 
 NUM_SAMPLES, LIMIT, REPEATS, PROMPTS = 6, 512, 3, (4, 16)
 MEAN_PROMPT, MEAN_RESPONSE = 80, 95  # GSM8K's, in tokens of a Llama
@@ -44,8 +43,7 @@ FORCED = 200.0  # a logit beside which the model's own have probability 0
 
 def real_lengths() -> tuple[list[int], list[int]]:
     """Lengths of questions and of solutions, in tokens; of the same distribution where GSM8K is not at hand."""
-    shared = Path(os.environ.get("AFT_SHARED", Path(__file__).resolve().parents[1] / "shared"))
-    path = shared / "data" / "gsm8k" / "example_model_solutions_first_half.jsonl"
+    path = shared_folder() / "data" / "gsm8k" / "example_model_solutions_first_half.jsonl"
     if not path.exists():
         generator = random.Random(0)
         questions = [round(generator.lognormvariate(4.33, 0.32)) for _ in range(660)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
@@ -137,7 +139,48 @@ def test_wrong_scores_are_found_out(monkeypatch, what, layout, rough):
     model = tiny_model("mistral").to(torch.bfloat16 if rough else torch.float32)
     enable_scoring(model)
     found, line = choose_layout(model, ENTRIES, 0, rough=rough)
-    assert found == layout and "a score would be wrong by" in line
+    assert found == layout and "a token's log-prob would be wrong by" in line
+
+
+@pytest.mark.parametrize("what", ["prefix", "window"])
+def test_the_question_that_shows_a_mistake_is_among_those_that_are_tried(monkeypatch, what):
+    """It need not be the one with most tokens, nor its first response the long one, nor the longest one that shares."""
+    monkeypatch.setitem(attention.IMPLEMENTATIONS, None, "test_broken")
+    AttentionInterface.register("test_broken", forgets(what))
+    one, two = [dataclasses.replace(item, prompt_ids=[3, 4]) for item in random_items(2, [[0.0], [0.0]])]
+    many = dataclasses.replace(two, responses=[[5, 1]] * 40, supervised=[False] * 40, ratings=[0.0] * 40)
+    if what == "window":
+        # short sequences by the dozen, and one long response behind many short ones
+        long = dataclasses.replace(many, responses=[[5, 1]] * 9 + [[5, 6, 7, 8] * 4], ratings=[0.0] * 10)
+        items = [many, many, dataclasses.replace(long, supervised=[False] * 10), one]
+    else:
+        # long questions with nothing to share, and one short group
+        alone = dataclasses.replace(one, responses=[[5, 6, 7, 8] * 5])
+        group = dataclasses.replace(two, responses=[[6, 1], [7, 8, 1]], supervised=[False] * 2, ratings=[0.0, 1.0])
+        items = [alone, alone, group, dataclasses.replace(one, responses=[[6]])]
+    model = tiny_model("mistral")
+    enable_scoring(model)
+    found, line = choose_layout(model, as_entries(items), 0)
+    assert found != SHARED and "a token's log-prob would be wrong by" in line
+
+
+def test_whatever_a_model_raises_steps_down(monkeypatch):
+    monkeypatch.setitem(attention.IMPLEMENTATIONS, None, "test_broken")
+    AttentionInterface.register("test_broken", lambda module, query, key, value, mask, **others: mask.shape)
+    layout, line = choose_layout(scoring("llama"), ENTRIES, 0)
+    assert layout == PADDED and "it fails: 'NoneType' object has no attribute 'shape'" in line
+
+
+def test_the_trial_needs_no_more_room_than_one_sequence_and_a_row_of_a_few(monkeypatch):
+    shapes = []
+    model = scoring("llama")
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    big = random_items(1, [[0.0] * 40] * 6)
+    choose_layout(model, as_entries(big), 0)
+    longest = max(len(item.prompt_ids) + len(response) for item in big for response in item.responses)
+    assert all(rows == 1 for rows, _ in shapes) and max(columns for _, columns in shapes) <= 9 * longest
 
 
 def test_what_a_forced_attention_lacks_steps_down_with_its_reason():

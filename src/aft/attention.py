@@ -11,6 +11,7 @@ masks: mask building then leaves such a call alone. The segments travel to them 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from .errors import AftError
 from .segments import Segments
 
 varlen_attn: Callable[..., Any] | None
@@ -43,7 +45,7 @@ IMPLEMENTATIONS: dict[str | None, str] = {
 }
 
 
-class CannotShare(Exception):
+class CannotShare(AftError):
     """An attention layer asks for something that is not known for packed rows; says what."""
 
 
@@ -183,7 +185,7 @@ def _flash(
     softcap: float | None,
     dropout: float,
 ) -> Tensor:
-    if importlib.util.find_spec("flash_attn") is None:
+    if not _has_flash_attn():
         raise CannotShare("flash-attn is not installed")
     from flash_attn import flash_attn_varlen_func
 
@@ -203,14 +205,30 @@ def _flash(
 
 def _auto(query: Tensor, key: Tensor, value: Tensor, segments: Segments, **asked: Any) -> Tensor:
     """One call on a GPU in sixteen bits, else segment by segment."""
-    autocast = torch.is_autocast_enabled(query.device.type)
-    computing = torch.get_autocast_dtype(query.device.type) if autocast else query.dtype
-    if query.is_cuda and computing in (torch.bfloat16, torch.float16):
+    if query.is_cuda and _flash_fits(query, value):
         if varlen_attn is not None and asked["softcap"] is None and not asked["dropout"]:
             return _varlen(query, key, value, segments, **asked)
-        if importlib.util.find_spec("flash_attn") is not None:
+        if _has_flash_attn():
             return _flash(query, key, value, segments, **asked)
     return (_sdpa if asked["softcap"] is None else _eager)(query, key, value, segments, **asked)
+
+
+def _flash_fits(query: Tensor, value: Tensor) -> bool:
+    """Whether a flash kernel takes such states: sixteen bits, Ampere or newer, heads of one size up to 256."""
+    autocast = torch.is_autocast_enabled(query.device.type)
+    computing = torch.get_autocast_dtype(query.device.type) if autocast else query.dtype
+    sizes = query.shape[-1] == value.shape[-1] <= 256 and query.shape[-1] % 8 == 0
+    return computing in (torch.bfloat16, torch.float16) and sizes and _capability(query.device) >= (8, 0)
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+@functools.cache
+def _has_flash_attn() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None
 
 
 # ---- as transformers calls it ----

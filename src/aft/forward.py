@@ -56,7 +56,7 @@ def enable_scoring(
             hidden = hidden[:, -columns:]  # an adapter may have put tokens of its own in front
         hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
         # a model that makes its layers again in the backward pass has no memory to spare for logits
-        again = any(getattr(module, "gradient_checkpointing", False) for module in causal.modules())
+        again = any(map(_is_made_again, causal.modules()))
         return token_logps(
             hidden,
             targets,
@@ -108,6 +108,11 @@ def disable_scoring(model: torch.nn.Module) -> None:
     undo = getattr(causal.forward, "undo", None)
     if undo is not None:
         undo()
+
+
+def _is_made_again(module: torch.nn.Module) -> bool:
+    """Whether a layer is computed again in the backward pass, by transformers' flag or inside torch's wrapper."""
+    return getattr(module, "gradient_checkpointing", False) or type(module).__name__ == "CheckpointWrapper"
 
 
 class _Attention:

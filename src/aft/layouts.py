@@ -1,4 +1,4 @@
-"""Which layout a model can be given: tried on real questions, with the padded one as the judge."""
+"""Which layout a model can be given: tried on real questions, with each sequence on its own as the judge."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from .attention import CannotShare
-from .batching import unique_tokens
 from .errors import ConfigError
-from .logps import mean_scores
 from .packing import LAYOUTS, PACKED, PADDED, SHARED, Entry, Item, pack
-from .scoring import score_responses
+from .scoring import response_logps
 
 # Kinds of layers, by the names in a configuration's `layer_types`, whose attention `attention.py` knows.
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-# Responses of a question that are tried: they do not differ in kind.
-_MOST_RESPONSES = 8
-# Largest difference of a score, nats per token. Sixteen bits leave about 1 % of a logit, and most of that averages out.
-TOLERANCE, ROUGH_TOLERANCE = 1e-4, 0.03
+# Responses of a question that are tried.
+_MOST_RESPONSES = 3
+# What packing may change in a token's log-prob, nats: the largest difference, or in sixteen bits, which leave about 1 %
+# of a logit, the root of the mean square over a response.
+TOLERANCE, ROUGH_TOLERANCE = 1e-3, 0.05
 
 _WORDS = {
     SHARED: "questions are computed once for all their responses",
@@ -39,7 +38,7 @@ def choose_layout(
     rough: bool = False,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
 ) -> tuple[str, str | None]:
-    """The best layout in which the model scores entries as it does padded, and a line to print if it is not `shared`.
+    """The best layout in which the model scores entries as it does each alone, and a line to print if not `shared`.
 
     `model` has been through `forward.enable_scoring` and may be wrapped (DDP, FSDP); all ranks call this together,
     with the same entries. `wanted`: a layout, or auto. `rough`: it computes in sixteen bits. `prepare` moves a batch
@@ -49,11 +48,15 @@ def choose_layout(
         return PADDED if wanted == PADDED else SHARED, None
     tried = [wanted] if wanted != "auto" else [layout for layout in LAYOUTS if layout != PADDED]
     items = _some(entries)
-    tolerance = ROUGH_TOLERANCE if rough else TOLERANCE
-    padded = _scores(model, pack(items, pad_id, PADDED), prepare)
+    # one sequence a call: no company, no padding, and no more memory than a single one takes
+    alone = [
+        _logps(model, pack([_only(item, index)], pad_id, PADDED), prepare)
+        for item in items
+        for index in range(len(item.responses))
+    ]
     reasons = []
     for layout in tried:
-        reason = _agree(_what_is_known(model) or _try(model, pack(items, pad_id, layout), padded, tolerance, prepare))
+        reason = _agree(_what_is_known(model) or _try(model, pack(items, pad_id, layout), alone, rough, prepare))
         if reason is None:
             break
         reasons.append(reason)
@@ -70,15 +73,36 @@ def choose_layout(
 
 
 def _some(entries: Sequence[Entry]) -> list[Item]:
-    """The longest question, a middling one and the shortest: windows and caps show on the longest, if anywhere."""
-    items = sorted((item for entry in entries for item in entry), key=unique_tokens)
-    chosen = {id(item): item for item in (items[-1], items[len(items) // 2], items[0])}
-    return [_at_most(item, _MOST_RESPONSES) for item in chosen.values()]
+    """The question with the longest sequence, the shortest, and the longest of those that have something to share.
+
+    Windows and limits of positions show on the longest sequence, if anywhere; a lost question only where it is shared.
+    """
+    items = [item for entry in entries for item in entry]
+    sharing = [item for item in items if len(item.responses) > 1]
+    chosen = [max(items, key=_longest), min(items, key=_longest), *([max(sharing, key=_longest)] if sharing else [])]
+    return [_longest_of(item) for item in {id(item): item for item in chosen}.values()]
 
 
-def _at_most(item: Item, count: int) -> Item:
+def _longest(item: Item) -> int:
+    return len(item.prompt_ids) + max(map(len, item.responses))
+
+
+def _longest_of(item: Item) -> Item:
+    """The item with its longest responses alone, in their order."""
+    by_length = sorted(range(len(item.responses)), key=lambda index: -len(item.responses[index]))
+    return _with(item, sorted(by_length[:_MOST_RESPONSES]))
+
+
+def _only(item: Item, index: int) -> Item:
+    return _with(item, [index])
+
+
+def _with(item: Item, indices: Sequence[int]) -> Item:
     return dataclasses.replace(
-        item, responses=item.responses[:count], supervised=item.supervised[:count], ratings=item.ratings[:count]
+        item,
+        responses=[item.responses[index] for index in indices],
+        supervised=[item.supervised[index] for index in indices],
+        ratings=[item.ratings[index] for index in indices],
     )
 
 
@@ -104,13 +128,13 @@ def _what_is_known(model: torch.nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def _scores(
+def _logps(
     model: torch.nn.Module, batch: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        return mean_scores(*score_responses(model, prepare(batch)))
+        return response_logps(model, prepare(batch))
     finally:
         model.train(was_training)
         # under autocast, weights that were cast here are remembered without a gradient
@@ -120,23 +144,27 @@ def _scores(
 def _try(
     model: torch.nn.Module,
     batch: dict[str, Any],
-    padded: Tensor,
-    tolerance: float,
+    alone: Sequence[Tensor],
+    rough: bool,
     prepare: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> str | None:
-    """Why the batch's scores are not those of the padded path; None: they are."""
+    """Why the batch's log-probs are not those of each sequence alone; None: they are."""
     try:
-        found = _scores(model, batch, prepare)
-    except torch.OutOfMemoryError:
+        found = _logps(model, batch, prepare).split([len(logps) for logps in alone])
+    except (torch.OutOfMemoryError, ConfigError):
         raise
     except CannotShare as error:
         return str(error)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+    except Exception as error:  # whatever a model does with a row that it was not written for
         return f"it fails: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
-    difference = (found - padded).abs().max().item()
-    if difference <= tolerance:
+    differences = [one - other for one, other in zip(found, alone, strict=True)]
+    if rough:
+        difference = max(difference.square().mean().sqrt().item() for difference in differences)
+    else:
+        difference = max(difference.abs().max().item() for difference in differences)
+    if difference <= (ROUGH_TOLERANCE if rough else TOLERANCE):
         return None
-    return f"a score would be wrong by {difference:.2g} nats per token"
+    return f"a token's log-prob would be wrong by {difference:.2g} nats"
 
 
 def _agree(reason: str | None) -> str | None:

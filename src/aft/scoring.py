@@ -21,7 +21,12 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
 
     `model` has been through `forward.enable_scoring`. Gradient flows to the sums.
     """
-    token_logps = model(
+    return sum_by_sequence(response_logps(model, batch), batch["sequences"], len(batch["supervised"]))
+
+
+def response_logps(model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
+    """Log-prob (R,), nats, of every response token of a batch of `packing.pack`, response by response."""
+    logps: Tensor = model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         position_ids=batch["position_ids"],
@@ -30,7 +35,7 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
         columns=batch["input_ids"].shape[1],
         segments=batch.get("segments"),
     )
-    return sum_by_sequence(token_logps, batch["sequences"], len(batch["supervised"]))
+    return logps
 
 
 def candidate_scores(seq_logps: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:

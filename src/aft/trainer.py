@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, Trai
 
 from .batching import Packer, StepSampler, entry_loader
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
-from .errors import AftError
+from .errors import AftError, ConfigError
 from .layouts import choose_layout
 from .losses import metrics_from_statistics
 from .packing import Entry
@@ -92,6 +92,9 @@ class AftTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         # transformers turns the cache off in the model's configuration, and a checkpoint would keep that
         config.use_cache = use_cache
+        if self.is_deepspeed_enabled:
+            # its engine would take an optimizer step after each part of a batch
+            raise ConfigError("launch.config: DeepSpeed is not supported; FSDP2 shards as well: fsdp2")
         self.entries, self.eval_entries = entries, eval_entries
         self.objective, self.validate = objective, validate
         self._take_initial_scores = initial_scores

@@ -78,7 +78,8 @@ class ModelConfig:
     layout: Literal["auto", "shared", "packed", "padded"] = "auto"
     """A question computed once for all its responses, or repeated without or with padding; auto: the best that fits."""
     max_tokens_per_batch: int | None = field(default=8192, metadata={"ge": 1})
-    """Budget of one model call, in tokens that it reads: a batch of questions is divided to keep it; null: no limit."""
+    """Budget of one model call, in tokens that it reads: a batch of `per_device_train_batch_size` questions is divided
+    to keep it; null: no limit."""
     logps_chunk_mb: int = field(default=64, metadata={"ge": 1})
     """Memory for one chunk of logits when log-probs are computed, in MB."""
     logps_keep_mb: int = field(default=512, metadata={"ge": 0})
