@@ -32,7 +32,7 @@ from groups import shared_folder
 
 NUM_SAMPLES, LIMIT, REPEATS, PROMPTS = 6, 512, 3, (4, 16)
 MEAN_PROMPT, MEAN_RESPONSE = 80, 95  # GSM8K's, in tokens of a Llama
-SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 3, "num_attention_heads": 4}
+SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2, "num_attention_heads": 4}
 # a small vocabulary, or the head and the draw from it would outweigh a body so small
 VOCABULARY, PAD, END, BEGIN, COUNT = 2048, 0, 1, 2, 10
 FORCED = 200.0  # a logit beside which the model's own have probability 0
@@ -132,10 +132,15 @@ def with_ours(
 # ---- the measurement ----
 
 GENERATE, STATIC, CONTINUOUS = "generate(num_return_sequences=6)", "ours, static", "ours, continuous"
+FEW_ROWS = "ours, continuous, a quarter of the rows"
 
 
 def measure(repeats: int = REPEATS, prompts: Sequence[int] = PROMPTS) -> list[dict[str, Any]]:
-    """`_measure` with one thread: several would wait for each other whenever anything else runs."""
+    """Rows with name, variant, prompts, rows (decoded at once), tokens_per_second and ratio (to `generate`).
+
+    All completions of a repeat begin at once, except in the variant with a quarter of the rows, where most wait for a
+    place. One thread, and seconds of processor time: what else runs on the machine then matters least.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -145,21 +150,9 @@ def measure(repeats: int = REPEATS, prompts: Sequence[int] = PROMPTS) -> list[di
 
 
 def _measure(repeats: int, prompts: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows with name, variant, prompts, rows, tokens_per_second (median, min, max) and ratio (to `generate`).
-
-    With every number in `prompts`, all completions begin at once. In the last row all prompts that came with the
-    largest number are one stream through as many rows as before; its ratio is to `generate`'s speed on them in turn.
-    """
     questions, solutions = real_lengths()
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        **SHAPE,
-        max_position_embeddings=1024,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        bos_token_id=None,
-    )
+    config = LlamaConfig(vocab_size=VOCABULARY, **SHAPE, pad_token_id=PAD, eos_token_id=END, bos_token_id=None)
     model, lengths = LlamaForCausalLM(config).eval(), Lengths(solutions)
     model.register_forward_hook(lengths, with_kwargs=True)
     generator = random.Random(0)
@@ -168,54 +161,34 @@ def _measure(repeats: int, prompts: Sequence[int]) -> list[dict[str, Any]]:
         drawn = generator.choices(questions, k=count)
         return [[*generator.choices(range(COUNT + LIMIT + 1, VOCABULARY), k=n - 1), BEGIN] for n in drawn]
 
-    with_generate(model, lengths, new_prompts(1), with_ours(model, new_prompts(1), 0, 6, continuous=True))  # warms up
+    with_ours(model, new_prompts(1), 0, 6, continuous=True)  # warms up
     tokens: dict[int, list[int]] = {count: [] for count in prompts}
-    seconds = {(count, variant): [] for count in prompts for variant in (GENERATE, STATIC, CONTINUOUS)}
-    stream: list[list[int]] = []
+    seconds: dict[tuple[int, str], list[float]] = {}
     for repeat in range(repeats):
         for count in prompts:
-            batch = new_prompts(count)
-            stream += batch if count == max(prompts) else []
-            ours = functools.partial(with_ours, model, batch, repeat, count * NUM_SAMPLES)
+            batch, rows = new_prompts(count), count * NUM_SAMPLES
+            ours = functools.partial(with_ours, model, batch, repeat)
             found: dict[str, list[int]] = {}
             for variant, work in (
-                (CONTINUOUS, functools.partial(ours, continuous=True)),
-                (STATIC, functools.partial(ours, continuous=False)),
+                (CONTINUOUS, functools.partial(ours, rows, continuous=True)),
                 (GENERATE, lambda batch=batch, found=found: with_generate(model, lengths, batch, found[CONTINUOUS])),
+                (STATIC, functools.partial(ours, rows, continuous=False)),
+                (FEW_ROWS, functools.partial(ours, rows // 4, continuous=True)),
             ):
                 taken, found[variant] = _timed(work)
-                seconds[count, variant].append(taken)
-            assert found[CONTINUOUS] == found[STATIC] == found[GENERATE], "the variants should write the same"
+                seconds.setdefault((count, variant), []).append(taken)
+            assert all(same == found[CONTINUOUS] for same in found.values()), "the variants should write the same"
             tokens[count].append(sum(found[CONTINUOUS]))
-    rows = [
+    return [
         _row(variant, count, tokens[count], taken, seconds[count, GENERATE])
         for (count, variant), taken in seconds.items()
     ]
-    largest = max(prompts)
-    speed = sum(tokens[largest]) / sum(seconds[largest, GENERATE])
-    return [*rows, _stream_row(model, sorted(stream, key=len), largest * NUM_SAMPLES, speed)]
-
-
-def _stream_row(
-    model: PreTrainedModel, prompts: list[list[int]], slots: int, speed_of_generate: float
-) -> dict[str, Any]:
-    """All prompts through so many rows."""
-    runs = [_timed(functools.partial(with_ours, model, prompts, n, slots, continuous=True)) for n in range(2)]
-    speeds = [sum(found) / taken for taken, found in runs]
-    return {
-        "name": f"sampling, {len(prompts)} prompts in one stream through {slots} rows",
-        "variant": CONTINUOUS,
-        "prompts": len(prompts),
-        "rows": slots,
-        "tokens_per_second": _spread(speeds),
-        "ratio": statistics.median(speeds) / speed_of_generate,
-    }
 
 
 def _timed(work: Callable[[], list[int]]) -> tuple[float, list[int]]:
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = work()
-    return time.perf_counter() - begun, found
+    return time.process_time() - begun, found
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -224,10 +197,10 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 def _row(variant: str, count: int, tokens: list[int], taken: list[float], by_generate: list[float]) -> dict[str, Any]:
     return {
-        "name": f"sampling, {count} prompts at once",
+        "name": f"sampling, {count} prompts",
         "variant": variant,
         "prompts": count,
-        "rows": count * NUM_SAMPLES,
+        "rows": count * NUM_SAMPLES // (4 if variant == FEW_ROWS else 1),
         "tokens_per_second": _spread([n / t for n, t in zip(tokens, taken, strict=True)]),
         "ratio": statistics.median(g / t for g, t in zip(by_generate, taken, strict=True)),
     }
