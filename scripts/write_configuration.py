@@ -90,7 +90,7 @@ These keys are refused, because the run sets them or because they would act agai
 Batches are counted in questions. One optimizer step takes `training.per_device_train_batch_size` ×
 `training.gradient_accumulation_steps` × processes of them. How they are divided changes neither loss nor gradient,
 apart from rounding and the random numbers of dropout. `model.max_tokens_per_batch` divides a batch further, into calls
-of the model that read at most so many tokens: raise the batch size, not `gradient_accumulation_steps`, and let it divide.
+of the model that read at most so many tokens: raise the batch size, not `gradient_accumulation_steps`, and it divides.
 
 ## Launching
 
