@@ -22,6 +22,7 @@ from variants import SHARED, Batch, Engine
 TITLE = "Cost against samples and groups"
 SAMPLES = (1, 2, 6, 16, 64)
 GROUPS = (1, 2, 4, 8, 16, 32, 64)
+AT_LEAST = 16  # groups a measurement, so that few groups a step are not a matter of which ones
 MAX_TOKENS = 4096  # unique tokens of a micro-batch
 
 
@@ -30,12 +31,13 @@ def measure(
     shape: Shape | None = None,
     samples: Sequence[int] = SAMPLES,
     groups: Sequence[int] = GROUPS,
-    tokens: int = 12_000,
+    tokens: int = 6_000,
 ) -> dict[str, Any]:
     """Seconds and unique tokens of each setting, in turn.
 
-    `samples`: batches of about `tokens` unique tokens, whatever the group's size. `groups`: the same largest number of
-    groups each time, in steps of that many. All in micro-batches within the budget; groups are never split.
+    `samples`: batches of about `tokens` unique tokens, whatever the group's size. `groups`: the first of the same
+    groups, at least 16 and as many as a step has, in steps of that many. All in micro-batches within the budget; groups
+    are never split.
     """
     shape = that_fits(shape or (LLAMA_1B if settings.on_gpu else SMALLEST), settings.device)
     model = build(shape, torch.bfloat16 if settings.on_gpu else torch.float32, settings.device)
@@ -45,7 +47,8 @@ def measure(
         steps[f"samples {number}"] = [_up_to(tokens, number)]
     population = generated_groups(max(groups), seed=1)
     for number in groups:
-        steps[f"groups {number}"] = [population[start : start + number] for start in range(0, len(population), number)]
+        shared = population[: max(number, AT_LEAST)]
+        steps[f"groups {number}"] = [shared[start : start + number] for start in range(0, len(shared), number)]
     for name in steps if settings.on_gpu else [f"groups {groups[0]}"]:
         _run(engine, steps[name][:1], shape, settings)  # warms up: a GPU meets each new size slowly
     found: dict[str, list[float]] = {name: [] for name in steps}
@@ -146,6 +149,7 @@ def render(figures: dict[str, Any]) -> str:
     text = (
         f"{figures['shape']['name']}, question shared, micro-batches of at most {figures['max_tokens_per_batch']:,}"
         " unique tokens whose gradients add up; generated lengths, so that k can be any number. k is the number of"
-        " samples beside the reference. Against groups, the same groups are processed each time, in steps of so many."
+        " samples beside the reference. Against groups, the first of the same groups are processed each time, in steps"
+        " of so many."
     )
     return text + "\n\n" + table(["", "groups", "unique tokens", "micro-batches", "time per unique token"], rows)

@@ -280,6 +280,7 @@ def test_scaling_measures_the_same_groups_in_every_step_size():
     by_groups = [setting for setting in figures["settings"] if setting["axis"] == "groups"]
     assert len({setting["unique"] for setting in by_groups}) == 1
     assert [setting["groups"] for setting in by_groups] == [4, 4, 4]
+    assert [setting["micro_batches"] for setting in by_groups] == [4, 2, 1]
     assert "k = 2" in scaling.render(figures) and len(scaling.bars(figures)) == 2
 
 
