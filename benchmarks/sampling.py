@@ -206,20 +206,6 @@ def _row(variant: str, count: int, tokens: list[int], taken: list[float], by_gen
     }
 
 
-NOTES = """\
-All ways write the same tokens. What `generate` loses: it computes a prompt once for each of its samples, runs every row
-until the longest has ended, copies the whole cache at each step (most of a layer's time on a CPU at 64 rows), and draws
-by `multinomial`. Ours writes one column into a block that is already there.
-
-transformers' own continuous batching (5.23, `generate_batch`) was tried on this CPU and is not offered. Correct:
-under greedy decoding it equalled `generate` on tiny random Llama, Qwen3, Mistral, GPT-2 and OPT models, but not on
-Gemma 2 (2 of 9 completions differed). Speed: with the model of this table but 6 layers, lengths drawn the same way and
-one thread, 212 useful tokens per second of processor time with 4 prompts and 328-380 with 16, where `generate` reached
-412-463 and 266-370, and ours 1,333-1,425 and 1,744-1,911. Nor does it take random numbers of one's own for each
-completion, on which resuming rests.
-"""
-
-
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -229,7 +215,6 @@ def main() -> None:
         speed = row["tokens_per_second"]
         shown = f"{speed['median']:,.0f} ({speed['min']:,.0f}–{speed['max']:,.0f})"
         print(f"| {row['name']} | {row['variant']} | {shown} | {row['ratio']:.2f}× |")
-    print(f"\n{NOTES}")
 
 
 if __name__ == "__main__":
