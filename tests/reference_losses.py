@@ -164,3 +164,114 @@ def dpo(
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
         total += log_one_plus(terms)
     return total
+
+
+def pro_reference_code(
+    scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    """The published code's loop over ranks: candidates sorted best first, equals in the order given."""
+    assert min_gap == 0
+    order = sorted(range(len(scores)), key=lambda i: -ratings[i])
+    total = 0.0
+    for place, i in enumerate(order[:-1]):
+        later = order[place + 1 :]
+        temperatures = [ratings[i] - ratings[j] for j in later]
+        top = max(temperatures)
+        terms = [1e-10 * math.exp(-top * scores[i])]
+        for j, temperature in zip(later, temperatures, strict=True):
+            # an equal has temperature 0: no score is in its term
+            lower = as_lower(j, scores, ratings, stopped, constraint) if temperature else 0.0
+            terms.append(math.exp(temperature * lower - top * scores[i]))
+            if constraint == "boundary" and temperature:
+                terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        total += log_one_plus(terms)
+    return total
+
+
+# The modern relatives.
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def mean(values: Floats) -> float:
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+def shortfall(j: int, scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float) -> float:
+    if all(lower != j for _, lower in pairs_of(ratings, min_gap)):
+        return 0.0
+    return max(0.0, lowest_superior(j, stopped, ratings, min_gap) - beta - scores[j])
+
+
+def simpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    losses = []
+    for i, j in pairs_of(ratings, min_gap):
+        lower = as_lower(j, scores, ratings, stopped, constraint)
+        terms = [math.exp(0.5 - 2.0 * (scores[i] - lower))]
+        if constraint == "boundary":
+            terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        losses.append(log_one_plus(terms))
+    return mean(losses)
+
+
+def orpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    def odds(score: float) -> float:
+        return math.exp(score) / (1 - math.exp(score))
+
+    losses = []
+    for i, j in pairs_of(ratings, min_gap):
+        lower = as_lower(j, scores, ratings, stopped, constraint)
+        terms = [odds(lower) / odds(scores[i])]
+        if constraint == "boundary":
+            terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        losses.append(log_one_plus(terms))
+    return mean(losses)
+
+
+def ipo(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    losses = []
+    for i, j in pairs_of(ratings, min_gap):
+        lower = as_lower(j, scores, ratings, stopped, constraint)
+        loss = (scores[i] - ref[i] - (lower - ref[j]) - 1 / (2 * 0.1)) ** 2
+        if constraint == "boundary":
+            loss += shortfall(j, scores, ratings, stopped, beta, min_gap)
+        losses.append(loss)
+    return mean(losses)
+
+
+def kto(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    ranked = {i for i, _ in pairs_of(ratings, min_gap)}
+    losses = []
+    for j in range(len(scores)):
+        if ratings[j] > 0.5:
+            losses.append(1 - sigmoid(0.1 * (scores[j] - ref[j])))
+        else:
+            spared = constraint == "detached" or (constraint == "lowest_only" and j not in ranked)
+            losses.append(1 - sigmoid(-0.1 * ((stopped if spared else scores)[j] - ref[j])))
+        if constraint == "boundary":
+            losses[-1] += shortfall(j, scores, ratings, stopped, beta, min_gap)
+    return mean(losses)
+
+
+def nca(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    pairs = pairs_of(ratings, min_gap)
+    weights = [math.exp((rating - max(ratings)) / 0.1) for rating in ratings] if ratings else []
+    losses = []
+    for i in range(len(scores)):
+        outranked, outranks = any(j == i for _, j in pairs), any(k == i for k, _ in pairs)
+        spared = outranked and (constraint == "detached" or (constraint == "lowest_only" and not outranks))
+        up = 0.1 * ((stopped if spared and not outranks else scores)[i] - ref[i])
+        down = 0.1 * ((stopped if spared else scores)[i] - ref[i])
+        loss = -weights[i] / math.fsum(weights) * math.log(sigmoid(up)) - math.log(sigmoid(-down)) / len(scores)
+        if constraint == "boundary":
+            loss += shortfall(i, scores, ratings, stopped, beta, min_gap) / len(scores)
+        losses.append(loss)
+    return math.fsum(losses)

@@ -9,7 +9,7 @@ import yaml
 
 from aft.config import align_config, load_config, to_yaml
 from aft.config.load import read_yaml
-from aft.config.schema import BoundaryConstraint
+from aft.config.losses import BoundaryConstraint
 from aft.errors import ConfigError
 from shared_data import shared_path
 

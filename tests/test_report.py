@@ -12,9 +12,10 @@ import yaml
 
 from aft import plots
 from aft.calibration import shares_by_score
+from aft.curves import read_curves
 from aft.errors import AftError, ConfigError, DataError
 from aft.report import build_report, summary_table, write_report
-from aft.results import read_curves, read_scores
+from aft.results import read_scores
 
 Z = 1.959963984540054
 MODELS = ["vft", "loose", "bounded"]

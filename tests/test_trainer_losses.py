@@ -1,4 +1,4 @@
-"""RRHF, PRO and DPO inside the trainer: what they compare, and the reference that DPO takes."""
+"""The other losses inside the trainer: what they compare, and the reference that some of them take."""
 
 from __future__ import annotations
 
@@ -7,8 +7,33 @@ import dataclasses
 import pytest
 import torch
 
-from aft.config.schema import BoundaryConstraint, DetachedConstraint, DpoLoss, NoConstraint, ProLoss, RrhfLoss
-from aft.losses import Boundary, Detached, Unconstrained, dpo_loss, pro_loss, rrhf_loss
+from aft.config.losses import (
+    BoundaryConstraint,
+    DetachedConstraint,
+    DpoLoss,
+    IpoLoss,
+    KtoLoss,
+    NcaLoss,
+    NoConstraint,
+    OrpoLoss,
+    ProLoss,
+    RrhfLoss,
+    SimpoLoss,
+)
+from aft.losses import (
+    REFERENCE_LOSSES,
+    Boundary,
+    Detached,
+    Unconstrained,
+    dpo_loss,
+    ipo_loss,
+    kto_loss,
+    nca_loss,
+    orpo_loss,
+    pro_loss,
+    rrhf_loss,
+    simpo_loss,
+)
 from aft.packing import SHARED, pack
 from aft.scoring import as_groups, candidate_scores, score_responses
 from aft.stages.train import make_objective
@@ -67,14 +92,54 @@ def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constra
 def test_other_keys_reach_the_objective():
     loss = DpoLoss(name="dpo", weight=0.5, reduction="sum", min_rating_gap=0.25)
     objective = make_objective(loss, "token_sum")
-    shown = dataclasses.asdict(dataclasses.replace(objective, loss=None, statistics=None))
+    shown = dataclasses.asdict(dataclasses.replace(objective, loss=None, statistics=None, displacement=None))
     assert shown == {
         "vft_reduction": "token_sum",
         "loss": None,
         "statistics": None,
+        "displacement": None,
         "weight": 0.5,
         "reduction": "sum",
         "needs_reference": True,
         "logps": "mean",
     }
-    assert objective.loss.keywords["min_rating_gap"] == objective.statistics.keywords["min_rating_gap"] == 0.25
+    for function in (objective.loss, objective.statistics, objective.displacement):
+        assert function.keywords["min_rating_gap"] == 0.25
+
+
+def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_path):
+    align, scores, _, lengths, ratings, mask = terms(tmp_path, RrhfLoss(name="rrhf", normalisation="reference_code"))
+    padded = []
+    for item in items_for("bcl"):
+        longest = max((len(item.responses[index]) for index in item.candidates), default=0)
+        padded.append(len(item.prompt_ids) + longest)
+    quotients = scores * lengths / torch.tensor(padded).unsqueeze(1)
+    expected = rrhf_loss(quotients, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected != rrhf_loss(scores, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+
+
+@pytest.mark.parametrize(
+    ("section", "function", "arguments"),
+    [
+        (SimpoLoss(name="simpo", beta=1.5, gamma=0.25), simpo_loss, {"beta": 1.5, "gamma": 0.25}),
+        (OrpoLoss(name="orpo"), orpo_loss, {}),
+        (IpoLoss(name="ipo", beta=0.3), ipo_loss, {"beta": 0.3}),
+        (
+            KtoLoss(name="kto", reference_point=0.5, undesirable_weight=0.7),
+            kto_loss,
+            {"reference_point": 0.5, "undesirable_weight": 0.7},
+        ),
+        (NcaLoss(name="nca", alpha=0.5), nca_loss, {"alpha": 0.5}),
+        (ProLoss(name="pro", normalisation="reference_code"), pro_loss, {"normalisation": "reference_code"}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_every_other_loss_gets_its_arguments(tmp_path, section, function, arguments):
+    align, scores, before, lengths, ratings, mask = terms(tmp_path, section)
+    if getattr(section, "logps", "mean") == "sum":
+        scores, before = scores * lengths, before * lengths
+    compared = (scores, before) if section.name in REFERENCE_LOSSES else (scores,)
+    expected = function(*compared, ratings, mask, **arguments)[0].sum() / mask.any(dim=1).sum()
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected != function(*compared, ratings, mask)[0].sum() / mask.any(dim=1).sum() or not arguments

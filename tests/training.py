@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from aft.arguments import make_arguments
-from aft.config.schema import AlignmentLoss, BoundaryConstraint, DetachedConstraint, NoConstraint
+from aft.config.losses import AlignmentLoss, BoundaryConstraint, DetachedConstraint, NoConstraint
 from aft.forward import enable_scoring
 from aft.packing import Item
 from aft.stages.train import make_objective

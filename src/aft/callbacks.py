@@ -9,6 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .progress import Progress
 
+POSITIVE_DRIFT = "scores/positive_drift"
+
 
 class BeforeTraining(TrainerCallback):
     """Calls a function of the step reached once the model is wrapped and placed, before the first further step."""
@@ -35,6 +37,29 @@ class LogAtStops(TrainerCallback):
         return control
 
     on_epoch_end = on_step_end
+
+
+class StopOnCollapse(TrainerCallback):
+    """Ends training once the positives' mean score has fallen by more than `max_fall` in `patience` logs in a row.
+
+    Read from the log itself, so that a run that goes on from a checkpoint stops where one that runs through would.
+    `reason` says why it stopped, None if it did not.
+    """
+
+    def __init__(self, max_fall: float, patience: int) -> None:
+        self.max_fall, self.patience = max_fall, patience
+        self.reason: str | None = None
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        drifts = [entry[POSITIVE_DRIFT] for entry in state.log_history if POSITIVE_DRIFT in entry][-self.patience :]
+        if self.reason is None and len(drifts) == self.patience and max(drifts) < -self.max_fall:
+            self.reason = (
+                f"stopped at step {state.global_step} of {state.max_steps}: right chains score"
+                f" {-drifts[-1]:.3f} nats per token lower than before training (stop_on_collapse.max_fall:"
+                f" {self.max_fall:g})"
+            )
+            control.should_training_stop = True
+        return control
 
 
 class ShowProgress(TrainerCallback):

@@ -60,7 +60,8 @@ def pack(items: Sequence[Item], pad_id: int, layout: str) -> dict[str, Any]:
     Returns a flat dict: the model's `input_ids`, `attention_mask` and `position_ids`, int64, each (N, T) if padded,
     else (1, T) with an `attention_mask` of None and the row's `segments`; `positions`, `targets`, `sequences`, each
     (R,) int64; `supervised` (N,) bool; `slots` (N,) int64, the row-major place of a response in (B, G), -1 if it is no
-    candidate; `ratings` (B, G) float32 and `candidate_mask` (B, G) bool; `question_ids`, a list of B.
+    candidate; `ratings` (B, G) float32 and `candidate_mask` (B, G) bool; `padded_lengths` (B,) int64, the tokens of a
+    question's prompt with its longest candidate; `question_ids`, a list of B.
     """
     rows = [(item, index) for item in items for index in range(len(item.responses))]
     make = {SHARED: _shared, PACKED: _packed, PADDED: _padded}[layout]
@@ -174,4 +175,11 @@ def _group_tensors(items: Sequence[Item]) -> dict[str, torch.Tensor]:
             if slot is not None and rating is not None:
                 ratings[row, slot] = rating
                 candidate_mask[row, slot] = True
-    return {"slots": torch.tensor(slots, dtype=torch.long), "ratings": ratings, "candidate_mask": candidate_mask}
+    longest = [max((len(item.responses[i]) for i in item.candidates), default=0) for item in items]
+    padded = [len(item.prompt_ids) + length for item, length in zip(items, longest, strict=True)]
+    return {
+        "slots": torch.tensor(slots, dtype=torch.long),
+        "ratings": ratings,
+        "candidate_mask": candidate_mask,
+        "padded_lengths": torch.tensor(padded, dtype=torch.long),
+    }

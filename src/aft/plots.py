@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .distributions import RIGHT, WRONG, Scores, bands, draw_scores, legend
-
-Curves = Mapping[str, Mapping[str, Mapping[int, Mapping[int, float]]]]
+from .curves import Curves
+from .distributions import DASHES, RIGHT, WRONG, Scores, bands, draw_scores, legend
 
 MEASURES = (
     ("task_accuracy", "task", "o", "#222222"),
@@ -54,7 +53,7 @@ def draw_report(report: Mapping[str, Any], pool_scores: Scores, curves: Curves, 
 
     names = [model["name"] for model in report["models"]]
     shown = [name for name in names if name in curves]
-    heights = (1.35 + 0.45 * len(names), 0.6 + 1.8 * _curve_grid(shown)[0] if shown else 0.3)
+    heights = (1.35 + 0.45 * len(names), 0.8 + 2.5 * _curve_grid(shown)[0] if shown else 0.3)
     with rc_context(STYLE):
         figure: Any = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
@@ -113,36 +112,61 @@ def _curve_grid(names: Sequence[str]) -> tuple[int, int]:
 
 
 def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
-    """One small panel per method, all on the same score axis: thick the mean over seeds, thin each seed."""
+    """Per method its scores, all on one axis, and below them two shares. Thick the mean over seeds, thin each seed."""
     shown = [name for name in names if name in curves]
     title = "c  Mean score of right and wrong chains in training" if shown else "c  No training has logged scores"
+    if shown:
+        title += (
+            "\n    below: share of questions on which both fell (black), of wrong chains at their boundary (dashed)"
+        )
     figure.suptitle(title, x=0.005, ha="left", fontsize=10, fontweight="bold")
     if not shown:
         return
     rows, columns = _curve_grid(shown)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for position, axes in enumerate(grid.flat):
+    grid = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=(2, 1) * rows)
+    for position in range(rows * columns):
+        row, column = divmod(position, columns)
+        scores, shares = grid[2 * row, column], grid[2 * row + 1, column]
         if position >= len(shown):
-            axes.set_visible(False)
+            scores.set_visible(False)
+            shares.set_visible(False)
             continue
-        for side, color in (("positive", RIGHT), ("negative", WRONG)):
-            _draw_curve(axes, curves[shown[position]].get(side, {}), color)
-        axes.set_title(shown[position], fontsize=9, fontweight="normal", loc="center")
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.tick_params(labelbottom=position + columns >= len(shown))  # the lowest of its column
-    grid[0, 0].set_ylim(top=max(0.0, grid[0, 0].get_ylim()[1]))
+        by_name = curves[shown[position]]
+        _draw_curve(scores, by_name.get("positive", {}), RIGHT)
+        _draw_curve(scores, by_name.get("negative", {}), WRONG)
+        _draw_curve(shares, by_name.get("both_fell", {}), "#222222", factor=100)
+        # without a boundary it is 0 throughout
+        if any(value > 0 for points in by_name.get("active", {}).values() for value in points.values()):
+            _draw_curve(shares, by_name["active"], WRONG, factor=100, linestyle=DASHES)
+        scores.set_title(shown[position], fontsize=9, fontweight="normal", loc="center")
+        shares.set_ylim(-4, 104)
+        shares.set_yticks((0, 50, 100))
+        for axes in (scores, shares):
+            axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+            axes.tick_params(labelleft=column == 0)
+        shares.tick_params(labelbottom=position + columns >= len(shown))  # the lowest of its column
+    _share_limits([grid[2 * (position // columns), position % columns] for position in range(len(shown))])
     several = any(len(by_seed) > 1 for name in shown for by_seed in curves[name].values())
     figure.supxlabel("step (thick: mean over seeds; thin: each seed)" if several else "step", fontsize=9)
-    figure.supylabel("nats per token", fontsize=9)
+    figure.supylabel("% below, nats per token above", fontsize=9)
 
 
-def _draw_curve(axes: Any, by_seed: Mapping[int, Mapping[int, float]], color: str) -> None:
+def _share_limits(panels: Sequence[Any]) -> None:
+    """One score axis for all panels, up to 0 at least."""
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(0.0, *(high for _, high in limits)))
+
+
+def _draw_curve(
+    axes: Any, by_seed: Mapping[int, Mapping[int, float]], color: str, *, factor: float = 1, linestyle: Any = "-"
+) -> None:
     if not by_seed:
         return
     for points in by_seed.values():
         steps = sorted(points)
-        axes.plot(steps, [points[step] for step in steps], color=color, linewidth=0.7, alpha=0.35)
+        axes.plot(steps, [factor * points[step] for step in steps], color=color, linewidth=0.7, alpha=0.35)
     # a mean over other seeds at every step would jump: only steps that all seeds have logged
     common = sorted(set.intersection(*(set(points) for points in by_seed.values())))
-    means = [float(np.mean([points[step] for points in by_seed.values()])) for step in common]
-    axes.plot(common, means, color=color, linewidth=1.8)
+    means = [factor * float(np.mean([points[step] for points in by_seed.values()])) for step in common]
+    axes.plot(common, means, color=color, linewidth=1.8, linestyle=linestyle)

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import calibration, plots
 from .comparison import difference, every_pair
+from .curves import read_curves, read_displacement
 from .errors import AftError
 from .intervals import mean_sd
 from .records import write_json, write_text
@@ -22,7 +23,6 @@ from .results import (
     OPTIONAL_MEASURES,
     VALUES,
     read_config,
-    read_curves,
     read_metrics,
     read_object,
     read_scores,
@@ -100,6 +100,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "models": models,
         "pairs": every_pair(names, values),
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
+        "displacement": read_displacement(run_folder, names, seeds),
         "stages": stage_times(run_folder, names),
         "environment": environment,
         "missing": [

@@ -220,22 +220,5 @@ def read_scores(
     return scores
 
 
-def read_curves(
-    run_folder: Path, models: Iterable[str], seeds: Iterable[int]
-) -> dict[str, dict[str, dict[int, dict[int, float]]]]:
-    """Model -> "positive" / "negative" -> seed -> {step: mean score} as training logged it, where it did."""
-    curves: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
-    seeds = list(seeds)
-    for model in models:
-        for seed in seeds:
-            state = read_object(Path(run_folder) / f"seed-{seed}" / "align" / model / "trainer_state.json")
-            for entry in (state or {}).get("log_history", []):
-                for side in ("positive", "negative"):
-                    if f"scores/{side}" in entry and "step" in entry:
-                        by_seed = curves.setdefault(model, {}).setdefault(side, {})
-                        by_seed.setdefault(seed, {})[int(entry["step"])] = float(entry[f"scores/{side}"])
-    return curves
-
-
 def _finite(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cells import bootstrap, markdown, number
+from .intervals import mean_sd
 
 PAIRED = {
     "task_accuracy": "task accuracy",
@@ -83,3 +84,39 @@ def categories(report: Mapping[str, Any]) -> str | None:
     for title, measure in (("macro: mean of the categories", "macro_accuracy"), ("micro: all", "task_accuracy")):
         rows.append([title, "", *(number(model[measure], 100, 2) for model in shown)])
     return markdown(headings, rows)
+
+
+def displacement(report: Mapping[str, Any]) -> str | None:
+    """How far training moved the scores of right and wrong chains; None where it logged no drift."""
+    found = report.get("displacement") or {}
+    if not found:
+        return None
+    measures = {
+        "positive_drift": ("right chains, nats per token", 1, 3, True),
+        "negative_drift": ("wrong chains, nats per token", 1, 3, True),
+        "both_fell": ("questions on which both fell (%)", 100, 1, False),
+        "active": ("wrong chains at their boundary (%)", 100, 1, False),
+    }
+    rows = []
+    for name, by_seed in found.items():
+        cells = []
+        for measure, (_, factor, decimals, signed) in measures.items():
+            values = [entry[measure] for entry in by_seed.values() if measure in entry]
+            mean, sd = mean_sd(values) if values else (None, None)
+            value = {"mean": mean, "sd": sd, "low": None, "high": None}
+            cells.append(number(value, factor, decimals, signed=signed).removesuffix(" (no interval)"))
+        rows.append([name, *cells])
+    stopped = [
+        f"- {name}, seed {seed}: {entry['stopped']}"
+        for name, by_seed in found.items()
+        for seed, entry in by_seed.items()
+        if entry["stopped"]
+    ]
+    parts = [
+        markdown(["method", *(heading for heading, *_ in measures.values())], rows),
+        "Last log of the training; drift is the change of the mean score since before the first step, on the training"
+        " questions' own candidates. A margin that grows while both fall is bought by making right chains less likely"
+        " too.",
+        "\n".join(stopped),
+    ]
+    return "\n\n".join(part for part in parts if part)

@@ -68,6 +68,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         _section("Differences from VFT", _differences(report)),
         _section("Every pair of models", sections.pairs(report)),
         _section("Self-consistency", sections.votes(report)),
+        _section("How far alignment moved the scores", sections.displacement(report)),
         _section("Accuracy by category", sections.categories(report)),
         _section("What the numbers rest on", _sizes(report)),
         _section("Labelled samples", _labelled(report)),

@@ -19,13 +19,20 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
 
 from .batching import Packer, StepSampler, entry_loader
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .errors import AftError, ConfigError
 from .layouts import choose_layout
-from .losses import metrics_from_statistics
+from .losses import metrics_from_displacement, metrics_from_statistics
 from .packing import Entry
 from .progress import say
 from .scoring import Scores, as_groups, candidate_scores, score_candidates, score_responses
@@ -42,12 +49,14 @@ class Objective:
     """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone.
 
     With `needs_reference` it takes the scores before training as its second argument. `logps` says whether it compares
-    mean log-probs (scores) or their sums.
+    mean log-probs (scores), their sums, or sums divided by the padded length of the group. `statistics` and, if the
+    scores before training are known, `displacement` are the sums behind what is logged.
     """
 
     vft_reduction: str = "token_mean"
     loss: LossFunction | None = None
     statistics: StatisticsFunction | None = None
+    displacement: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
     weight: float = 1.0
     reduction: str = "mean"
     needs_reference: bool = False
@@ -77,6 +86,7 @@ class AftTrainer(Trainer):
         description: str = "train",
         layout: str = "auto",
         max_tokens: int | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         config: Any = model.config
         use_cache = getattr(config, "use_cache", None)
@@ -86,7 +96,7 @@ class AftTrainer(Trainer):
             train_dataset=entries,
             eval_dataset=entries if validate and not eval_entries else (eval_entries or None),
             processing_class=tokenizer,
-            callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(description)],
+            callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(description), *callbacks],
         )
         # progress and the log say it already
         self.remove_callback(PrinterCallback)
@@ -108,7 +118,7 @@ class AftTrainer(Trainer):
         self._wanted_layout, self._description = layout, description
         self._logged: dict[str, float] = defaultdict(float)
         self._statistics: Tensor | None = None
-        self._initial_statistics: Tensor | None = None
+        self._displacement: Tensor | None = None
         self._steps_logged = 0
         self._step_questions: list[str] = []
 
@@ -229,9 +239,11 @@ class AftTrainer(Trainer):
             compared = [scores]
             if self.objective.needs_reference:
                 compared.append(self._scores_before(scores, batch))
-            if self.objective.logps == "sum":
-                tokens_of = as_groups(lengths.to(scores), batch)
-                compared = [values * tokens_of for values in compared]
+            if self.objective.logps != "mean":
+                factor = as_groups(lengths.to(scores), batch)
+                if self.objective.logps == "padded":
+                    factor = factor / batch["padded_lengths"].unsqueeze(1)
+                compared = [values * factor for values in compared]
             per_group, _ = self.objective.loss(*compared, batch["ratings"], batch["candidate_mask"])
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
@@ -275,11 +287,10 @@ class AftTrainer(Trainer):
         arguments = (batch["ratings"][real], mask[real])
         counted = self.objective.statistics(scores[real], *arguments).double()
         self._statistics = counted if self._statistics is None else self._statistics + counted
-        if self.initial_scores is not None:
+        if self.initial_scores is not None and self.objective.displacement is not None:
             before = self._scores_before(scores, batch)
-            counted = self.objective.statistics(before[real], *arguments).double()
-            earlier = self._initial_statistics
-            self._initial_statistics = counted if earlier is None else earlier + counted
+            counted = self.objective.displacement(scores[real], before[real], *arguments).double()
+            self._displacement = counted if self._displacement is None else self._displacement + counted
 
     def _scores_before(self, scores: Tensor, batch: dict[str, Any]) -> Tensor:
         """Scores (B, G) of the batch's candidates before training, constant, zero in padding slots."""
@@ -312,11 +323,10 @@ class AftTrainer(Trainer):
         scores = {name: value.item() for name, value in metrics_from_statistics(statistics).items()}
         scores["groups/without_pair"] /= max(steps, 1)
         metrics.update(scores)
-        if self._initial_statistics is not None:
-            before = metrics_from_statistics(self._reduce_statistics(self._initial_statistics))
-            for kind in ("positive", "negative"):
-                metrics[f"scores/{kind}_drift"] = scores[f"scores/{kind}"] - before[f"scores/{kind}"].item()
-        self._statistics = self._initial_statistics = None
+        if self._displacement is not None:
+            moved = metrics_from_displacement(self._reduce_statistics(self._displacement))
+            metrics.update({name: value.item() for name, value in moved.items()})
+        self._statistics = self._displacement = None
         return metrics
 
     def _reduce_statistics(self, statistics: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import reference_losses as reference
-from aft.losses import Boundary, Constraint, Detached, Unconstrained, alignment_loss, dpo_loss, pro_loss, rrhf_loss
+from aft.losses import LOSSES, REFERENCE_LOSSES, Boundary, Constraint, Detached, Unconstrained, pro_loss
 
 BETA = 0.2
 CONSTRAINTS: dict[str, Constraint] = {
@@ -17,7 +17,13 @@ CONSTRAINTS: dict[str, Constraint] = {
     "lowest_only": Detached(lowest_only=True),
     "boundary": Boundary(beta=BETA),
 }
-LOSS_NAMES = ("alignment", "rrhf", "pro", "pro_without_temperature", "dpo")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pro_without_temperature": {"dynamic_temperature": False},
+    "pro_reference_code": {"normalisation": "reference_code"},
+}
+LOSS_NAMES = (*LOSSES, *VARIANTS)
+# these act on a candidate whatever it is compared with
+UNPAIRED = ("kto", "nca")
 
 
 def random_groups(seed: int, kind: str = "ranking", shape: tuple[int, int] = (6, 7)) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,15 +51,14 @@ def ref_scores_for(scores: Tensor) -> Tensor:
 def run_loss(
     name: str, scores: Tensor, ratings: Tensor, candidate_mask: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The named loss; DPO gets `ref_scores_for(scores)` unless it is given others."""
-    if name == "dpo":
+    """The named loss; one with a reference gets `ref_scores_for(scores)` unless it is given others."""
+    if name in REFERENCE_LOSSES:
         ref_scores = options.pop("ref_scores", None)
         ref_scores = ref_scores_for(scores.detach()) if ref_scores is None else ref_scores
-        return dpo_loss(scores, ref_scores, ratings, candidate_mask, **options)
-    if name == "pro_without_temperature":
-        return pro_loss(scores, ratings, candidate_mask, dynamic_temperature=False, **options)
-    loss = {"alignment": alignment_loss, "rrhf": rrhf_loss, "pro": pro_loss}[name]
-    return loss(scores, ratings, candidate_mask, **options)
+        return LOSSES[name](scores, ref_scores, ratings, candidate_mask, **options)
+    if name in VARIANTS:
+        return pro_loss(scores, ratings, candidate_mask, **VARIANTS[name], **options)
+    return LOSSES[name](scores, ratings, candidate_mask, **options)
 
 
 def run_reference(
@@ -67,11 +72,11 @@ def run_reference(
 ) -> float:
     """The named loss of one group without padding, by the slow reference."""
     rest = (ratings, stopped, constraint, BETA, min_gap)
-    if name == "dpo":
-        return reference.dpo(scores, ref_scores, *rest)
+    if name in REFERENCE_LOSSES:
+        return getattr(reference, name)(scores, ref_scores, *rest)
     if name == "pro_without_temperature":
         return reference.pro(scores, *rest, dynamic_temperature=False)
-    return {"alignment": reference.alignment, "rrhf": reference.rrhf, "pro": reference.pro}[name](scores, *rest)
+    return getattr(reference, name)(scores, *rest)
 
 
 def gradient_of(name: str, scores: Tensor, ratings: Tensor, *args: Any, **options: Any) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .data import DataConfig
+from .losses import AlignmentLoss, RankingLoss
 
 STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
 
@@ -151,83 +152,13 @@ class LabelConfig:
 
 
 @dataclass(frozen=True)
-class NoConstraint:
-    """Eq 6 and 14: nothing limits how far a negative is pushed."""
+class CollapseConfig:
+    """Ends a training in which the right chains themselves become unlikely; the model is kept as it is then."""
 
-    name: Literal["none"]
-
-
-@dataclass(frozen=True)
-class DetachedConstraint:
-    """Eq 7, 12 and 13: no gradient reaches the lower-rated score."""
-
-    name: Literal["detached"]
-    lowest_only: bool = False
-    """Detach only the lowest-rated of a group (RDC2) instead of every lower one (RDC1)."""
-
-
-@dataclass(frozen=True)
-class BoundaryConstraint:
-    """Eq 8 and 11: a negative is pushed down only as far as a boundary below the worst positive."""
-
-    name: Literal["boundary"]
-    beta: float = 0.15
-    """Distance of the boundary below the worst better-rated score, in nats per token (paper's grid: 0 … 0.5)."""
-    detach_target: bool = True
-    """The boundary term's target is a constant*, as in the paper's gradient (Eq 9)."""
-
-
-Constraint = NoConstraint | DetachedConstraint | BoundaryConstraint
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankingTerm:
-    """What every loss on a question's candidates has."""
-
-    constraint: Constraint = field(default_factory=lambda: NoConstraint(name="none"))
-    """none, detached or boundary. On RRHF, PRO and DPO the boundary is an extension of ours, as is DPO detached."""
-    weight: float = field(default=1.0, metadata={"ge": 0.0})
-    """Factor of the term beside L_VFT (paper: 1)."""
-    reduction: Literal["mean", "mean_with_pair", "sum"] = "mean"
-    """Over the step's groups: mean of all*, mean of those that have a pair, or sum."""
-    min_rating_gap: float = field(default=0.0, metadata={"ge": 0.0})
-    """One candidate outranks another if its rating is higher by more than this; 0: equal ratings give no pair*."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignmentLoss(RankingTerm):
-    """L_A: the paper's alignment loss."""
-
-    name: Literal["alignment"] = "alignment"
-    constraint: Constraint = field(default_factory=lambda: BoundaryConstraint(name="boundary"))
-    """none (Eq 6, 14), detached (Eq 7, 12, 13) or boundary (Eq 8, 11)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RrhfLoss(RankingTerm):
-    """RRHF (Eq 18): a hinge on every pair."""
-
-    name: Literal["rrhf"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProLoss(RankingTerm):
-    """PRO (Eq 20, 21): each candidate against all that it outranks."""
-
-    name: Literal["pro"]
-    dynamic_temperature: bool = True
-    """Weigh scores by rating gaps (τ); false: τ = 1 (paper, Table 10)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DpoLoss(RankingTerm):
-    """DPO in its ranking form (Eq 16); the reference model is the one that this stage starts from."""
-
-    name: Literal["dpo"]
-    beta: float = field(default=0.1, metadata={"gt": 0.0})
-    """DPO's temperature on log-ratios; not the boundary's beta."""
-    logps: Literal["mean", "sum"] = "mean"
-    """Log-ratios per token (the paper's form), or summed over the response (DPO's and Plackett-Luce's own)."""
+    max_fall: float = field(default=0.5, metadata={"gt": 0.0})
+    """Fall of the positives' mean score since step 0 that is too far, in nats per token."""
+    patience: int = field(default=2, metadata={"ge": 1})
+    """In how many logs in a row (`training.logging_steps`)."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +171,14 @@ class AlignConfig:
     """What L_VFT covers: the reference, or also every sampled positive (RFT)."""
     pair_references: bool = True
     """A question without a known chain borrows another's reference for L_VFT, so that every step has as many."""
-    loss: AlignmentLoss | RrhfLoss | ProLoss | DpoLoss | None = field(default_factory=AlignmentLoss)
+    loss: RankingLoss | None = field(default_factory=AlignmentLoss)
     """The term on the candidates; null: none (VFT continued, or RFT)."""
     vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"
     """As `vft.reduction`."""
     drift: bool = True
     """Log how far scores moved since step 0 (one pass without gradient before training)."""
+    stop_on_collapse: CollapseConfig | None = None
+    """Stop when right chains have become much less likely than at step 0 (turns `drift` on); null: never."""
     validation: ValidationConfig | None = None
     """As `vft.validation`."""
     training: dict[str, Any] = field(default_factory=dict)

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .alignment import alignment_loss
+from .displacement import DISPLACEMENT, displacement_statistics, metrics_from_displacement
 from .dpo import dpo_loss
+from .ipo import ipo_loss
+from .kto import kto_loss
+from .nca import nca_loss
+from .orpo import orpo_loss
 from .pairs import (
     STATISTICS,
     Boundary,
@@ -20,16 +25,22 @@ from .pairs import (
 )
 from .pro import pro_loss
 from .rrhf import rrhf_loss
+from .simpo import simpo_loss
 
 LOSSES: dict[str, Callable] = {
     "alignment": alignment_loss,
     "rrhf": rrhf_loss,
     "pro": pro_loss,
     "dpo": dpo_loss,
+    "simpo": simpo_loss,
+    "orpo": orpo_loss,
+    "ipo": ipo_loss,
+    "kto": kto_loss,
+    "nca": nca_loss,
 }
 
 # These take `ref_scores`, the scores under the frozen reference model, as their second argument.
-REFERENCE_LOSSES = frozenset({"dpo"})
+REFERENCE_LOSSES = frozenset({"dpo", "ipo", "kto", "nca"})
 
 CONSTRAINTS: dict[str, type] = {
     "none": Unconstrained,
@@ -39,6 +50,7 @@ CONSTRAINTS: dict[str, type] = {
 
 __all__ = [
     "CONSTRAINTS",
+    "DISPLACEMENT",
     "LOSSES",
     "REFERENCE_LOSSES",
     "STATISTICS",
@@ -47,9 +59,16 @@ __all__ = [
     "Detached",
     "Unconstrained",
     "alignment_loss",
+    "displacement_statistics",
     "dpo_loss",
+    "ipo_loss",
+    "kto_loss",
+    "metrics_from_displacement",
     "metrics_from_statistics",
+    "nca_loss",
+    "orpo_loss",
     "pair_statistics",
     "pro_loss",
     "rrhf_loss",
+    "simpo_loss",
 ]

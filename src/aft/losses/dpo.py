@@ -51,8 +51,7 @@ def dpo_loss(
     if not 0 < beta < math.inf:
         raise ValueError(f"dpo_loss: beta must be finite and > 0, got {beta}")
     # The reference is frozen: only the policy learns.
-    ref_scores = ref_scores.detach()
-    ref_scores = ref_scores.to(pairs.scores.dtype)
+    ref_scores = pairs.masked(ref_scores.detach())
 
     lower = beta * (pairs.lower - ref_scores)
     higher = beta * (pairs.scores - ref_scores)

@@ -67,6 +67,8 @@ STATISTICS = (
 class Pairs:
     """The pairs of a batch with the constraint applied. Padding slots hold zeros and belong to no pair."""
 
+    real: Tensor  # (B, G) bool, the candidate mask
+    ratings: Tensor  # (B, G) float32 or float64
     scores: Tensor  # (B, G) float32 or float64, with gradient
     lower: Tensor  # (B, G) the same, as the lower of a pair plays it: detached where the constraint says so
     outranks: Tensor  # (B, G, G) bool
@@ -79,12 +81,33 @@ class Pairs:
 
         `exponents` are (B, G, G). M is G, or 2 G with a boundary; -inf where there is no pair.
         """
+        return torch.cat(self._terms(exponents), dim=-1)
+
+    def log_losses(self, exponents: Tensor) -> Tensor:
+        """log(1 + exp(exponent)) of every pair, exp(T - s_j) beside it under a boundary; (B, G, G), 0 for no pair."""
+        return log_one_plus_sum(torch.stack(self._terms(exponents), dim=-1))
+
+    def _terms(self, exponents: Tensor) -> list[Tensor]:
         # Masked before anything exponentiates: exp of a slot that is no pair never exists, nor does its gradient.
-        terms = exponents.masked_fill(~self.outranks, -torch.inf)
-        if self.target is None:
-            return terms
-        pulls = (self.target - self.scores.unsqueeze(1)).masked_fill(~self.outranks, -torch.inf)
-        return torch.cat([terms, pulls], dim=-1)  # (B, G, 2 G)
+        terms = [exponents.masked_fill(~self.outranks, -torch.inf)]
+        if self.target is not None:
+            terms.append((self.target - self.scores.unsqueeze(1)).masked_fill(~self.outranks, -torch.inf))
+        return terms
+
+    def masked(self, values: Tensor) -> Tensor:
+        """`values` (B, G) in the scores' precision, 0 in padding slots whatever they hold."""
+        return torch.where(self.real, values.to(self.scores.dtype), 0.0)
+
+    def shortfalls(self) -> Tensor:
+        """How far each candidate lies below its boundary, (B, G), nats per token; 0 where there is none."""
+        if self.boundary is None:
+            return torch.zeros_like(self.scores)
+        return torch.where(self.outranks.any(dim=1), (self.boundary - self.scores).relu(), 0.0)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over a group's pairs of `values`, (B, G, G) -> (B,); 0 for a group without any."""
+        counts = self.outranks.sum(dim=(1, 2)).clamp(min=1)
+        return torch.where(self.outranks, values, 0.0).sum(dim=(1, 2)) / counts
 
 
 def log_one_plus_sum(log_terms: Tensor) -> Tensor:
@@ -120,7 +143,7 @@ def compare_candidates(
     outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
 
     lower, boundary, target = _constrain(scores, outranks, constraint)
-    return Pairs(scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, target)
+    return Pairs(candidate_mask, ratings, scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, target)
 
 
 def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor | None]:

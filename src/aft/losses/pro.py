@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, log_one_plus_sum, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, log_one_plus_sum, pair_metrics
+
+_EPSILON = 1e-10  # of the published code
 
 
 def pro_loss(
@@ -14,6 +19,7 @@ def pro_loss(
     candidate_mask: Tensor | None = None,
     *,
     dynamic_temperature: bool = True,
+    normalisation: Literal["paper", "reference_code"] = "paper",
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -33,20 +39,42 @@ def pro_loss(
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`. Differences of ratings are
             temperatures here: their unit matters.
         dynamic_temperature: temperatures from the ratings (the paper's PRO) or all 1 (its "PRO without tau").
+        normalisation: what a candidate is divided by. `paper`: by all that it outranks. `reference_code`, the published
+            code: the candidates stand in a row, best first and equals in slot order, and each is divided by all that
+            come later; an equal has temperature 0, so it adds exp(-tau_i s_i). The code adds 1e-10 exp(-tau_i s_i) too.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics, as `metrics_from_statistics`
         defines them. The caller reduces over B.
     Raises:
-        ValueError: as `alignment_loss`.
+        ValueError: as `alignment_loss`; for an unknown normalisation, and for `reference_code` with temperatures of 1
+            or a rating gap, which the published code does not have.
     Edge cases: a candidate that outranks no other adds exactly 0; so does a group without any pair, which is counted
-        in `groups/without_pair`. Gaps of 1e4 between scores stay finite.
+        in `groups/without_pair`. Gaps of 1e4 between scores stay finite. Under `reference_code` equals add constants:
+        log(1 + n) for n equals that come later, where a candidate outranks none.
     """
+    if normalisation not in ("paper", "reference_code"):
+        raise ValueError(f"pro_loss: normalisation must be 'paper' or 'reference_code', got {normalisation!r}")
+    if normalisation == "reference_code" and not (dynamic_temperature and min_rating_gap == 0):
+        raise ValueError("pro_loss: normalisation 'reference_code' needs dynamic temperatures and no min_rating_gap")
     pairs = compare_candidates("pro_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     lower, higher = pairs.lower.unsqueeze(1), pairs.scores.unsqueeze(2)  # (B, 1, G), (B, G, 1)
     if dynamic_temperature:
         temperatures = torch.where(pairs.outranks, pairs.rating_gaps, 0.0)  # (B, G, G)
         lower = temperatures * lower
         higher = temperatures.amax(dim=2, keepdim=True) * higher
-    per_candidate = log_one_plus_sum(pairs.log_terms(lower - higher))  # (B, G)
+    terms = pairs.log_terms(lower - higher)
+    if normalisation == "reference_code":
+        terms = torch.cat([terms, *_terms_of_equals(pairs, higher)], dim=-1)
+    per_candidate = log_one_plus_sum(terms)  # (B, G)
     return per_candidate.sum(dim=1), pair_metrics(pairs)
+
+
+def _terms_of_equals(pairs: Pairs, higher: Tensor) -> list[Tensor]:
+    """Log-terms (B, G, G) of equals that come later and (B, G, 1) of the epsilon, given tau_i s_i as (B, G, 1)."""
+    slots = torch.arange(pairs.scores.shape[1], device=pairs.scores.device)
+    equal = (pairs.rating_gaps == 0) & (slots.unsqueeze(1) < slots)  # (B, G, G)
+    equal = equal & pairs.real.unsqueeze(2) & pairs.real.unsqueeze(1)
+    not_last = (equal | pairs.outranks).any(dim=2, keepdim=True)  # (B, G, 1)
+    epsilon = (math.log(_EPSILON) - higher).masked_fill(~not_last, -torch.inf)
+    return [(-higher).expand_as(equal).masked_fill(~equal, -torch.inf), epsilon]

@@ -27,6 +27,10 @@ def rrhf_loss(
     Departures: the boundary form is our extension. It counts the boundary once per pair, as the hinge is counted, so
         that a negative below its boundary is pushed as hard as one above all its superiors.
 
+    The published code: it divides the sum of a response's log-probs by the padded length of its batch, which is one
+        group, prompt and padding included, where the paper has the response's own length. For its numbers pass such
+        quotients as scores: `align.loss.normalisation: reference_code` does so.
+
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
 
@@ -40,7 +44,6 @@ def rrhf_loss(
     """
     pairs = compare_candidates("rrhf_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     hinges = (pairs.lower.unsqueeze(1) - pairs.scores.unsqueeze(2)).relu()  # (B, G, G)
-    if pairs.boundary is not None:
-        hinges = hinges + (pairs.boundary - pairs.scores).relu().unsqueeze(1)
+    hinges = hinges + pairs.shortfalls().unsqueeze(1)
     per_group = torch.where(pairs.outranks, hinges, 0.0).sum(dim=(1, 2))  # (B,)
     return per_group, pair_metrics(pairs)

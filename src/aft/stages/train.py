@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,14 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..arguments import last_checkpoint, make_arguments
+from ..callbacks import StopOnCollapse
 from ..card import model_card
 from ..config import align_config
-from ..config.schema import (
-    BoundaryConstraint,
-    DetachedConstraint,
-    NoConstraint,
-    RankingTerm,
-    ValidationConfig,
-)
+from ..config.losses import Constraint, RankingLoss
+from ..config.schema import ValidationConfig
 from ..errors import AftError, ConfigError, DataError
 from ..items import Encoder, alignment_entries, reference_entries
-from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES, pair_statistics
+from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES, displacement_statistics, pair_statistics
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..packing import Entry
 from ..pipeline import Unit
@@ -123,33 +120,36 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         objective=make_objective(align.loss, align.vft_reduction),
         training=stage.plan.training(align.training),
         validation=align.validation,
+        collapse=StopOnCollapse(**vars(align.stop_on_collapse)) if align.stop_on_collapse else None,
         initial_scores=(
             functools.partial(_initial_scores, path=scores_file, key=digest_value(shared))
-            if align.loss is not None and (align.drift or align.loss.name in REFERENCE_LOSSES)
+            if align.loss is not None and (align.drift or align.stop_on_collapse or align.loss.name in REFERENCE_LOSSES)
             else None
         ),
     )
 
 
-def make_objective(loss: Any, vft_reduction: str) -> Objective:
-    """The objective that a `loss` section, one of the `RankingTerm`s, describes; None: L_VFT alone."""
-    if loss is None:
+def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective:
+    """The objective that a `loss` section describes; None: L_VFT alone."""
+    if section is None:
         return Objective(vft_reduction=vft_reduction)
-    pairing = {"constraint": make_constraint(loss.constraint), "min_rating_gap": loss.min_rating_gap}
-    shared = {"name", "logps", *(field.name for field in dataclasses.fields(RankingTerm))}
-    own = {key: value for key, value in vars(loss).items() if key not in shared}
+    function = LOSSES[section.name]
+    pairing = {"constraint": make_constraint(section.constraint), "min_rating_gap": section.min_rating_gap}
+    # what the function does not take is the trainer's part
+    own = {key: value for key, value in vars(section).items() if key in inspect.signature(function).parameters}
     return Objective(
         vft_reduction=vft_reduction,
-        loss=functools.partial(LOSSES[loss.name], **pairing, **own),
+        loss=functools.partial(function, **{**own, **pairing}),
         statistics=functools.partial(pair_statistics, **pairing),
-        weight=loss.weight,
-        reduction=loss.reduction,
-        needs_reference=loss.name in REFERENCE_LOSSES,
-        logps=getattr(loss, "logps", "mean"),
+        displacement=functools.partial(displacement_statistics, **pairing),
+        weight=section.weight,
+        reduction=section.reduction,
+        needs_reference=section.name in REFERENCE_LOSSES,
+        logps=getattr(section, "logps", "mean"),
     )
 
 
-def make_constraint(section: NoConstraint | DetachedConstraint | BoundaryConstraint) -> Any:
+def make_constraint(section: Constraint) -> Any:
     """The constraint that a `constraint` section describes."""
     arguments = dataclasses.asdict(section)
     return CONSTRAINTS[arguments.pop("name")](**arguments)
@@ -174,6 +174,7 @@ def _train(
     training: dict[str, Any],
     start: str | None = None,
     validation: ValidationConfig | None = None,
+    collapse: StopOnCollapse | None = None,
     initial_scores: Callable[[AftTrainer], Scores] | None = None,
     lora: bool = True,
 ) -> None:
@@ -203,6 +204,7 @@ def _train(
         description=str(unit),
         layout=config.model.layout,
         max_tokens=config.model.max_tokens_per_batch,
+        callbacks=[collapse] if collapse else [],
     )
     checkpoint = last_checkpoint(unit.folder)
     if checkpoint:
@@ -210,6 +212,9 @@ def _train(
     elif log is not None and log.was_cut:
         say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
     trainer.train(resume_from_checkpoint=checkpoint)
+    stopped = collapse.reason if collapse else None
+    if stopped:
+        say(f"{unit}: {stopped}")
     trainer.save_state()
     adapter = unit.folder / "adapter"
     trainer.save_model(str(adapter if adapters else unit.folder))
@@ -228,6 +233,7 @@ def _train(
         entries=len(entries),
         responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         last_log=last[0] if last else {},
+        stopped=stopped,
         layout=trainer.packer.layout,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )

@@ -1,0 +1,82 @@
+"""How far training has moved the scores of the better and of the worse candidates: does a margin grow for good reasons?
+
+A loss that widens the gap between right and wrong may let both fall, the right ones too: likelihood displacement.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates
+
+# The order of the vector that `displacement_statistics` returns. Every entry is a sum, so vectors add up.
+DISPLACEMENT = (
+    "positive_drift_sum",
+    "positive_count",
+    "negative_drift_sum",
+    "negative_count",
+    "both_fell_count",
+    "compared_groups",
+)
+
+# Nats per token. A score that moved less has not moved: other rounding in another batch does as much.
+_LEAST_FALL = 1e-3
+
+
+@torch.no_grad()
+def displacement_statistics(
+    scores: Tensor,
+    initial_scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None = None,
+    *,
+    constraint: Constraint = UNCONSTRAINED,
+    min_rating_gap: float = 0.0,
+) -> Tensor:
+    """The sums and counts behind the metrics of displacement, exact over micro-batches and ranks.
+
+    `scores` and `initial_scores`, (B, G), are those of the same candidates now and before the first step. Returns one
+    vector (6,) in the order of `DISPLACEMENT`, detached, float32 (float64 if scores are). Add the vectors of all
+    micro-batches, reduce the total over ranks by sum, and turn it into metrics with `metrics_from_displacement`.
+    Other arguments and errors are those of `alignment_loss`; the constraint changes nothing.
+    """
+    function = "displacement_statistics"
+    pairs = compare_candidates(function, scores, ratings, candidate_mask, constraint, min_rating_gap)
+    check_shape(function, "initial_scores", initial_scores, scores)
+    drift = pairs.scores - pairs.masked(initial_scores)  # (B, G)
+    negative = pairs.outranks.any(dim=1)
+    positive = pairs.outranks.any(dim=2) & ~negative
+    compared = pairs.outranks.flatten(1).any(dim=1)  # (B,)
+    fell = [_mean(drift, side) < -_LEAST_FALL for side in (positive, negative)]
+    sums = (
+        torch.where(positive, drift, 0.0),
+        positive,
+        torch.where(negative, drift, 0.0),
+        negative,
+        compared & fell[0] & fell[1],
+        compared,
+    )
+    return torch.stack([part.sum(dtype=pairs.scores.dtype) for part in sums])
+
+
+def metrics_from_displacement(statistics: Tensor) -> dict[str, Tensor]:
+    """Metrics as 0-dim tensors, from the vector (6,) of `displacement_statistics` or a sum of such vectors.
+
+    `scores/positive_drift`, `scores/negative_drift`: mean change in score, nats per token, of the candidates that
+    `scores/positive` and `scores/negative` are the means of.
+    `groups/both_fell`: share of the groups with a pair in which the means of both kinds have fallen, by more than
+    1e-3 nats per token.
+    A mean or share over nothing is 0.
+    """
+    value = dict(zip(DISPLACEMENT, statistics.unbind(), strict=True))
+    return {
+        "scores/positive_drift": value["positive_drift_sum"] / value["positive_count"].clamp(min=1),
+        "scores/negative_drift": value["negative_drift_sum"] / value["negative_count"].clamp(min=1),
+        "groups/both_fell": value["both_fell_count"] / value["compared_groups"].clamp(min=1),
+    }
+
+
+def _mean(drift: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of `drift` (B, G) over the chosen candidates of each group, (B,)."""
+    return torch.where(chosen, drift, 0.0).sum(dim=1) / chosen.sum(dim=1).clamp(min=1)

@@ -1,0 +1,52 @@
+"""ORPO's odds-ratio term: a logistic loss on every pair's difference in log-odds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+
+# the odds of a response with probability 1 are infinite
+_HIGHEST_SCORE = -1e-6
+
+
+def orpo_loss(
+    scores: Tensor,
+    ratings: Tensor,
+    candidate_mask: Tensor | None = None,
+    *,
+    constraint: Constraint = UNCONSTRAINED,
+    min_rating_gap: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """ORPO's odds-ratio loss per group, the term beside its likelihood: small once odds follow the ratings.
+
+    Effect: pushes i up and j down for each pair, harder where their probabilities are high; never stops by itself.
+        `Detached` never pushes j down; `Boundary` adds a pull that lifts j, stronger the further it falls.
+    Formula: mean over pairs i above j of log(1 + exp(o_j - o_i)), o = s - log(1 - exp(s)), with exp(T - s_j) beside
+        the exponential under `Boundary`, T as in `alignment_loss`.
+    Source: Hong et al. 2024 (arXiv 2403.07691), Eq 7; for two candidates it is theirs. Their factor of this term, TRL's
+        `beta`, is the caller's: `align.loss.weight`.
+    Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
+
+    Args:
+        scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`. Scores are means of
+            log-probs: not above 0.
+
+    Returns:
+        The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics, as `metrics_from_statistics`
+        defines them. The caller reduces over B.
+    Raises:
+        ValueError: as `alignment_loss`.
+    Edge cases: a group without any pair has loss and gradient exactly 0 and is counted in `groups/without_pair`. A
+        score above -1e-6 counts as -1e-6 and gets no gradient from the odds. Gaps of 1e4 between scores stay finite.
+    """
+    pairs = compare_candidates("orpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
+    exponents = _log_odds(pairs.lower).unsqueeze(1) - _log_odds(pairs.scores).unsqueeze(2)  # (B, G, G)
+    return pairs.mean(pairs.log_losses(exponents)), pair_metrics(pairs)
+
+
+def _log_odds(scores: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = exp(scores)."""
+    scores = scores.clamp(max=_HIGHEST_SCORE)
+    return scores - torch.log(-torch.expm1(scores))
