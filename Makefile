@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-all check format bench bench-gpu tables base-model clean
+.PHONY: quickstart test test-all check format bench bench-gpu losses-demo tables base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 # torch's build is the machine's choice: PYTHON is an interpreter that has it and this package's dependencies
 bench-gpu:  ## its rows of one GPU
 	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
+
+losses-demo: $(VENV)/.plots  ## each loss without and with its constraint, as in the paper's Table 4
+	$(BIN)/python scripts/losses_demo.py
 
 tables: $(VENV)/.plots  ## print the quickstart's tables again from its run folder
 	$(BIN)/aft-report --config configs/quickstart.yaml

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .intervals import mean_sd
+
 ABSENT = "–"
 
 
@@ -23,6 +25,15 @@ def number(value: Mapping[str, Any] | None, factor: float, decimals: int, *, sig
     if value["low"] is not None and value["high"] is not None:
         return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
     return f"{show(value['mean'])} (no interval)"
+
+
+def spread(values: Sequence[float], factor: float, decimals: int, *, signed: bool = False) -> str:
+    """`mean ± sd` of plain values, one for each seed; the value alone if there is one."""
+    if not values:
+        return ABSENT
+    mean, sd = mean_sd(values)
+    text = number({"mean": mean, "sd": sd, "low": None, "high": None}, factor, decimals, signed=signed)
+    return text.removesuffix(" (no interval)")
 
 
 def bootstrap(value: Mapping[str, Any] | None) -> str:

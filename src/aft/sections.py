@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .cells import bootstrap, markdown, number
-from .intervals import mean_sd
+from .cells import bootstrap, markdown, number, spread
 
 PAIRED = {
     "task_accuracy": "task accuracy",
@@ -99,13 +98,10 @@ def displacement(report: Mapping[str, Any]) -> str | None:
     }
     rows = []
     for name, by_seed in found.items():
-        cells = []
+        rows.append([name])
         for measure, (_, factor, decimals, signed) in measures.items():
             values = [entry[measure] for entry in by_seed.values() if measure in entry]
-            mean, sd = mean_sd(values) if values else (None, None)
-            value = {"mean": mean, "sd": sd, "low": None, "high": None}
-            cells.append(number(value, factor, decimals, signed=signed).removesuffix(" (no interval)"))
-        rows.append([name, *cells])
+            rows[-1].append(spread(values, factor, decimals, signed=signed))
     stopped = [
         f"- {name}, seed {seed}: {entry['stopped']}"
         for name, by_seed in found.items()
