@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import aft
+import aft.config
 import aft.losses
 import aft.records
 import aft.tasks

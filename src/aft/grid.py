@@ -34,7 +34,7 @@ def best_rates(report: Mapping[str, Any], methods: Sequence[str], rates: Sequenc
 def accuracies(
     report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]
 ) -> dict[str, dict[float, dict[str, Any]]]:
-    """Method -> rate -> task accuracy as a report has it (`mean`, `sd`, ...); a rate that was not measured is absent."""
+    """Method -> rate -> task accuracy as a report has it (`mean`, `sd`, ...); a rate not measured is absent."""
     found = {model["name"]: model["task_accuracy"] for model in report["models"]}
     return {
         method: {rate: found[_name(method, rate)] for rate in rates if found.get(_name(method, rate))}

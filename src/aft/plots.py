@@ -148,7 +148,7 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
     _share_limits([grid[2 * (position // columns), position % columns] for position in range(len(shown))])
     several = any(len(by_seed) > 1 for name in shown for by_seed in curves[name].values())
     figure.supxlabel("step (thick: mean over seeds; thin: each seed)" if several else "step", fontsize=9)
-    figure.supylabel("% below, nats per token above", fontsize=9)
+    figure.supylabel("nats per token; % in the lower panels", fontsize=9)
 
 
 def _share_limits(panels: Sequence[Any]) -> None:

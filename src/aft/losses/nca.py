@@ -56,7 +56,8 @@ def nca_loss(
     check_shape("nca_loss", "ref_scores", ref_scores, scores)
     ref_scores = pairs.masked(ref_scores.detach())
     counts = pairs.real.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
-    shares = torch.softmax((pairs.ratings / alpha).masked_fill(~pairs.real, -torch.inf), dim=1)
+    ratings = pairs.ratings.to(torch.promote_types(pairs.ratings.dtype, pairs.scores.dtype))
+    shares = torch.softmax((ratings / alpha).masked_fill(~pairs.real, -torch.inf), dim=1)
     shares = torch.where(pairs.real, shares, 0.0).to(pairs.scores.dtype)  # (B, G); a group without candidates has none
 
     outranked = pairs.outranks.any(dim=1)

@@ -1,0 +1,144 @@
+"""SimPO, ORPO, IPO, KTO and NCA: values by hand, what each pushes, and what the constraints change."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import pytest
+import torch
+
+from aft.losses import (
+    LOSSES,
+    REFERENCE_LOSSES,
+    Boundary,
+    Detached,
+    ipo_loss,
+    kto_loss,
+    nca_loss,
+    orpo_loss,
+    simpo_loss,
+)
+
+RELATIVES = ("simpo", "orpo", "ipo", "kto", "nca")
+
+
+def double(values):
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def gradient(name, scores, ratings, **options):
+    leaf = double(scores).requires_grad_()
+    refs = (double([-0.6, -0.3, -0.5][: len(scores)]),) if name in REFERENCE_LOSSES else ()
+    LOSSES[name](leaf, *refs, torch.tensor([ratings]), **options)[0].sum().backward()
+    return leaf.grad[0]
+
+
+def test_simpo_by_hand():
+    got = simpo_loss(double([-0.2, -0.9, -0.5]), torch.tensor([[2, 1, 1]]), beta=2.5, gamma=0.7)[0].item()
+    terms = [log(1 + exp(0.7 - 2.5 * (-0.2 + 0.9))), log(1 + exp(0.7 - 2.5 * (-0.2 + 0.5)))]
+    assert got == pytest.approx(sum(terms) / 2, abs=1e-12)
+
+
+def test_orpo_by_hand():
+    odds = [exp(s) / (1 - exp(s)) for s in (-0.2, -0.9)]
+    assert orpo_loss(double([-0.2, -0.9]), torch.tensor([[1, 0]]))[0].item() == pytest.approx(
+        log(1 + odds[1] / odds[0]), abs=1e-12
+    )
+
+
+def test_orpo_of_a_certain_response_is_finite():
+    leaf = torch.zeros(1, 2).requires_grad_()
+    per_group, _ = orpo_loss(leaf, torch.tensor([[1, 0]]))
+    per_group.sum().backward()
+    assert per_group.item() == pytest.approx(log(2)) and torch.equal(leaf.grad, torch.zeros(1, 2))
+
+
+def test_ipo_by_hand_and_at_rest():
+    scores, refs = double([-0.2, -0.9]), double([-0.6, -0.3])
+    got = ipo_loss(scores, refs, torch.tensor([[1, 0]]), beta=0.4)[0].item()
+    assert got == pytest.approx((0.4 + 0.6 - 1 / 0.8) ** 2, abs=1e-12)
+    at_rest = double([refs[0, 0].item() + 1.25, refs[0, 1].item()]).requires_grad_()
+    ipo_loss(at_rest, refs, torch.tensor([[1, 0]]), beta=0.4)[0].sum().backward()
+    assert torch.allclose(at_rest.grad, torch.zeros(1, 2, dtype=torch.float64), atol=1e-12)
+
+
+def test_kto_by_hand_with_weights_point_and_threshold():
+    options = {"beta": 0.5, "reference_point": 0.3, "desirable_above": 4, "desirable_weight": 2.0}
+    got = kto_loss(double([-0.2, -0.9, -0.5]), double([-0.6, -0.3, -0.5]), torch.tensor([[8, 5, 4]]), **options)[0]
+    ratios = [0.4, -0.6, 0.0]
+    losses = [2 * (1 - sigmoid(0.5 * (r - 0.3))) for r in ratios[:2]] + [1 - sigmoid(0.5 * (0.3 - ratios[2]))]
+    assert got.item() == pytest.approx(sum(losses) / 3, abs=1e-12)
+
+
+def test_nca_by_hand():
+    scores, refs, ratings = [-0.2, -0.9, -0.5], [-0.6, -0.3, -0.5], [3.0, 1.0, 2.0]
+    got = nca_loss(double(scores), double(refs), torch.tensor([ratings]), beta=0.8, alpha=2.0)[0].item()
+    weights = [exp(r / 2) for r in ratings]
+    h = [0.8 * (s - r) for s, r in zip(scores, refs, strict=True)]
+    terms = [-w / sum(weights) * log(sigmoid(x)) - log(sigmoid(-x)) / 3 for w, x in zip(weights, h, strict=True)]
+    assert got == pytest.approx(sum(terms), abs=1e-12)
+
+
+def test_nca_pulls_the_best_rated_up_where_others_only_widen_the_gap():
+    # both have fallen alike below the reference: a loss on the difference sees nothing to mend in the winner's score
+    scores, refs = double([-2.0, -3.0]).requires_grad_(), double([-1.0, -2.0])
+    nca_loss(scores, refs, torch.tensor([[1, 0]]), alpha=0.01)[0].sum().backward()
+    assert scores.grad[0, 0] < 0 < scores.grad[0, 1]
+    assert -scores.grad[0, 0] > scores.grad[0, 1]
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_the_free_loss_pushes_right_up_and_wrong_down(name):
+    push = gradient(name, [-0.4, -0.5], [1, 0])
+    assert push[0] < 0 < push[1]
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_detached_sends_nothing_to_the_wrong_and_the_same_to_the_right(name):
+    free, push = (gradient(name, [-0.4, -0.5], [1, 0], **o) for o in ({}, {"constraint": Detached()}))
+    assert push[1] == 0 and push[0] == free[0]
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_boundary_lifts_a_wrong_one_that_fell_far_below(name):
+    assert gradient(name, [-0.4, -6.0], [1, 0], constraint=Boundary(beta=0.2))[1] < 0
+    if name != "ipo":  # which by itself draws back what is too far apart
+        assert gradient(name, [-0.4, -6.0], [1, 0])[1] > 0
+
+
+@pytest.mark.parametrize("name", ["kto", "nca"])
+def test_losses_of_single_candidates_act_without_a_pair(name):
+    assert gradient(name, [-0.4, -0.5], [1, 1]).abs().sum() > 0
+    assert gradient(name, [-0.4, -0.5], [0, 0]).abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s, r: simpo_loss(s, r, beta=0.0), "simpo_loss: beta must be finite and > 0, got 0.0"),
+        (lambda s, r: simpo_loss(s, r, gamma=-1.0), "simpo_loss: gamma must be finite and >= 0, got -1.0"),
+        (lambda s, r: ipo_loss(s, s, r, beta=-0.1), "ipo_loss: beta must be finite and > 0, got -0.1"),
+        (lambda s, r: kto_loss(s, s, r, beta=float("inf")), "kto_loss: beta must be finite and > 0, got inf"),
+        (
+            lambda s, r: kto_loss(s, s, r, reference_point=float("nan")),
+            "kto_loss: reference_point must be finite, got nan",
+        ),
+        (
+            lambda s, r: kto_loss(s, s, r, undesirable_weight=-1.0),
+            "kto_loss: undesirable_weight must be finite and >= 0, got -1.0",
+        ),
+        (lambda s, r: nca_loss(s, s, r, alpha=0.0), "nca_loss: alpha must be finite and > 0, got 0.0"),
+        (
+            lambda s, r: nca_loss(s, s[:, :1], r),
+            "nca_loss: ref_scores must be (B, G) = (1, 2), as scores, got (1, 1)",
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_named(call, said):
+    with pytest.raises(ValueError) as caught:
+        call(torch.zeros(1, 2), torch.tensor([[1, 0]]))
+    assert str(caught.value) == said
