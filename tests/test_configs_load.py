@@ -11,6 +11,7 @@ from aft.config import align_config, load_config, to_yaml
 from aft.config.load import read_yaml
 from aft.config.losses import BoundaryConstraint
 from aft.errors import ConfigError
+from aft.losses import LOSSES
 from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
 
 def test_the_papers_settings():
     files = [path for path in RUNS if path.name.startswith("llama2-7b-")]
-    others = [f"{loss}{constraint}" for loss in ("dpo", "pro", "rrhf") for constraint in ("", "-bc", "-dc")]
+    others = [f"{loss}{kind}" for loss in LOSSES if loss != "alignment" for kind in ("", "-bc", "-dc")]
     names = {"aft-bcl", "aft-dcl", "aft-none", "rft", "vft", *others}
     assert {path.stem for path in files} == {f"llama2-7b-{name}" for name in names}
     configs = {path.stem.removeprefix("llama2-7b-"): load_config(path) for path in files}
@@ -95,3 +96,20 @@ def test_the_papers_settings():
     assert methods["rft"].loss is None and methods["rft"].supervise == "reference_and_positives"
     assert methods["aft-dcl"].loss.constraint.name == "detached"
     assert methods["aft-bcl"].loss.constraint == BoundaryConstraint(name="boundary", beta=0.15)
+    kinds = {"": "none", "-bc": "boundary", "-dc": "detached"}
+    for name in others:
+        loss = name.partition("-")[0]
+        assert methods[name].loss.name == loss and methods[name].loss.constraint.name == kinds[name[len(loss) :]]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_key_gives_the_quickstart_another_loss_with_every_constraint(name):
+    config = load_config(ROOT / "configs" / "quickstart.yaml", [f"align.loss.name={name}"])
+    losses = {method: align_config(config, method).loss for method in config.methods}
+    kinds = {method: (loss.name, loss.constraint.name) for method, loss in losses.items() if loss is not None}
+    assert kinds == {
+        "aft-unconstrained": (name, "none"),
+        "aft-unconstrained-5e-4": (name, "none"),
+        "aft-detached": (name, "detached"),
+        "aft-boundary": (name, "boundary"),
+    }

@@ -198,6 +198,8 @@ def test_every_command_line_would_be_accepted():
 # ---- examples ----
 
 
+# TRL calls transformers' arguments by their old names
+@pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize(("page", "line", "code"), all_blocks("python run"))
 def test_python_examples_run(page, line, code):
     exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "example"})

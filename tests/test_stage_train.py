@@ -189,3 +189,29 @@ def test_validation_while_training_picks_the_best_model(make_plan):
     assert best == 2  # the first of equals: a random model answers nothing
     kept = folder / "checkpoint-2" / "model.safetensors"
     assert kept.read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("max_fall", "stops"), [(0.01, True), (50.0, False)])
+def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, stops):
+    # without L_VFT to hold it and at a rate far too high, the unconstrained loss tears the model apart
+    collapse = {
+        "init_from": "base",
+        "loss": {"constraint": {"name": "none"}, "weight": 1e3},
+        "drift": False,
+        "stop_on_collapse": {"max_fall": max_fall, "patience": 2},
+        "training": {"learning_rate": 0.3, "max_steps": 8},
+    }
+    plan = make_plan(methods={"torn": collapse})
+    write_groups(plan)
+    folder = run_unit(plan, "align", "torn")
+    log = [entry for entry in history(folder) if "loss" in entry]
+    manifest = run.read_manifest(folder / run.MANIFEST)
+    if not stops:
+        assert manifest["stopped"] is None and len(log) == 8
+        return
+    drifts = [entry["scores/positive_drift"] for entry in log]
+    fallen = [drift < -max_fall for drift in drifts]
+    first = next(step for step in range(2, 9) if fallen[step - 2] and fallen[step - 1])
+    assert len(log) == first < 8 and manifest["steps"] == first
+    assert manifest["stopped"].startswith(f"stopped at step {first} of 8: right chains score")
+    assert (folder / "model.safetensors").exists()
