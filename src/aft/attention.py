@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,90 +50,92 @@ class CannotShare(AftError):
     """An attention layer asks for something that is not known for packed rows; says what."""
 
 
+@dataclass(frozen=True)
+class Call:
+    """One layer's attention over a row: its states, how the row is divided, and what else the layer asks for."""
+
+    query: Tensor  # (1, Q, T, D)
+    key: Tensor  # (1, K, T, D)
+    value: Tensor  # (1, K, T, D)
+    segments: Segments
+    scale: float | None
+    window: int | None  # tokens that a token sees, itself included
+    softcap: float | None
+    dropout: float
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several query heads share a key head."""
+        return self.query.shape[1] != self.key.shape[1]
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """The window as variable-length kernels have it: so many tokens before, none behind."""
+        return (-1 if self.window is None else self.window - 1, 0)
+
+
 # ---- one segment after the other ----
 
 
-def _by_segment(one: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+def _by_segment(one: Callable[..., Tensor], call: Call) -> Tensor:
     """(1, Q, T, D): `one(segment, queries, keys, values)` for each. Split and joined once, so is the gradient."""
-    lengths = list(segments.lengths)
-    queries, keys, values = (states.split(lengths, dim=2) for states in (query, key, value))
+    lengths = list(call.segments.lengths)
+    queries, keys, values = (states.split(lengths, dim=2) for states in (call.query, call.key, call.value))
     results = []
-    for segment, prefix in enumerate(segments.prefixes):
+    for segment, prefix in enumerate(call.segments.prefixes):
         seen = [segment] if prefix < 0 else [prefix, segment]
         own_keys, own_values = (torch.cat([part[s] for s in seen], dim=2) for part in (keys, values))
         results.append(one(segment, queries[segment], own_keys, own_values))
     return torch.cat(results, dim=2)
 
 
-def _sdpa(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    *,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
-    if softcap is not None:
+def _sdpa(call: Call) -> Tensor:
+    if call.softcap is not None:
         raise CannotShare("scaled-dot-product attention has no soft-capping")
-    grouped = query.shape[1] != key.shape[1]
 
     def one(segment: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        plain = segments.prefixes[segment] < 0 and (window is None or window >= keys.shape[2])
+        plain = call.segments.prefixes[segment] < 0 and (call.window is None or call.window >= keys.shape[2])
         return F.scaled_dot_product_attention(
             queries,
             keys,
             values,
-            attn_mask=None if plain else segments.mask(segment, window, queries),
+            attn_mask=None if plain else call.segments.mask(segment, call.window, queries),
             is_causal=plain,
-            dropout_p=dropout,
-            scale=scale,
-            enable_gqa=grouped,
+            dropout_p=call.dropout,
+            scale=call.scale,
+            enable_gqa=call.grouped,
         )
 
-    return _by_segment(one, query, key, value, segments)
+    return _by_segment(one, call)
 
 
-def _eager(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    *,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
-    repeats = query.shape[1] // key.shape[1]
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
+def _eager(call: Call) -> Tensor:
+    repeats = call.query.shape[1] // call.key.shape[1]
+    factor = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
 
     def one(segment: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         keys, values = (states.repeat_interleave(repeats, dim=1) for states in (keys, values))
         weights = queries @ keys.transpose(2, 3) * factor  # (1, Q, queries, keys)
-        if softcap is not None:
-            weights = softcap * torch.tanh(weights / softcap)
-        weights = weights + segments.mask(segment, window, weights)
+        if call.softcap is not None:
+            weights = call.softcap * torch.tanh(weights / call.softcap)
+        weights = weights + call.segments.mask(segment, call.window, weights)
         weights = weights.softmax(dim=-1, dtype=torch.promote_types(weights.dtype, torch.float32)).to(values.dtype)
-        return F.dropout(weights, dropout) @ values
+        return F.dropout(weights, call.dropout) @ values
 
-    return _by_segment(one, query, key, value, segments)
+    return _by_segment(one, call)
 
 
 # ---- all segments in one call ----
 
 
-def _in_one_call(
-    kernel: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, segments: Segments, **arguments: Any
-) -> Tensor:
+def _in_one_call(kernel: Callable[..., Tensor], call: Call, **arguments: Any) -> Tensor:
     """(1, Q, T, D) from a variable-length kernel over (tokens, heads, D), causal from the bottom right."""
+    query, key, value = call.query, call.key, call.value
     if torch.is_autocast_enabled(query.device.type):
         # such a kernel is no operation that autocast knows, and a norm of the queries may have left them in float32
         computing = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(computing), key.to(computing), value.to(computing)
-    index, query_ends, key_ends, longest_query, longest_key = segments.varlen(query.device)
+    index, query_ends, key_ends, longest_query, longest_key = call.segments.varlen(query.device)
     flat_query, flat_key, flat_value = (states[0].transpose(0, 1) for states in (query, key, value))
     result = kernel(
         flat_query.contiguous(),
@@ -147,70 +150,44 @@ def _in_one_call(
     return result.transpose(0, 1).unsqueeze(0)
 
 
-def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    *,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
+def _varlen(call: Call) -> Tensor:
     if varlen_attn is None:
         raise CannotShare("this torch has no torch.nn.attention.varlen")
-    if softcap is not None or dropout:
+    if call.softcap is not None or call.dropout:
         raise CannotShare("torch's variable-length attention has neither soft-capping nor dropout")
     return _in_one_call(
         varlen_attn,
-        query,
-        key,
-        value,
-        segments,
-        scale=scale,
-        window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        call,
+        scale=call.scale,
+        window_size=call.window_size,
+        enable_gqa=call.grouped,
     )
 
 
-def _flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    *,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-    dropout: float,
-) -> Tensor:
+def _flash(call: Call) -> Tensor:
     if not _has_flash_attn():
         raise CannotShare("flash-attn is not installed")
     from flash_attn import flash_attn_varlen_func
 
     return _in_one_call(
         flash_attn_varlen_func,
-        query,
-        key,
-        value,
-        segments,
-        softmax_scale=scale,
+        call,
+        softmax_scale=call.scale,
         causal=True,
-        window_size=(-1 if window is None else window - 1, 0),
-        softcap=softcap or 0.0,
-        dropout_p=dropout,
+        window_size=call.window_size,
+        softcap=call.softcap or 0.0,
+        dropout_p=call.dropout,
     )
 
 
-def _auto(query: Tensor, key: Tensor, value: Tensor, segments: Segments, **asked: Any) -> Tensor:
+def _auto(call: Call) -> Tensor:
     """One call on a GPU in sixteen bits, else segment by segment."""
-    if query.is_cuda and _flash_fits(query, value):
-        if varlen_attn is not None and asked["softcap"] is None and not asked["dropout"]:
-            return _varlen(query, key, value, segments, **asked)
+    if call.query.is_cuda and _flash_fits(call.query, call.value):
+        if varlen_attn is not None and call.softcap is None and not call.dropout:
+            return _varlen(call)
         if _has_flash_attn():
-            return _flash(query, key, value, segments, **asked)
-    return (_sdpa if asked["softcap"] is None else _eager)(query, key, value, segments, **asked)
+            return _flash(call)
+    return _sdpa(call) if call.softcap is None else _eager(call)
 
 
 def _flash_fits(query: Tensor, value: Tensor) -> bool:
@@ -234,7 +211,7 @@ def _has_flash_attn() -> bool:
 # ---- as transformers calls it ----
 
 
-def _as_transformers_calls(attend: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, None]]:
+def _as_transformers_calls(attend: Callable[[Call], Tensor]) -> Callable[..., tuple[Tensor, None]]:
     def attention(
         module: torch.nn.Module,
         query: Tensor,
@@ -252,9 +229,7 @@ def _as_transformers_calls(attend: Callable[..., Tensor]) -> Callable[..., tuple
         if segments is None:
             raise CannotShare("it does not pass keyword arguments on to its attention")
         _refuse_unknown(module, query, attention_mask, is_causal, sliding_window, others)
-        result = attend(
-            query, key, value, segments, scale=scaling, window=sliding_window, softcap=softcap, dropout=dropout
-        )
+        result = attend(Call(query, key, value, segments, scaling, sliding_window, softcap, dropout))
         return result.transpose(1, 2).contiguous(), None  # (1, T, Q, D)
 
     return attention
