@@ -128,8 +128,12 @@ def test_config_does_not_know_what_it_configures(name):
 
 @pytest.mark.parametrize("name", below("aft.tasks"))
 def test_tasks_know_data_and_answers_alone(name):
-    allowed = ("aft.errors", "aft.records", "aft.answers", "aft.tasks")
+    allowed = ("aft.errors", "aft.records", "aft.answers", "aft.own_code", "aft.tasks")
     assert all(module.startswith(allowed) for module in ours(name))
+
+
+def test_the_code_of_a_user_is_loaded_without_ours():
+    assert ours("aft.own_code") == {"aft.errors"} and others("aft.own_code") == set()
 
 
 def test_stages_do_not_import_each_other():
