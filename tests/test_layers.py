@@ -106,6 +106,7 @@ def test_plain_data_and_text_know_the_standard_library_alone(name):
 WITHOUT_TORCH = [
     *("aft.records", *below("aft.answers"), "aft.prompts", "aft.labelling", "aft.evaluation", "aft.intervals"),
     *("aft.pipeline", "aft.run", "aft.progress", "aft.results", "aft.tables", "aft.card"),
+    *below("aft.judge"),
     *below("aft.config"),
     *below("aft.tasks"),
     *("aft.stages", "aft.stages.label"),
@@ -130,6 +131,13 @@ def test_config_does_not_know_what_it_configures(name):
 def test_tasks_know_data_and_answers_alone(name):
     allowed = ("aft.errors", "aft.records", "aft.answers", "aft.own_code", "aft.tasks")
     assert all(module.startswith(allowed) for module in ours(name))
+
+
+@pytest.mark.parametrize("name", below("aft.judge"))
+def test_a_judge_knows_the_standard_library_and_no_configuration(name):
+    assert others(name) == set()
+    beyond = {module for module in ours(name) if not module.startswith("aft.judge")}
+    assert beyond <= {"aft", "aft.errors", "aft.records", *({"aft.progress"} if name == "aft.judge.judge" else set())}
 
 
 def test_the_code_of_a_user_is_loaded_without_ours():
