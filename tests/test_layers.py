@@ -106,7 +106,7 @@ def test_plain_data_and_text_know_the_standard_library_alone(name):
 WITHOUT_TORCH = [
     *("aft.records", *below("aft.answers"), "aft.prompts", "aft.labelling", "aft.evaluation", "aft.intervals"),
     *("aft.pipeline", "aft.run", "aft.progress", "aft.results", "aft.tables", "aft.card"),
-    *below("aft.judge"),
+    *("aft.own_code", "aft.ratings", "aft.rating_inputs", *below("aft.judge")),
     *below("aft.config"),
     *below("aft.tasks"),
     *("aft.stages", "aft.stages.label"),
@@ -188,6 +188,7 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
         "collect",
         "evaluation",
         "labelling",
+        "own_code",
         "run",
     )
     for name in machinery:

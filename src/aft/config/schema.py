@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .data import DataConfig
+from .ratings import BinaryRatings, Ratings
 
 STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
 
@@ -148,6 +149,8 @@ class LabelConfig:
     """Drop repeated completions of a question by exact text*, or keep them."""
     include_reference: bool = False
     """Put the reference chain among the positives* (the paper's G_P is sampled)."""
+    ratings: Ratings = field(default_factory=lambda: BinaryRatings(name="binary"))
+    """What rates the candidates: binary, file, judge or function. Labels stay by the final answer."""
 
 
 @dataclass(frozen=True)
