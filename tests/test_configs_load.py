@@ -11,6 +11,7 @@ from aft.config import align_config, load_config, to_yaml
 from aft.config.load import read_yaml
 from aft.config.schema import BoundaryConstraint
 from aft.errors import ConfigError
+from aft.pipeline import Plan
 from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,3 +96,18 @@ def test_the_papers_settings():
     assert methods["rft"].loss is None and methods["rft"].supervise == "reference_and_positives"
     assert methods["aft-dcl"].loss.constraint.name == "detached"
     assert methods["aft-bcl"].loss.constraint == BoundaryConstraint(name="boundary", beta=0.15)
+
+
+def test_gsm8k_rank_is_a_thousand_questions_drawn_by_a_seed(gsm8k_folder):
+    def drawn(*overrides):
+        config = load_config(ROOT / "configs" / "gsm8k" / "gsm8k-rank.yaml", [f"data.path={gsm8k_folder}", *overrides])
+        assert (config.sample.num_samples, config.stages) == (8, ["vft", "sample", "label"])
+        judge = config.label.ratings
+        assert (judge.name, judge.num_ratings, judge.min_score, judge.max_score) == ("judge", 3, 1.0, 10.0)
+        return [question.id for question in Plan(config).training_questions(0)]
+
+    ids = drawn()
+    assert len(set(ids)) == 1000 and ids == drawn()
+    places = sorted(int(name.removeprefix("gsm8k-train-")) for name in ids)
+    assert places[0] < 20 and places[-1] > 1280, "from all over the file's 1,300"
+    assert drawn("data.split_seed=1") != ids
