@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from aft.arguments import DEFAULTS, OWNED
-from aft.config import data, losses, schema
+from aft.config import data, losses, ratings, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -117,9 +117,8 @@ def render() -> str:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    nodes = [
-        node for module in (schema, data, losses) for node in ast.parse(Path(module.__file__).read_text("utf-8")).body
-    ]
+    modules = (schema, data, losses, ratings)
+    nodes = [node for module in modules for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             for field, text in zip(node.body, node.body[1:], strict=False):

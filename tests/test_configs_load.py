@@ -12,6 +12,7 @@ from aft.config.load import read_yaml
 from aft.config.losses import BoundaryConstraint
 from aft.errors import ConfigError
 from aft.losses import LOSSES
+from aft.pipeline import Plan
 from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,3 +114,18 @@ def test_one_key_gives_the_quickstart_another_loss_with_every_constraint(name):
         "aft-detached": (name, "detached"),
         "aft-boundary": (name, "boundary"),
     }
+
+
+def test_gsm8k_rank_is_a_thousand_questions_drawn_by_a_seed(gsm8k_folder):
+    def drawn(*overrides):
+        config = load_config(ROOT / "configs" / "gsm8k" / "gsm8k-rank.yaml", [f"data.path={gsm8k_folder}", *overrides])
+        assert (config.sample.num_samples, config.stages) == (8, ["vft", "sample", "label"])
+        judge = config.label.ratings
+        assert (judge.name, judge.num_ratings, judge.min_score, judge.max_score) == ("judge", 3, 1.0, 10.0)
+        return [question.id for question in Plan(config).training_questions(0)]
+
+    ids = drawn()
+    assert len(set(ids)) == 1000 and ids == drawn()
+    places = sorted(int(name.removeprefix("gsm8k-train-")) for name in ids)
+    assert places[0] < 20 and places[-1] > 1280, "from all over the file's 1,300"
+    assert drawn("data.split_seed=1") != ids

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aft.errors import ConfigError, DataError
-from aft.labelling import Counts, label_completions
+from aft.labelling import Counts, label_completions, replace_ratings
 from aft.records import Candidate, Completion, Question, iter_json_lines, read_groups, write_json_lines
 from aft.tasks.gsm8k import Gsm8k
 from shared_data import shared_path
@@ -180,6 +180,49 @@ def test_the_counts_add_up(sampled, unparsed, deduplicate, include_reference):
     assert counts.groups_with_pair == sum(ratings == {0.0, 1.0} for ratings in pairs)
     assert counts.groups_without_positive == sum(1.0 not in ratings for ratings in pairs)
     assert counts.groups_without_negative == sum(0.0 not in ratings for ratings in pairs)
+
+
+def rated(ratings, *texts, **options):
+    """Label completions of the first question, then rate them by index; None: the reference."""
+    group, counts = label(*texts, **options)
+    keyed = {("q1", index): float(rating) for index, rating in ratings.items()}
+    (group,), counts = replace_ratings([group], counts, keyed, "file")
+    return group, counts
+
+
+def test_other_ratings_change_no_label():
+    group, counts = rated({None: 9, 0: 2, 1: 8.5, 2: 8.5}, RIGHT, WRONG, LOST, include_reference=True)
+    assert labels(group) == [(None, "reference", 9), (0, "positive", 2), (1, "negative", 8.5), (2, "unparsed", 8.5)]
+    assert (counts.rated_by, counts.unrated, counts.groups_with_pair) == ("file", 0, 1)
+    assert (counts.positives, counts.negatives, counts.references) == (1, 1, 1)
+    assert "| unparsed, rated like the others " in counts.table()
+
+
+@pytest.mark.parametrize(
+    ("ratings", "with_pair", "without_positive", "without_negative"),
+    [
+        ({0: 3, 1: 3}, 0, 0, 0),
+        ({0: 3, 1: 4}, 1, 0, 0),
+        ({1: 3, 2: 4}, 1, 1, 0),
+        ({0: 3}, 0, 0, 1),
+        ({}, 0, 1, 1),
+    ],
+)
+def test_groups_are_counted_by_what_is_left(ratings, with_pair, without_positive, without_negative):
+    group, counts = rated(ratings, RIGHT, WRONG, LOST)
+    assert {candidate.index for candidate in group.candidates} == set(ratings)
+    assert counts.unrated == 3 - len(ratings)
+    found = (counts.groups_with_pair, counts.groups_without_positive, counts.groups_without_negative)
+    assert found == (with_pair, without_positive, without_negative)
+
+
+def test_the_same_ratings_give_the_same_groups():
+    groups, counts = label_completions(
+        QUESTIONS, TASK.reference_response, [completion("q1", 0, RIGHT), completion("q3", 1, LOST)], TASK
+    )
+    same = {(group.question_id, c.index): c.rating for group in groups for c in group.candidates}
+    again, recounted = replace_ratings(groups, counts, same, "binary")
+    assert (again, recounted) == (groups, counts)
 
 
 def test_the_table_shows_every_count():

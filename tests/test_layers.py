@@ -106,6 +106,7 @@ def test_plain_data_and_text_know_the_standard_library_alone(name):
 WITHOUT_TORCH = [
     *("aft.records", *below("aft.answers"), "aft.prompts", "aft.labelling", "aft.evaluation", "aft.intervals"),
     *("aft.pipeline", "aft.run", "aft.progress", "aft.results", "aft.tables", "aft.card"),
+    *("aft.own_code", "aft.ratings", "aft.rating_inputs", *below("aft.judge")),
     *below("aft.config"),
     *below("aft.tasks"),
     *("aft.stages", "aft.stages.label"),
@@ -128,8 +129,19 @@ def test_config_does_not_know_what_it_configures(name):
 
 @pytest.mark.parametrize("name", below("aft.tasks"))
 def test_tasks_know_data_and_answers_alone(name):
-    allowed = ("aft.errors", "aft.records", "aft.answers", "aft.tasks")
+    allowed = ("aft.errors", "aft.records", "aft.answers", "aft.own_code", "aft.tasks")
     assert all(module.startswith(allowed) for module in ours(name))
+
+
+@pytest.mark.parametrize("name", below("aft.judge"))
+def test_a_judge_knows_the_standard_library_and_no_configuration(name):
+    assert others(name) == set()
+    beyond = {module for module in ours(name) if not module.startswith("aft.judge")}
+    assert beyond <= {"aft", "aft.errors", "aft.records", *({"aft.progress"} if name == "aft.judge.judge" else set())}
+
+
+def test_the_code_of_a_user_is_loaded_without_ours():
+    assert ours("aft.own_code") == {"aft.errors"} and others("aft.own_code") == set()
 
 
 def test_stages_do_not_import_each_other():
@@ -176,6 +188,7 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
         "collect",
         "evaluation",
         "labelling",
+        "own_code",
         "run",
     )
     for name in machinery:

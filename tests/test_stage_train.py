@@ -16,8 +16,9 @@ from aft import run
 from aft.config import load_config
 from aft.model import build_model, build_word_tokenizer
 from aft.pipeline import DONE, Plan
-from aft.records import NEGATIVE, POSITIVE, Candidate, Group, write_json_lines
+from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups, write_json_lines
 from aft.stages.context import Stage
+from aft.stages.label import run_label
 from aft.stages.train import run_align, run_pretrain, run_vft
 from aft.tasks import TRAIN
 from models import CONFIGS
@@ -157,6 +158,29 @@ def test_methods_share_the_initial_scores_and_the_sharing_changes_nothing(make_p
     run_unit(plan, "align", "dcl")
     assert scores.exists() and (second / "model.safetensors").read_bytes() == weights
     assert [entry for entry in history(second) if "loss" in entry] == [entry for entry in log if "loss" in entry]
+
+
+def test_graded_ratings_reach_the_loss(make_plan, tmp_path):
+    """Every candidate is wrong, so that right and wrong make no pair; the ratings of a file do."""
+
+    def first_step(**section):
+        plan = make_plan(output_dir=str(tmp_path / section["name"]), label={"ratings": section})
+        questions = plan.training_questions(0)
+        rows = [
+            {"question_id": question.id, "index": i, "completion": text, "truncated": False, "num_tokens": 4, "seed": 0}
+            for question in questions
+            for i, text in enumerate(("so [ANS] -1", "1 + 1 is 2 . [ANS] -2"))
+        ]
+        write_json_lines(plan.completions(0), rows)
+        write_json_lines(tmp_path / "ratings.jsonl", [{**row, "rating": 2.5 * row["index"]} for row in rows])
+        run_label(plan, plan.units("label")[0], None)
+        assert {c.label for group in read_groups(plan.groups(0)) for c in group.candidates} == {NEGATIVE}
+        return history(run_unit(plan, "align", "bcl"))[0]
+
+    binary = first_step(name="binary")
+    assert binary["groups/without_pair"] == 4 and binary["loss/align"] == 0
+    graded = first_step(name="file", path=str(tmp_path / "ratings.jsonl"))
+    assert graded["groups/without_pair"] == 0 and graded["loss/align"] > 0
 
 
 def test_a_method_without_a_term_logs_none(make_plan):

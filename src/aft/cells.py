@@ -63,3 +63,12 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "| --- |" + " ---: |" * (len(headings) - 1)
     return "\n".join([line(headings), rule, *map(line, rows)])
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """`markdown` for a terminal: columns are padded, and a cell is short and has no bars."""
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    pads = [str.ljust, *[str.rjust] * (len(headings) - 1)]
+    padded = [[pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)

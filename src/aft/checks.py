@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, align_config
+from .config.checks import function_problems
 from .config.launch_file import read_launch_file
+from .config.ratings import FunctionRatings, JudgeRatings, Ratings
 from .errors import ConfigError, DataError, nearest
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
 
@@ -58,6 +60,37 @@ def _too_few_gpus(config: Config, there: int) -> list[str]:
     return [
         f"launch.config: {config.launch.config} starts {here:g} processes on a machine, one GPU each; here: {there}"
     ]
+
+
+def check_ratings(section: Ratings) -> list[str]:
+    """Whether the function or the prompt that shall rate can be used. A file of ratings may be made after sampling."""
+    from .judge.prompt import read_template
+    from .ratings import load_function
+
+    try:
+        if isinstance(section, FunctionRatings) and not function_problems(section):
+            load_function(section)
+        if isinstance(section, JudgeRatings):
+            read_template(section.prompt)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def find_lacking_judge(section: Ratings) -> list[str]:
+    """What the environment lacks for a judge; that keeps nobody from planning a run."""
+    from .judge.endpoint import Endpoint
+    from .rating_inputs import judge_model
+
+    if not isinstance(section, JudgeRatings):
+        return []
+    problems = []
+    for ask in (lambda: judge_model(section), lambda: Endpoint.from_environment(section.timeout)):
+        try:
+            ask()
+        except ConfigError as error:
+            problems += error.problems
+    return problems
 
 
 def _check_output_dir(config: Config) -> list[str]:

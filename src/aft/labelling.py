@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .cells import aligned
 from .errors import ConfigError, DataError
 from .records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from .tasks.base import Task
 
 # Binary feedback (paper, section 4.1) as ratings, so that the binary losses are the ranking ones.
 RATINGS = {POSITIVE: 1.0, REFERENCE: 1.0, NEGATIVE: 0.0, UNPARSED: 0.0}
+BINARY = "binary"
 
+# Question id and completion index; None: the reference.
+CandidateKey = tuple[str, int | None]
 References = Mapping[str, str | None] | Callable[[Question], str | None]
 
 
@@ -22,11 +27,13 @@ class Counts:
     """What became of the completions: `completions` = `positives` + `negatives` + all `unparsed` + `duplicates`.
 
     `unparsed` is by reason; `unparsed_as` says whether these were rated as negatives or dropped. `truncated` is of all
-    completions. The groups are counted by the candidates they ended up with; one without any counts as
-    `without_positive` and `without_negative`.
+    completions, `unrated` of candidates that nobody rated, which are dropped. The groups are counted by the candidates
+    they ended up with: `with_pair` if two of these have different ratings, `without_positive` and `without_negative`
+    by label, the reference being a positive and an unparsed completion a negative; one without any counts as both.
     """
 
     unparsed_as: str = NEGATIVE
+    rated_by: str = BINARY
     questions: int = 0
     questions_without_completions: int = 0
     completions: int = 0
@@ -36,13 +43,16 @@ class Counts:
     duplicates: int = 0
     truncated: int = 0
     references: int = 0
+    unrated: int = 0
     groups_with_pair: int = 0
     groups_without_positive: int = 0
     groups_without_negative: int = 0
 
     def table(self) -> str:
         """A Markdown table: one row per count, with its share of the completions or of the questions."""
-        fate = "rated as negatives" if self.unparsed_as == NEGATIVE else "dropped"
+        fate = "dropped"
+        if self.unparsed_as == NEGATIVE:
+            fate = "rated as negatives" if self.rated_by == BINARY else "rated like the others"
         of_completions = {
             "completions": self.completions,
             "positive": self.positives,
@@ -50,6 +60,7 @@ class Counts:
             f"unparsed, {fate}": sum(self.unparsed.values()),
             **{f"unparsed: {reason}": count for reason, count in sorted(self.unparsed.items())},
             "duplicates, dropped": self.duplicates,
+            **({} if self.rated_by == BINARY else {"unrated, dropped (among the candidates)": self.unrated}),
             "truncated (among all the above)": self.truncated,
         }
         of_questions = {
@@ -60,13 +71,10 @@ class Counts:
             "groups without a positive": self.groups_without_positive,
             "groups without a negative": self.groups_without_negative,
         }
-        rows = [("labelling", "count", "share"), ("---", "---:", "---:")]
+        rows = []
         for counts, total in ((of_questions, self.questions), (of_completions, self.completions)):
             rows += [(name, f"{n:,}", f"{100 * n / total:.1f} %" if total else "") for name, n in counts.items()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            f"| {name:<{widths[0]}} | {count:>{widths[1]}} | {share:>{widths[2]}} |" for name, count, share in rows
-        )
+        return aligned(("labelling", "count", "share"), rows)
 
 
 def label_completions(
@@ -116,8 +124,31 @@ def label_completions(
             if candidate.label != UNPARSED or unparsed == "negative":
                 candidates.append(candidate)
         groups.append(Group(question.id, question.question, question.answer, reference, tuple(candidates)))
-        _count_group(counts, sampled, candidates)
+        counts.completions += len(sampled)
+        counts.truncated += sum(completion.truncated for completion in sampled)
+        counts.questions_without_completions += not sampled
+    _count_groups(counts, groups)
     return groups, counts
+
+
+def replace_ratings(
+    groups: Sequence[Group], counts: Counts, ratings: Mapping[CandidateKey, float], rated_by: str
+) -> tuple[list[Group], Counts]:
+    """The groups of `label_completions` under other ratings, and their counts. Labels stay as they are.
+
+    A candidate without a rating is left out and counted.
+    """
+
+    def rate(group: Group) -> Group:
+        keyed = [((group.question_id, item.index), item) for item in group.candidates]
+        kept = (dataclasses.replace(item, rating=ratings[key]) for key, item in keyed if key in ratings)
+        return dataclasses.replace(group, candidates=tuple(kept))
+
+    rated = [rate(group) for group in groups]
+    unrated = sum(len(before.candidates) - len(now.candidates) for before, now in zip(groups, rated, strict=True))
+    counts = dataclasses.replace(counts, rated_by=rated_by, unrated=unrated)
+    _count_groups(counts, rated)
+    return rated, counts
 
 
 def _by_question(
@@ -167,12 +198,10 @@ def _candidate(completion: Completion, question: Question, task: Task, counts: C
     )
 
 
-def _count_group(counts: Counts, sampled: list[Completion], candidates: list[Candidate]) -> None:
-    has_positive = any(candidate.rating == RATINGS[POSITIVE] for candidate in candidates)
-    has_negative = any(candidate.rating == RATINGS[NEGATIVE] for candidate in candidates)
-    counts.completions += len(sampled)
-    counts.truncated += sum(completion.truncated for completion in sampled)
-    counts.questions_without_completions += not sampled
-    counts.groups_with_pair += has_positive and has_negative
-    counts.groups_without_positive += not has_positive
-    counts.groups_without_negative += not has_negative
+def _count_groups(counts: Counts, groups: Sequence[Group]) -> None:
+    """Count the groups by what they can teach: by rating whether there is a pair, by label what is missing."""
+    labels = [{candidate.label for candidate in group.candidates} for group in groups]
+    ratings = [{candidate.rating for candidate in group.candidates} for group in groups]
+    counts.groups_with_pair = sum(len(found) > 1 for found in ratings)
+    counts.groups_without_positive = sum(not found & {POSITIVE, REFERENCE} for found in labels)
+    counts.groups_without_negative = sum(not found & {NEGATIVE, UNPARSED} for found in labels)

@@ -14,8 +14,10 @@ from typing import Any
 from . import run
 from .config import Config, align_config
 from .config.load import merge
+from .config.ratings import JudgeRatings
 from .config.schema import STAGES, AlignConfig, VftConfig, model_names
 from .errors import ConfigError
+from .rating_inputs import FILE_KEYS, rating_files, rating_keys
 from .records import Question
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
@@ -99,6 +101,12 @@ class Plan:
         """The held-out groups of a seed that every model scores."""
         return self._seed_folder(seed) / "label" / "pool.jsonl"
 
+    def judge_cache(self) -> Path:
+        """The folder of a judge's replies; not one that a label unit owns, so that what is rated again is not lost."""
+        section = self.config.label.ratings
+        named = section.cache if isinstance(section, JudgeRatings) else None
+        return Path(named) if named is not None else self.folder / "judge-cache"
+
     def training_questions(self, seed: int) -> list[Question]:
         """The questions that groups are made of: those with a known chain, then those with only an answer."""
         return self.task.load(TRAIN, seed=seed) + self.task.load(ANSWER_ONLY, seed=seed)
@@ -134,7 +142,7 @@ class Plan:
         if unit.stage == "sample":
             return {config.sample.model: self.checkpoint(config.sample.model, seed)}
         if unit.stage == "label":
-            return {"completions": self.completions(seed)}
+            return {"completions": self.completions(seed), **rating_files(config.label.ratings, seed or 0)}
         if unit.stage == "align":
             start = align_config(config, unit.name or "").init_from
             return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
@@ -176,7 +184,7 @@ class Plan:
             key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
         }
         if unit.stage == "label":
-            return {"data": data, "label": whole["label"]}
+            return {"data": data, "label": {**whole["label"], "ratings": rating_keys(config.label.ratings)}}
         sections = {"data": data, "prompt": whole["prompt"], "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
@@ -211,7 +219,7 @@ class Plan:
 
     def _digest(self, source: str | Path) -> str | None:
         if isinstance(source, Path):
-            return run.digest_file(source) if source.exists() else None
+            return run.digest_file(source) if source.is_file() else None
         folder = Path(source)
         if folder.is_dir():
             usable = (folder / "config.json").exists() and not run.is_cut(folder)
@@ -260,17 +268,20 @@ class Plan:
 
     def check_reads(self, stage: str) -> None:
         """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written to its end."""
-        sources = {str(source): source for unit in self.units(stage) for source in self.reads(unit).values()}
-        missing = [Path(name) for name, source in sources.items() if self._digest(source) is None]
-        if missing:
-            command = f"aft-train --config {self.folder / 'config.yaml'} --stage"
-            raise ConfigError(
-                [
-                    f"stage {stage} reads {path}, which is not there or not finished; make it with:"
-                    f" {command} {self._maker(path)}"
-                    for path in missing
-                ]
+        reads = {str(source): (name, source) for unit in self.units(stage) for name, source in self.reads(unit).items()}
+        problems = []
+        for name, source in reads.values():
+            if self._digest(source) is not None:
+                continue
+            if name in FILE_KEYS:
+                problems.append(f"{FILE_KEYS[name]}: no file {source} (looked in {Path.cwd()})")
+                continue
+            command = f"aft-train --config {self.folder / 'config.yaml'} --stage {self._maker(Path(source))}"
+            problems.append(
+                f"stage {stage} reads {source}, which is not there or not finished; make it with: {command}"
             )
+        if problems:
+            raise ConfigError(problems)
 
     def _maker(self, path: Path) -> str:
         """The stage that writes a path of this run."""

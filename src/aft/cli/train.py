@@ -83,15 +83,18 @@ _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "method
 
 def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
     """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
-    from ..checks import check_run, find_lacking
+    from ..checks import check_ratings, check_run, find_lacking, find_lacking_judge
     from ..config.schema import STAGES
 
-    if stage == "label":  # it computes with neither model nor trainer, so nothing of theirs is looked at
-        return check_run(config, {*broken, *_OF_MODELS})
-    problems = check_run(config, broken)
+    # labelling computes with neither model nor trainer, so nothing of theirs is looked at
+    problems = check_run(config, {*broken, *_OF_MODELS} if stage == "label" else broken)
     if stage is not None and stage not in STAGES:
         problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
-    if "launch" not in broken:
+    stages = [stage] if stage else () if "stages" in broken else config.stages
+    if "label" in stages and "label" not in broken:
+        problems += check_ratings(config.label.ratings)
+        lacking += find_lacking_judge(config.label.ratings)
+    if stage != "label" and "launch" not in broken:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking
 

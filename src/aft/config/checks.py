@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import nearest
 from .data import MixtureData
+from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
 from .schema import STAGES, Config
 
 
@@ -22,6 +23,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("prompt", _check_prompt),
         ("sample data", _check_pool),
         ("data", _check_marker),
+        ("label seeds", _check_ratings),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
     ]
@@ -118,6 +120,28 @@ def _check_marker(config: Config) -> list[str]:
         for key, data in parts.items()
         if not getattr(data, "answer_marker", "none needed").strip()
     ]
+
+
+def _check_ratings(config: Config) -> list[str]:
+    section, name = config.label.ratings, "label.ratings"
+    if isinstance(section, FileRatings) and len(config.seeds) > 1 and "{seed}" not in section.path:
+        return [
+            f"{name}.path: each of the {len(config.seeds)} seeds has completions of its own, so it needs a file of its"
+            f" own; write {{seed}} where the seed stands in its name; got {section.path!r}"
+        ]
+    if isinstance(section, JudgeRatings) and section.min_score >= section.max_score:
+        return [f"{name}.min_score: must be below max_score = {section.max_score:g}, got {section.min_score:g}"]
+    return function_problems(section) if isinstance(section, FunctionRatings) else []
+
+
+def function_problems(section: FunctionRatings) -> list[str]:
+    """What is wrong with a rating function as it is named, without looking whether it is there."""
+    problems = [f"label.ratings.arguments.{key}: the run itself gives it" for key in section.arguments if key in GIVEN]
+    module, colon, function = section.function.rpartition(":")
+    if not (module and colon and function.isidentifier()):
+        form = "my_ratings.py:rate or package.module:rate"
+        problems.append(f"label.ratings.function: expected {form}, got {section.function!r}")
+    return problems
 
 
 def _check_assessment(config: Config) -> list[str]:

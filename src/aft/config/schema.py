@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .data import DataConfig
 from .losses import AlignmentLoss, RankingLoss
+from .ratings import BinaryRatings, Ratings
 
 STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
 
@@ -149,6 +150,8 @@ class LabelConfig:
     """Drop repeated completions of a question by exact text*, or keep them."""
     include_reference: bool = False
     """Put the reference chain among the positives* (the paper's G_P is sampled)."""
+    ratings: Ratings = field(default_factory=lambda: BinaryRatings(name="binary"))
+    """What rates the candidates: binary, file, judge or function. Labels stay by the final answer."""
 
 
 @dataclass(frozen=True)

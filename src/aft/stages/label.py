@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..labelling import label_completions
+from ..labelling import label_completions, replace_ratings
 from ..pipeline import Plan, Unit
 from ..progress import say
+from ..ratings import describe_rated, facts_table, rate_groups
 from ..records import read_completions, write_json, write_json_lines
 from ..run import UnitLog
 
@@ -26,6 +27,7 @@ def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
         deduplicate=section.deduplicate,
         include_reference=section.include_reference,
     )
+    # whatever rates, the pool stays binary: it measures right against wrong
     pool_groups, pool_counts = label_completions(
         pool,
         {},
@@ -34,9 +36,17 @@ def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
         unparsed=section.unparsed,
         deduplicate=section.deduplicate,
     )
+    facts = {}
+    rated = rate_groups(section.ratings, groups, completions, seed=seed, cache=plan.judge_cache())
+    if rated is not None:
+        groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
+        facts = {"ratings": describe_rated(groups, rated.facts)}
     write_json_lines(unit.folder / "groups.jsonl", groups)
     write_json_lines(unit.folder / "pool.jsonl", pool_groups)
-    write_json(unit.folder / "counts.json", {**dataclasses.asdict(counts), "pool": dataclasses.asdict(pool_counts)})
+    counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
+    write_json(unit.folder / "counts.json", counted)
     say(f"{unit}\n{counts.table()}")
+    for entry in facts.values():
+        say(f"\n{facts_table(entry)}")
     if log is not None:
         log.complete(["groups.jsonl", "pool.jsonl", "counts.json"])

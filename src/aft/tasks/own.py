@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +11,7 @@ from typing import Any, cast
 
 from ..answers import Extraction
 from ..errors import AftError, ConfigError, nearest
+from ..own_code import describe_error, load_module
 from ..records import Question
 from .base import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task
 from .sources import digest_questions
@@ -41,7 +39,7 @@ class Python:
     """
 
     def __init__(self, module: str, class_name: str, options: Mapping[str, Any] | None = None) -> None:
-        loaded = _import(module)
+        loaded = load_module(module, "data.module")
         self._task = _make(loaded, module, class_name, dict(options or {}))
         self._source = Path(loaded.__file__).read_bytes() if loaded.__file__ else b""
 
@@ -80,30 +78,6 @@ class Python:
         return list(own()) if own else []
 
 
-def _import(module: str) -> ModuleType:
-    try:
-        if not module.endswith(".py"):
-            return importlib.import_module(module)
-        path = Path(module)
-        if not path.is_file():
-            raise ConfigError(f"data.module: no file {path} (looked in {Path.cwd()})")
-        # under a name of its own: a file called json.py must not stand for another module
-        spec = importlib.util.spec_from_file_location(f"aft_own_task_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = loaded
-        spec.loader.exec_module(loaded)
-        return loaded
-    except AftError:
-        raise
-    except Exception as error:  # whatever the user's code raises is the user's to mend
-        if isinstance(error, ModuleNotFoundError) and error.name == module:
-            raise ConfigError(
-                f"data.module: no module '{module}' can be imported; a file is named with its .py: my_task.py"
-            ) from None
-        raise ConfigError(f"data.module: {module} cannot be imported: {_describe(error)}") from error
-
-
 def _make(loaded: ModuleType, module: str, class_name: str, options: dict[str, Any]) -> Task:
     own = getattr(loaded, class_name, None)
     if not inspect.isclass(own):
@@ -121,7 +95,7 @@ def _make(loaded: ModuleType, module: str, class_name: str, options: dict[str, A
     except AftError:
         raise
     except Exception as error:
-        raise ConfigError(f"data.options: {class_name} cannot be made: {_describe(error)}") from error
+        raise ConfigError(f"data.options: {class_name} cannot be made: {describe_error(error)}") from error
 
 
 def _check_method(own: type, name: str, names: tuple[str, ...]) -> list[str]:
@@ -138,14 +112,3 @@ def _check_method(own: type, name: str, names: tuple[str, ...]) -> list[str]:
     except TypeError as error:
         return [f".{name} must take ({', '.join(names)}): {error}"]
     return []
-
-
-def _describe(error: Exception) -> str:
-    """An error of the user's code with the line it came from."""
-    if isinstance(error, SyntaxError):  # which names its own line
-        return f"{type(error).__name__}: {error}"
-    trace, line = error.__traceback__, ""
-    while trace is not None:
-        line = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {error}{line}"
