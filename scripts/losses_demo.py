@@ -1,8 +1,8 @@
 """Each loss without and with its constraint on the embedded task, in the shape of the paper's Table 4.
 
 First a grid: every method at every learning rate, by greedy accuracy on validation questions of seeds of its own. Then
-each at its best rate on the test questions of other seeds, and beside it all at one rate. Both runs go on where they were
-cut, and are up to date the second time. Writes table4.md and table4.json into the output folder.
+each at its best rate on the test questions of other seeds, and beside it all at one rate. Both runs go on where they
+were cut, and are up to date the second time. Writes table4.md and table4.json into the output folder.
 """
 
 from __future__ import annotations
