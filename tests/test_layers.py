@@ -108,14 +108,15 @@ WITHOUT_TORCH = [
     *("aft.pipeline", "aft.run", "aft.progress", "aft.results", "aft.tables", "aft.card"),
     *below("aft.config"),
     *below("aft.tasks"),
+    *below("aft.convert"),
     *("aft.stages", "aft.stages.label"),
 ]
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_what_needs_no_model_imports_no_torch(name):
-    # the hub's data sets alone need `datasets`, and it is imported where they are read
-    late = {"datasets"} if name == "aft.tasks.sources" else set()
+    # the hub's and saved data sets alone need `datasets`, and it is imported where they are read
+    late = {"datasets"} if name in ("aft.tasks.sources", "aft.convert.files") else set()
     assert others(name) & HEAVY <= late
     assert {other for module in reached(name) for other in others(module, late=False)} & HEAVY == set()
 
@@ -130,6 +131,13 @@ def test_config_does_not_know_what_it_configures(name):
 def test_tasks_know_data_and_answers_alone(name):
     allowed = ("aft.errors", "aft.records", "aft.answers", "aft.tasks")
     assert all(module.startswith(allowed) for module in ours(name))
+
+
+@pytest.mark.parametrize("name", below("aft.convert"))
+def test_conversion_knows_plain_data_alone(name):
+    allowed = ("aft.errors", "aft.records", "aft.prompts", "aft.convert")
+    assert all(module.startswith(allowed) for module in ours(name))
+    assert others(name, late=False) == set()
 
 
 def test_stages_do_not_import_each_other():
@@ -206,10 +214,11 @@ def test_the_trainer_knows_no_loss_by_name():
         ("aft.tasks", set()),
         ("aft.pipeline", {"yaml"}),
         ("aft.labelling", set()),
+        ("aft.convert", set()),
         ("aft.launch", {"yaml", "tqdm"}),
         ("aft.checks", {"yaml", "tqdm"}),
         ("aft.stages.label", {"yaml", "tqdm"}),
-        *((f"aft.cli.{name}", set()) for name in ("train", "sample", "label", "evaluate", "report", "main")),
+        *((f"aft.cli.{name}", set()) for name in ("train", "sample", "label", "evaluate", "report", "convert", "main")),
     ],
 )
 def test_an_import_brings_in_no_more_than_it_needs(module, allowed):
