@@ -109,14 +109,15 @@ WITHOUT_TORCH = [
     *("aft.own_code", "aft.ratings", "aft.rating_inputs", *below("aft.judge")),
     *below("aft.config"),
     *below("aft.tasks"),
+    *below("aft.convert"),
     *("aft.stages", "aft.stages.label"),
 ]
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_what_needs_no_model_imports_no_torch(name):
-    # the hub's data sets alone need `datasets`, and it is imported where they are read
-    late = {"datasets"} if name == "aft.tasks.sources" else set()
+    # the hub's and saved data sets alone need `datasets`, and it is imported where they are read
+    late = {"datasets"} if name in ("aft.tasks.sources", "aft.convert.files") else set()
     assert others(name) & HEAVY <= late
     assert {other for module in reached(name) for other in others(module, late=False)} & HEAVY == set()
 
@@ -142,6 +143,13 @@ def test_a_judge_knows_the_standard_library_and_no_configuration(name):
 
 def test_the_code_of_a_user_is_loaded_without_ours():
     assert ours("aft.own_code") == {"aft.errors"} and others("aft.own_code") == set()
+
+
+@pytest.mark.parametrize("name", below("aft.convert"))
+def test_conversion_knows_plain_data_alone(name):
+    allowed = ("aft.errors", "aft.records", "aft.prompts", "aft.convert")
+    assert all(module.startswith(allowed) for module in ours(name))
+    assert others(name, late=False) == set()
 
 
 def test_stages_do_not_import_each_other():
@@ -219,10 +227,11 @@ def test_the_trainer_knows_no_loss_by_name():
         ("aft.tasks", set()),
         ("aft.pipeline", {"yaml"}),
         ("aft.labelling", set()),
+        ("aft.convert", set()),
         ("aft.launch", {"yaml", "tqdm"}),
         ("aft.checks", {"yaml", "tqdm"}),
         ("aft.stages.label", {"yaml", "tqdm"}),
-        *((f"aft.cli.{name}", set()) for name in ("train", "sample", "label", "evaluate", "report", "main")),
+        *((f"aft.cli.{name}", set()) for name in ("train", "sample", "label", "evaluate", "report", "convert", "main")),
     ],
 )
 def test_an_import_brings_in_no_more_than_it_needs(module, allowed):

@@ -90,6 +90,19 @@ def test_a_compressed_file_reads_the_same(tmp_path):
     assert read_questions(path) == [Question("1", "Why?", "2")]
 
 
+def test_a_file_can_be_written_compressed(tmp_path):
+    questions = [Question("1", "½?", "2")]
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        write_json_lines(tmp_path / name, questions)
+    assert read_questions(tmp_path / "a.jsonl.gz") == questions
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()  # neither name nor time
+
+
+def test_half_a_surrogate_pair_in_indented_json(tmp_path):
+    write_json(tmp_path / "x.json", {"a": "\ud800", "b": "½"})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"a": "\ud800", "b": "½"}
+
+
 def test_blank_lines_are_passed_over_and_still_numbered(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('\n{"a": 1}\n  \n{"a": 2}')

@@ -220,9 +220,13 @@ def _candidate(item: Any, where: str) -> Candidate:
 def json_line(record: Any) -> str:
     """One record as a JSON line, newline included."""
     value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
-    text = json.dumps(value, ensure_ascii=False)
+    return _json(value) + "\n"
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     # half of a surrogate pair is legal in JSON's escapes but has no UTF-8 form
-    return (json.dumps(value) if _SURROGATE.search(text) else text) + "\n"
+    return json.dumps(value, indent=indent) if _SURROGATE.search(text) else text
 
 
 def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
@@ -232,13 +236,16 @@ def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one indented JSON value, atomically."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, _json(value, indent=2) + "\n")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file through a temporary file beside it and a rename."""
+    """Write a text file, packed where its name ends in `.gz`, through a temporary file beside it and a rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    if path.suffix == ".gz":
+        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))  # the same bytes for the same text
+    else:
+        temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

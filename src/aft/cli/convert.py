@@ -1,0 +1,225 @@
+"""aft-convert: groups as data sets of TRL and LLaMA-Factory, and TRL's preference sets as groups."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, DataError, nearest
+from .main import guarded
+
+if TYPE_CHECKING:
+    from ..convert import Prompts, Selection
+
+PREFERENCE, UNPAIRED, COMPLETION, RANKING, GROUPS = TARGETS = (
+    "preference",
+    "unpaired",
+    "prompt-completion",
+    "llama-factory-ranking",
+    "groups",
+)
+# which target each option belongs to; given with another one it would do nothing
+_OF_PAIRS, _FROM_GROUPS = (PREFERENCE, RANKING), TARGETS[:-1]
+OPTIONS: Mapping[str, Sequence[str]] = {
+    "template": TARGETS,
+    "conversational": (PREFERENCE, UNPAIRED, COMPLETION),
+    "system": _FROM_GROUPS,
+    "pairs": _OF_PAIRS,
+    "min_rating_gap": _OF_PAIRS,
+    "seed": _OF_PAIRS,
+    "threshold": (UNPAIRED,),
+    "completions": (COMPLETION,),
+    "drop_truncated": _FROM_GROUPS,
+    "ratings": (GROUPS,),
+    "skip_unusable": (GROUPS,),
+}
+EPILOG = """\
+exit codes: 0 done, 1 the command failed, 2 an argument is wrong, 3 a data file is wrong
+formats, options and what is counted: docs/convert.md
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exits with its code."""
+    sys.exit(guarded(lambda: _main(arguments)))
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    convert(parse_arguments(arguments))
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, checked; raises `ConfigError` for an unknown option, value, or one that `--to` has no use for."""
+    known, rest = _parser().parse_known_args(arguments)
+    if rest:
+        flags = [f"--{name.replace('_', '-')}" for name in ("to", "overwrite", *OPTIONS)]
+        raise ConfigError(f"unknown argument {rest[0]}.{nearest(rest[0].partition('=')[0], flags)}")
+    if problems := _wrong_values(known) or _useless(known):
+        raise ConfigError(problems)
+    return known
+
+
+def _wrong_values(known: argparse.Namespace) -> list[str]:
+    from ..convert.pairs import SELECTIONS
+    from ..convert.preferences import RATINGS
+    from ..convert.rows import COMPLETIONS
+
+    allowed = {"to": TARGETS, "pairs": SELECTIONS, "completions": COMPLETIONS, "ratings": RATINGS}
+    problems = [
+        f"--{name}: got '{value}', allowed: {', '.join(values)}.{nearest(value, values)}"
+        for name, values in allowed.items()
+        if (value := getattr(known, name)) is not None and value not in values
+    ]
+    if known.min_rating_gap is not None and not 0 <= known.min_rating_gap < math.inf:
+        problems.append(f"--min-rating-gap: must be at least 0 and finite, got {known.min_rating_gap}")
+    if known.threshold is not None and not math.isfinite(known.threshold):
+        problems.append(f"--threshold: must be finite, got {known.threshold}")
+    return problems
+
+
+def _useless(known: argparse.Namespace) -> list[str]:
+    """Options that would do nothing: whoever gave them meant something else."""
+    problems = [
+        f"--{name.replace('_', '-')}: only with --to {' or '.join(targets)}, not with {known.to}"
+        for name, targets in OPTIONS.items()
+        if getattr(known, name) is not None and known.to not in targets
+    ]
+    if known.system is not None and known.to in OPTIONS["conversational"] and not known.conversational:
+        problems.append("--system: only with --conversational; a text has no turns")
+    if known.seed is not None and known.to in _OF_PAIRS and known.pairs != "one":
+        problems.append("--seed: only with --pairs one, which draws")
+    return problems
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aft-convert",
+        description="Write groups as a data set of TRL or LLaMA-Factory, or read a TRL preference set as groups.",
+        usage="aft-convert --to FORMAT INPUT OUTPUT [options]",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("input", metavar="INPUT", type=Path, help="groups.jsonl; with --to groups a preference set")
+    add("output", metavar="OUTPUT", type=Path, help=".jsonl, or .json for a list; .gz behind it packs")
+    add("--to", metavar="FORMAT", required=True, help=", ".join(TARGETS))
+    add("--overwrite", action="store_true", help="replace OUTPUT if it is there")
+    add("--template", type=_unescaped, help="text around {question}; \\n is a line feed (default: docs/convert.md)")
+    add("--conversational", action="store_true", default=None, help="lists of messages instead of texts")
+    add("--system", metavar="TEXT", help="a system turn before the question")
+    add("--pairs", metavar="WHICH", help="all (default), covering, best-worst or one")
+    add("--min-rating-gap", metavar="GAP", type=float, help="a pair's ratings differ by more than this (default: 0)")
+    add("--seed", type=int, help="of --pairs one (default: 0)")
+    add("--threshold", metavar="RATING", type=float, help="label is true above it (default: 0.5 for ratings 0 and 1)")
+    add("--completions", metavar="WHICH", help="both (default), references, positives or best")
+    add("--drop-truncated", action="store_true", default=None, help="leave out candidates that the length limit cut")
+    add("--ratings", metavar="FROM", help="scores (default), where the rows have them, or order")
+    add("--skip-unusable", action="store_true", default=None, help="leave out, and count, what no group can hold")
+    return parser
+
+
+def _unescaped(text: str) -> str:
+    r"""A template as typed in a shell, which passes `\n` on as two characters."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
+
+
+def convert(known: argparse.Namespace) -> None:
+    """Read, convert, write, and say what was counted."""
+    from ..convert.files import LINES, LIST, check_output
+
+    if known.to == GROUPS:
+        check_output(known.output, known.input, [LINES, f"{LINES}.gz"], overwrite=known.overwrite)
+        _to_groups(known)
+        return
+    packed = [] if known.to == RANKING else [f"{LINES}.gz", f"{LIST}.gz"]  # which LLaMA-Factory does not unpack
+    check_output(known.output, known.input, [LINES, LIST, *packed], overwrite=known.overwrite)
+    _from_groups(known)
+
+
+def _from_groups(known: argparse.Namespace) -> None:
+    from ..convert.files import add_description, describe, write_rows
+    from ..convert.rows import completion_rows, preference_rows, ranking_rows, unpaired_rows
+    from ..records import read_groups
+
+    prompts, selection = _prompts(known), _selection(known)
+    drop = bool(known.drop_truncated)
+    makers = {
+        PREFERENCE: lambda groups: preference_rows(groups, prompts, selection),
+        RANKING: lambda groups: ranking_rows(groups, prompts, selection),
+        UNPAIRED: lambda groups: unpaired_rows(groups, prompts, threshold=known.threshold, drop_truncated=drop),
+        COMPLETION: lambda groups: completion_rows(
+            groups, prompts, completions=known.completions or "both", drop_truncated=drop
+        ),
+    }
+    rows, counts = makers[known.to](read_groups(known.input))
+    _tell(counts)
+    if not rows:
+        raise DataError(f"{known.input}: nothing to write, the counts say why")
+    description = describe(known.output, rows[0], overwrite=known.overwrite) if known.to == RANKING else None
+    write_rows(known.output, rows)
+    print(f"wrote {known.output}, prompts as {prompts.template!r}")
+    if description is not None:
+        print(f"wrote {add_description(known.output, description)}")
+
+
+def _prompts(known: argparse.Namespace) -> Prompts:
+    from ..config.schema import PromptConfig
+    from ..convert.rows import Prompts
+    from ..prompts import PLACEHOLDER
+
+    template = known.template
+    if template is None:
+        # a tool with turns of its own writes what stands around a question itself
+        turns = known.conversational or known.to == RANKING
+        template = PLACEHOLDER if turns else PromptConfig().template
+    return Prompts(template, bool(known.conversational), known.system)
+
+
+def _selection(known: argparse.Namespace) -> Selection:
+    from ..convert.rows import Selection
+
+    return Selection(known.pairs or "all", known.min_rating_gap or 0.0, known.seed or 0, bool(known.drop_truncated))
+
+
+def _to_groups(known: argparse.Namespace) -> None:
+    from ..convert.files import read_rows, write_rows
+    from ..convert.preferences import preference_groups
+    from ..prompts import PLACEHOLDER
+
+    template = PLACEHOLDER if known.template is None else known.template
+    imported = preference_groups(
+        read_rows(known.input),
+        template=template,
+        ratings=known.ratings or "scores",
+        skip_unusable=bool(known.skip_unusable),
+        name=known.input.name.partition(".")[0],
+    )
+    _tell(imported.counts)
+    if imported.unread:
+        print(f"columns not read: {', '.join(imported.unread)}")
+    if not imported.groups:
+        raise DataError(f"{known.input}: nothing to write, the counts say why")
+    write_rows(known.output, imported.groups)
+    chat = ", chat: true" if imported.conversational else ""
+    system = f", system: {json.dumps(imported.system, ensure_ascii=False)}" if imported.system else ""
+    print(f"wrote {known.output}")
+    print(
+        f"a run on it needs prompt: {{template: {json.dumps(template, ensure_ascii=False)}{chat}{system}}}"
+        " and, as there are no references, align: {supervise: reference_and_positives}"
+    )
+
+
+def _tell(counts: Mapping[str, int]) -> None:
+    width = max(len(f"{count:,}") for count in counts.values())
+    print("\n".join(f"{count:>{width},}  {name}" for name, count in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

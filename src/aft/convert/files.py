@@ -1,0 +1,140 @@
+"""The files of other tools' data sets: rows out of JSON, parquet and saved data sets, and rows into JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError
+from ..records import iter_json_lines, iter_lines, write_json, write_json_lines
+
+Row = dict[str, Any]
+
+LINES, LIST, PARQUET = ".jsonl", ".json", ".parquet"
+DATASET_INFO = "dataset_info.json"
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says what a file holds, without `.gz`."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(where it stands, row) of a `.jsonl` or `.json` file (`.gz` too), a `.parquet` file or a `save_to_disk` folder.
+
+    Raises `DataError` for a file that is none of these, cannot be read, or has a row that is no object.
+    """
+    if path.is_dir() or path.suffix == PARQUET:
+        yield from _table_rows(path)
+    elif kind_of(path) not in (LINES, LIST):
+        raise DataError(f"{path}: expected .jsonl, .json (either also .gz), .parquet or a folder of save_to_disk")
+    elif _first_character(path) == "[":
+        yield from _list_rows(path)
+    else:
+        for line, row in iter_json_lines(path):
+            yield f"{path}:{line}", row
+
+
+def _first_character(path: Path) -> str:
+    return next((text.lstrip()[:1] for _, text in iter_lines(path)), "")
+
+
+def _list_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    lines = dict(iter_lines(path))
+    # blank lines are put back, so that a message can name a line
+    text = "\n".join(lines.get(number, "") for number in range(1, max(lines) + 1))
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: row {number}: expected a JSON object, got {type(row).__name__}")
+        yield f"{path}: row {number}", row
+
+
+def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        for number, row in enumerate(_saved_rows(path) if path.is_dir() else _parquet_rows(path), start=1):
+            yield f"{path}: row {number}", row
+    except (OSError, ValueError) as error:  # of which the libraries' own errors are kinds
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow.parquet  # comes with datasets, whose own reader would copy the file into its cache
+
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _saved_rows(path: Path) -> Iterator[Row]:
+    import datasets  # slow to import, and needed for such folders alone
+
+    found = datasets.load_from_disk(str(path))
+    if isinstance(found, datasets.DatasetDict):
+        raise DataError(
+            f"{path}: has several splits; name one of them: {', '.join(str(path / name) for name in found)}"
+        )
+    yield from found
+
+
+def check_output(path: Path, source: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Raise `ConfigError` for a file that cannot be written so, is there already, or is the one to be read."""
+    name = path.name
+    if not any(name.endswith(suffix) and name != suffix for suffix in suffixes):
+        raise ConfigError(f"OUTPUT: {path} must end in {' or '.join(suffixes)}")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ConfigError(f"OUTPUT: {path} is INPUT")
+    if path.is_dir():
+        raise ConfigError(f"OUTPUT: {path} is a folder")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"OUTPUT: {path} is there already; --overwrite replaces it")
+
+
+def write_rows(path: Path, rows: Sequence[Any]) -> None:
+    """Write rows or records, as a JSON list into `.json` and else as JSON lines, atomically."""
+    try:
+        if kind_of(path) == LIST:
+            write_json(path, list(rows))
+        else:
+            write_json_lines(path, rows)
+    except OSError as error:
+        raise ConfigError(f"OUTPUT: {path} cannot be written: {error.strerror}") from None
+
+
+def describe(output: Path, row: Row, *, overwrite: bool) -> dict[str, Any]:
+    """What `dataset_info.json` beside `output`, LLaMA-Factory's list of data sets, is to hold: its other entries stay.
+
+    Raises `DataError` for a list that cannot be read, `ConfigError` where it has another set of that name.
+    """
+    path, name = output.with_name(DATASET_INFO), output.stem
+    columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
+    if "system" in row:
+        columns["system"] = "system"
+    entry = {"file_name": output.name, "ranking": True, "columns": columns}
+    found = _read_object(path) if path.exists() else {}
+    if found.get(name, entry) != entry and not overwrite:
+        raise ConfigError(f"OUTPUT: {path} describes another data set '{name}'; --overwrite replaces its entry")
+    return {**found, name: entry}
+
+
+def add_description(output: Path, description: dict[str, Any]) -> Path:
+    """Write what `describe` returned; the file's path."""
+    path = output.with_name(DATASET_INFO)
+    write_json(path, description)
+    return path
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,198 @@
+"""Rows of a TRL preference set -> groups: the rows of one prompt become one question with rated candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import DataError
+from ..prompts import PLACEHOLDER
+from ..records import NEGATIVE, POSITIVE, Candidate, Group
+from .messages import COLUMNS, CONVERSATION, SCORE_COLUMNS, Preference, Unusable, read_preference
+from .order import Contradiction, Losers, Order, count_pairs, order_of
+
+SCORES, ORDER = RATINGS = ("scores", "order")
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """Groups, and what was counted; the columns that were not read; how a run must write the prompts.
+
+    `conversational`: prompts are a user's turn, behind a turn `system` unless that is None.
+    """
+
+    groups: list[Group]
+    counts: dict[str, int]
+    unread: list[str]
+    conversational: bool
+    system: str | None
+
+
+def preference_groups(
+    rows: Iterable[tuple[str, dict[str, Any]]],
+    *,
+    template: str = PLACEHOLDER,
+    ratings: str = SCORES,
+    skip_unusable: bool = False,
+    name: str = "prompt",
+) -> Imported:
+    """One group for each prompt, in order of first appearance, with each distinct completion once.
+
+    Ratings are the scores of the rows where these have them, and else levels of the preference graph (`order_of`). A
+    candidate is labelled positive if none of its group is rated higher. No gold answer is known: `answer` is empty.
+
+    Args:
+        rows: (where a row stands, for messages; the row).
+        template: what was laid around the question to make the prompt; it is taken off again.
+        ratings: scores, or order: leave scores aside.
+        skip_unusable: leave out, and count, what no group can hold or what contradicts itself, instead of raising.
+        name: ids are made of it and the prompt's number, unless the rows have a `question_id`.
+    Raises: `DataError`, which names the row, for one that is malformed, and unless skipped for one that is unusable.
+    """
+    counts: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    columns: dict[str, None] = {}
+    preferences = []
+    for where, row in rows:
+        counts["rows"] += 1
+        columns |= dict.fromkeys(row)
+        try:
+            preferences.append(read_preference(row, where, template, with_scores=ratings == SCORES))
+        except Unusable as error:
+            if not skip_unusable:
+                raise
+            skipped[f"rows left out: {error.reason}"] += 1
+    _check_alike(preferences)
+    groups = []
+    for question_id, members in _by_prompt(preferences, name).items():
+        try:
+            groups.append(_group(question_id, members, counts))
+        except Unusable as error:
+            if not skip_unusable:
+                raise
+            skipped[f"prompts left out: {error.reason}"] += 1
+    read = {*COLUMNS, *(SCORE_COLUMNS if ratings == SCORES else ())}
+    return Imported(
+        groups=groups,
+        counts=_counted(counts, skipped, groups),
+        unread=[column for column in columns if column not in read],
+        conversational=any(preference.kind == CONVERSATION for preference in preferences[:1]),
+        system=next((preference.system for preference in preferences), None),
+    )
+
+
+def _check_alike(preferences: Sequence[Preference]) -> None:
+    """A run has one prompt style, one system turn and one kind of id and rating; so must the rows."""
+    for preference in preferences[1:]:
+        first = preferences[0]
+        for what, one, other in (
+            ("kind", first.kind, preference.kind),
+            ("system turn", first.system, preference.system),
+            ("question_id", *(_presence(p.question_id, "question_id") for p in (first, preference))),
+            ("score_chosen and score_rejected", *(_presence(p.scores, "scores") for p in (first, preference))),
+        ):
+            if one != other:
+                raise DataError(
+                    f"{preference.where}: {what}: {other!r} here, {one!r} in {first.where};"
+                    " a set must be of one kind, so convert each apart"
+                )
+
+
+def _presence(value: Any, name: str) -> str:
+    return f"no {name}" if value is None else name
+
+
+def _by_prompt(preferences: Sequence[Preference], name: str) -> dict[str, list[Preference]]:
+    """The rows of each prompt by the id of its group."""
+    found: dict[str, list[Preference]] = {}
+    ids: dict[str, str] = {}
+    for preference in preferences:
+        question_id = preference.question_id
+        if question_id is None:
+            question_id = ids.setdefault(preference.question, f"{name}-{len(ids):06d}")
+        members = found.setdefault(question_id, [])
+        members.append(preference)
+        if members[0].question != preference.question:
+            raise DataError(
+                f"{preference.where}: another prompt than in {members[0].where}, with the same question_id"
+                f" '{question_id}'"
+            )
+    return found
+
+
+def _group(question_id: str, preferences: Sequence[Preference], counts: Counter[str]) -> Group:
+    losers: dict[str, dict[str, str]] = {}
+    equal = repeated = 0
+    for preference in preferences:
+        chosen, rejected = preference.chosen, preference.rejected
+        if chosen == rejected:
+            equal += 1
+            continue
+        repeated += rejected in losers.setdefault(chosen, {})
+        losers[chosen].setdefault(rejected, preference.where)
+        losers.setdefault(rejected, {})
+    order = _order(question_id, losers)
+    ratings = _scores(preferences) or order.levels
+    counts["equal"] += equal
+    counts["repeated"] += repeated
+    counts["prompts without a pair"] += not losers
+    counts["candidates"] += len(losers)
+    counts["stated"] += order.stated
+    counts["implied"] += order.implied - order.stated
+    counts["added"] += count_pairs(ratings) - order.implied
+    highest = max(ratings.values(), default=0.0)
+    candidates = (
+        Candidate(text, ratings[text], POSITIVE if ratings[text] == highest else NEGATIVE, index=index)
+        for index, text in enumerate(losers)
+    )
+    return Group(question_id, preferences[0].question, "", None, tuple(candidates))
+
+
+def _order(question_id: str, losers: Losers) -> Order:
+    try:
+        return order_of(losers)
+    except Contradiction as error:
+        steps = "; ".join(
+            f"{losers[better][worse]} prefers {_short(better)} to {_short(worse)}" for better, worse in error.pairs
+        )
+        raise Unusable("its pairs contradict each other", f"prompt '{question_id}'", steps) from None
+
+
+def _short(text: str, length: int = 30) -> str:
+    return repr(text if len(text) <= length else text[: length - 1] + "…")
+
+
+def _scores(preferences: Sequence[Preference]) -> dict[str, float]:
+    """The score of every completion; empty where the rows have none."""
+    scores: dict[str, float] = {}
+    reason = "its scores contradict its pairs"
+    advice = "; --ratings order goes by the pairs alone"
+    for preference in preferences:
+        if preference.scores is None or preference.chosen == preference.rejected:
+            continue
+        better, worse = preference.scores
+        if better <= worse:
+            detail = f"score_chosen {better:g} is not above score_rejected {worse:g}{advice}"
+            raise Unusable(reason, preference.where, detail)
+        for text, score in ((preference.chosen, better), (preference.rejected, worse)):
+            if scores.setdefault(text, score) != score:
+                detail = f"{_short(text)} has the score {score:g} here and {scores[text]:g} in an earlier row{advice}"
+                raise Unusable(reason, preference.where, detail)
+    return scores
+
+
+def _counted(counts: Counter[str], skipped: Counter[str], groups: Sequence[Group]) -> dict[str, int]:
+    return {
+        "rows": counts["rows"],
+        "rows of two equal completions, no pair": counts["equal"],
+        "rows that repeat an earlier one": counts["repeated"],
+        **dict(sorted(skipped.items())),
+        "groups (prompts)": len(groups),
+        "groups without a candidate": counts["prompts without a pair"],
+        "candidates": counts["candidates"],
+        "pairs in the rows": counts["stated"],
+        "pairs that follow from these": counts["implied"],
+        "pairs that ratings alone add": counts["added"],
+    }
