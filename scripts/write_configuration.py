@@ -98,7 +98,7 @@ Every stage is a process of its own. Without `launch.config` it is one process, 
 `launch.workers` runs several such processes side by side, which share out the seeds and methods of a stage: good for
 models far too small to fill a machine. `launch.config` names an accelerate configuration instead, by path or by its
 name in `configs/accelerate/` ({launch_files}); all its processes
-then work together on one model after the other.
+then work together on one model after the other. `zero3` needs `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
 """
 

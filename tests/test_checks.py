@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import types
 import weakref
 
@@ -15,7 +16,7 @@ from aft.config import load_config
 from aft.device import forget
 from aft.forward import enable_scoring
 from aft.losses import alignment_loss
-from aft.trainer import keep_output_precision
+from aft.sharding import keep_output_precision
 from models import tiny_model
 
 FSDP = "distributed_type: FSDP\nnum_processes: 8\nfsdp_config: {fsdp_version: 2%s}\n"
@@ -49,9 +50,39 @@ def test_decoding_with_divided_weights(problems, launch_file):
     assert [problem.partition(":")[0] for problem in found] == ["vft.validation", "align.validation"]
 
 
-def test_deepspeed(problems, launch_file):
-    [problem] = problems(launch_file("distributed_type: DEEPSPEED\nnum_processes: 8\n"))
-    assert "does not support" in problem and "fsdp2" in problem
+ZERO = "distributed_type: DEEPSPEED\nnum_processes: 8\ndeepspeed_config: {zero_stage: %s}\n"
+
+
+def test_zero(problems, launch_file):
+    assert problems(launch_file(ZERO % "3, zero3_save_16bit_model: true")) == []
+    [problem] = problems(launch_file(ZERO % 3))
+    assert "zero3_save_16bit_model must be true" in problem
+    [problem] = problems(launch_file(ZERO % 0))
+    assert "zero_stage: got 0, allowed: 1, 2, 3" in problem
+    assert problems(launch_file(ZERO % 2), "vft.validation={num_questions: 4}") == []
+    [problem] = problems(launch_file(ZERO % "3, zero3_save_16bit_model: true"), "align.validation={num_questions: 4}")
+    assert problem.startswith("align.validation: ") and problem.endswith("not with ZeRO-3")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (ZERO % "2, gradient_accumulation_steps: 4", "set training.gradient_accumulation_steps"),
+        (ZERO % "2, gradient_clipping: 1.0", "set training.max_grad_norm"),
+        (ZERO % 2 + "mixed_precision: bf16\n", "training.bf16 or training.fp16 decides"),
+        (ZERO % 2 + "use_cpu: true\n", "use_cpu must be false"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: a.json}\n", "is not supported"),
+    ],
+)
+def test_what_deepspeed_is_not_to_decide(problems, launch_file, lines, expected):
+    [problem] = problems(launch_file(lines))
+    assert expected in problem
+
+
+def test_deepspeed_that_is_not_installed(tiny, launch_file, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    lacking = find_lacking(load_config(tiny, [launch_file(ZERO % 2)]))
+    assert any("pip install 'aft[deepspeed]'" in line for line in lacking)
 
 
 def test_more_processes_than_gpus(tiny, launch_file, monkeypatch):

@@ -210,6 +210,17 @@ def test_threads_are_the_users_choice(monkeypatch):
 # ---- how a stage is launched ----
 
 
+def test_what_keeps_its_model_in_memory_runs_in_processes_of_its_own(make, tmp_path, monkeypatch):
+    crews = []
+    monkeypatch.setattr(launch, "_run_crew", lambda plan, stage, shares: crews.append(shares))
+    launch._run_stage(make("launch.workers=2"), "align", [0, 2, 3])
+    path = tmp_path / "launch.yaml"
+    path.write_text("distributed_type: DEEPSPEED\n")
+    launch._run_stage(make(f"launch={{config: {path}}}"), "align", [0, 2])
+    launch._run_stage(make(f"launch={{config: {path}}}"), "sample", [0, 2])
+    assert crews == [{0: [0, 3], 1: [2]}, {0: [0]}, {1: [2]}, {0: [0, 2]}]
+
+
 def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     plan = make("launch.device=cpu")
     tail = ["-m", "aft.cli.train", "--config", str(plan.folder / "config.yaml"), "--stage"]
@@ -231,5 +242,5 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
         launch.find_launch_file("tow")
     assert str(caught.value) == (
         "launch.config: no file 'tow' nor configs/accelerate/tow.yaml. Did you mean 'two'?"
-        " There: cpu, fsdp2, multi-gpu, single-gpu, two"
+        " There: cpu, fsdp2, multi-gpu, single-gpu, two, zero3"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sharded_ranks
 import two_ranks
+import zero_ranks
 
 SCRIPT = Path(two_ranks.__file__)
 
@@ -20,7 +23,7 @@ SCRIPT = Path(two_ranks.__file__)
 def launch(folder: Path, *arguments: str, script: Path = SCRIPT, timeout: int = 240) -> subprocess.CompletedProcess:
     """Two ranks that meet on a free port."""
     path = os.pathsep.join(filter(None, [str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "DS_ACCELERATOR": "cpu"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
         [*launcher, str(script), str(folder), *arguments],
@@ -87,6 +90,38 @@ def test_sharded_weights_give_the_scores_and_gradients_of_whole_ones(tmp_path):
         for name, parameter in model.named_parameters():
             # sharded gradients are averaged over the ranks
             torch.testing.assert_close(2 * sharded["gradients"][name], parameter.grad, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs pip install 'aft[deepspeed]'")
+def test_steps_under_zero_are_those_of_one_rank(tmp_path):
+    """Stages 1 to 3: weights, logged values, clipping, what is saved, a resumed run; and an infinite gradient."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    result = launch(two, script=Path(zero_ranks.__file__))
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name, case in zero_ranks.CASES.items():
+        zero_ranks.train(one, name, ranks=1)
+        [whole] = (one / name).glob("*.safetensors")
+        expected = load_file(whole)
+        for folder in (two / name, two / name / "resumed"):
+            found = load_file(folder / whole.name)
+            assert found.keys() == expected.keys()
+            for key, value in expected.items():
+                torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-5)
+        alone, found = (json.loads((folder / f"{name}.json").read_text()) for folder in (one, two))
+        assert found["eval_loss"] == pytest.approx(alone["eval_loss"], rel=1e-5)
+        assert found["initial"].keys() == alone["initial"].keys()
+        assert [entry["step"] for entry in alone["log"] if "loss" in entry] == [1, 2, 3]
+        for expected, logged in zip(alone["log"], found["log"], strict=True):
+            assert {**logged, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-4, abs=1e-5)
+        # under stage 3 a rank holds no weight between two calls
+        assert (found["held"] == 0) == (case.stage == 3)
+    for stage in (2, 3):
+        message = (two / f"broken-{stage}.txt").read_text()
+        assert message.startswith("step 1: the gradient's norm is inf; the model was not updated. Questions: q")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import torch
 from aft.arguments import make_arguments
 from aft.config.losses import AlignmentLoss, BoundaryConstraint, DetachedConstraint, NoConstraint
 from aft.forward import enable_scoring
+from aft.model import add_lora
 from aft.packing import Item
 from aft.stages.train import make_objective
 from aft.trainer import AftTrainer, Objective
@@ -69,6 +70,7 @@ def make_trainer(
     architecture: str = "llama",
     config: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    lora: dict[str, Any] | None = None,
     trainer: dict[str, Any] | None = None,
     **training: Any,
 ) -> AftTrainer:
@@ -82,7 +84,10 @@ def make_trainer(
         "per_device_train_batch_size": 2,
         **training,
     }
-    model = tiny_model(architecture, **(config or {})).to(dtype)
+    model: torch.nn.Module = tiny_model(architecture, **(config or {})).to(dtype)
+    if lora is not None:
+        torch.manual_seed(0)
+        model = add_lora(model, lora)
     enable_scoring(model, chunk_bytes=4 * 32 * 7)
     return AftTrainer(
         model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -28,38 +29,29 @@ def check_run(config: Config, broken: Collection[str] = ()) -> list[str]:
 
 
 def find_lacking(config: Config) -> list[str]:
-    """What this machine lacks for the run, a GPU; that keeps nobody from planning it for another machine."""
+    """What this machine lacks for the run, a GPU, a package; that keeps nobody from planning it for another machine."""
     import torch
 
-    if torch.cuda.is_available():
-        return _too_few_gpus(config, torch.cuda.device_count())
     if config.launch.config is None:
-        wants = config.launch.device == "cuda"
+        wants = config.launch.device == "cuda" and not torch.cuda.is_available()
         return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
     try:
         asked = read_launch_file(config.launch.config)
     except ConfigError:
         return []  # `_check_launch` has said so
+    where, lacking = f"launch.config: {config.launch.config}", []
+    if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
     if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
-        return []
-    return [
-        f"launch.config: {config.launch.config} asks for GPUs, but torch finds none here; launch.config=cpu needs none"
-    ]
-
-
-def _too_few_gpus(config: Config, there: int) -> list[str]:
-    if config.launch.config is None:
-        return []
-    try:
-        asked = read_launch_file(config.launch.config)
-    except ConfigError:
-        return []  # `_check_launch` has said so
-    here = int(asked.get("num_processes") or 1) / max(1, int(asked.get("num_machines") or 1))
-    if asked.get("use_cpu") or here <= there:
-        return []
-    return [
-        f"launch.config: {config.launch.config} starts {here:g} processes on a machine, one GPU each; here: {there}"
-    ]
+        return lacking
+    if not torch.cuda.is_available():
+        return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
+    processes = int(asked.get("num_processes") or 1) / max(1, int(asked.get("num_machines") or 1))
+    if processes > torch.cuda.device_count():
+        lacking.append(
+            f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
+        )
+    return lacking
 
 
 def check_ratings(section: Ratings) -> list[str]:
@@ -136,21 +128,56 @@ def _check_launch(config: Config) -> list[str]:
 def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
     """What would fail at the end of a stage, or in its middle, once weights are divided among processes."""
     where, kind = f"launch.config: {config.launch.config}", asked.get("distributed_type")
-    if kind == "DEEPSPEED":
-        return [f"{where} asks for DeepSpeed, which this package does not support; FSDP2 shards as well: fsdp2"]
-    if kind != "FSDP":
+    if kind not in ("FSDP", "DEEPSPEED"):
         return []
     problems = []
-    state = (asked.get("fsdp_config") or {}).get("fsdp_state_dict_type")
-    if state != "FULL_STATE_DICT":
-        problems.append(
-            f"{where}: fsdp_config.fsdp_state_dict_type must be FULL_STATE_DICT, so that a stage can be read"
-            f" by the next; got {state or 'nothing, which means SHARDED_STATE_DICT'}"
-        )
+    if kind == "DEEPSPEED":
+        problems += _check_deepspeed(where, asked)
+        if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:
+            return problems  # every process has whole weights
+    else:
+        state = (asked.get("fsdp_config") or {}).get("fsdp_state_dict_type")
+        if state != "FULL_STATE_DICT":
+            problems.append(
+                f"{where}: fsdp_config.fsdp_state_dict_type must be FULL_STATE_DICT, so that a stage can be read"
+                f" by the next; got {state or 'nothing, which means SHARDED_STATE_DICT'}"
+            )
     methods = {f"methods.{name}": (changes or {}).get("validation") for name, changes in config.methods.items()}
     for name, section in {"vft": config.vft.validation, "align": config.align.validation, **methods}.items():
         if section is not None:
-            problems.append(f"{name}.validation: decoding while training needs whole weights; not with FSDP")
+            divided = "FSDP" if kind == "FSDP" else "ZeRO-3"
+            problems.append(f"{name}.validation: decoding while training needs whole weights; not with {divided}")
+    return problems
+
+
+# What an accelerate configuration may say to DeepSpeed, but TrainingArguments decide.
+_TRAINING_DECIDES = {
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "gradient_clipping": "training.max_grad_norm",
+}
+
+
+def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
+    """ZeRO whose weights the next stage can read, and that takes from `training` all that stands there."""
+    problems, section = [], asked.get("deepspeed_config") or {}
+    if "deepspeed_config_file" in section:
+        return [
+            f"{where}: deepspeed_config.deepspeed_config_file is not supported; set accelerate's own keys beside it"
+        ]
+    stage = section.get("zero_stage")
+    if stage not in (1, 2, 3):
+        problems.append(f"{where}: deepspeed_config.zero_stage: got {stage}, allowed: 1, 2, 3")
+    if stage == 3 and section.get("zero3_save_16bit_model") is not True:
+        problems.append(
+            f"{where}: deepspeed_config.zero3_save_16bit_model must be true, so that a stage can be read by the next"
+        )
+    for key, ours in _TRAINING_DECIDES.items():
+        if section.get(key, "auto") != "auto":
+            problems.append(f"{where}: deepspeed_config.{key} is not to be set there; set {ours}")
+    if asked.get("use_cpu"):
+        problems.append(f"{where}: use_cpu must be false with DeepSpeed; accelerate would train without it")
+    if asked.get("mixed_precision", "no") not in ("no", False):  # an unquoted `no` is false in YAML
+        problems.append(f"{where}: mixed_precision must be 'no' with DeepSpeed; training.bf16 or training.fp16 decides")
     return problems
 
 

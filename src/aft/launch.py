@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from . import run
 from .config import Config, to_yaml
-from .config.launch_file import find_launch_file
+from .config.launch_file import find_launch_file, read_launch_file
 from .errors import AftError, ConfigError
 from .pipeline import DONE, RESUME, Plan, Status, Unit
 from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
@@ -93,15 +93,31 @@ def _explain(unit: Unit, status: Status) -> None:
 
 
 def _run_stage(plan: Plan, stage: str, waiting: Sequence[int]) -> None:
-    """Divide the `waiting` units, by their place among the stage's, among the workers, and see them through."""
+    """See the `waiting` units, by their place among the stage's, through: in one crew, or each in a crew of its own."""
     workers = min(plan.config.launch.workers, len(waiting))
+    shares = [waiting[index::workers] for index in range(workers)]
+    crews = [dict(enumerate(shares))]
+    if stage in TRAINING_STAGES and _keeps_models(plan):
+        crews = [{number: [place]} for number, place in enumerate(waiting)]
+    for crew in crews:
+        _run_crew(plan, stage, crew)
+
+
+def _keeps_models(plan: Plan) -> bool:
+    """Whether a process holds what it has trained in memory to its end, as it does under DeepSpeed's ZeRO-3."""
+    launch = plan.config.launch.config
+    return launch is not None and read_launch_file(launch).get("distributed_type") == "DEEPSPEED"
+
+
+def _run_crew(plan: Plan, stage: str, shares: dict[int, Sequence[int]]) -> None:
+    """A worker for each share of the units, side by side; the keys name their log files."""
     logs = plan.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     crew: list[_Worker] = []
     try:
-        for index in range(workers):
-            command = _command(plan, stage, waiting[index::workers], _num_threads(workers))
-            crew.append(_Worker(command, logs / f"{stage}-{index}.log", _num_threads(workers)))
+        for number, share in shares.items():
+            command = _command(plan, stage, share, _num_threads(len(shares)))
+            crew.append(_Worker(command, logs / f"{stage}-{number}.log", _num_threads(len(shares))))
         _watch(crew, stage)
         # now, before the others are stopped: they would look as if they had failed
         failed = next((worker for worker in crew if worker.process.poll()), None)

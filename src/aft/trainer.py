@@ -8,7 +8,6 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections import defaultdict
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedTokenizerBase,
@@ -30,12 +28,13 @@ from transformers import (
 
 from .batching import Packer, StepSampler, entry_loader
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
-from .errors import AftError, ConfigError
+from .errors import AftError
 from .layouts import choose_layout
 from .losses import metrics_from_displacement, metrics_from_statistics
 from .packing import Entry
 from .progress import say
 from .scoring import Scores, as_groups, candidate_scores, score_candidates, score_responses
+from .sharding import keep_output_precision, more_to_come
 
 LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -102,9 +101,6 @@ class AftTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         # transformers turns the cache off in the model's configuration, and a checkpoint would keep that
         config.use_cache = use_cache
-        if self.is_deepspeed_enabled:
-            # its engine would take an optimizer step after each part of a batch
-            raise ConfigError("launch.config: DeepSpeed is not supported; FSDP2 shards as well: fsdp2")
         self.entries, self.eval_entries = entries, eval_entries
         self.objective, self.validate = objective, validate
         self._take_initial_scores = initial_scores
@@ -141,7 +137,10 @@ class AftTrainer(Trainer):
             rough=rough,
             prepare=self._prepare_inputs,
         )
-        if line and self.is_world_process_zero():
+        lines = [line] if line else []
+        if sixteen and self.is_deepspeed_enabled:
+            lines.append("DeepSpeed holds and saves its weights in sixteen bits; the optimizer's copies are float32")
+        for line in lines if self.is_world_process_zero() else []:
             say(f"{self._description}: {line}")
 
     # ---- data ----
@@ -194,12 +193,11 @@ class AftTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """Forward and backward of every part of the batch; only the last one exchanges gradients under DDP."""
+        """Forward and backward of every part of the batch."""
         *earlier, last = inputs["parts"]
         losses = []
         for part in earlier:
-            apart = model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
-            with apart:
+            with more_to_come(self.accelerator, model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         losses.append(super().training_step(model, last, num_items_in_batch))
         return torch.stack(losses).sum()
@@ -268,10 +266,14 @@ class AftTrainer(Trainer):
         )
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """transformers' norm of the step's gradient, taken right before the update: a finite loss may have none."""
+        """transformers' norm of the step's gradient, taken right before the update: a finite loss may have none.
+
+        DeepSpeed has taken the step by then, or left it out: its norm of a step that is left out is infinite.
+        """
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         # the scaler of fp16 leaves out such a step by itself
         scaled = getattr(self.accelerator, "scaler", None) is not None
+        scaled |= self.is_deepspeed_enabled and self.deepspeed.fp16_enabled()
         if norm is not None and not scaled and not math.isfinite(float(norm)):
             raise self._not_finite(f"the gradient's norm is {float(norm)}", self._step_questions)
         return norm
@@ -366,14 +368,3 @@ class AftTrainer(Trainer):
         """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
         loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
         return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
-
-
-def keep_output_precision(accelerator: Any) -> None:
-    """Under FSDP2 with mixed precision, leave the model's output alone: our forward returns float32 log-probs.
-
-    accelerate's policy would round them, and the gradient of each, to the computing type.
-    """
-    plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    policy = getattr(plugin, "mixed_precision_policy", None)
-    if plugin is not None and getattr(plugin, "fsdp_version", 1) == 2 and policy is not None:
-        plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=None)

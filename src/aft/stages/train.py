@@ -32,6 +32,7 @@ from ..records import Question, read_groups, write_json
 from ..run import UnitLog, digest_value, read_json
 from ..sampling import Decoding, derive_seed, sample
 from ..scoring import Scores
+from ..sharding import leave_deepspeed
 from ..tasks import PRETRAIN, TRAIN, VALIDATION
 from ..trainer import AftTrainer, Objective
 from .context import Stage
@@ -218,6 +219,7 @@ def _train(
     trainer.save_state()
     adapter = unit.folder / "adapter"
     trainer.save_model(str(adapter if adapters else unit.folder))
+    leave_deepspeed(trainer.accelerator)
     if log is None:
         return
     if adapters and start:
