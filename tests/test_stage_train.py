@@ -141,6 +141,19 @@ def test_a_stage_that_was_cut_goes_on_and_ends_the_same(make_plan, lora):
     assert [entry for entry in history(folder) if "loss" in entry] == [entry for entry in log if "loss" in entry]
 
 
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_an_adapter_begins_the_same_in_every_run(make_plan):
+    name = make_plan().config.model.name_or_path
+    plan = make_plan(model={"name_or_path": name, "max_length": 64, "lora": {"r": 4, "target_modules": "all-linear"}})
+    weights = []
+    for number in (1, 2):
+        torch.manual_seed(number)  # whatever the process has drawn before
+        folder = run_unit(plan, "vft")
+        weights.append((folder / "adapter" / "adapter_model.safetensors").read_bytes())
+        shutil.rmtree(folder)
+    assert weights[0] == weights[1]
+
+
 def test_methods_share_the_initial_scores_and_the_sharing_changes_nothing(make_plan):
     plan = make_plan()
     write_groups(plan)

@@ -190,6 +190,8 @@ def _train(
         training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
     adapters = dataclasses.asdict(config.model.lora) if lora and config.model.lora else None
+    # an adapter begins with random weights, before the trainer seeds anything
+    torch.manual_seed(derive_seed("adapter", seed))
     trained = add_lora(model, adapters) if adapters else model
     stage.enable_scoring(trained)
     evaluates = arguments.eval_strategy != "no"
