@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -68,6 +70,30 @@ def test_after_a_packed_row_other_calls_find_the_models_own_attention():
         score_responses(scoring, pack(random_items(0, [[1.0, 0.0]]), 0, SHARED))
         assert scoring.config._attn_implementation == own, "without gradient there is nothing to keep it for"
         assert torch.equal(plain.generate(ids, **options), scoring.generate(ids, **options))
+
+
+def test_a_copy_scores_with_its_own_weights():
+    model = tiny_model()
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    batch = pack(random_items(0, [[1.0, 0.0]]), 0, SHARED)
+    with torch.no_grad():
+        before = score_responses(model, batch)[0]
+        other = copy.deepcopy(model)
+        for weight in other.parameters():
+            weight.mul_(1.5)
+        expected = score_responses(same_weights_enabled(other), batch)[0]
+        torch.testing.assert_close(score_responses(other, batch)[0], expected)
+        assert torch.equal(score_responses(model, batch)[0], before) and not torch.allclose(expected, before)
+    disable_scoring(other)
+    assert other.config._attn_implementation == tiny_model().config._attn_implementation
+
+
+def same_weights_enabled(model):
+    """Another model with the weights of this one, its scoring enabled afresh."""
+    fresh = tiny_model()
+    fresh.load_state_dict(model.state_dict())
+    enable_scoring(fresh, chunk_bytes=CHUNK_BYTES)
+    return fresh
 
 
 def test_enabled_again_the_last_settings_hold_and_disabled_nothing_is_left():

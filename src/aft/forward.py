@@ -41,33 +41,35 @@ def enable_scoring(
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     disable_scoring(causal)
-    plain = causal.forward
-    body = getattr(causal, causal.base_model_prefix, None) or getattr(causal, "model", None)
-    head = causal.get_output_embeddings()
-    if body is None or head is None:
-        raise ConfigError(f"model: {type(causal).__name__} is not built as a body and a head that makes its logits")
-    attention = _Attention(causal, IMPLEMENTATIONS.get(attn_implementation))
-    postprocess = _logit_postprocess(causal.config.get_text_config())
-    unchecked = True
+    causal.forward = _Forward(causal, chunk_bytes, keep_bytes, IMPLEMENTATIONS.get(attn_implementation))
 
-    def score(inputs: dict[str, Any], positions: Tensor, targets: Tensor, columns: int | None) -> Tensor:
-        hidden = body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
-        if columns is not None:
-            hidden = hidden[:, -columns:]  # an adapter may have put tokens of its own in front
-        hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
-        # a model that makes its layers again in the backward pass has no memory to spare for logits
-        again = any(map(_is_made_again, causal.modules()))
-        return token_logps(
-            hidden,
-            targets,
-            head,
-            chunk_size=default_chunk_size(head, chunk_bytes),
-            keep_bytes=0 if again else keep_bytes,
-            postprocess=postprocess,
-        )
 
-    @functools.wraps(plain)
-    def forward(
+class _Forward:
+    """A causal LM's forward with its second mode. A copy of the model gets a copy of this, which calls the copy."""
+
+    def __init__(self, causal: Any, chunk_bytes: int, keep_bytes: int, attention: str | None) -> None:
+        self.causal, self.plain = causal, causal.forward
+        if self.body is None or self.head is None:
+            raise ConfigError(f"model: {type(causal).__name__} is not built as a body and a head that makes its logits")
+        self.chunk_bytes, self.keep_bytes = chunk_bytes, keep_bytes
+        self.attention = _Attention(causal, attention)
+        self.unchecked = True
+        # libraries ask what the model takes, and may put functions of their own around this one
+        functools.update_wrapper(self, self.plain)
+        self.undo = self._undo
+
+    @property
+    def body(self) -> Any:
+        """The model without its head."""
+        return getattr(self.causal, self.causal.base_model_prefix, None) or getattr(self.causal, "model", None)
+
+    @property
+    def head(self) -> Any:
+        """What makes logits of the body's last hidden states."""
+        return self.causal.get_output_embeddings()
+
+    def __call__(
+        self,
         *args: Any,
         positions: Tensor | None = None,
         targets: Tensor | None = None,
@@ -75,31 +77,43 @@ def enable_scoring(
         segments: Segments | None = None,
         **kwargs: Any,
     ) -> Any:
-        nonlocal unchecked
+        self.attention.restore()
         if positions is None or targets is None:
-            attention.restore()
-            return plain(*args, **kwargs)
+            return self.plain(*args, **kwargs)
         # peft passes every argument of its own, most of them None
         inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
-        attention.restore()
-        if unchecked:
+        if self.unchecked:
             # not earlier: only now is the model surely where, and in the precision in which, it will compute
-            unchecked = False
-            was_training = causal.training
-            causal.eval()  # dropout would tell the two apart
-            _check_scoring(plain, score, inputs)
-            causal.train(was_training)
+            self.unchecked = False
+            was_training = self.causal.training
+            self.causal.eval()  # dropout would tell the two apart
+            _check_scoring(self.plain, self.score, inputs)
+            self.causal.train(was_training)
         if segments is None:
-            return score(inputs, positions, targets, columns)
-        with attention.ours():
-            return score({**inputs, SEGMENTS: segments}, positions, targets, columns)
+            return self.score(inputs, positions, targets, columns)
+        with self.attention.ours():
+            return self.score({**inputs, SEGMENTS: segments}, positions, targets, columns)
 
-    def undo() -> None:
-        attention.restore()
-        causal.forward = plain
+    def score(self, inputs: dict[str, Any], positions: Tensor, targets: Tensor, columns: int | None) -> Tensor:
+        """Log-probs (R,) of the targets."""
+        hidden = self.body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
+        if columns is not None:
+            hidden = hidden[:, -columns:]  # an adapter may have put tokens of its own in front
+        hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
+        # a model that makes its layers again in the backward pass has no memory to spare for logits
+        again = any(map(_is_made_again, self.causal.modules()))
+        return token_logps(
+            hidden,
+            targets,
+            self.head,
+            chunk_size=default_chunk_size(self.head, self.chunk_bytes),
+            keep_bytes=0 if again else self.keep_bytes,
+            postprocess=_logit_postprocess(self.causal.config.get_text_config()),
+        )
 
-    forward.undo = undo  # type: ignore[attr-defined]
-    causal.forward = forward
+    def _undo(self) -> None:
+        self.attention.restore()
+        self.causal.forward = self.plain
 
 
 def disable_scoring(model: torch.nn.Module) -> None:
