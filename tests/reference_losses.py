@@ -114,7 +114,7 @@ def rrhf(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta
     total = 0.0
     for i, j in pairs_of(ratings, min_gap):
         total += max(0.0, as_lower(j, scores, ratings, stopped, constraint) - scores[i])
-        if constraint == "boundary":
+        if constraint in ("boundary", "mirror"):
             total += max(0.0, lowest_superior(j, stopped, ratings, min_gap) - beta - scores[j])
     return total
 
@@ -138,6 +138,9 @@ def pro(
             terms.append(math.exp(tau[j] * lower - max(tau.values()) * scores[i]))
             if constraint == "boundary":
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+            if constraint == "mirror":
+                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+                terms.append(math.exp(tau[j] * image - max(tau.values()) * stopped[i]))
         total += log_one_plus(terms)
     return total
 
@@ -162,6 +165,10 @@ def dpo(
             terms.append(math.exp(temperature * (lower - ref_scores[j]) - temperature * (scores[i] - ref_scores[i])))
             if constraint == "boundary":
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+            if constraint == "mirror":
+                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+                ratio = temperature * (stopped[i] - ref_scores[i])
+                terms.append(math.exp(temperature * (image - ref_scores[j]) - ratio))
         total += log_one_plus(terms)
     return total
 
@@ -184,6 +191,9 @@ def pro_reference_code(
             terms.append(math.exp(temperature * lower - top * scores[i]))
             if constraint == "boundary" and temperature:
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+            if constraint == "mirror" and temperature:
+                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+                terms.append(math.exp(temperature * image - top * stopped[i]))
         total += log_one_plus(terms)
     return total
 
@@ -199,10 +209,12 @@ def mean(values: Floats) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def shortfall(j: int, scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float) -> float:
-    if all(lower != j for _, lower in pairs_of(ratings, min_gap)):
-        return 0.0
-    return max(0.0, lowest_superior(j, stopped, ratings, min_gap) - beta - scores[j])
+def has_boundary(j: int, ratings: Floats, constraint: str, min_gap: float) -> bool:
+    return constraint in ("boundary", "mirror") and any(lower == j for _, lower in pairs_of(ratings, min_gap))
+
+
+def boundary_of(j: int, ratings: Floats, stopped: Floats, beta: float, min_gap: float) -> float:
+    return lowest_superior(j, stopped, ratings, min_gap) - beta
 
 
 def simpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
@@ -210,8 +222,9 @@ def simpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, bet
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
         terms = [math.exp(0.5 - 2.0 * (scores[i] - lower))]
-        if constraint == "boundary":
-            terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        if has_boundary(j, ratings, constraint, min_gap):
+            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap) - scores[j]
+            terms.append(math.exp(0.5 - 2.0 * (stopped[i] - image)))
         losses.append(log_one_plus(terms))
     return mean(losses)
 
@@ -224,8 +237,9 @@ def orpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
         terms = [odds(lower) / odds(scores[i])]
-        if constraint == "boundary":
-            terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
+        if has_boundary(j, ratings, constraint, min_gap):
+            image = odds(boundary_of(j, ratings, stopped, beta, min_gap)) ** 2 / odds(scores[j])
+            terms.append(image / odds(stopped[i]))
         losses.append(log_one_plus(terms))
     return mean(losses)
 
@@ -237,8 +251,9 @@ def ipo(
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
         loss = (scores[i] - ref[i] - (lower - ref[j]) - 1 / (2 * 0.1)) ** 2
-        if constraint == "boundary":
-            loss += shortfall(j, scores, ratings, stopped, beta, min_gap)
+        if has_boundary(j, ratings, constraint, min_gap):
+            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap) - scores[j]
+            loss += (stopped[i] - ref[i] - (image - ref[j]) - 1 / (2 * 0.1)) ** 2
         losses.append(loss)
     return mean(losses)
 
@@ -253,9 +268,11 @@ def kto(
             losses.append(1 - sigmoid(0.1 * (scores[j] - ref[j])))
         else:
             spared = constraint == "detached" or (constraint == "lowest_only" and j not in ranked)
-            losses.append(1 - sigmoid(-0.1 * ((stopped if spared else scores)[j] - ref[j])))
-        if constraint == "boundary":
-            losses[-1] += shortfall(j, scores, ratings, stopped, beta, min_gap)
+            own = (stopped if spared else scores)[j]
+            if has_boundary(j, ratings, constraint, min_gap):
+                edge = boundary_of(j, ratings, stopped, beta, min_gap)
+                own = edge + abs(own - edge)
+            losses.append(1 - sigmoid(-0.1 * (own - ref[j])))
     return mean(losses)
 
 
@@ -271,7 +288,8 @@ def nca(
         up = 0.1 * ((stopped if spared and not outranks else scores)[i] - ref[i])
         down = 0.1 * ((stopped if spared else scores)[i] - ref[i])
         loss = -weights[i] / math.fsum(weights) * math.log(sigmoid(up)) - math.log(sigmoid(-down)) / len(scores)
-        if constraint == "boundary":
-            loss += shortfall(i, scores, ratings, stopped, beta, min_gap) / len(scores)
+        if has_boundary(i, ratings, constraint, min_gap):
+            image = 2 * boundary_of(i, ratings, stopped, beta, min_gap) - scores[i]
+            loss -= math.log(sigmoid(-0.1 * (image - ref[i]))) / len(scores)
         losses.append(loss)
     return math.fsum(losses)

@@ -100,6 +100,13 @@ def test_evaluation_while_training_without_questions(problems):
     assert any(problem.startswith("vft: evaluating while training needs validation questions") for problem in found)
 
 
+def test_what_stops_on_collapse_needs_the_log(problems):
+    asked = "align.stop_on_collapse={max_fall: 0.5}"
+    assert problems(asked, "training.logging_strategy=steps") == []
+    found = problems(asked, "training.logging_strategy='no'")
+    assert found and all("stop_on_collapse: reads the training log" in problem for problem in found)
+
+
 def test_a_best_model_by_a_figure_that_nothing_yields(problems):
     training = "vft.training={eval_strategy: epoch, metric_for_best_model: %s, max_steps: 2}"
     [problem] = problems(training % "task_accurcy", "vft.validation={num_questions: 4}")

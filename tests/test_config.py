@@ -390,3 +390,33 @@ def test_the_resolved_configuration_reads_back_equal(tmp_path):
     resolved.write_text(to_yaml(config), encoding="utf-8")
     assert load_config(resolved) == config
     assert to_yaml(load_config(resolved)) == to_yaml(config)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (
+            "{name: pro, normalisation: reference_code, dynamic_temperature: false, min_rating_gap: 1}",
+            [
+                "align.loss.dynamic_temperature: must be true with normalisation: reference_code",
+                "align.loss.min_rating_gap: must be 0 with normalisation: reference_code",
+            ],
+        ),
+        (
+            "{name: rrhf, normalisation: reference_code, constraint: {name: boundary}}",
+            [
+                "align.loss.constraint.name: boundary, which is in nats per token; normalisation: reference_code has no"
+                " such unit"
+            ],
+        ),
+    ],
+)
+def test_what_a_loss_cannot_combine_is_told_before_anything_runs(tmp_path, loss, expected):
+    assert problems(tmp_path, MINIMAL, f"align.loss={loss}") == expected
+
+
+def test_a_methods_loss_is_checked_as_well(tmp_path):
+    reference = "align.loss={name: pro, normalisation: reference_code}"
+    load(tmp_path, MINIMAL, reference)
+    found = problems(tmp_path, MINIMAL, reference, "methods.a.loss.dynamic_temperature=false")
+    assert found == ["methods.a.loss.dynamic_temperature: must be true with normalisation: reference_code"]

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aft import run
 from aft.config import load_config
+from aft.errors import ConfigError
 from aft.model import build_model, build_word_tokenizer
 from aft.pipeline import DONE, Plan
 from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups, write_json_lines
@@ -228,17 +229,24 @@ def test_validation_while_training_picks_the_best_model(make_plan):
     assert kept.read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
+# without L_VFT to hold it and at a rate far too high, the unconstrained loss tears the model apart
+TORN = {
+    "init_from": "base",
+    "loss": {"constraint": {"name": "none"}, "weight": 1e3},
+    "drift": False,
+    "training": {
+        "learning_rate": 0.3,
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": 9,
+    },
+}
+
+
 @pytest.mark.parametrize(("max_fall", "stops"), [(0.01, True), (50.0, False)])
 def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, stops):
-    # without L_VFT to hold it and at a rate far too high, the unconstrained loss tears the model apart
-    collapse = {
-        "init_from": "base",
-        "loss": {"constraint": {"name": "none"}, "weight": 1e3},
-        "drift": False,
-        "stop_on_collapse": {"max_fall": max_fall, "patience": 2},
-        "training": {"learning_rate": 0.3, "max_steps": 8},
-    }
-    plan = make_plan(methods={"torn": collapse})
+    plan = make_plan(methods={"torn": {**TORN, "stop_on_collapse": {"max_fall": max_fall, "patience": 2}}})
     write_groups(plan)
     folder = run_unit(plan, "align", "torn")
     log = [entry for entry in history(folder) if "loss" in entry]
@@ -251,4 +259,28 @@ def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, s
     first = next(step for step in range(2, 9) if fallen[step - 2] and fallen[step - 1])
     assert len(log) == first < 8 and manifest["steps"] == first
     assert manifest["stopped"].startswith(f"stopped at step {first} of 8: right chains score")
-    assert (folder / "model.safetensors").exists()
+    # cut right there, it must not go on: it stops at the same step, with the same weights
+    weights = (folder / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in range(1, first)]
+    for path in folder.iterdir():
+        if not path.name.startswith("checkpoint-"):
+            path.unlink()
+    run_unit(plan, "align", "torn")
+    assert run.read_manifest(folder / run.MANIFEST)["steps"] == first
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_kto_wants_to_know_what_is_desirable_among_graded_ratings(make_plan):
+    plan = make_plan(
+        methods={"kto": {"loss": {"name": "kto"}}, "told": {"loss": {"name": "kto", "desirable_above": 5}}}
+    )
+    write_groups(plan)
+    path = plan.groups(0)
+    groups = [json.loads(line) for line in path.read_text().splitlines()]
+    for group in groups:
+        for candidate in group["candidates"]:
+            candidate["rating"] *= 7.5
+    path.write_text("".join(json.dumps(group) + "\n" for group in groups))
+    with pytest.raises(ConfigError, match=r"kto.*loss.desirable_above: must be given.*there are also 7.5$"):
+        run_unit(plan, "align", "kto")
+    run_unit(plan, "align", "told")

@@ -26,6 +26,7 @@ from aft.losses import (
     Detached,
     Unconstrained,
     dpo_loss,
+    groups_with_pair,
     ipo_loss,
     kto_loss,
     nca_loss,
@@ -81,29 +82,31 @@ def test_rrhf_and_pro_compare_scores(tmp_path, section, constraint):
 def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constraint, logps):
     loss = DpoLoss(name="dpo", constraint=section, beta=0.5, logps=logps)
     align, scores, before, lengths, ratings, mask = terms(tmp_path, loss)
-    if logps == "sum":
-        scores, before = scores * lengths, before * lengths
-    per_group, _ = dpo_loss(scores, before, ratings, mask, beta=0.5, constraint=constraint)
+    options = {"beta": 0.5, "constraint": constraint, "lengths": lengths if logps == "sum" else None}
+    per_group, _ = dpo_loss(scores, before, ratings, mask, **options)
     torch.testing.assert_close(align, per_group.sum() / mask.any(dim=1).sum(), check_dtype=False)
-    unmoved, _ = dpo_loss(scores, scores, ratings, mask, beta=0.5, constraint=constraint)
+    unmoved, _ = dpo_loss(scores, scores, ratings, mask, **options)
     assert not torch.allclose(per_group, unmoved), "the reference must matter"
 
 
 def test_other_keys_reach_the_objective():
     loss = DpoLoss(name="dpo", weight=0.5, reduction="sum", min_rating_gap=0.25)
     objective = make_objective(loss, "token_sum")
-    shown = dataclasses.asdict(dataclasses.replace(objective, loss=None, statistics=None, displacement=None))
+    shown = dataclasses.asdict(
+        dataclasses.replace(objective, loss=None, statistics=None, displacement=None, with_pair=None)
+    )
     assert shown == {
         "vft_reduction": "token_sum",
         "loss": None,
         "statistics": None,
         "displacement": None,
+        "with_pair": None,
         "weight": 0.5,
         "reduction": "sum",
         "needs_reference": True,
         "logps": "mean",
     }
-    for function in (objective.loss, objective.statistics, objective.displacement):
+    for function in (objective.loss, objective.statistics, objective.displacement, objective.with_pair):
         assert function.keywords["min_rating_gap"] == 0.25
 
 
@@ -138,8 +141,18 @@ def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_p
 def test_every_other_loss_gets_its_arguments(tmp_path, section, function, arguments):
     align, scores, before, lengths, ratings, mask = terms(tmp_path, section)
     if getattr(section, "logps", "mean") == "sum":
-        scores, before = scores * lengths, before * lengths
+        arguments = {**arguments, "lengths": lengths}
     compared = (scores, before) if section.name in REFERENCE_LOSSES else (scores,)
     expected = function(*compared, ratings, mask, **arguments)[0].sum() / mask.any(dim=1).sum()
     torch.testing.assert_close(align, expected, check_dtype=False)
     assert expected != function(*compared, ratings, mask)[0].sum() / mask.any(dim=1).sum() or not arguments
+
+
+def test_a_mean_over_groups_with_a_pair_leaves_out_the_others_whatever_acts_on_them(tmp_path):
+    """KTO's loss of a group without a pair is not 0."""
+    section = KtoLoss(name="kto", reduction="mean_with_pair", logps="mean")
+    align, scores, before, _, ratings, mask = terms(tmp_path, section)
+    per_group, _ = kto_loss(scores, before, ratings, mask)
+    paired = groups_with_pair(ratings, mask)
+    assert 0 < paired.sum() < mask.any(dim=1).sum() and (per_group[mask.any(dim=1) & ~paired] > 0).all()
+    torch.testing.assert_close(align, per_group[paired].mean(), check_dtype=False)

@@ -42,8 +42,8 @@ class LogAtStops(TrainerCallback):
 class StopOnCollapse(TrainerCallback):
     """Ends training once the positives' mean score has fallen by more than `max_fall` in `patience` logs in a row.
 
-    Read from the log itself, so that a run that goes on from a checkpoint stops where one that runs through would.
-    `reason` says why it stopped, None if it did not.
+    Read from the log itself, so that a run that goes on from a checkpoint stops where one that runs through would. The
+    step at which it stops is no checkpoint: it would be gone on from. `reason` says why it stopped, None if it did not.
     """
 
     def __init__(self, max_fall: float, patience: int) -> None:
@@ -52,13 +52,15 @@ class StopOnCollapse(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
         drifts = [entry[POSITIVE_DRIFT] for entry in state.log_history if POSITIVE_DRIFT in entry][-self.patience :]
-        if self.reason is None and len(drifts) == self.patience and max(drifts) < -self.max_fall:
+        fallen = len(drifts) == self.patience and max(drifts) < -self.max_fall
+        if self.reason is None and fallen and state.global_step < state.max_steps:
             self.reason = (
                 f"stopped at step {state.global_step} of {state.max_steps}: right chains score"
                 f" {-drifts[-1]:.3f} nats per token lower than before training (stop_on_collapse.max_fall:"
                 f" {self.max_fall:g})"
             )
             control.should_training_stop = True
+            control.should_save = False
         return control
 
 

@@ -223,8 +223,18 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
         for problem in check_whole({**config.training, **section}, cpu=cpu):
             shared = problem in check_whole(config.training, cpu=cpu)
             told.setdefault(problem, "training" if shared else where)
-    problems = [f"{where}: {problem}" for problem, where in told.items()]
+    problems = [f"{where}: {problem}" for problem, where in told.items()] + _check_collapse(config)
     return problems + (_check_evaluating(config) if "data" not in broken else [])
+
+
+def _check_collapse(config: Config) -> list[str]:
+    """What stops on collapse reads the training log."""
+    aligns = {f"methods.{name}": align_config(config, name) for name in config.methods}
+    return [
+        f"{where}.stop_on_collapse: reads the training log, but training.logging_strategy is 'no'"
+        for where, align in aligns.items()
+        if align.stop_on_collapse and {**config.training, **align.training}.get("logging_strategy") == "no"
+    ]
 
 
 def _check_evaluating(config: Config) -> list[str]:

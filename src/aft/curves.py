@@ -8,15 +8,10 @@ from typing import Any
 
 from .results import read_object
 
-# name of a curve -> key of the training log
+# what is read of the training log, and the names of it here
 KEYS = {
     "positive": "scores/positive",
     "negative": "scores/negative",
-    "both_fell": "groups/both_fell",
-    "active": "constraint/active_fraction",
-}
-# what the report's table shows of the last log
-LAST = {
     "positive_drift": "scores/positive_drift",
     "negative_drift": "scores/negative_drift",
     "both_fell": "groups/both_fell",
@@ -41,7 +36,7 @@ def read_curves(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -
 
 
 def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, dict[str, Any]]:
-    """Model -> seed -> {a name of `LAST`: its last logged value, "stopped": why training ended early or None}.
+    """Model -> seed -> {a name of `KEYS`: its last logged value, "stopped": why training ended early or None}.
 
     Only where training has logged how far scores moved.
     """
@@ -49,10 +44,10 @@ def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[i
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            logged = [entry for entry in _log(run_folder, model, seed) if LAST["positive_drift"] in entry]
+            logged = [entry for entry in _log(run_folder, model, seed) if KEYS["positive_drift"] in entry]
             if logged:
                 manifest = read_object(_folder(run_folder, model, seed) / "manifest.json") or {}
-                last = {name: float(logged[-1][key]) for name, key in LAST.items() if key in logged[-1]}
+                last = {name: float(logged[-1][key]) for name, key in KEYS.items() if key in logged[-1]}
                 found.setdefault(model, {})[str(seed)] = {**last, "stopped": manifest.get("stopped")}
     return found
 

@@ -101,7 +101,8 @@ def displacement(report: Mapping[str, Any]) -> str | None:
         rows.append([name])
         for measure, (_, factor, decimals, signed) in measures.items():
             values = [entry[measure] for entry in by_seed.values() if measure in entry]
-            rows[-1].append(spread(values, factor, decimals, signed=signed))
+            bounded = measure != "active" or any(values)  # without a boundary it is 0 throughout
+            rows[-1].append(spread(values if bounded else [], factor, decimals, signed=signed))
     stopped = [
         f"- {name}, seed {seed}: {entry['stopped']}"
         for name, by_seed in found.items()

@@ -48,14 +48,16 @@ class Objective:
     """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone.
 
     With `needs_reference` it takes the scores before training as its second argument. `logps` says whether it compares
-    mean log-probs (scores), their sums, or sums divided by the padded length of the group. `statistics` and, if the
-    scores before training are known, `displacement` are the sums behind what is logged.
+    mean log-probs (scores), sums, for which it takes `lengths`, or sums divided by the padded length of the group.
+    `with_pair` maps ratings and mask to the groups that hold a pair. `statistics` and, if the scores before training
+    are known, `displacement` are the sums behind what is logged.
     """
 
     vft_reduction: str = "token_mean"
     loss: LossFunction | None = None
     statistics: StatisticsFunction | None = None
     displacement: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    with_pair: Callable[[Tensor, Tensor], Tensor] | None = None
     weight: float = 1.0
     reduction: str = "mean"
     needs_reference: bool = False
@@ -180,10 +182,8 @@ class AftTrainer(Trainer):
             supervised, mask = batch["supervised"], batch["candidate_mask"]
             real = mask.any(dim=1)  # an item without candidates is no group
             groups = with_pair = real.sum()
-            if self.objective.statistics is not None:
-                ratings = batch["ratings"][real]
-                counted = self.objective.statistics(torch.zeros_like(ratings), ratings, mask[real])
-                with_pair = groups - metrics_from_statistics(counted)["groups/without_pair"]
+            if self.objective.with_pair is not None:
+                with_pair = self.objective.with_pair(batch["ratings"], mask).sum()
             counts = (supervised[batch["sequences"]].sum(), supervised.sum(), groups, with_pair)
             totals += torch.stack(counts).to(totals)
         return totals
@@ -234,15 +234,7 @@ class AftTrainer(Trainer):
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
-            compared = [scores]
-            if self.objective.needs_reference:
-                compared.append(self._scores_before(scores, batch))
-            if self.objective.logps != "mean":
-                factor = as_groups(lengths.to(scores), batch)
-                if self.objective.logps == "padded":
-                    factor = factor / batch["padded_lengths"].unsqueeze(1)
-                compared = [values * factor for values in compared]
-            per_group, _ = self.objective.loss(*compared, batch["ratings"], batch["candidate_mask"])
+            per_group = self._loss_of_groups(scores, as_groups(lengths.to(scores), batch), batch)
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
             ]
@@ -250,6 +242,22 @@ class AftTrainer(Trainer):
             if model.training:
                 self._note_scores(scores.detach(), batch)
         return vft, align
+
+    def _loss_of_groups(self, scores: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The loss of each group (B,) from scores and lengths (B, G); only of those that `reduction` counts."""
+        objective, ratings, mask = self.objective, batch["ratings"], batch["candidate_mask"]
+        assert objective.loss is not None and objective.with_pair is not None
+        compared = (
+            [scores] if objective.logps != "padded" else [scores * lengths / batch["padded_lengths"].unsqueeze(1)]
+        )
+        if objective.needs_reference:
+            compared.append(self._scores_before(scores, batch))
+        options = {"lengths": lengths} if objective.logps == "sum" else {}
+        per_group, _ = objective.loss(*compared, ratings, mask, **options)
+        if objective.reduction == "mean_with_pair":
+            # some losses act on a group without a pair as well
+            per_group = torch.where(objective.with_pair(ratings, mask), per_group, 0.0)
+        return per_group
 
     def _stop_if_not_finite(self, vft: Tensor, align: Tensor, question_ids: list[str]) -> None:
         if torch.isfinite(vft + align):

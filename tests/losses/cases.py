@@ -16,6 +16,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "detached": Detached(),
     "lowest_only": Detached(lowest_only=True),
     "boundary": Boundary(beta=BETA),
+    "mirror": Boundary(beta=BETA, mirror=True),
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "pro_without_temperature": {"dynamic_temperature": False},
@@ -33,7 +34,7 @@ def random_groups(seed: int, kind: str = "ranking", shape: tuple[int, int] = (6,
     levels = 2 if kind == "binary" else 4
     ratings = torch.randint(levels, shape, generator=generator).double()
     if kind == "ranking":
-        ratings = 1 + ratings * 0.75
+        ratings = ratings * 0.75
     candidate_mask = torch.rand(shape, generator=generator) > 0.25
     candidate_mask[0] = True  # one group without padding
     garbage = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30], dtype=torch.float64)

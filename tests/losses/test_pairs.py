@@ -7,11 +7,16 @@ import torch
 from cases import random_groups
 
 from aft.losses import STATISTICS, Boundary, Detached, alignment_loss, metrics_from_statistics, pair_statistics
-from aft.losses.pairs import UNCONSTRAINED, compare_candidates, log_one_plus_sum
+from aft.losses.pairs import UNCONSTRAINED, compare_candidates, difference, groups_with_pair, log_one_plus_sum
 
 
 def pairs_for(scores, ratings, mask=None, constraint=UNCONSTRAINED, gap=0.0):
     return compare_candidates("test", torch.tensor(scores), torch.tensor(ratings), mask, constraint, gap)
+
+
+def boundary_term(pairs):
+    """T - s_j of every pair."""
+    return pairs.log_terms(difference, mirror=False)[1]
 
 
 def test_higher_rating_outranks_lower_and_ties_make_no_pair():
@@ -32,7 +37,7 @@ def test_boundary_is_the_lowest_superior_less_beta():
     pairs = pairs_for([[-0.5, -1.0, -0.25, -2.0]], [[3, 2, 1, 3]], constraint=Boundary(beta=0.5))
     # candidate 1 lies below candidates 0 and 3 (lowest -2), candidate 2 below all three
     assert pairs.boundary[0, 1:3].tolist() == [-2.0 - 0.5, -2.0 - 0.5]
-    assert pairs.target[0, 0, 1] == 2 * (-2.0 - 0.5) - -0.5
+    assert boundary_term(pairs)[0, 0, 1] == 2 * (-2.0 - 0.5) - -0.5 - -1.0
 
 
 def test_pulls_cancel_at_the_boundary_for_each_pair():
@@ -40,7 +45,7 @@ def test_pulls_cancel_at_the_boundary_for_each_pair():
     scores[0, 3] = -1.0 - 0.25  # the lowest positive less beta
     pairs = compare_candidates("test", scores, torch.tensor([[1, 1, 1, 0]]), None, Boundary(beta=0.25), 0.0)
     down = pairs.scores[:, None, :] - pairs.scores[:, :, None]
-    up = pairs.target - pairs.scores[:, None, :]
+    up = boundary_term(pairs)
     assert torch.equal(down[0, :3, 3], up[0, :3, 3])
 
 
@@ -115,3 +120,10 @@ def test_statistics_keep_no_gradient():
 def test_statistics_name_themselves_in_errors():
     with pytest.raises(ValueError, match=r"pair_statistics: ratings must be \(B, G\) = \(1, 2\)"):
         pair_statistics(torch.zeros(1, 2), torch.zeros(2, 1))
+
+
+def test_groups_with_pair():
+    ratings = torch.tensor([[1.0, 0.0, 5.0], [1.0, 1.0, 0.0], [1.0, 0.5, 1.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False], [True, True, True]])
+    assert groups_with_pair(ratings, mask).tolist() == [True, False, True]
+    assert groups_with_pair(ratings, mask, min_rating_gap=0.5).tolist() == [True, False, False]

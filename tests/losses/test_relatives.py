@@ -10,7 +10,6 @@ import torch
 from aft.losses import (
     LOSSES,
     REFERENCE_LOSSES,
-    Boundary,
     Detached,
     ipo_loss,
     kto_loss,
@@ -101,13 +100,6 @@ def test_the_free_loss_pushes_right_up_and_wrong_down(name):
 def test_detached_sends_nothing_to_the_wrong_and_the_same_to_the_right(name):
     free, push = (gradient(name, [-0.4, -0.5], [1, 0], **o) for o in ({}, {"constraint": Detached()}))
     assert push[1] == 0 and push[0] == free[0]
-
-
-@pytest.mark.parametrize("name", RELATIVES)
-def test_boundary_lifts_a_wrong_one_that_fell_far_below(name):
-    assert gradient(name, [-0.4, -6.0], [1, 0], constraint=Boundary(beta=0.2))[1] < 0
-    if name != "ipo":  # which by itself draws back what is too far apart
-        assert gradient(name, [-0.4, -6.0], [1, 0])[1] > 0
 
 
 @pytest.mark.parametrize("name", ["kto", "nca"])

@@ -28,7 +28,12 @@ def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str])
         return None
     before = len(problems)
     values = build_values(cls, data, path, problems)
-    return None if len(problems) > before else cls(**values)
+    if len(problems) > before:
+        return None
+    built = cls(**values)
+    # a section may say what its keys must have in common
+    problems += [_join(path, problem) for problem in getattr(built, "problems", list)()]
+    return None if len(problems) > before else built
 
 
 def build_values(cls: type, data: Mapping[str, Any], path: str, problems: list[str]) -> dict[str, Any]:

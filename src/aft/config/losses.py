@@ -31,6 +31,8 @@ class BoundaryConstraint:
     """Distance of the boundary below the worst better-rated score, in nats per token (paper's grid: 0 … 0.5)."""
     detach_target: bool = True
     """The boundary term's target is a constant*, as in the paper's gradient (Eq 9)."""
+    mirror: bool = False
+    """For PRO and DPO: a term that balances their own push at the boundary, where the alignment loss's does not."""
 
 
 Constraint = NoConstraint | DetachedConstraint | BoundaryConstraint
@@ -72,6 +74,14 @@ class RrhfLoss(RankingTerm):
         """What the loss compares."""
         return "padded" if self.normalisation == "reference_code" else "mean"
 
+    def problems(self) -> list[str]:
+        """What its keys must have in common."""
+        if self.normalisation == "reference_code" and isinstance(self.constraint, BoundaryConstraint):
+            return [
+                "constraint.name: boundary, which is in nats per token; normalisation: reference_code has no such unit"
+            ]
+        return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProLoss(RankingTerm):
@@ -82,6 +92,15 @@ class ProLoss(RankingTerm):
     """Weigh scores by rating gaps (τ); false: τ = 1 (paper, Table 10)."""
     normalisation: Literal["paper", "reference_code"] = "paper"
     """What a candidate is divided by: all that it outranks, or, as in PRO's code, equals that come later as well."""
+
+    def problems(self) -> list[str]:
+        """What its keys must have in common."""
+        if self.normalisation == "paper":
+            return []
+        found = (
+            [] if self.dynamic_temperature else ["dynamic_temperature: must be true with normalisation: reference_code"]
+        )
+        return found + (["min_rating_gap: must be 0 with normalisation: reference_code"] if self.min_rating_gap else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +152,8 @@ class KtoLoss(RankingTerm):
     """Factor of a log-ratio."""
     reference_point: float = 0.0
     """The log-ratio that counts as no change (KTO's z0; 0: APO-zero), in the unit of `logps`."""
-    desirable_above: float = 0.5
-    """A candidate is desirable if its rating is above this."""
+    desirable_above: float | None = None
+    """A candidate is desirable if its rating is above this; null: 0.5, for ratings of 0 and 1, and no others."""
     desirable_weight: float = field(default=1.0, metadata={"ge": 0.0})
     """Factor of desirable candidates."""
     undesirable_weight: float = field(default=1.0, metadata={"ge": 0.0})

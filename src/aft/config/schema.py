@@ -156,7 +156,7 @@ class LabelConfig:
 
 @dataclass(frozen=True)
 class CollapseConfig:
-    """Ends a training in which the right chains themselves become unlikely; the model is kept as it is then."""
+    """Ends a training in which the right chains themselves become unlikely, as if it had no more steps."""
 
     max_fall: float = field(default=0.5, metadata={"gt": 0.0})
     """Fall of the positives' mean score since step 0 that is too far, in nats per token."""

@@ -20,6 +20,7 @@ from .pairs import (
     Constraint,
     Detached,
     Unconstrained,
+    groups_with_pair,
     metrics_from_statistics,
     pair_statistics,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "alignment_loss",
     "displacement_statistics",
     "dpo_loss",
+    "groups_with_pair",
     "ipo_loss",
     "kto_loss",
     "metrics_from_displacement",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
+import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates, log_one_plus_sum, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, difference, log_one_plus_sum, mirrors, pair_metrics
+from .reference import log_ratios
 
 
 def dpo_loss(
@@ -16,6 +16,7 @@ def dpo_loss(
     candidate_mask: Tensor | None = None,
     *,
     beta: float = 0.1,
+    lengths: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -26,17 +27,20 @@ def dpo_loss(
     Formula: sum over i of log(1 + sum over j below i of exp(h_j - h_i)), h = beta (scores - ref_scores). Under
         `Boundary` the inner sum also holds exp(T - s_j), T as in `alignment_loss`.
     Source: Wang et al. 2023 (arXiv 2309.02144), Eq 16. With two candidates it is -log sigmoid of the chosen's h minus
-        the rejected's, DPO's own loss. For DPO's Plackett-Luce form on summed log-ratios pass `seq_logps` and
-        `ref_seq_logps` in place of the scores.
-    Departures: detached and boundary forms are our extensions; the paper analyses DPO but trains none. The boundary is
-        on the policy's scores themselves, not on h: its beta keeps its unit and no reference moves it. The pull down
-        carries DPO's beta and the reference, so the two need not balance at the boundary itself.
+        the rejected's, DPO's own loss. DPO's Plackett-Luce form is on summed log-ratios: give `lengths`, or pass
+        `seq_logps` and `ref_seq_logps` in place of the scores.
+    Departures: detached and boundary forms are our extensions; the paper analyses DPO but trains none. The boundary's
+        term is the alignment loss's own, of slope 1, where the push down has the slope of h: with a beta of 0.1 on
+        means the pull is the stronger wherever j lies, and lifts it. `Boundary(mirror=True)` takes
+        exp(h(2 boundary_j - s_j) - h_i), which balances the push at the boundary, instead.
 
     Args:
         scores: (B, G), any float, nats per token, of the policy; as in `alignment_loss`.
         ref_scores: (B, G), any float, the same from the frozen reference model. No gradient.
         ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
         beta: DPO's temperature, > 0, per unit of the scores; not the boundary's offset, which the constraint holds.
+        lengths: (B, G), tokens of each candidate. Given, h = beta lengths (scores - ref_scores): ratios are summed over
+            the response, while scores, metrics and boundary stay means.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
@@ -47,14 +51,6 @@ def dpo_loss(
         in `groups/without_pair`. Gaps of 1e4 between scores stay finite.
     """
     pairs = compare_candidates("dpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    check_shape("dpo_loss", "ref_scores", ref_scores, scores)
-    if not 0 < beta < math.inf:
-        raise ValueError(f"dpo_loss: beta must be finite and > 0, got {beta}")
-    # The reference is frozen: only the policy learns.
-    ref_scores = pairs.masked(ref_scores.detach())
-
-    lower = beta * (pairs.lower - ref_scores)
-    higher = beta * (pairs.scores - ref_scores)
-    exponents = lower.unsqueeze(1) - higher.unsqueeze(2)  # (B, G, G)
-    per_candidate = log_one_plus_sum(pairs.log_terms(exponents))  # (B, G)
-    return per_candidate.sum(dim=1), pair_metrics(pairs)
+    values = log_ratios("dpo_loss", pairs, ref_scores, beta, lengths)
+    terms = pairs.log_terms(difference, values=values, mirror=mirrors(constraint))
+    return log_one_plus_sum(torch.cat(terms, dim=-1)).sum(dim=1), pair_metrics(pairs)

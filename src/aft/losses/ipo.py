@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .reference import log_ratios
 
 
 def ipo_loss(
@@ -16,15 +18,16 @@ def ipo_loss(
     candidate_mask: Tensor | None = None,
     *,
     beta: float = 0.1,
+    lengths: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """IPO loss per group: small where each pair's gain over the reference differs by 1 / (2 beta).
 
     Effect: pushes i up and j down until they are that far apart, and together if they are further.
-        `Detached` never pushes j; `Boundary` also pushes j up, with slope 1, while it is below its boundary.
-    Formula: mean over pairs i above j of ((h_i - h_j) - 1 / (2 beta))^2, h = scores - ref_scores, plus
-        max(0, boundary_j - s_j) under `Boundary`, boundary_j as in `alignment_loss`.
+        `Detached` never pushes j; `Boundary` draws it to its boundary.
+    Formula: mean over pairs i above j of ((h_i - h_j) - 1 / (2 beta))^2, h = scores - ref_scores; under `Boundary` the
+        same of j's mirror image, 2 h(boundary_j) - h_j for h_j, is added, boundary_j as in `alignment_loss`.
     Source: Azar et al. 2023 (arXiv 2310.12036), Eq 17; for two candidates it is theirs. Its authors, and TRL, take the
         means over tokens that scores are.
     Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
@@ -33,6 +36,7 @@ def ipo_loss(
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
         ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
         beta: strength of the hold on the reference (the paper's tau), > 0, per nat.
+        lengths: as in `dpo_loss`.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
@@ -42,10 +46,9 @@ def ipo_loss(
     Edge cases: a group without any pair has loss and gradient exactly 0 and is counted in `groups/without_pair`.
     """
     pairs = compare_candidates("ipo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    check_shape("ipo_loss", "ref_scores", ref_scores, scores)
+    # the factor 1: IPO's beta is no factor of a ratio
+    values = log_ratios("ipo_loss", pairs, ref_scores, 1.0, lengths)
     if not 0 < beta < math.inf:
         raise ValueError(f"ipo_loss: beta must be finite and > 0, got {beta}")
-    ref_scores = pairs.masked(ref_scores.detach())
-    gaps = (pairs.scores - ref_scores).unsqueeze(2) - (pairs.lower - ref_scores).unsqueeze(1)  # (B, G, G)
-    losses = (gaps - 1 / (2 * beta)) ** 2 + pairs.shortfalls().unsqueeze(1)
-    return pairs.mean(losses), pair_metrics(pairs)
+    terms = pairs.terms(lambda lower, higher: (higher - lower - 1 / (2 * beta)) ** 2, values=values)
+    return pairs.mean(torch.stack(terms).sum(dim=0)), pair_metrics(pairs)

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .reference import log_ratios
 
 
 def kto_loss(
@@ -17,6 +18,7 @@ def kto_loss(
     candidate_mask: Tensor | None = None,
     *,
     beta: float = 0.1,
+    lengths: Tensor | None = None,
     reference_point: float = 0.0,
     desirable_above: float = 0.5,
     desirable_weight: float = 1.0,
@@ -27,12 +29,13 @@ def kto_loss(
     """KTO loss per group: small once desirable candidates have gained on the reference and the others have lost.
 
     Effect: pushes desirable candidates up and the others down, less the further each is from the reference point; also
-        in a group without a pair. `Detached` never pushes the others down; `Boundary` also pushes an outranked one up,
-        with slope 1, while it is below its boundary.
+        in a group without a pair. `Detached` never pushes the others down; `Boundary` pushes an outranked one of them
+        up below its boundary, as hard as down above it.
     Formula: mean over candidates of w_d (1 - sigmoid(h - z)) where the rating is above `desirable_above`, else of
-        w_u (1 - sigmoid(z - h)); h = beta (scores - ref_scores), z = beta reference_point. Under `Boundary` with
-        max(0, boundary_j - s_j) added, boundary_j as in `alignment_loss`.
-    Source: Ethayarajh et al. 2024 (arXiv 2402.01306), Eq 7 and 8. For its numbers pass summed log-probs.
+        w_u (1 - sigmoid(z - h)); h = beta (scores - ref_scores), z = beta reference_point. Under `Boundary` an
+        undesirable candidate j that is outranked has h(boundary_j) + |h_j - h(boundary_j)| for h_j, boundary_j as in
+        `alignment_loss`.
+    Source: Ethayarajh et al. 2024 (arXiv 2402.01306). For its numbers give `lengths`, or pass summed log-probs.
     Departures: their reference point is the batch's estimate of the KL divergence to the reference, from mismatched
         prompts and responses; here it is given. At 0 the loss is TRL's `apo_zero_unpaired`. The constraints are ours.
 
@@ -40,7 +43,8 @@ def kto_loss(
         scores, ratings, candidate_mask, constraint: as in `alignment_loss`.
         ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
         beta: factor of a log-ratio, > 0.
-        reference_point: KTO's z0, the log-ratio that counts as no change; in the unit of the scores.
+        lengths: as in `dpo_loss`.
+        reference_point: KTO's z0, the log-ratio that counts as no change; nats, of means or sums as the ratios are.
         desirable_above: a candidate is desirable if its rating is above this.
         desirable_weight, undesirable_weight: factors of the two kinds, >= 0.
         min_rating_gap: for the metrics and the boundary alone: this loss compares no candidates.
@@ -52,22 +56,25 @@ def kto_loss(
         ValueError: as `alignment_loss`; also on a number out of its range.
     Edge cases: a group without candidates has loss and gradient exactly 0. Gaps of 1e4 between scores stay finite.
     """
-    _check(beta, reference_point, desirable_above, desirable_weight, undesirable_weight)
+    _check(reference_point, desirable_above, desirable_weight, undesirable_weight)
     pairs = compare_candidates("kto_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    check_shape("kto_loss", "ref_scores", ref_scores, scores)
-    ref_scores = pairs.masked(ref_scores.detach())
+    values = log_ratios("kto_loss", pairs, ref_scores, beta, lengths)
+    point = beta * reference_point
     desirable = pairs.ratings > desirable_above  # (B, G)
-    # an undesirable candidate is the lower one whatever it is compared with
-    ratios = torch.where(desirable, pairs.scores, pairs.lower) - ref_scores - reference_point
-    values = torch.sigmoid(torch.where(desirable, -ratios, ratios) * beta)
+
+    down = values(pairs.lower)  # an undesirable candidate is the lower one whatever it is compared with
+    if pairs.boundary is not None:
+        # folded at the boundary: what would push it further down below pushes it up instead
+        at_boundary = values(pairs.boundary)
+        folded = at_boundary + (down - at_boundary).abs()
+        down = torch.where(pairs.outranks.any(dim=1), folded, down)
+    losses = torch.sigmoid(torch.where(desirable, point - values(pairs.scores), down - point))
     weights = torch.where(desirable, desirable_weight, undesirable_weight)
-    per_candidate = pairs.masked(weights * values + pairs.shortfalls())
+    per_candidate = pairs.masked(weights * losses)
     return per_candidate.sum(dim=1) / pairs.real.sum(dim=1).clamp(min=1), pair_metrics(pairs)
 
 
-def _check(beta: float, point: float, threshold: float, *weights: float) -> None:
-    if not 0 < beta < math.inf:
-        raise ValueError(f"kto_loss: beta must be finite and > 0, got {beta}")
+def _check(point: float, threshold: float, *weights: float) -> None:
     for name, value in (("reference_point", point), ("desirable_above", threshold)):
         if not math.isfinite(value):
             raise ValueError(f"kto_loss: {name} must be finite, got {value}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, difference, log_one_plus_sum, pair_metrics
 
 # the odds of a response with probability 1 are infinite
 _HIGHEST_SCORE = -1e-6
@@ -22,9 +22,10 @@ def orpo_loss(
     """ORPO's odds-ratio loss per group, the term beside its likelihood: small once odds follow the ratings.
 
     Effect: pushes i up and j down for each pair, harder where their probabilities are high; never stops by itself.
-        `Detached` never pushes j down; `Boundary` adds a pull that lifts j, stronger the further it falls.
-    Formula: mean over pairs i above j of log(1 + exp(o_j - o_i)), o = s - log(1 - exp(s)), with exp(T - s_j) beside
-        the exponential under `Boundary`, T as in `alignment_loss`.
+        `Detached` never pushes j down; `Boundary` pushes it down above its boundary and up below.
+    Formula: mean over pairs i above j of log(1 + exp(o_j - o_i)), o = s - log(1 - exp(s)); under `Boundary` the same
+        exponential of j's mirror image, 2 o(boundary_j) - o_j for o_j, stands beside it, boundary_j as in
+        `alignment_loss`.
     Source: Hong et al. 2024 (arXiv 2403.07691), Eq 7; for two candidates it is theirs. Their factor of this term, TRL's
         `beta`, is the caller's: `align.loss.weight`.
     Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
@@ -42,8 +43,8 @@ def orpo_loss(
         score above -1e-6 counts as -1e-6 and gets no gradient from the odds. Gaps of 1e4 between scores stay finite.
     """
     pairs = compare_candidates("orpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    exponents = _log_odds(pairs.lower).unsqueeze(1) - _log_odds(pairs.scores).unsqueeze(2)  # (B, G, G)
-    return pairs.mean(pairs.log_losses(exponents)), pair_metrics(pairs)
+    terms = pairs.log_terms(difference, values=_log_odds)
+    return pairs.mean(log_one_plus_sum(torch.stack(terms, dim=-1))), pair_metrics(pairs)
 
 
 def _log_odds(scores: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ higher of a pair before the lower: entry `[b, i, j]` speaks of candidate i above
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +34,19 @@ class Detached:
 class Boundary:
     """Push a negative down to its boundary and, once below, up again (Eq 8, Eq 11).
 
-    The boundary of candidate j is the lowest score among all that outrank it, minus `beta` (nats per token, any
-    finite number: the paper searches -0.8 to 0.8). `detach_target` keeps the boundary term's target
-    T = 2 boundary - s_i a constant, as the paper's gradient (Eq 9) does.
+    The boundary of candidate j is the lowest score among all that outrank it, minus `beta` (in the scores' unit, nats
+    per token for means; any finite number: the paper searches -0.8 to 0.8). `detach_target` keeps the boundary term's
+    target T = 2 boundary - s_i a constant, as the paper's gradient (Eq 9) does.
+
+    In the alignment loss the boundary's term, exp(T - s_j), is the loss's own, exp(s_j - s_i), of the candidate's
+    mirror image 2 boundary - s_j: so push and pull cancel at the boundary. PRO's and DPO's own terms have another
+    slope, and exp(T - s_j) does not balance them: with a beta of 0.1, DPO's push is the weaker wherever the negative
+    lies. `mirror` gives these two the mirror image of their own term instead. The others have it in any case.
     """
 
     beta: float = 0.15
     detach_target: bool = True
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.beta):
@@ -63,6 +70,19 @@ STATISTICS = (
 )
 
 
+Values = Callable[[Tensor], Tensor]
+Compare = Callable[[Tensor, Tensor], Tensor]
+
+
+def _as_they_are(scores: Tensor) -> Tensor:
+    return scores
+
+
+def difference(lower: Tensor, higher: Tensor) -> Tensor:
+    """The exponent of most losses."""
+    return lower - higher
+
+
 @dataclass(frozen=True)
 class Pairs:
     """The pairs of a batch with the constraint applied. Padding slots hold zeros and belong to no pair."""
@@ -74,35 +94,34 @@ class Pairs:
     outranks: Tensor  # (B, G, G) bool
     rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
     boundary: Tensor | None  # (B, G) of each candidate as a lower one, idle where none outranks it; None without one
-    target: Tensor | None  # (B, G, G) the T of Eq 8 and Eq 11; None without a boundary
+    fixed: (
+        Tensor  # (B, G) the scores as the boundary's term sees the higher of a pair: detached, unless asked otherwise
+    )
 
-    def log_terms(self, exponents: Tensor) -> Tensor:
-        """Logarithms of the terms of a loss's inner sum, (B, G, M): its own `exponents`, then the boundary's T - s_j.
-
-        `exponents` are (B, G, G). M is G, or 2 G with a boundary; -inf where there is no pair.
-        """
-        return torch.cat(self._terms(exponents), dim=-1)
-
-    def log_losses(self, exponents: Tensor) -> Tensor:
-        """log(1 + exp(exponent)) of every pair, exp(T - s_j) beside it under a boundary; (B, G, G), 0 for no pair."""
-        return log_one_plus_sum(torch.stack(self._terms(exponents), dim=-1))
-
-    def _terms(self, exponents: Tensor) -> list[Tensor]:
+    def log_terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
+        """`terms` as logarithms in a sum: -inf where there is no pair."""
         # Masked before anything exponentiates: exp of a slot that is no pair never exists, nor does its gradient.
-        terms = [exponents.masked_fill(~self.outranks, -torch.inf)]
-        if self.target is not None:
-            terms.append((self.target - self.scores.unsqueeze(1)).masked_fill(~self.outranks, -torch.inf))
+        terms = self.terms(compare, values=values, mirror=mirror)
+        return [term.masked_fill(~self.outranks, -torch.inf) for term in terms]
+
+    def terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
+        """What a loss says of each pair, and under a boundary of it with the lower's mirror image; (B, G, G) each.
+
+        `values` maps scores (B, G) to what the loss compares, growing with them; `compare` maps the values of a pair's
+        lower (B, 1, G) and higher (B, G, 1) to (B, G, G). Without `mirror` the boundary's term is T - s_j.
+        """
+        terms = [compare(values(self.lower).unsqueeze(1), values(self.scores).unsqueeze(2))]
+        if self.boundary is not None and mirror:
+            image = 2 * values(self.boundary) - values(self.scores)  # as far on the other side: it grows as s_j falls
+            terms.append(compare(image.unsqueeze(1), values(self.fixed).unsqueeze(2)))
+        elif self.boundary is not None:
+            target = 2 * self.boundary.unsqueeze(1) - self.fixed.unsqueeze(2)  # the T of Eq 8 and Eq 11
+            terms.append(target - self.scores.unsqueeze(1))
         return terms
 
     def masked(self, values: Tensor) -> Tensor:
         """`values` (B, G) in the scores' precision, 0 in padding slots whatever they hold."""
         return torch.where(self.real, values.to(self.scores.dtype), 0.0)
-
-    def shortfalls(self) -> Tensor:
-        """How far each candidate lies below its boundary, (B, G), nats per token; 0 where there is none."""
-        if self.boundary is None:
-            return torch.zeros_like(self.scores)
-        return torch.where(self.outranks.any(dim=1), (self.boundary - self.scores).relu(), 0.0)
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over a group's pairs of `values`, (B, G, G) -> (B,); 0 for a group without any."""
@@ -142,30 +161,26 @@ def compare_candidates(
     unranked_pair = unranked.unsqueeze(2) | unranked.unsqueeze(1)
     outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
 
-    lower, boundary, target = _constrain(scores, outranks, constraint)
-    return Pairs(candidate_mask, ratings, scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, target)
+    lower, boundary, fixed = _constrain(scores, outranks, constraint)
+    return Pairs(candidate_mask, ratings, scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, fixed)
 
 
-def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(lower, boundary, target) of `Pairs`: all that a constraint changes."""
+def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(lower, boundary, fixed) of `Pairs`: all that a constraint changes."""
     if isinstance(constraint, Detached):
         # Pushing negatives down without end spoils the model; detached, they only weigh the push upwards (Eq 7, 12).
         lower = scores.detach()
         if constraint.lowest_only:
             # Only the lowest-rated are spared the push; the middle ones still feel it as the lower of a pair (Eq 13).
             lower = torch.where(outranks.any(dim=2), scores, lower)
-        return lower, None, None
+        return lower, None, scores
     if isinstance(constraint, Boundary):
-        source = scores
-        if constraint.detach_target:
-            # T is a constant: the paper's gradient of the boundary loss holds no derivative of it (Eq 9).
-            source = scores.detach()
-        superiors = torch.where(outranks, source.unsqueeze(2), torch.inf)  # (B, G, G)
+        # T is a constant: the paper's gradient of the boundary loss holds no derivative of it (Eq 9).
+        fixed = scores.detach() if constraint.detach_target else scores
+        superiors = torch.where(outranks, fixed.unsqueeze(2), torch.inf)  # (B, G, G)
         lowest_superior = torch.where(outranks.any(dim=1), superiors.amin(dim=1), 0.0)  # (B, G)
-        boundary = lowest_superior - constraint.beta
-        target = 2 * boundary.unsqueeze(1) - source.unsqueeze(2)  # (B, G, G)
-        return scores, boundary, target
-    return scores, None, None
+        return scores, lowest_superior - constraint.beta, fixed
+    return scores, None, scores
 
 
 def pair_statistics(
@@ -261,6 +276,18 @@ def _checked_mask(
     if not 0 <= min_rating_gap < math.inf:
         raise ValueError(f"{function}: min_rating_gap must be finite and >= 0, got {min_rating_gap}")
     return candidate_mask
+
+
+def mirrors(constraint: Constraint) -> bool:
+    """Whether PRO and DPO take their own term's mirror image for the boundary's."""
+    return isinstance(constraint, Boundary) and constraint.mirror
+
+
+def groups_with_pair(ratings: Tensor, candidate_mask: Tensor, *, min_rating_gap: float = 0.0) -> Tensor:
+    """Which groups (B,) hold a candidate that outranks another. Arguments and errors are those of `alignment_loss`."""
+    scores = torch.zeros(ratings.shape, device=ratings.device)
+    pairs = compare_candidates("groups_with_pair", scores, ratings, candidate_mask, UNCONSTRAINED, min_rating_gap)
+    return pairs.outranks.flatten(1).any(dim=1)
 
 
 def check_shape(function: str, argument: str, value: Tensor, scores: Tensor) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, log_one_plus_sum, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, log_one_plus_sum, mirrors, pair_metrics
 
 _EPSILON = 1e-10  # of the published code
 
@@ -31,9 +31,9 @@ def pro_loss(
         tau_i the largest tau_ij; both are 1 without `dynamic_temperature`. Under `Boundary` the inner sum also holds
         exp(T - s_j), T as in `alignment_loss`.
     Source: Wang et al. 2023 (arXiv 2309.02144), Eq 20 and 21; the detached form is its "PRO + DC" (Tables 4 and 10).
-    Departures: the boundary form is our extension. Its term is the alignment loss's own, without temperatures, so that
-        beta stays in nats per token. The pull down keeps PRO's temperatures, so the two need not balance at the
-        boundary itself; with temperatures of 1 (also: ratings in {0, 1}) they do.
+    Departures: the boundary form is our extension. Its term is the alignment loss's own, without temperatures; the push
+        down keeps them, so the two do not balance at the boundary unless they are 1 (also: ratings in {0, 1}). With
+        `Boundary(mirror=True)` the term is exp(tau_ij (2 boundary_j - s_j) - tau_i s_i), and they always do.
 
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`. Differences of ratings are
@@ -58,15 +58,17 @@ def pro_loss(
     if normalisation == "reference_code" and not (dynamic_temperature and min_rating_gap == 0):
         raise ValueError("pro_loss: normalisation 'reference_code' needs dynamic temperatures and no min_rating_gap")
     pairs = compare_candidates("pro_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    lower, higher = pairs.lower.unsqueeze(1), pairs.scores.unsqueeze(2)  # (B, 1, G), (B, G, 1)
-    if dynamic_temperature:
-        temperatures = torch.where(pairs.outranks, pairs.rating_gaps, 0.0)  # (B, G, G)
-        lower = temperatures * lower
-        higher = temperatures.amax(dim=2, keepdim=True) * higher
-    terms = pairs.log_terms(lower - higher)
+    # (B, G, G)
+    temperatures = torch.where(pairs.outranks, pairs.rating_gaps if dynamic_temperature else 1.0, 0.0)
+    largest = temperatures.amax(dim=2, keepdim=True)  # (B, G, 1)
+
+    def compare(lower: Tensor, higher: Tensor) -> Tensor:
+        return temperatures * lower - largest * higher
+
+    terms = pairs.log_terms(compare, mirror=mirrors(constraint))
     if normalisation == "reference_code":
-        terms = torch.cat([terms, *_terms_of_equals(pairs, higher)], dim=-1)
-    per_candidate = log_one_plus_sum(terms)  # (B, G)
+        terms += _terms_of_equals(pairs, largest * pairs.scores.unsqueeze(2))
+    per_candidate = log_one_plus_sum(torch.cat(terms, dim=-1))  # (B, G)
     return per_candidate.sum(dim=1), pair_metrics(pairs)
 
 

@@ -44,6 +44,7 @@ def rrhf_loss(
     """
     pairs = compare_candidates("rrhf_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     hinges = (pairs.lower.unsqueeze(1) - pairs.scores.unsqueeze(2)).relu()  # (B, G, G)
-    hinges = hinges + pairs.shortfalls().unsqueeze(1)
+    if pairs.boundary is not None:
+        hinges = hinges + (pairs.boundary - pairs.scores).relu().unsqueeze(1)
     per_group = torch.where(pairs.outranks, hinges, 0.0).sum(dim=(1, 2))  # (B,)
     return per_group, pair_metrics(pairs)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, log_one_plus_sum, pair_metrics
 
 
 def simpo_loss(
@@ -22,9 +23,9 @@ def simpo_loss(
     """SimPO loss per group: small once each candidate scores above all that it outranks, by a margin of gamma / beta.
 
     Effect: pushes i up and j down alike for each pair, less the further it is past its margin; never stops by itself.
-        `Detached` never pushes j down; `Boundary` adds a pull that lifts j, stronger the further it falls.
-    Formula: mean over pairs i above j of log(1 + exp(gamma - beta (s_i - s_j))), with exp(T - s_j) beside the
-        exponential under `Boundary`, T as in `alignment_loss`.
+        `Detached` never pushes j down; `Boundary` pushes it down above its boundary and up below.
+    Formula: mean over pairs i above j of log(1 + exp(gamma - beta (s_i - s_j))); under `Boundary` the same exponential
+        of j's mirror image, 2 boundary_j - s_j for s_j, stands beside it, boundary_j as in `alignment_loss`.
     Source: Meng et al. 2024 (arXiv 2405.14734), Eq 6; for two candidates it is theirs.
     Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
 
@@ -46,5 +47,5 @@ def simpo_loss(
     if not 0 <= gamma < math.inf:
         raise ValueError(f"simpo_loss: gamma must be finite and >= 0, got {gamma}")
     pairs = compare_candidates("simpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    exponents = gamma - beta * (pairs.scores.unsqueeze(2) - pairs.lower.unsqueeze(1))  # (B, G, G)
-    return pairs.mean(pairs.log_losses(exponents)), pair_metrics(pairs)
+    terms = pairs.log_terms(lambda lower, higher: gamma + lower - higher, values=lambda scores: beta * scores)
+    return pairs.mean(log_one_plus_sum(torch.stack(terms, dim=-1))), pair_metrics(pairs)

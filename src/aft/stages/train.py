@@ -18,17 +18,24 @@ from ..arguments import last_checkpoint, make_arguments
 from ..callbacks import StopOnCollapse
 from ..card import model_card
 from ..config import align_config
-from ..config.losses import Constraint, RankingLoss
-from ..config.schema import ValidationConfig
+from ..config.losses import Constraint, KtoLoss, RankingLoss
+from ..config.schema import AlignConfig, ValidationConfig
 from ..errors import AftError, ConfigError, DataError
 from ..items import Encoder, alignment_entries, reference_entries
-from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES, displacement_statistics, pair_statistics
+from ..losses import (
+    CONSTRAINTS,
+    LOSSES,
+    REFERENCE_LOSSES,
+    displacement_statistics,
+    groups_with_pair,
+    pair_statistics,
+)
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..packing import Entry
 from ..pipeline import Unit
 from ..progress import say
 from ..prompts import render_prompt
-from ..records import Question, read_groups, write_json
+from ..records import Group, Question, read_groups, write_json
 from ..run import UnitLog, digest_value, read_json
 from ..sampling import Decoding, derive_seed, sample
 from ..scoring import Scores
@@ -96,6 +103,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     tokenizer = stage.tokenizer(start)
     encoder = stage.encoder(tokenizer)
     groups = read_groups(stage.plan.groups(unit.seed))
+    _check_ratings(align, unit, groups)
     entries = alignment_entries(
         groups,
         encoder,
@@ -130,19 +138,33 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     )
 
 
+def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
+    """Raise `ConfigError` where a loss that tells good from bad by a threshold is not told the threshold."""
+    if not isinstance(align.loss, KtoLoss) or align.loss.desirable_above is not None:
+        return
+    graded = {candidate.rating for group in groups for candidate in group.candidates} - {0.0, 1.0}
+    if graded:
+        raise ConfigError(
+            f"{unit}: loss.desirable_above: must be given, as ratings are not 0 and 1 alone; there are also"
+            f" {', '.join(f'{rating:g}' for rating in sorted(graded)[:5])}{' …' if len(graded) > 5 else ''}"
+        )
+
+
 def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective:
     """The objective that a `loss` section describes; None: L_VFT alone."""
     if section is None:
         return Objective(vft_reduction=vft_reduction)
     function = LOSSES[section.name]
     pairing = {"constraint": make_constraint(section.constraint), "min_rating_gap": section.min_rating_gap}
-    # what the function does not take is the trainer's part
-    own = {key: value for key, value in vars(section).items() if key in inspect.signature(function).parameters}
+    # what the function does not take is the trainer's part, and null is its own default
+    taken = inspect.signature(function).parameters
+    own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
     return Objective(
         vft_reduction=vft_reduction,
         loss=functools.partial(function, **{**own, **pairing}),
         statistics=functools.partial(pair_statistics, **pairing),
         displacement=functools.partial(displacement_statistics, **pairing),
+        with_pair=functools.partial(groups_with_pair, min_rating_gap=section.min_rating_gap),
         weight=section.weight,
         reduction=section.reduction,
         needs_reference=section.name in REFERENCE_LOSSES,

@@ -1,0 +1,76 @@
+"""The boundary's promise, for every loss: a negative is pushed down above it and up below it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import gradient_of
+
+from aft.losses import LOSSES, Boundary
+
+BETA = 0.15
+POSITIVES = [-0.25, -0.5]
+EDGE = min(POSITIVES) - BETA
+REFERENCE = [-0.9, -0.3, -0.7]
+
+
+def push_up(name, negative, ratings=(1, 1, 0), *, mirror=True, **options):
+    """How hard the negative is pushed up, by a loss that has a reference of its own for each candidate."""
+    scores = torch.tensor([[*POSITIVES, negative]], dtype=torch.float64)
+    if name in ("dpo", "ipo", "kto", "nca"):
+        options["ref_scores"] = torch.tensor([REFERENCE], dtype=torch.float64)
+    constraint = Boundary(beta=BETA, mirror=mirror)
+    return -gradient_of(name, scores, torch.tensor([ratings]), constraint=constraint, **options)[0, 2].item()
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "rrhf"])
+def test_the_push_changes_sign_at_the_boundary(name):
+    # NCA gives every candidate its share of the ratings: next to nothing for this one
+    options = {"alpha": 0.01} if name == "nca" else {}
+    for distance in (1e-3, 0.05, 0.4, 3.0):
+        assert push_up(name, EDGE - distance, **options) > 0
+    for distance in (1e-3, 0.05, 0.4):
+        assert push_up(name, EDGE + distance, **options) < 0
+    if name != "kto":  # whose push is as hard on both sides
+        assert push_up(name, EDGE, **options) == pytest.approx(0, abs=1e-9)
+
+
+def test_rrhf_pushes_nothing_between_the_boundary_and_the_positives():
+    assert push_up("rrhf", EDGE - 1e-3) > 0
+    assert push_up("rrhf", EDGE + 1e-3) == 0
+    assert push_up("rrhf", max(POSITIVES) + 1e-3) < 0
+
+
+@pytest.mark.parametrize("name", ["alignment", "pro", "dpo", "simpo", "orpo"])
+def test_ranks_have_a_boundary_each(name):
+    """The middle of a ranking by its superior, the lowest by the middle; PRO's temperatures change nothing."""
+    options = {"ref_scores": torch.tensor([REFERENCE], dtype=torch.float64)} if name == "dpo" else {}
+    # the lowest lies at its boundary below the middle one
+    scores = torch.tensor([[-0.25, -0.5, -0.5 - BETA]], dtype=torch.float64)
+    ratings = torch.tensor([[9.0, 6.0, 2.0]])
+    constraint = Boundary(beta=BETA, mirror=True)
+    assert gradient_of(name, scores, ratings, constraint=constraint, **options)[0, 2] == pytest.approx(0, abs=1e-9)
+
+
+def test_without_the_mirror_dpos_pull_is_the_stronger_everywhere_and_pros_misses_the_boundary():
+    """As the paper's term has it: known, documented, and the reason for `mirror`."""
+    assert all(push_up("dpo", EDGE + distance, mirror=False) > 0 for distance in (-1.0, 0.0, 0.3, 0.6))
+    graded = (9, 9, 2)
+    assert abs(push_up("pro", EDGE, graded, mirror=False)) > 1e-3
+    assert push_up("pro", EDGE, graded) == pytest.approx(0, abs=1e-9)
+    assert push_up("pro", EDGE, mirror=False) == pytest.approx(0, abs=1e-9)  # temperatures of 1
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "kto", "nca"])
+def test_with_lengths_ratios_are_sums_and_the_boundary_stays_per_token(name):
+    scores = torch.tensor([[*POSITIVES, -0.55]], dtype=torch.float64)
+    refs = torch.tensor([REFERENCE], dtype=torch.float64)
+    ratings, lengths = torch.tensor([[1, 1, 0]]), torch.tensor([[20, 31, 12]])
+    summed, metrics = LOSSES[name](scores, refs, ratings, lengths=lengths)
+    expected, _ = LOSSES[name](scores * lengths, refs * lengths, ratings)
+    torch.testing.assert_close(summed, expected)
+    assert metrics["scores/negative"] == pytest.approx(-0.55)
+    options = {"lengths": lengths, **({"alpha": 0.01} if name == "nca" else {})}
+    assert push_up(name, EDGE - 0.01, **options) > 0 > push_up(name, EDGE + 0.01, **options)
+    with pytest.raises(ValueError, match=rf"{name}_loss: lengths must be \(B, G\) = \(1, 3\), as scores, got \(3,\)"):
+        LOSSES[name](scores, refs, ratings, lengths=lengths[0])
