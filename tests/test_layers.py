@@ -181,6 +181,9 @@ def test_the_machinery_knows_no_configuration_and_no_plan():
     }
     machinery = (
         "trainer",
+        "objective",
+        "score_log",
+        "sharding",
         "segments",
         "packing",
         "batching",

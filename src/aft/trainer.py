@@ -8,7 +8,6 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -30,38 +29,15 @@ from .batching import Packer, StepSampler, entry_loader
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .errors import AftError
 from .layouts import choose_layout
-from .losses import metrics_from_displacement, metrics_from_statistics
+from .objective import Objective
 from .packing import Entry
 from .progress import say
+from .score_log import ScoreLog
 from .scoring import Scores, as_groups, candidate_scores, score_candidates, score_responses
 from .sharding import keep_output_precision, more_to_come
 
-LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
-StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 # What an optimizer step is normalised by, in the order of the vector that `_count` makes.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone.
-
-    With `needs_reference` it takes the scores before training as its second argument. `logps` says whether it compares
-    mean log-probs (scores), sums, for which it takes `lengths`, or sums divided by the padded length of the group.
-    `with_pair` maps ratings and mask to the groups that hold a pair. `statistics` and, if the scores before training
-    are known, `displacement` are the sums behind what is logged.
-    """
-
-    vft_reduction: str = "token_mean"
-    loss: LossFunction | None = None
-    statistics: StatisticsFunction | None = None
-    displacement: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
-    with_pair: Callable[[Tensor, Tensor], Tensor] | None = None
-    weight: float = 1.0
-    reduction: str = "mean"
-    needs_reference: bool = False
-    logps: str = "mean"
 
 
 class AftTrainer(Trainer):
@@ -115,8 +91,7 @@ class AftTrainer(Trainer):
         self.packer = Packer(tokenizer.eos_token_id if pad is None else pad, max_tokens=max_tokens)
         self._wanted_layout, self._description = layout, description
         self._logged: dict[str, float] = defaultdict(float)
-        self._statistics: Tensor | None = None
-        self._displacement: Tensor | None = None
+        self._scores = ScoreLog(objective.statistics, objective.displacement)
         self._steps_logged = 0
         self._step_questions: list[str] = []
 
@@ -234,30 +209,16 @@ class AftTrainer(Trainer):
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
-            per_group = self._loss_of_groups(scores, as_groups(lengths.to(scores), batch), batch)
+            before = self._scores_before(scores, batch) if self.objective.needs_reference else None
+            per_group = self.objective.of_groups(scores, as_groups(lengths.to(scores), batch), before, batch)
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
             ]
             align = per_group.sum() / count.clamp(min=1)
             if model.training:
-                self._note_scores(scores.detach(), batch)
+                known = self.initial_scores is not None
+                self._scores.note(scores.detach(), self._scores_before(scores, batch) if known else None, batch)
         return vft, align
-
-    def _loss_of_groups(self, scores: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:
-        """The loss of each group (B,) from scores and lengths (B, G); only of those that `reduction` counts."""
-        objective, ratings, mask = self.objective, batch["ratings"], batch["candidate_mask"]
-        assert objective.loss is not None and objective.with_pair is not None
-        compared = (
-            [scores] if objective.logps != "padded" else [scores * lengths / batch["padded_lengths"].unsqueeze(1)]
-        )
-        if objective.needs_reference:
-            compared.append(self._scores_before(scores, batch))
-        options = {"lengths": lengths} if objective.logps == "sum" else {}
-        per_group, _ = objective.loss(*compared, ratings, mask, **options)
-        if objective.reduction == "mean_with_pair":
-            # some losses act on a group without a pair as well
-            per_group = torch.where(objective.with_pair(ratings, mask), per_group, 0.0)
-        return per_group
 
     def _stop_if_not_finite(self, vft: Tensor, align: Tensor, question_ids: list[str]) -> None:
         if torch.isfinite(vft + align):
@@ -288,20 +249,6 @@ class AftTrainer(Trainer):
 
     # ---- what is logged ----
 
-    def _note_scores(self, scores: Tensor, batch: dict[str, Any]) -> None:
-        if self.objective.statistics is None:
-            return
-        mask = batch["candidate_mask"]
-        # a filler has no candidates: it is no group without a pair
-        real = mask.any(dim=1)
-        arguments = (batch["ratings"][real], mask[real])
-        counted = self.objective.statistics(scores[real], *arguments).double()
-        self._statistics = counted if self._statistics is None else self._statistics + counted
-        if self.initial_scores is not None and self.objective.displacement is not None:
-            before = self._scores_before(scores, batch)
-            counted = self.objective.displacement(scores[real], before[real], *arguments).double()
-            self._displacement = counted if self._displacement is None else self._displacement + counted
-
     def _scores_before(self, scores: Tensor, batch: dict[str, Any]) -> Tensor:
         """Scores (B, G) of the batch's candidates before training, constant, zero in padding slots."""
         assert self.initial_scores is not None
@@ -327,17 +274,7 @@ class AftTrainer(Trainer):
         metrics = {name: value / max(steps, 1) for name, value in zip(names, sums.tolist(), strict=True)}
         # transformers averages the loss over ranks; the shares were scaled for that, so "loss" needs no change
         self._logged.clear()
-        if self._statistics is None:
-            return metrics
-        statistics = self._reduce_statistics(self._statistics)
-        scores = {name: value.item() for name, value in metrics_from_statistics(statistics).items()}
-        scores["groups/without_pair"] /= max(steps, 1)
-        metrics.update(scores)
-        if self._displacement is not None:
-            moved = metrics_from_displacement(self._reduce_statistics(self._displacement))
-            metrics.update({name: value.item() for name, value in moved.items()})
-        self._statistics = self._displacement = None
-        return metrics
+        return {**metrics, **self._scores.metrics(self._reduce_statistics, steps)}
 
     def _reduce_statistics(self, statistics: Tensor) -> Tensor:
         # float64 is not to be had on every accelerator
