@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from aft.cells import markdown, number
+from aft.cells import markdown
 from aft.config import load_config
-from aft.grid import accuracies, at_rate, at_rates, best_rates
-from aft.paper_tables import table_4
+from aft.grid import at_rate, at_rates, best_rates
+from aft.paper.commands import assign
+from aft.paper.results import RunResult, at_suffix, read_run
+from aft.paper.runner import grid_page, train
+from aft.paper.specs import SPECS
+from aft.paper.tables import make_page
 from aft.records import write_json, write_text
 from aft.run import environment
 
 CONFIG = "configs/arithmetic/losses-demo.yaml"
 RATES = [3e-5, 1e-4, 3e-4, 1e-3]
-ROWS = {
-    "VFT": ["vft"],
-    "RRHF": ["rrhf", "rrhf-dc"],
-    "PRO": ["pro", "pro-dc"],
-    "DPO": ["dpo", "dpo-dc"],
-    "AFT": ["aft", "aft-bc"],
-}
 
 
 def main() -> None:
@@ -44,7 +38,8 @@ def main() -> None:
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=[100, 101], help="of the grid")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates of the grid")
     parser.add_argument("--same-rate", type=float, default=1e-3, help="of the table in which all have the same")
-    known, overrides = parser.parse_known_args()
+    overrides = [text for text in sys.argv[1:] if "=" in text and not text.startswith("-")]
+    known = parser.parse_args([text for text in sys.argv[1:] if text not in overrides])
     begun = time.monotonic()
     output, methods = Path(known.output), load_config(CONFIG).methods
 
@@ -52,17 +47,16 @@ def main() -> None:
     tuned = _run(output / "grid", known.tuning_seeds, at_rates(methods, known.rates), [*grid, *overrides])
     best = best_rates(tuned, list(methods), known.rates)
     chosen = {method: at_rate(changes, best[method]) for method, changes in methods.items()}
-    same = at_rates(methods, [known.same_rate])
-    final = _run(output / "final", known.seeds, {**chosen, **same}, overrides)
+    _run(output / "final", known.seeds, {**chosen, **at_rates(methods, [known.same_rate])}, overrides)
 
-    names = dict(zip(methods, same, strict=True))
+    final = read_run(output / "final")
     page = "\n\n".join(
         [
             "Each method at its own best learning rate:",
-            table_4(final, ROWS),
+            _table(final),
             f"All at {known.same_rate:g}:",
-            table_4(final, {row: [names.get(name, name) for name in models] for row, models in ROWS.items()}),
-            _grid_table(tuned, list(methods), known.rates, best),
+            _table(at_suffix(final, f"-lr{known.same_rate:g}")),
+            grid_page(output / "grid", list(methods), known.rates),
         ]
     )
     write_text(output / "table4.md", page + "\n")
@@ -74,31 +68,14 @@ def main() -> None:
 def _run(folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The report of `CONFIG` with these methods."""
     keys = {"output_dir": str(folder), "seeds": list(seeds), "methods": dict(methods)}
-    given = [
-        f"{key}={yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9)}"
-        for key, value in keys.items()
-    ]
-    command = [sys.executable, "-m", "aft.cli.train", "--config", CONFIG, *given, *overrides]
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    train(["--config", CONFIG, *assign(keys), *overrides])
     report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return report
 
 
-def _grid_table(
-    report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float], best: Mapping[str, float]
-) -> str:
-    """Validation accuracy over learning rates, the best of each method in bold."""
-    rows = []
-    for method, by_rate in accuracies(report, methods, rates).items():
-        cells = [number(by_rate.get(rate), 100, 1) for rate in rates]
-        rows.append(
-            [method, *(f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True))]
-        )
-    return "Validation accuracy (%) by learning rate:\n\n" + markdown(
-        ["method", *(f"{rate:g}" for rate in rates)], rows
-    )
+def _table(run: RunResult) -> str:
+    table = make_page(SPECS["4"], [run]).table
+    return markdown(table.headings, table.rows)
 
 
 if __name__ == "__main__":

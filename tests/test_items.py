@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from aft.items import Encoder, alignment_entries, group_item, reference_entries, scoring_entries
+from aft.items import (
+    Encoder,
+    alignment_entries,
+    first_samples,
+    group_item,
+    reference_entries,
+    scoring_entries,
+)
 from aft.records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Group
 
 END = 1
@@ -163,6 +170,20 @@ def test_a_question_without_a_chain_borrows_a_reference():
     alone = alignment_entries(groups, encoder(), **options, pair_references=False, seed=0)
     assert [len(entry) for entry in alone] == [1] * 5
     assert [any(item.supervised) for (item,) in alone] == [True, False, False, True, False]
+
+
+def test_the_first_samples_are_those_that_fewer_draws_would_have_given():
+    # sample 1 repeated sample 0, so labelling has dropped it: it still is one of the first two
+    sampled = [positive("p0", index=0), negative("n2", index=2), positive("p5", index=5)]
+    groups = [group(*sampled, positive("ref"), name="q0"), group(negative("n9", index=9), name="q1")]
+
+    def kept(count):
+        return [[candidate.completion for candidate in g.candidates] for g in first_samples(groups, count)]
+
+    assert kept(1) == kept(2) == [["p0", "ref"], []]
+    assert kept(3) == [["p0", "n2", "ref"], []]
+    assert kept(None) == kept(10) == [["p0", "n2", "p5", "ref"], ["n9"]]
+    assert first_samples(groups, None) is groups
 
 
 def test_a_question_that_is_left_with_nothing_makes_no_entry():

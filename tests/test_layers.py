@@ -111,6 +111,7 @@ WITHOUT_TORCH = [
     *below("aft.tasks"),
     *below("aft.convert"),
     *("aft.stages", "aft.stages.label"),
+    *below("aft.paper"),
 ]
 
 

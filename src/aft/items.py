@@ -98,6 +98,20 @@ def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranke
     return Item(group.question_id, prompt, responses, supervised, ratings)
 
 
+def first_samples(groups: Sequence[Group], count: int | None) -> Sequence[Group]:
+    """The groups as `count` samples a question would have made them; None: as they are.
+
+    Candidates are kept by the index of their sample, so that a repeated sample counts. One without an index (the
+    reference) is no sample and stays.
+    """
+    if count is None:
+        return groups
+    return [
+        dataclasses.replace(group, candidates=tuple(c for c in group.candidates if c.index is None or c.index < count))
+        for group in groups
+    ]
+
+
 def alignment_entries(
     groups: Sequence[Group], encoder: Encoder, *, supervise: str, ranked: bool, pair_references: bool, seed: int
 ) -> list[Entry]:

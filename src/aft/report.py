@@ -71,8 +71,11 @@ def _draw(run_folder: Path, report: dict[str, Any]) -> list[Path]:
     return drawn
 
 
-def build_report(run_folder: Path) -> dict[str, Any]:
-    """The results of a run, ready for JSON. No evaluation at all raises `AftError` with the command that makes one."""
+def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
+    """The results of a run, ready for JSON. No evaluation at all raises `AftError` with the command that makes one.
+
+    `compare`: every model with every other, which takes long where there are many; else `pairs` is empty.
+    """
     run_folder = Path(run_folder)
     if not run_folder.is_dir():
         raise AftError(f"{run_folder}: no such run folder")
@@ -98,7 +101,7 @@ def build_report(run_folder: Path) -> dict[str, Any]:
         "seeds": seeds,
         "splits": splits,
         "models": models,
-        "pairs": every_pair(names, values),
+        "pairs": every_pair(names, values) if compare else [],
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
         "displacement": read_displacement(run_folder, names, seeds),
         "stages": stage_times(run_folder, names),

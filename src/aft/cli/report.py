@@ -1,4 +1,4 @@
-"""aft-report: tables and pictures from a run folder; a run's task for the lm-evaluation-harness."""
+"""aft-report: tables and pictures from a run folder, the paper's tables from several; a run's task for a harness."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument.partition("=")[0] == "--table" for argument in arguments):
+        _paper_table(arguments)
+        return
     known, overrides = parse(
         "aft-report",
         "Write report.md, report.json, report.csv and pictures of a run from what it has measured.",
@@ -33,7 +37,41 @@ def _main(arguments: Sequence[str] | None) -> None:
     print("\n".join(f"wrote {path}" for path in export_lm_eval(config, Path(known.export_lm_eval))))
 
 
+def _paper_table(arguments: Sequence[str]) -> None:
+    from ..paper.files import write_table
+
+    known = parse_table(arguments)
+    suffix = f"-{known.suffix}" if known.suffix else ""
+    text, written = write_table(known.table, known.runs, known.output or known.runs[0], known.format, suffix)
+    print(text)
+    print("\n".join(f"wrote {path}" for path in written))
+
+
+def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of `aft-report --table`, which takes run folders and no configuration."""
+    from ..paper.files import FORMATS
+    from ..paper.specs import SPECS
+
+    parser = argparse.ArgumentParser(
+        prog="aft-report",
+        description="One of the paper's tables from run folders, beside the paper's figures, and the claims it tests.",
+        usage="aft-report --table NAME RUN [RUN ...] [options]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--table", choices=list(SPECS), required=True, metavar="NAME", help=", ".join(SPECS))
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run that has been evaluated")
+    parser.add_argument("--format", choices=FORMATS, default="markdown", help="further files to write (markdown)")
+    parser.add_argument("--output", metavar="DIR", help="where the files go (the first run's folder)")
+    parser.add_argument("--suffix", metavar="TEXT", default="", help="the methods called NAME-TEXT, such as lr0.001")
+    return parser.parse_args(arguments)
+
+
 def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table",
+        metavar="NAME",
+        help="a table of the paper from run folders, as in aft-report --table 2 RUN; --table NAME --help tells more",
+    )
     parser.add_argument("--no-picture", action="store_true", help="leave the pictures out")
     parser.add_argument(
         "--export-lm-eval",

@@ -174,6 +174,8 @@ class AlignConfig:
     """What L_VFT covers: the reference, or also every sampled positive (RFT)."""
     pair_references: bool = True
     """A question without a known chain borrows another's reference for L_VFT, so that every step has as many."""
+    max_candidates: int | None = field(default=None, metadata={"ge": 1})
+    """Only each question's first so many samples, as if no more had been drawn (k from one sample set); null: all."""
     loss: RankingLoss | None = field(default_factory=AlignmentLoss)
     """The term on the candidates; null: none (VFT continued, or RFT)."""
     vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"

@@ -21,7 +21,7 @@ from ..config import align_config
 from ..config.losses import Constraint, KtoLoss, RankingLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..errors import AftError, ConfigError, DataError
-from ..items import Encoder, alignment_entries, reference_entries
+from ..items import Encoder, alignment_entries, first_samples, reference_entries
 from ..losses import (
     CONSTRAINTS,
     LOSSES,
@@ -102,7 +102,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     start = stage.plan.checkpoint(align.init_from, unit.seed)
     tokenizer = stage.tokenizer(start)
     encoder = stage.encoder(tokenizer)
-    groups = read_groups(stage.plan.groups(unit.seed))
+    groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
     entries = alignment_entries(
         groups,
@@ -116,7 +116,11 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
     reads = (stage.plan.inputs(unit) or {})["reads"]
     shared = {"reads": reads, "prompt": dataclasses.asdict(config.prompt), "model": stage.plan.model_keys("align")}
-    scores_file = unit.folder.parent / f"initial-scores-{align.init_from}.json"
+    scores_name = f"initial-scores-{align.init_from}"
+    if align.max_candidates is not None:
+        shared["max_candidates"] = align.max_candidates
+        scores_name += f"-{align.max_candidates}"
+    scores_file = unit.folder.parent / f"{scores_name}.json"
     _train(
         stage,
         unit,

@@ -195,9 +195,12 @@ class Arithmetic:
 
     def check_chain(self, question: str, completion: str) -> ChainCheck:
         """Follow a chain beside its question's statements and name its faults; errors carried along count once."""
+        return check_steps(*self.statements(question), parse_steps(completion.split(self.marker)[0]))
+
+    def statements(self, question: str) -> tuple[int, list[tuple[str, int]]]:
+        """What a question tells: the first value and each (operation, operand). `DataError` if it is no such text."""
         value, told = self._parse_question(question)
-        statements = [(verb.operation, operand) for verb, operand in told]
-        return check_steps(value, statements, parse_steps(completion.split(self.marker)[0]))
+        return value, [(verb.operation, operand) for verb, operand in told]
 
     def _make_verbs(self, fraction: float, low: float, high: float, base: float) -> list[Verb]:
         """96 verbs, grouped by operation, commonest first; misconceptions fall on common and rare ones alike."""

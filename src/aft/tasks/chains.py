@@ -46,11 +46,18 @@ def forget_carry(left: int, operation: str, right: int) -> int | None:
 
 def parse_steps(chain: str) -> list[Step]:
     """Every well-formed step of a chain whose sentences end with ` .`; anything else is passed over."""
-    steps = []
+    return [step for step in parse_sentences(chain) if step is not None]
+
+
+def parse_sentences(chain: str) -> list[Step | None]:
+    """The step in each sentence of a chain that is not blank; None for one that holds no well-formed step."""
+    steps: list[Step | None] = []
     for sentence in chain.split(" ."):
         tokens = [token for token in sentence.split() if _is_number(token) or token in OPPOSITE]
         if len(tokens) == 4 and tokens[1] in OPPOSITE and all(_is_number(tokens[at]) for at in (0, 2, 3)):
             steps.append(Step(int(tokens[0]), tokens[1], int(tokens[2]), int(tokens[3])))
+        elif sentence.strip():
+            steps.append(None)
     return steps
 
 
@@ -71,7 +78,7 @@ def check_steps(value: int, statements: Sequence[tuple[str, int]], steps: Sequen
         if position == len(statements):
             faults.append("operand")
         else:
-            faults.extend(_step_faults(value, *statements[position], step))
+            faults.extend(step_faults(value, *statements[position], step))
             position += 1
         if faults and first_wrong is None:
             first_wrong = index
@@ -87,7 +94,7 @@ def _is_number(token: str) -> bool:
     return token.isascii() and token.isdigit() and len(token) < 10
 
 
-def _step_faults(value: int, operation: str, operand: int, step: Step) -> list[str]:
+def step_faults(value: int, operation: str, operand: int, step: Step) -> list[str]:
     """Faults of one step against the value so far and the statement it is about."""
     left, written, right, result = step
     faults = ["operation"] if written != operation else []

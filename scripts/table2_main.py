@@ -1,0 +1,9 @@
+"""Table 2: VFT, RFT and AFT with binary feedback. docs/tables.md says how."""
+
+import sys
+
+from aft.cli.main import guarded
+from aft.paper.runner import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main("2")))

@@ -1,0 +1,9 @@
+"""Table 7: the best boundary by validation accuracy. docs/tables.md says how."""
+
+import sys
+
+from aft.cli.main import guarded
+from aft.paper.runner import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main("7")))

@@ -1,0 +1,173 @@
+"""The paper's claims as comparisons between models of one run, and one rule by which each is held or not.
+
+A comparison says that model `a` is above model `b` in a measure. It is **held** if the paired bootstrap interval of
+a − b over questions lies above 0, a − b is above 0 on every seed, of which there are at least three, and its mean is
+at least `at_least`. It is **not tested** where a model or a measure is missing, or there are fewer seeds. Else it is
+**not held**. A claim is held if in each of its clauses some comparison is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..comparison import difference
+from .methods import NUMBER, resolve
+from .results import RunResult
+from .specs import LOSSES
+
+HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
+FEWEST_SEEDS = 3
+TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "pool_perplexity", "vote_gain"
+# how a difference of each measure is written: what it is, factor, decimals
+SHOWN = {
+    TASK: ("task accuracy", 100, 2),
+    POOL: ("assessment accuracy on the pool", 100, 2),
+    PERPLEXITY: ("perplexity of the pool's right chains", 1, 4),
+    VOTE: ("gain from voting", 100, 2),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`a` is above `b` in `measure`, by `at_least` on average.
+
+    A model is a method's name; `vft=steps`, VFT with as many steps as alignment has; or one of a series:
+    `aft-dc-k:first`, `:last`, `:best` (by task accuracy).
+    """
+
+    a: str
+    b: str
+    measure: str = TASK
+    at_least: float = 0.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """All clauses must hold, and of each clause one comparison."""
+
+    text: str
+    clauses: tuple[tuple[Comparison, ...], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim in one run, and the figures behind it."""
+
+    claim: str
+    run: str
+    status: str
+    evidence: tuple[str, ...]
+
+
+def _above(a: str, b: str, measure: str = TASK, at_least: float = 0.0) -> tuple[Comparison, ...]:
+    return (Comparison(a, b, measure, at_least),)
+
+
+_LABELS = {"aft": "AFT without a constraint", "rrhf": "RRHF", "pro": "PRO", "dpo": "DPO"}
+_WITH = {"aft": "aft-bc", "rrhf": "rrhf-dc", "pro": "pro-dc", "dpo": "dpo-dc"}
+
+CLAIMS = {
+    "misassesses": Claim(
+        "VFT misassesses: its assessment accuracy is 5 points or more below what RFT or AFT reaches",
+        (tuple(Comparison(name, "vft", POOL, 0.05) for name in ("aft-dc", "aft-bc", "rft")),),
+    ),
+    "rft-vft": Claim("RFT is above VFT", (_above("rft", "vft"),)),
+    "aft-dc-vft": Claim("AFT DC is above VFT at equal steps", (_above("aft-dc", "vft=steps"),)),
+    "aft-bc-vft": Claim("AFT BC is above VFT at equal steps", (_above("aft-bc", "vft=steps"),)),
+    "aft-dc-rft": Claim("AFT DC is above RFT", (_above("aft-dc", "rft"),)),
+    "aft-bc-rft": Claim("AFT BC is above RFT", (_above("aft-bc", "rft"),)),
+    **{
+        f"degrades-{loss}": Claim(
+            f"{_LABELS[loss]} lowers accuracy, or raises perplexity by 0.05 or more, while assessment accuracy rises",
+            ((Comparison("vft", loss), Comparison(loss, "vft", PERPLEXITY, 0.05)), _above(loss, "vft", POOL)),
+        )
+        for loss in LOSSES
+    },
+    **{
+        f"repaired-{loss}": Claim(
+            f"The constraint repairs {loss.upper()}: with it, it is above itself without and above VFT",
+            (_above(_WITH[loss], loss), _above(_WITH[loss], "vft")),
+        )
+        for loss in LOSSES
+    },
+    "rdc2": Claim("RDC2 is 5 points or more below RDC1", (_above("aft-dc", "aft-dc2", at_least=0.05),)),
+    "paths-aft-dc": Claim("AFT DC gains more from self-consistency than VFT", (_above("aft-dc", "vft", VOTE),)),
+    "paths-aft-bc": Claim("AFT BC gains more from self-consistency than VFT", (_above("aft-bc", "vft", VOTE),)),
+    "k": Claim(
+        "Accuracy rises with k: the largest is above the smallest, and above VFT",
+        (_above("aft-dc-k:last", "aft-dc-k:first"), _above("aft-dc-k:last", "vft")),
+    ),
+    "beta": Claim(
+        "Accuracy over β rises, then falls: the best β, chosen on these questions, is above both ends",
+        (_above("aft-bc-beta:best", "aft-bc-beta:first"), _above("aft-bc-beta:best", "aft-bc-beta:last")),
+    ),
+}
+
+
+def verdict_on(key: str, run: RunResult, name: str) -> Verdict:
+    """The verdict on a claim in one run, which the table calls `name`."""
+    claim, evidence, states = CLAIMS[key], [], []
+    for clause in claim.clauses:
+        found = [_compare(comparison, run) for comparison in clause]
+        evidence += [text for _, text in found]
+        states.append(_any([status for status, _ in found]))
+    status = NOT_HELD if NOT_HELD in states else NOT_TESTED if NOT_TESTED in states else HELD
+    return Verdict(claim.text, name, status, tuple(evidence))
+
+
+def _any(states: Sequence[str]) -> str:
+    """One held comparison is enough; one that was not tested leaves the clause open."""
+    return HELD if HELD in states else NOT_TESTED if NOT_TESTED in states else NOT_HELD
+
+
+def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
+    """Status and figures of one comparison."""
+    a, b = _model(comparison.a, run), _model(comparison.b, run)
+    label, factor, decimals = SHOWN[comparison.measure]
+    missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
+    if a is None or b is None:
+        return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
+    found = difference(run.values(comparison.measure, a), run.values(comparison.measure, b))
+    if found is None:
+        return NOT_TESTED, f"{label}: not measured by question for both {a} and {b}"
+    text = f"{a} − {b}, {label}: {show(found, factor, decimals)}"
+    means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
+    if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
+        return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
+    held = found["bootstrap_low"] > 0 and min(means) > 0 and found["mean"] >= comparison.at_least
+    return HELD if held else NOT_HELD, text
+
+
+def show(found: dict[str, Any], factor: float, decimals: int) -> str:
+    """A paired difference as text: mean, bootstrap interval over questions, and by seed."""
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{factor * value:+.{decimals}f}"
+
+    by_seed = ", ".join(number(seed["mean"]) for seed in found["by_seed"].values())
+    interval = f"[{number(found['bootstrap_low'])}, {number(found['bootstrap_high'])}]"
+    return f"{number(found['mean'])} {interval}; by seed {by_seed}"
+
+
+def _model(name: str, run: RunResult) -> str | None:
+    """The model of the run that a comparison names; None where there is none."""
+    present = list(run.models)
+    if name == "vft=steps":
+        # from the base model, AFT takes the steps that VFT took; from the VFT model, it takes further ones
+        name = "vft" if run.start == "base" else "vft-more"
+    series, _, place = name.partition(":")
+    if not place:
+        return resolve(name, present)
+    numbered = [(match, model) for model in present if (match := re.fullmatch(rf"{series}({NUMBER})", model))]
+    members = [model for _, model in sorted(numbered, key=lambda pair: float(pair[0][1]))]
+    if (len(members) < 3 and place == "best") or len(members) < 2:
+        return None
+    return {"first": members[0], "last": members[-1]}.get(place) or max(members, key=lambda model: _mean(run, model))
+
+
+def _mean(run: RunResult, model: str) -> float:
+    mean = (run.measure(model, TASK) or {"mean": None})["mean"]
+    return -1.0 if mean is None else float(mean)

@@ -1,0 +1,131 @@
+"""A run as a command line, and command lines as a script for a person or for Slurm."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..config import Config, load_config
+from ..config.launch_file import read_launch_file
+from ..errors import ConfigError
+from .plan import Run
+
+CONFIGS = "configs/tables"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One call of aft-train. `config` and `overrides` are its arguments, `folder` the run's."""
+
+    config: str
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """What stands behind `aft-train`."""
+        return ["--config", self.config, *self.overrides]
+
+    def load(self) -> Config:
+        """The configuration that aft-train would run."""
+        return load_config(self.config, self.overrides)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Units of one run folder that another takes over: `seed-*/vft` and so on, those that are there."""
+
+    source: Path
+    target: Path
+    units: tuple[str, ...]
+
+
+def command(run: Run, folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], given: Sequence[str]) -> Command:
+    """The call that makes a run in `folder`, beside the others of its scale; `given` overrides beat all."""
+    values: dict[str, Any] = {"output_dir": str(folder)}
+    if run.base is not None:
+        values["model.name_or_path"] = str(folder.parent / run.base.name / "base")
+    if not run.config.endswith("-base.yaml"):
+        values |= {"seeds": list(seeds), "methods": dict(methods)}
+    return Command(f"{CONFIGS}/{run.config}", (*assign(values), *run.overrides, *given), folder)
+
+
+def assign(values: Mapping[str, Any]) -> list[str]:
+    """`key=value` overrides, the values in YAML on one line."""
+    return [f"{key}={_yaml(value)}" for key, value in values.items()]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a mapping out wherever it occurs, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _yaml(value: Any) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=10**9)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def as_shell(step: Command | Copy, *, by_stage: bool = False) -> list[str]:
+    """Lines of shell. `by_stage`: a call of accelerate's launcher for each stage, as for several machines."""
+    if isinstance(step, Copy):
+        return [
+            f"for seed in {shlex.quote(str(step.source))}/seed-*; do for unit in {' '.join(step.units)}; do"
+            f' mkdir -p {shlex.quote(str(step.target))}/"${{seed##*/}}";'
+            f' cp -rn "$seed/$unit" {shlex.quote(str(step.target))}/"${{seed##*/}}"/ 2>/dev/null || true; done; done'
+        ]
+    words = shlex.join(step.arguments)
+    if not by_stage:
+        return [f"aft-train {words}"]
+    config = step.load()
+    launcher = "accelerate launch"
+    if config.launch.config is not None:
+        launcher += f" --config_file {_launch_path(config.launch.config)}"
+    order = ("pretrain", "vft", "sample", "label", "align", "evaluate")
+    return [
+        f"aft-label {words}" if stage == "label" else f"{launcher} -m aft.cli.train {words} --stage {stage}"
+        for stage in order
+        if stage in config.stages
+    ]
+
+
+def _launch_path(name: str) -> str:
+    return name if name.endswith(".yaml") else f"configs/accelerate/{name}.yaml"
+
+
+def as_slurm(name: str, steps: Sequence[Command | Copy], lines: Sequence[Sequence[str]]) -> str:
+    """An sbatch script: an array of jobs where the runs are independent of each other, else one job, in order."""
+    gpus = max((_gpus(step) for step in steps if isinstance(step, Command)), default=1)
+    independent = len(steps) > 1 and not any(isinstance(step, Copy) for step in steps)
+    independent = independent and len({step.folder for step in steps if isinstance(step, Command)}) == len(steps)
+    head = [
+        "#!/bin/bash",
+        f"#SBATCH --job-name=aft-{name}",
+        "#SBATCH --nodes=1",
+        f"#SBATCH --gpus-per-node={gpus}",
+        f"#SBATCH --cpus-per-task={8 * gpus}",
+        "#SBATCH --time=24:00:00  # a job that is cut goes on from where it was when it is sent again",
+    ]
+    if independent:
+        head.append(f"#SBATCH --array=0-{len(steps) - 1}")
+    body = ["set -euo pipefail", 'cd "$SLURM_SUBMIT_DIR"']
+    if not independent:
+        return "\n".join([*head, *body, *(line for block in lines for line in block)])
+    cases = [f"{number})\n  " + "\n  ".join([*block, ";;"]) for number, block in enumerate(lines)]
+    return "\n".join([*head, *body, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac"])
+
+
+def _gpus(step: Command) -> int:
+    launch = step.load().launch
+    if launch.config is None:
+        return 1
+    try:
+        return int(read_launch_file(launch.config).get("num_processes") or 1)
+    except ConfigError:
+        return 1  # aft-train says what is wrong with it

@@ -1,0 +1,68 @@
+"""The methods of the tables: name -> changes to `align`. A suffix makes a variant: `aft-bc-beta0.3`, `aft-dc-k8`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import AftError, nearest
+
+# aft-bc is `align` as it stands: the boundary, with the configuration's beta
+METHODS: dict[str, dict[str, Any]] = {
+    "vft-more": {"supervise": "reference", "loss": None},
+    "rft": {"supervise": "reference_and_positives", "loss": None},
+    "aft": {"loss": {"constraint": {"name": "none"}}},
+    "aft-dc": {"loss": {"constraint": {"name": "detached"}}},
+    "aft-dc2": {"loss": {"constraint": {"name": "detached", "lowest_only": True}}},
+    "aft-bc": {},
+    "rrhf": {"loss": {"name": "rrhf"}},
+    "rrhf-dc": {"loss": {"name": "rrhf", "constraint": {"name": "detached"}}},
+    "pro": {"loss": {"name": "pro"}},
+    "pro-dc": {"loss": {"name": "pro", "constraint": {"name": "detached"}}},
+    "pro-no-tau": {"loss": {"name": "pro", "dynamic_temperature": False}},
+    "pro-no-tau-dc": {"loss": {"name": "pro", "dynamic_temperature": False, "constraint": {"name": "detached"}}},
+    "dpo": {"loss": {"name": "dpo", "logps": "sum"}},
+    "dpo-dc": {"loss": {"name": "dpo", "logps": "sum", "constraint": {"name": "detached"}}},
+}
+# names of the same methods in other configurations of this repository
+ALIASES = {
+    "aft": ("aft-none", "aft-unconstrained"),
+    "aft-dc": ("aft-dcl", "aft-detached"),
+    "aft-bc": ("aft-bcl", "aft-boundary"),
+}
+NUMBER = r"-?\d+(?:\.\d+)?"
+_VARIANT = re.compile(rf"(.+?)-(beta|k|w)({NUMBER})")
+
+
+def changes(name: str) -> dict[str, Any]:
+    """The changes to `align` of a method or of a variant. Raises `AftError` for an unknown name."""
+    match = _VARIANT.fullmatch(name)
+    base = match[1] if match else name
+    if base not in METHODS:
+        raise AftError(f"method {name}: unknown.{nearest(base, METHODS)} Allowed: {', '.join(METHODS)}")
+    if match is None:
+        return dict(METHODS[base])
+    found, value = METHODS[base], float(match[3])
+    if match[2] == "k":
+        return {**found, "max_candidates": int(match[3])}
+    loss = found.get("loss", {})
+    if match[2] == "beta":
+        return {**found, "loss": {**loss, "constraint": {"name": "boundary", "beta": value}}}
+    return {**found, "loss": {**loss, "weight": value}}
+
+
+def parent(name: str) -> str:
+    """The method that a variant belongs to, whose learning rate it takes; the method itself where it is none."""
+    match = _VARIANT.fullmatch(name)
+    return match[1] if match else name
+
+
+def variants(name: str, kind: str, values: Sequence[float]) -> tuple[str, ...]:
+    """Names of variants: `variants("aft-dc", "k", [3, 6])` is aft-dc-k3, aft-dc-k6."""
+    return tuple(f"{name}-{kind}{value:g}" for value in values)
+
+
+def resolve(name: str, present: Sequence[str]) -> str | None:
+    """The name under which a run has a method: its own or an alias; None where it has not."""
+    return next((known for known in (name, *ALIASES.get(name, ())) if known in present), None)

@@ -1,0 +1,111 @@
+"""A page as Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from typing import Any
+
+from ..cells import markdown
+from .claims import HELD, NOT_HELD, NOT_TESTED
+from .tables import Grid, Page
+
+MEANING = (
+    "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value. "
+    "Differences in points on the same questions, [95 % paired bootstrap interval] with the seeds held fixed; * marks"
+    " an interval without 0."
+)
+CSV_HEADINGS = ("table", "run", "row", "column", "model", "measure", "mean", "sd", "low", "high", "seeds", "paper")
+
+
+def as_markdown(page: Page) -> str:
+    """The whole page."""
+    parts = [f"## {page.spec.title}", markdown(page.table.headings, page.table.rows), MEANING]
+    if page.differences.rows:
+        parts.append(markdown(page.differences.headings, page.differences.rows))
+    if page.verdicts:
+        parts.append("Claims (docs/tables.md has the rule):\n\n" + claim_lines(page))
+    if page.notes:
+        parts.append("\n".join(f"- {note}" for note in page.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def claim_lines(page: Page) -> str:
+    """A line for each claim and run, the figures below it."""
+    lines = []
+    for status in (HELD, NOT_HELD, NOT_TESTED):
+        for verdict in page.verdicts:
+            if verdict.status == status:
+                lines.append(f"- **{status}** ({verdict.run}): {verdict.claim}.")
+                lines += [f"  - {text}" for text in verdict.evidence]
+    return "\n".join(lines)
+
+
+def as_latex(page: Page) -> str:
+    """The table and its caption; needs the package `booktabs`."""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_tex(page.spec.title)}. {_tex(MEANING)}}}",
+            _tabular(page.table),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tabular(grid: Grid) -> str:
+    lines = [rf"  \begin{{tabular}}{{l{'r' * (len(grid.headings) - 1)}}}", r"    \toprule", _line(grid.headings)]
+    lines += [r"    \midrule", *map(_line, grid.rows), r"    \bottomrule", r"  \end{tabular}"]
+    return "\n".join(lines)
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "    " + " & ".join(map(_tex, cells)) + r" \\"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "β": r"$\beta$",
+    "τ": r"$\tau$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def as_csv(page: Page) -> str:
+    """A row for every measure of every cell, numbers with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADINGS)
+    for cell in page.cells:
+        for measure, value in cell.values.items():
+            if isinstance(value, (int, float)):  # a number of the row itself, as the best β
+                value = {"mean": value}
+            found = [None if value is None else value.get(key) for key in ("mean", "sd", "low", "high")]
+            seeds = " ".join((value or {}).get("by_seed", {}))
+            row = [page.spec.key, cell.run, " / ".join(cell.row), cell.column, cell.model or "", measure, *found, seeds]
+            writer.writerow(["" if entry is None else entry for entry in [*row, cell.paper]])
+    return text.getvalue()
+
+
+def as_json(page: Page) -> dict[str, Any]:
+    """Cells, differences, verdicts and notes, for whoever goes on from them."""
+    return {
+        "table": page.spec.key,
+        "title": page.spec.title,
+        "cells": [dataclasses.asdict(cell) for cell in page.cells],
+        "differences": dataclasses.asdict(page.differences),
+        "claims": [dataclasses.asdict(verdict) for verdict in page.verdicts],
+        "notes": list(page.notes),
+    }

@@ -1,0 +1,251 @@
+"""Makes a table from nothing: base models, grids of learning rates, runs, then the page. Behind every script of tables.
+
+Everything is a call of aft-train, so what is done is skipped and what was cut goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..cells import markdown, number
+from ..errors import AftError, ConfigError
+from ..grid import accuracies, at_rate, at_rates, best_rates
+from ..records import write_text
+from .claims import FEWEST_SEEDS
+from .commands import Command, Copy, as_shell, as_slurm, command
+from .files import FORMATS, write_table
+from .methods import changes, parent
+from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
+from .specs import SPECS
+
+EPILOG = """\
+Any key=value behind the options goes to every call of aft-train, where it beats the file: align.training.max_steps=5.
+Runs lie in OUTPUT/SCALE and are shared by the tables; the table is written beside them.
+"""
+Step = Command | Copy
+
+
+class _Waiting(AftError):
+    """A grid whose result decides what comes next has not been run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder}: no learning rate for every method yet")
+        self.folder = folder
+
+
+def main(key: str, arguments: Sequence[str] | None = None) -> None:
+    """The script of one table."""
+    run(key, _parse(key, arguments))
+
+
+def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=SPECS[key].title,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--scale", choices=SCALES, default="tiny", help="models and data (tiny)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the table (0 1 2; Table 2 from scratch: 0 to 4)")
+    parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS, help="seeds of grids (100 101)")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", help="learning rates of the grids; one alone is taken as it is"
+    )
+    parser.add_argument("--same-rate", type=float, help="beside it the table with this learning rate for every method")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs of the table only, by their folder's name")
+    parser.add_argument("--output", type=Path, default=Path("runs/tables"), help="folder of all scales (runs/tables)")
+    parser.add_argument("--format", choices=FORMATS, default="all", help="files written beside the Markdown (all)")
+    parser.add_argument("--print", action="store_true", help="print the commands instead of running them")
+    parser.add_argument(
+        "--accelerate", action="store_true", help="print a call of accelerate's launcher for each stage"
+    )
+    parser.add_argument("--slurm", action="store_true", help="print an sbatch script of the commands")
+    given = sys.argv[1:] if arguments is None else arguments
+    # taken out first: an option with several values would swallow what follows it
+    overrides = [text for text in given if "=" in text and not text.startswith("-")]
+    known = parser.parse_args(
+        [text for text in given if text not in overrides], argparse.Namespace(overrides=overrides)
+    )
+    if known.scale not in RATES and (known.rates or known.same_rate):
+        raise ConfigError(
+            f"--rates, --same-rate: --scale {known.scale} has the paper's learning rate;"
+            " training.learning_rate=RATE gives it another"
+        )
+    return known
+
+
+def run(key: str, options: argparse.Namespace) -> None:
+    """Run or print the steps of a table; after running, write and print it."""
+    runs = _chosen(key, options)
+    steps = steps_of(runs, options, seeds_of(key, options.scale))
+    if _prints(options):
+        print(_script(key, steps, options))
+        return
+    begun = time.monotonic()
+    for step in steps:
+        _take(step)
+    folder = options.output / options.scale
+    folders = list(dict.fromkeys(folder / run.name for run in runs))
+    text, written = write_table(key, folders, folder, options.format)
+    if options.same_rate:
+        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}")
+        text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
+        written += more[1]
+    for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
+        page = grid_page(folder / grid.name, tuned(runs, grid), _rates(options))
+        if page:
+            written.append(written[0].with_name(f"{written[0].stem}-{grid.name}.md"))
+            write_text(written[-1], page + "\n")
+            text += "\n" + page + "\n"
+    print(text)
+    print("\n".join(f"wrote {path}" for path in written))
+    print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
+
+
+def _chosen(key: str, options: argparse.Namespace) -> list[Run]:
+    runs = plan(key, options.scale)
+    if not runs:
+        raise AftError(
+            f"table {key}: not available at --scale {options.scale}: the embedded task has no several kinds of problems"
+            " yet; --scale paper has the paper's own tasks"
+        )
+    names = list(dict.fromkeys(run.name for run in runs))
+    unknown = [name for name in options.only or [] if name not in names]
+    if unknown:
+        raise ConfigError(f"--only: no run {', '.join(unknown)}; this table has {', '.join(names)}")
+    return [run for run in runs if not options.only or run.name in options.only]
+
+
+def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> Iterator[Step]:
+    """What a table needs, in order. A step may rest on the results of those before it, so they must be taken in turn.
+
+    Raises `_Waiting` where such a result is not there.
+    """
+    folder = options.output / options.scale
+    given = options.overrides
+    for base in dict.fromkeys(run.base for run in runs if run.base is not None):
+        yield command(base, folder / base.name, (), {}, given)
+    rates: dict[Run, Mapping[str, float]] = {}
+    for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
+        parents, tried = tuned(runs, grid), _rates(options)
+        if len(tried) > 1:
+            methods = at_rates({name: changes(name) for name in parents}, tried)
+            yield command(grid, folder / grid.name, options.tuning_seeds, methods, given)
+        rates[grid] = _best(folder / grid.name, parents, tried)
+    for run in runs:
+        if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
+            yield Copy(folder / run.source, folder / run.name, run.takes)
+        own = {name: changes(name) for name in run.methods}
+        if run.grid is not None:
+            chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
+            own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
+        wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
+        yield command(run, folder / run.name, wanted, own, given)
+
+
+def _prints(options: argparse.Namespace) -> bool:
+    return bool(options.print or options.slurm or options.accelerate)
+
+
+def tuned(runs: Sequence[Run], grid: Run) -> list[str]:
+    """The methods whose learning rates a grid chooses for these runs."""
+    return list(dict.fromkeys(parent(name) for run in runs if run.grid == grid for name in run.methods))
+
+
+def _rates(options: argparse.Namespace) -> Sequence[float]:
+    return tuple(options.rates or RATES[options.scale])
+
+
+def _enough(seeds: Sequence[int]) -> list[int]:
+    """Tuning seeds and the next ones, as many as a claim needs."""
+    more = range(max(seeds) + 1, max(seeds) + 1 + FEWEST_SEEDS)
+    return [*seeds, *more][: max(len(seeds), FEWEST_SEEDS)]
+
+
+def _best(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> Mapping[str, float]:
+    if len(rates) == 1:
+        return dict.fromkeys(methods, rates[0])
+    report = _report(folder)
+    if report is None:
+        raise _Waiting(folder)
+    best = best_rates(report, list(methods), rates)
+    if len(best) < len(methods):
+        raise _Waiting(folder)
+    return best
+
+
+def _report(folder: Path) -> dict[str, Any] | None:
+    path = folder / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _take(step: Step) -> None:
+    if isinstance(step, Copy):
+        copy_units(step)
+    else:
+        train(step.arguments)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """aft-train in a process of its own; where it fails, this one ends with its code."""
+    done = subprocess.run([sys.executable, "-m", "aft.cli.train", *arguments], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def copy_units(step: Copy) -> list[Path]:
+    """Copy finished units that the target has not; aft-train runs again what does not fit there."""
+    made = []
+    for seed in sorted(step.source.glob("seed-*")):
+        for unit in step.units:
+            methods = (
+                sorted(path.name for path in (seed / unit).glob("*") if path.is_dir()) if unit == "align" else [""]
+            )
+            for source in (seed / unit / method for method in methods):
+                target = step.target / source.relative_to(step.source)
+                if target.exists() or not (source / "manifest.json").exists():
+                    continue
+                partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+                shutil.copytree(source, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
+                os.replace(partial, target)
+                made.append(target)
+    return made
+
+
+def _script(key: str, steps: Iterator[Step], options: argparse.Namespace) -> str:
+    """The commands as text; where a grid has to be run first, the commands that come before, and a word about it."""
+    taken: list[Step] = []
+    note = ""
+    try:
+        for step in steps:
+            taken.append(step)
+    except _Waiting as waiting:
+        note = f"# the rest needs the learning rates that {waiting.folder} chooses: print again when it is done"
+    lines = [as_shell(step, by_stage=options.accelerate) for step in taken]
+    text = "\n".join(line for block in lines for line in block)
+    if options.slurm:
+        text = as_slurm(f"table-{key}", taken, lines)
+    return "\n".join(part for part in (text, note) if part)
+
+
+def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> str:
+    """Validation accuracy of each method by learning rate, the best in bold; empty where there was no grid."""
+    report = _report(folder)
+    if report is None or len(rates) < 2:
+        return ""
+    best, rows = best_rates(report, list(methods), rates), []
+    for method, by_rate in accuracies(report, list(methods), rates).items():
+        cells = [number(by_rate.get(rate), 100, 1) for rate in rates]
+        bold = [f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True)]
+        rows.append([method, *bold])
+    title = f"Validation accuracy (%) by learning rate, {folder}:\n\n"
+    return title + markdown(["method", *(f"{rate:g}" for rate in rates)], rows)

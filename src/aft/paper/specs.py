@@ -1,0 +1,189 @@
+"""What each table consists of: its rows, its columns, its measures and the claims it bears on. Data, no code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .figures import RANK
+from .methods import NUMBER
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its labels, and the name of the model behind it."""
+
+    labels: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """A row for every model of a run whose name matches `pattern`, in the order of the number in it."""
+
+    label: str
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One table or part of a figure.
+
+    `across`: what the columns are: `task` or `model` (a run each), `measure`, `category`, `paths`, or `best` (the best
+    of the series, a run a cell). `reference`: whose figures of the paper stand beside a run that is none of the
+    paper's. `picture`: what the horizontal axis of the picture is.
+    """
+
+    key: str
+    title: str
+    rows: tuple[Row | Series, ...]
+    across: str
+    headings: tuple[str, ...] = ("method",)
+    measures: tuple[str, ...] = ("task_accuracy",)
+    reference: tuple[str, str] = ("LLama-7B", RANK)
+    claims: tuple[str, ...] = ()
+    picture: str | None = None
+
+
+def _rows(*pairs: tuple[str, str]) -> tuple[Row, ...]:
+    return tuple(Row((label,), name) for label, name in pairs)
+
+
+_TAKEN_4 = ("RRHF", "rrhf", "rrhf-dc"), ("PRO", "pro", "pro-dc"), ("DPO", "dpo", "dpo-dc"), ("AFT", "aft", "aft-bc")
+_MAIN = _rows(
+    ("VFT", "vft"), ("VFT, further steps", "vft-more"), ("RFT", "rft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")
+)
+LOSSES = ("aft", "rrhf", "pro", "dpo")
+
+_ALL = (
+    Spec(
+        key="1",
+        title="Table 1, pilot: VFT models, task accuracy / assessment accuracy (%)",
+        rows=_rows(("VFT", "vft")),
+        across="task",
+        measures=("task_accuracy", "assessment_accuracy"),
+        reference=("LLama-7B", "GSM8K"),
+    ),
+    Spec(
+        key="2",
+        title="Table 2, binary feedback: task accuracy (%)",
+        rows=_MAIN,
+        across="task",
+        reference=("LLama-7B", "GSM8K"),
+        claims=("misassesses", "rft-vft", "aft-dc-vft", "aft-bc-vft", "aft-dc-rft", "aft-bc-rft"),
+    ),
+    Spec(
+        key="3",
+        title="Table 3, ranking feedback: task accuracy (%)",
+        rows=(*_MAIN[:3], *_rows(("RRHF", "rrhf"), ("PRO", "pro"), ("AFT RBC", "aft-bc"))),
+        across="model",
+        claims=("rft-vft", "aft-bc-vft", "aft-bc-rft", "degrades-rrhf", "degrades-pro"),
+    ),
+    Spec(
+        key="4",
+        title="Table 4, each loss without and with its constraint (DC; AFT: boundary)",
+        rows=(
+            Row(("VFT", "–"), "vft"),
+            *(
+                Row((label, kind), name)
+                for label, *pair in _TAKEN_4
+                for kind, name in zip(("without", "with"), pair, strict=True)
+            ),
+        ),
+        across="measure",
+        headings=("method", "constraint"),
+        measures=(
+            "task_accuracy",
+            "assessment_accuracy",
+            "pool_assessment_accuracy",
+            "perplexity",
+            "pool_positive",
+            "positive_drift",
+            "negative_drift",
+            "both_fell",
+        ),
+        claims=tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES),
+    ),
+    Spec(
+        key="5",
+        title="Table 5, several tasks at once: task accuracy (%)",
+        rows=_rows(("VFT", "vft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")),
+        across="category",
+        reference=("LLama-7B", "GSM8K"),
+        claims=("aft-dc-vft", "aft-bc-vft"),
+    ),
+    Spec(
+        key="7",
+        title="Table 7, the best β of the boundary by validation accuracy",
+        rows=(Series("{}", rf"aft-bc-beta({NUMBER})"),),
+        across="best",
+        headings=("model",),
+        reference=("LLama-7B", "GSM8K"),
+    ),
+    Spec(
+        key="8",
+        title="Table 8, kinds of ranking constraint: task accuracy (%)",
+        rows=_rows(("VFT", "vft"), ("RBC", "aft-bc"), ("RDC1", "aft-dc"), ("RDC2", "aft-dc2"), ("none", "aft")),
+        across="model",
+        headings=("constraint",),
+        claims=("rdc2", "degrades-aft", "repaired-aft"),
+    ),
+    Spec(
+        key="9",
+        title="Table 9, RRHF by the weight of its term: task accuracy (%)",
+        rows=(*_rows(("VFT", "vft")), Series("{}", rf"rrhf-w({NUMBER})"), *_rows(("1", "rrhf"))),
+        across="model",
+        headings=("weight",),
+        claims=("degrades-rrhf",),
+        picture="weight of RRHF",
+    ),
+    Spec(
+        key="10",
+        title="Table 10, PRO and its variations: task accuracy (%)",
+        rows=_rows(
+            ("VFT", "vft"),
+            ("PRO", "pro"),
+            ("PRO without τ", "pro-no-tau"),
+            ("PRO + RDC1", "pro-dc"),
+            ("PRO without τ + RDC1", "pro-no-tau-dc"),
+        ),
+        across="model",
+        claims=("degrades-pro", "repaired-pro"),
+    ),
+    Spec(
+        key="k",
+        title="Figure 2a, accuracy over k, the sampled candidates of a question: task accuracy (%)",
+        rows=(*_rows(("0", "vft")), Series("{}", r"aft-dc-k(\d+)")),
+        across="model",
+        headings=("k",),
+        claims=("k",),
+        picture="k",
+    ),
+    Spec(
+        key="beta",
+        title="Figure 2b, accuracy over β on validation questions: task accuracy (%)",
+        rows=(Series("{}", rf"aft-bc-beta({NUMBER})"),),
+        across="model",
+        headings=("β",),
+        claims=("beta",),
+        picture="β",
+    ),
+    Spec(
+        key="self-consistency",
+        title="Figure 2c, accuracy of a majority vote over sampled paths (%)",
+        rows=_rows(("VFT", "vft"), ("RFT", "rft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")),
+        across="paths",
+        claims=("paths-aft-dc", "paths-aft-bc"),
+        picture="paths",
+    ),
+    Spec(
+        key="sensitivity",
+        title="Sensitivity to k, temperature and β: task accuracy (%)",
+        rows=(
+            *_rows(("VFT", "vft"), ("AFT BC", "aft-bc")),
+            Series("AFT BC, k = {}", r"aft-bc-k(\d+)"),
+            Series("AFT BC, β = {}", rf"aft-bc-beta({NUMBER})"),
+        ),
+        across="model",
+    ),
+)
+SPECS = {spec.key: spec for spec in _ALL}

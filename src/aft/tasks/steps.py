@@ -1,0 +1,51 @@
+"""A step checker for the embedded task: rates a chain from 1 to 10, so that ranking feedback needs no judge.
+
+The scale is that of GSM8K-RANK: a chain starts at 10 and loses a point for each step that is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from ..records import POSITIVE, REFERENCE
+from .arithmetic import Arithmetic
+from .chains import Step, parse_sentences, step_faults
+
+HIGHEST, LOWEST = 10, 1
+
+
+def rate(question: str, reference: str | None, completion: str, answer: str, label: str, **world: Any) -> float:
+    """10, less one for each wrong, missing or superfluous step and one for a wrong final answer; at least 1.
+
+    A step is compared with the statement that it is about and with the value before it *as the chain has it*, so that
+    an error which is carried along costs one point and the wrong answer that it ends in another. `label` says whether
+    the answer is right; an unparsed one is wrong. `world`: arguments of `Arithmetic` where they are not the defaults
+    (`data_seed`, `marker`). Raises `DataError` for a question of another world.
+    """
+    task = _task(tuple(sorted(world.items())))
+    value, statements = task.statements(question)
+    points = count_faulty_steps(value, statements, parse_sentences(completion.split(task.marker)[0]))
+    points += label not in (POSITIVE, REFERENCE)
+    return float(max(LOWEST, HIGHEST - points))
+
+
+def count_faulty_steps(value: int, statements: Sequence[tuple[str, int]], steps: Sequence[Step | None]) -> int:
+    """The fewest wrong, missing and superfluous steps that explain a chain: an edit distance to its statements.
+
+    `steps`: one for each sentence, None for a sentence that is no step, which is wrong wherever it stands.
+    """
+    fewest = list(range(len(statements) + 1))  # before any step, the first so many statements are missing
+    for step in steps:
+        before, fewest = fewest, [fewest[0] + 1]
+        for position, statement in enumerate(statements):
+            wrong = step is None or bool(step_faults(value, *statement, step))
+            fewest.append(min(before[position] + wrong, before[position + 1] + 1, fewest[position] + 1))
+        value = value if step is None else step.result
+    return fewest[-1]
+
+
+@functools.lru_cache(maxsize=8)
+def _task(world: tuple[tuple[str, Any], ...]) -> Arithmetic:
+    return Arithmetic(**dict(world))

@@ -1,0 +1,305 @@
+"""The runner: which commands a table takes at each scale, that each would be accepted, and what is copied."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aft.config import align_config, load_config
+from aft.config.load import parse_overrides
+from aft.errors import AftError, ConfigError
+from aft.paper import runner
+from aft.paper.commands import Command, Copy
+from aft.paper.methods import ALIASES, METHODS, changes, parent, variants
+from aft.paper.plan import RATES, SCALES, Run, plan, seeds_of
+from aft.paper.specs import SPECS
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = {
+    match[1]: path
+    for path in sorted((ROOT / "scripts").glob("*.py"))
+    if (match := re.search(r'main\("([\w-]+)"\)', path.read_text(encoding="utf-8")))
+}
+ALL = [(key, scale) for key in SPECS for scale in SCALES if plan(key, scale)]
+
+
+def options(scale="tiny", **given) -> argparse.Namespace:
+    known = {"scale": scale, "seeds": None, "tuning_seeds": (100, 101), "rates": [1e-3], "output": Path("runs/tables")}
+    known |= {"overrides": [], "only": None, "print": True, "same_rate": None, "accelerate": False, "slurm": False}
+    return argparse.Namespace(**{**known, **given})
+
+
+def commands(key, scale, **given):
+    steps = runner.steps_of(plan(key, scale), options(scale, **given), seeds_of(key, scale))
+    return [step for step in steps if isinstance(step, Command)]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)  # where configs/ is
+
+
+def test_every_table_has_its_script():
+    assert set(SCRIPTS) == set(SPECS)
+    assert [key for key in SPECS if not plan(key, "tiny")] == ["5"]
+    assert all(plan(key, "paper") for key in SPECS)
+
+
+@pytest.mark.parametrize("path", SCRIPTS.values(), ids=lambda path: path.stem)
+def test_a_script_tells_what_it_takes(path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 0 and "--scale {tiny,gpu,paper}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "scale"), ALL)
+def test_every_command_would_be_accepted(key, scale):
+    for command in commands(key, scale):
+        config = load_config(ROOT / command.config, command.overrides)
+        assert config.output_dir == str(command.folder)
+        assert config.output_dir.startswith(f"runs/tables/{scale}/")
+        if "align" in config.stages:
+            assert all(align_config(config, name) for name in config.methods)
+
+
+@pytest.mark.parametrize(("key", "scale"), ALL)
+def test_one_folder_is_one_run(key, scale):
+    # within a folder nothing but methods and seeds may differ, or its units would be made again and again
+    def essence(config):
+        evaluate = dataclasses.replace(config.evaluate, models=None)
+        return dataclasses.replace(config, evaluate=evaluate, methods={}, seeds=[0], stages=[])
+
+    seen = {}
+    for other in ("2", "4", "k", "sensitivity", key):
+        for command in commands(other, scale) if plan(other, scale) else []:
+            config = command.load()
+            assert seen.setdefault(config.output_dir, essence(config)) == essence(config)
+
+
+def test_table_2_at_the_papers_scale():
+    configs = [command.load() for command in commands("2", "paper")]
+    assert len(configs) == 12 and all(config.seeds == [0, 1, 2] for config in configs)
+    assert all(list(config.methods) == ["rft", "aft-dc", "aft-bc"] for config in configs)
+    betas = {config.output_dir: align_config(config, "aft-bc").loss.constraint.beta for config in configs}
+    assert betas["runs/tables/paper/llama2-7b-aqua"] == 0.4 and betas["runs/tables/paper/llama2-13b-ecqa"] == 0.2
+    rates = {align_config(config, "aft-dc").training.get("learning_rate") for config in configs}
+    assert rates == {None} and {config.training["learning_rate"] for config in configs} == {2e-5}
+    epochs = {config.data.name: config.training["num_train_epochs"] for config in configs}
+    assert epochs == {"gsm8k": 3, "aqua": 3, "ecqa": 1}
+    assert {align_config(config, "aft-bc").init_from for config in configs} == {"base"}
+
+
+def test_sensitivity_draws_one_sample_set_for_all_k():
+    by_folder = {command.folder.name: command.load() for command in commands("sensitivity", "tiny")}
+    assert by_folder["binary-9"].sample.num_samples == 9
+    candidates = [align_config(by_folder["binary-9"], name).max_candidates for name in by_folder["binary-9"].methods]
+    assert candidates == [3, 6, 9]
+    assert by_folder["binary-t1.3"].sample.temperature == 1.3
+    assert by_folder["small"].model.name_or_path == "runs/tables/tiny/small-base/base"
+    assert by_folder["small-base"].stages == ["pretrain"]
+    # boundaries are compared where learning rates are chosen, on as many seeds as a claim needs
+    assert by_folder["small-grid"].evaluate.split == "validation" and by_folder["small-grid"].seeds == [100, 101, 102]
+
+
+def test_user_overrides_beat_the_tables():
+    (command,) = commands("2", "tiny", overrides=["sample.num_samples=2", "align.loss.constraint.beta=0.3"])
+    config = command.load()
+    assert config.sample.num_samples == 2 and align_config(config, "aft-bc").loss.constraint.beta == 0.3
+    assert config.seeds == [0, 1, 2, 3, 4]
+
+
+# ---- grids ----
+
+
+def grid_report(folder, accuracies):
+    folder.mkdir(parents=True)
+    models = [{"name": name, "task_accuracy": {"mean": mean}} for name, mean in accuracies.items()]
+    (folder / "report.json").write_text(json.dumps({"models": models}))
+
+
+def test_methods_take_the_rate_that_the_grid_found(tmp_path):
+    rates = [1e-4, 1e-3]
+    names = [f"{name}-lr{rate:g}" for name in ("vft-more", "rft", "aft-dc", "aft-bc") for rate in rates]
+    grid_report(tmp_path / "tiny" / "binary-grid", {name: name in ("rft-lr0.001", "aft-bc-lr0.0001") for name in names})
+    grid, final = commands("2", "tiny", output=tmp_path, rates=rates)
+    assert set(grid.load().methods) == set(names) and grid.load().seeds == [100, 101]
+    assert grid.load().evaluate.assessment is None and grid.load().evaluate.split == "validation"
+    config = final.load()
+    found = {name: align_config(config, name).training["learning_rate"] for name in config.methods}
+    assert found == {"vft-more": 1e-4, "rft": 1e-3, "aft-dc": 1e-4, "aft-bc": 1e-4}
+    same = commands("2", "tiny", output=tmp_path, rates=rates, same_rate=3e-4)[1].load()
+    assert align_config(same, "rft-lr0.0003").training["learning_rate"] == 3e-4 and len(same.methods) == 8
+
+
+def test_a_variant_takes_its_methods_rate(tmp_path):
+    grid_report(tmp_path / "tiny" / "binary-grid", {"aft-bc-lr0.0001": 0.2, "aft-bc-lr0.001": 0.6})
+    _, final = commands("beta", "tiny", output=tmp_path, rates=[1e-4, 1e-3])
+    config = final.load()
+    assert {align_config(config, name).training["learning_rate"] for name in config.methods} == {1e-3}
+    betas = [align_config(config, name).loss.constraint.beta for name in config.methods]
+    assert betas == [-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8]
+
+
+def test_printing_says_that_a_grid_comes_first(tmp_path, capsys):
+    runner.main("2", ["--print", "--output", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("aft-train --config configs/tables/tiny-binary.yaml ")
+    folder = tmp_path / "tiny" / "binary-grid"
+    assert lines[1] == f"# the rest needs the learning rates that {folder} chooses: print again when it is done"
+
+
+# ---- printing ----
+
+
+def test_printed_commands_read_back(capsys):
+    runner.main("3", ["--scale", "paper", "--print", "--only", "llama-13b-rank", "evaluate.batch_size=8"])
+    (line,) = capsys.readouterr().out.splitlines()
+    program, flag, path, *overrides = shlex.split(line)
+    problems: list[str] = []
+    assert (program, flag) == ("aft-train", "--config") and parse_overrides(overrides, problems) and not problems
+    config = load_config(path, overrides)
+    assert config.model.name_or_path == "huggyllama/llama-13b" and config.evaluate.batch_size == 8
+    assert "rrhf" in config.methods and config.label.ratings.name == "judge"
+
+
+def test_accelerate_commands_are_one_for_each_stage(capsys):
+    runner.main("5", ["--scale", "paper", "--accelerate"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["accelerate", "accelerate", "aft-label", "accelerate", "accelerate"]
+    assert lines[0].startswith(
+        "accelerate launch --config_file configs/accelerate/fsdp2.yaml -m aft.cli.train --config"
+    )
+    assert [line.split("--stage ")[-1] for line in lines if "--stage" in line] == ["vft", "sample", "align", "evaluate"]
+
+
+def test_slurm_makes_an_array_of_independent_runs(capsys, tmp_path):
+    runner.main("2", ["--scale", "paper", "--slurm"])
+    text = capsys.readouterr().out
+    assert "#SBATCH --array=0-11" in text and "#SBATCH --gpus-per-node=8" in text
+    assert text.count("aft-train --config") == 12
+    runner.main("sensitivity", ["--scale", "paper", "--slurm"])  # where runs copy from each other, in order
+    ordered = capsys.readouterr().out
+    assert "--array" not in ordered and "cp -rn" in ordered
+    for script in (text, ordered):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_problems_are_told():
+    with pytest.raises(AftError, match="table 5: not available at --scale tiny"):
+        runner.main("5", ["--scale", "tiny"])
+    with pytest.raises(ConfigError, match="--only: no run llama; this table has llama-7b-rank"):
+        runner.main("4", ["--scale", "paper", "--print", "--only", "llama"])
+    with pytest.raises(ConfigError, match="--rates, --same-rate: --scale paper has the paper's learning rate"):
+        runner.main("4", ["--scale", "paper", "--same-rate", "1e-3"])
+    with pytest.raises(SystemExit):
+        runner.main("4", ["--scale", "paper", "align.training.max_steps"])
+
+
+# ---- methods ----
+
+
+def test_methods_and_their_variants():
+    assert changes("aft-dc-k8") == {"loss": {"constraint": {"name": "detached"}}, "max_candidates": 8}
+    assert changes("aft-bc-beta-0.4") == {"loss": {"constraint": {"name": "boundary", "beta": -0.4}}}
+    assert changes("rrhf-w0.3") == {"loss": {"name": "rrhf", "weight": 0.3}}
+    assert [parent(name) for name in ("aft-bc-beta-0.4", "aft-dc2", "rrhf-w0.3")] == ["aft-bc", "aft-dc2", "rrhf"]
+    assert variants("aft-bc", "beta", [0.05, -0.8, 1.0]) == ("aft-bc-beta0.05", "aft-bc-beta-0.8", "aft-bc-beta1")
+    with pytest.raises(AftError, match=r"method rft2: unknown\. Did you mean 'rft'\? Allowed: vft-more, rft"):
+        changes("rft2")
+    assert not {alias for names in ALIASES.values() for alias in names} & set(METHODS)
+
+
+def test_rates_are_those_of_every_scale_with_a_grid():
+    grids = {scale for key, scale in ALL for run in plan(key, scale) if run.grid is not None}
+    assert grids == set(RATES)
+
+
+# ---- copies ----
+
+
+def unit(folder, *, finished=True):
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(folder.name)
+    if finished:
+        (folder / "manifest.json").write_text("{}")
+
+
+def test_finished_units_are_copied_once(tmp_path):
+    source, target = tmp_path / "binary", tmp_path / "binary-paths"
+    for seed in (0, 1):
+        unit(source / f"seed-{seed}" / "vft")
+        unit(source / f"seed-{seed}" / "align" / "rft", finished=seed == 0)
+    (source / "seed-0" / "vft" / "checkpoint-5").mkdir()
+    unit(source / "seed-0" / "evaluate" / "rft")
+    step = Copy(source, target, ("vft", "sample", "align"))
+    made = runner.copy_units(step)
+    names = {str(path.relative_to(target)) for path in made}
+    assert names == {"seed-0/vft", "seed-1/vft", "seed-0/align/rft"}
+    assert not (target / "seed-0" / "vft" / "checkpoint-5").exists()
+    (target / "seed-0" / "vft" / "weights").write_text("another")
+    assert runner.copy_units(step) == []
+    assert (target / "seed-0" / "vft" / "weights").read_text() == "another"
+
+
+def test_only_what_is_there_is_copied(tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    wanted = options(output=tmp_path, print=False)
+    copies = [step for step in runner.steps_of(plan("k", "tiny"), wanted, (0,)) if isinstance(step, Copy)]
+    assert copies == []
+    (folder / "binary").mkdir()
+    copies = [step for step in runner.steps_of(plan("k", "tiny"), wanted, (0,)) if isinstance(step, Copy)]
+    assert copies == [Copy(folder / "binary", folder / "binary-64", ("vft",))]
+
+
+def test_runs_are_told_apart_by_name():
+    assert Run("a", "b.yaml") == Run("a", "b.yaml") and hash(Run("a", "b.yaml")) == hash(Run("a", "b.yaml"))
+
+
+SMALL = [
+    *("data.num_train=16", "data.num_answer_only=8", "data.num_validation=8", "data.num_test=12"),
+    *("vft.training.num_train_epochs=1", "vft.validation.num_questions=4", "align.training.max_steps=1"),
+    *("sample.pool_questions=4", "sample.num_samples=4", "launch.workers=1", "evaluate.assessment=null"),
+]
+
+
+@pytest.mark.slow
+def test_a_script_makes_a_table_from_nothing_and_once(tmp_path):
+    arguments = [
+        ROOT / "scripts" / "table8_rank_constraints.py",
+        "--output",
+        tmp_path,
+        "--seeds",
+        "0",
+        "--rates",
+        "1e-4",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def run():
+        command = [sys.executable, *map(str, arguments), *SMALL]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    out = run()
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")]
+    assert rows[:7] == ["constraint", "---", "VFT", "RBC", "RDC1", "RDC2", "none"]
+    assert "paper (LLama-7B, GSM8K-RANK)" in out and "**not tested**" in out
+    assert {path.suffix for path in (tmp_path / "tiny").glob("table-8.*")} >= {".md", ".json", ".csv", ".tex"}
+    ratings = json.loads((tmp_path / "tiny" / "rank" / "seed-0" / "label" / "counts.json").read_text())
+    assert ratings["groups_with_pair"] > 0
+    weights = tmp_path / "tiny" / "rank" / "seed-0" / "vft" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert "| RDC2 |" in run() and weights.stat().st_mtime_ns == before
