@@ -239,6 +239,7 @@ def test_the_last_line_that_begins_with_score_decides(reply, score):
         ("fine\nScore: ٧", "no score"),
         ("Score: 7", "no evidence before the score"),
         ("\n**\nScore: 7\nStep 1 is right.", "no evidence before the score"),
+        ("Score: 5\n**Score: 7**", "no evidence before the score"),  # a score is no evidence for another
         ("fine\nScore: 0", "score out of scale"),
         ("fine\nScore: -3", "score out of scale"),
         ("fine\nScore: 10.5", "score out of scale"),
