@@ -344,6 +344,7 @@ def test_a_function_of_an_installed_module(make, monkeypatch, tmp_path):
     ("body", "message"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero (my_ratings.py:2)"),
+        ("__import__('sys').exit(0)", "SystemExit: 0 (my_ratings.py:2)"),
         ("'7'", "expected a number, got '7' (str)"),
         ("None", "expected a number, got None (NoneType)"),
         ("float('nan')", "must be finite, got nan"),
@@ -381,11 +382,16 @@ def test_a_function_that_fails_names_the_candidate(make, body, message):
             "function: 'broken.py:rate'",
             "label.ratings.function: broken.py cannot be imported: NameError: name 'x' is no",
         ),
+        (
+            "function: 'leaves.py:rate'",
+            "label.ratings.function: leaves.py cannot be imported: SystemExit: 0 (leaves.py:2)",
+        ),
     ],
 )
 def test_a_function_that_cannot_be_used_is_told_before_anything_runs(make, command, named, message):
     function()
     Path("broken.py").write_text("x\n")
+    Path("leaves.py").write_text("import sys\nsys.exit(0)\n")
     with contextlib.suppress(ConfigError):
         make(f"label.ratings={{name: function, {named}}}")
     ran = command("label", "--config", "run.yaml", f"label.ratings={{name: function, {named}}}")

@@ -20,7 +20,7 @@ from .judge.endpoint import Endpoint
 from .judge.judge import Asking, Judge, JudgeCounts
 from .judge.prompt import read_template, render
 from .labelling import CandidateKey
-from .own_code import describe_error, load_module
+from .own_code import OWN_ERRORS, describe_error, load_module
 from .progress import Progress, say
 from .rating_inputs import judge_model, rating_file
 from .records import Candidate, Completion, Group, iter_json_lines, require
@@ -182,7 +182,7 @@ def _rate_by_function(section: FunctionRatings, candidates: Sequence[Keyed]) -> 
                     label=candidate.label,
                     **section.arguments,
                 )
-            except Exception as error:  # whatever the user's code raises is the user's to mend
+            except OWN_ERRORS as error:
                 raise AftError(f"{told}: {describe_error(error)}") from error
             if not isinstance(rating, numbers.Real):
                 raise AftError(f"{told}: expected a number, got {rating!r} ({type(rating).__name__})")
