@@ -22,6 +22,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     length: int | None = None
     pause: float = 0.0  # seconds between the body's bytes
+    drip: float = 0.0  # seconds between the bytes of a header without end
 
 
 HANG = Answer(status=-1)
@@ -111,6 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
             owner.released.wait(10)
             return
         if answer is HANG_UP:
+            return
+        if answer.drip:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not owner.released.wait(answer.drip):  # or until whoever asked has gone
+                self.wfile.write(b"x")
             return
         self.send_response(answer.status)
         for name, value in answer.headers.items():

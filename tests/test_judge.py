@@ -94,11 +94,12 @@ def test_without_a_key_none_is_sent(serve):
         (HANG, "timeout", True),
         (Answer(200, b" " * 200, pause=0.05), "timeout", True),  # alive, but ten seconds for the whole
         (Answer(500, b" " * 200, pause=0.05), "HTTP 500", True),
+        (Answer(drip=0.05), "timeout", True),
     ],
 )
 def test_a_request_that_fails(serve, answer, reason, retry):
     with pytest.raises(Failure) as caught:
-        ask(serve([answer]), timeout=0.2 if answer is HANG or answer.pause else 5.0)
+        ask(serve([answer]), timeout=0.2 if answer is HANG or answer.pause or answer.drip else 5.0)
     assert (caught.value.reason, caught.value.retry, caught.value.wait) == (reason, retry, 0.0)
 
 

@@ -17,8 +17,8 @@ class ReplyCache:
 
     Every process appends to a new file of its own, so that several can share the folder, and threads may call all
     methods. A last line that was cut while it was written is passed over and counted in `cut_lines`; any other
-    damage raises `DataError`. Requests that were given up leave a line too, which answers none: they are asked again,
-    but nobody needs to wonder why they fail again. Use as a context manager.
+    damage raises `DataError`. A request that was given up leaves a line too, which answers nothing. Use as a context
+    manager.
     """
 
     def __init__(self, folder: Path) -> None:
