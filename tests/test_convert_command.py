@@ -216,6 +216,14 @@ def test_groups_of_a_preference_set(convert):
     assert [(c.completion, c.rating) for c in group.candidates] == [("a", 1.0), ("b", 0.0), ("c", 0.0)]
 
 
+def test_keys_of_messages_that_are_not_read_are_named(convert):
+    user = {"role": "user", "content": "p", "name": "Ann"}
+    turns = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}
+    write_json_lines("prefs.jsonl", [{"prompt": [user], **turns}])
+    printed = convert("--to", "groups", "prefs.jsonl", "out.jsonl")
+    assert "\nkeys of messages not read: name (1 rows)\n" in printed and "columns not read" not in printed
+
+
 def test_how_a_run_must_write_the_prompts(convert):
     convert("--to", "preference", "groups.jsonl", "a.jsonl", "--template", r"Q: {question}\n")
     printed = convert("--to", "groups", "a.jsonl", "a-groups.jsonl", "--template", r"Q: {question}\n")

@@ -139,7 +139,7 @@ def test_two_equal_texts_without_a_prompt_are_no_question_either():
 def test_keys_of_messages_that_are_not_read_are_counted():
     named = {"prompt": [{**USER, "name": "Ann"}], "chosen": [{**CHOSEN, "name": "Bo"}], "rejected": [REJECTED]}
     empty = {"prompt": [{**USER, "name": None, "tool_calls": []}], "chosen": [CHOSEN], "rejected": [REJECTED]}
-    weighed = {"chosen": [USER, {**CHOSEN, "weight": 1, "name": "Bo"}], "rejected": [USER, REJECTED]}
+    weighed = {"chosen": [USER, {**CHOSEN, "weight": 0, "name": "Bo"}], "rejected": [USER, REJECTED]}
     assert read(named, empty, weighed).unread_keys == {"name": 2, "weight": 1}
     assert read(pair("a", "b")).unread_keys == {}
 

@@ -204,6 +204,9 @@ def _to_groups(known: argparse.Namespace) -> None:
     _tell(imported.counts)
     if imported.unread:
         print(f"columns not read: {', '.join(imported.unread)}")
+    if imported.unread_keys:
+        found = (f"{key} ({count:,} rows)" for key, count in imported.unread_keys.items())
+        print(f"keys of messages not read: {', '.join(found)}")
     if not imported.groups:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
     write_rows(known.output, imported.groups)
