@@ -84,8 +84,8 @@ def test_what_is_printed(convert):
         "0  pairs of the same text, left out\n"
         "1  pairs not selected, left out\n"
         "1  rows (pairs)\n"
-        "wrote out.jsonl, prompts as 'Question: {question}\\nAnswer:\\n' (the default of prompt.template: INPUT lies in no"
-        " run's folder)\n"
+        "wrote out.jsonl, prompts as 'Question: {question}\\nAnswer:\\n'"
+        " (the default of prompt.template: INPUT lies in no run's folder)\n"
     )
 
 

@@ -333,7 +333,9 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "message"), UNUSABLE, ids=["prompt", "completion", "tools", "circle", "tie", "two scores"])
+@pytest.mark.parametrize(
+    ("rows", "message"), UNUSABLE, ids=["prompt", "completion", "tools", "circle", "tie", "two scores"]
+)
 def test_what_no_group_can_hold_is_an_error_or_counted(rows, message):
     with pytest.raises(DataError) as error:
         read(*rows)

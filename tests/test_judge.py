@@ -444,9 +444,9 @@ def test_a_model_that_hardly_gives_a_score_is_not_paid_a_thousand_times(serve, t
     numbers, _, rest = str(caught.value).partition(" because: ")
     assert numbers.startswith(f"the judge at {server.url} gave no score to 30 of the first 3") and "ratings" in numbers
     assert rest == (
-        "no score; read what the model replies to label.ratings.prompt, which must end in a line 'Score: N'; perhaps it takes"
-        " another model. The last failure: no score: the reply ends: 'It is right.'. The replies so far are kept in"
-        f" {tmp_path}, and the same command goes on from there"
+        "no score; read what the model replies to label.ratings.prompt, which must end in a line 'Score: N'; perhaps it"
+        " takes another model. The last failure: no score: the reply ends: 'It is right.'. The replies so far are"
+        f" kept in {tmp_path}, and the same command goes on from there"
     )
     assert len(server.requests) <= 32  # one more may have been on its way
 
@@ -481,7 +481,9 @@ def test_a_reply_that_was_cut_says_so_and_is_repeated_once(serve, tmp_path):
     server = serve([CUT, Answer(500), CUT])
     _, counts = judge(server, tmp_path / "always", {("q", 0): "x"}, retries=9)
     assert (counts.failures, counts.given_up) == ({"cut by label.ratings.max_tokens": 2, "HTTP 500": 1}, 1)
-    with pytest.raises(AftError, match=r"30 times because: cut by label\.ratings\.max_tokens; raise label\.ratings\.max"):
+    with pytest.raises(
+        AftError, match=r"30 times because: cut by label\.ratings\.max_tokens; raise label\.ratings\.max"
+    ):
         judge(serve([CUT]), tmp_path / "all", MANY, retries=9)
 
 

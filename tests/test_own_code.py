@@ -49,7 +49,9 @@ def test_a_source_is_found_and_not_run(packages, name, file):
 def test_a_module_that_ends_the_process_is_an_error(tmp_path, code):
     path = tmp_path / "leaves.py"
     path.write_text(f"import sys\nsys.exit({code})\n")
-    with pytest.raises(ConfigError, match=r"^a\.key: .*leaves\.py cannot be imported: SystemExit: .* \(leaves\.py:2\)$"):
+    with pytest.raises(
+        ConfigError, match=r"^a\.key: .*leaves\.py cannot be imported: SystemExit: .* \(leaves\.py:2\)$"
+    ):
         load_module(str(path), "a.key")
 
 

@@ -41,8 +41,14 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self._lines and not self._silent:
-            how = {"dynamic_ncols": True, "smoothing": 0.1, "delay": self.delay}
-            self._bar = tqdm(total=self.total or None, desc=self.description, unit=self.unit, **how)
+            self._bar = tqdm(
+                total=self.total or None,
+                desc=self.description,
+                unit=self.unit,
+                dynamic_ncols=True,
+                smoothing=0.1,
+                delay=self.delay,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

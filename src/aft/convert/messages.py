@@ -17,7 +17,7 @@ Messages = list[tuple[str, str]]
 
 TEXT, CONVERSATION = "text", "conversation"
 SCORE_COLUMNS = ("score_chosen", "score_rejected")
-_NOTHING = (None, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 COLUMNS = ("prompt", "chosen", "rejected", "question_id")
 
 
@@ -155,7 +155,9 @@ def _messages(row: dict[str, Any], key: str, where: str) -> Messages:
 def _unread(row: dict[str, Any]) -> frozenset[str]:
     """The keys of a row's messages that nothing here reads; with nothing in them, as in a table's, they are none."""
     columns = [row[key] for key in ("prompt", "chosen", "rejected") if isinstance(row.get(key), list)]
-    found = {key for messages in columns for message in messages for key, value in message.items() if value not in _NOTHING}
+    found = {
+        key for messages in columns for message in messages for key, value in message.items() if value not in _NOTHING
+    }
     return frozenset(found - {"role", "content"})
 
 

@@ -27,8 +27,8 @@ def outranking_pairs(candidates: Sequence[Candidate], min_rating_gap: float = 0.
 def select_pairs(pairs: Sequence[Pair], candidates: Sequence[Candidate], selection: str, key: str = "") -> list[Pair]:
     """Those of the `pairs` that a selection takes, in order.
 
-    all: every one. covering: few that hold every candidate that is in any pair (`_covering`). best-worst: the one with the widest
-    gap, the first of equals. one: drawn at random, the same for the same `key`.
+    all: every one. covering: few that hold every candidate that is in any pair (`_covering`). best-worst: the one with
+    the widest gap, the first of equals. one: drawn at random, the same for the same `key`.
     """
     if selection == ALL or not pairs:
         return list(pairs)

@@ -186,7 +186,8 @@ def _scored(
 
     A row at fault is left out and counted in `skipped`; where that is None, it raises `Unusable`.
     """
-    usable, scores = [], {}
+    usable: list[Preference] = []
+    scores: dict[str, float] = {}
     for preference in preferences:
         try:
             scores |= _scores_of(preference, scores)

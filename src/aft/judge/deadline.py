@@ -62,7 +62,7 @@ class _Stream(io.RawIOBase):
         if left <= 0:
             raise TimeoutError
         self._socket.settimeout(left)
-        return self._stream.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        return self._stream.readinto(buffer)
 
     def close(self) -> None:
         self._stream.close()
