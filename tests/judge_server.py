@@ -22,6 +22,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     length: int | None = None
     pause: float = 0.0  # seconds between the body's bytes
+    drip: float = 0.0  # seconds between the bytes of a long header
 
 
 HANG = Answer(status=-1)
@@ -111,6 +112,12 @@ class _Handler(BaseHTTPRequestHandler):
             owner.released.wait(10)
             return
         if answer is HANG_UP:
+            return
+        if answer.drip:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            for _ in range(200):
+                self.wfile.write(b"x")
+                time.sleep(answer.drip)
             return
         self.send_response(answer.status)
         for name, value in answer.headers.items():

@@ -121,7 +121,7 @@ def test_problems_of_file_libraries_and_machine_come_in_one_report(refused, tmp_
         "  - seeds: a value appears twice: [0, 0]",
         "  - output_dir: T/file cannot be made, T/file is a file",
         "  - launch.config: no file 'singel-gpu' nor configs/accelerate/singel-gpu.yaml. Did you mean 'single-gpu'?"
-        " There: cpu, fsdp2, multi-gpu, single-gpu",
+        " There: cpu, fsdp2, multi-gpu, single-gpu, zero3",
         "  - launch.workers: only without launch.config, which starts processes of its own",
         "  - training.learning_rate: expected float, got 'abc' (str)",
         "  - vft.training.lerning_rate: TrainingArguments has no such key. Did you mean 'learning_rate'?",

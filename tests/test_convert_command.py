@@ -13,6 +13,7 @@ from aft import run
 from aft.config import load_config
 from aft.config.schema import PromptConfig
 from aft.pipeline import DONE, Plan
+from aft.progress import Progress
 from aft.records import Candidate, Group, read_groups, write_json_lines
 from aft.stages.context import Stage
 from aft.stages.train import run_align
@@ -83,7 +84,8 @@ def test_what_is_printed(convert):
         "0  pairs of the same text, left out\n"
         "1  pairs not selected, left out\n"
         "1  rows (pairs)\n"
-        "wrote out.jsonl, prompts as 'Question: {question}\\nAnswer:\\n'\n"
+        "wrote out.jsonl, prompts as 'Question: {question}\\nAnswer:\\n'"
+        " (the default of prompt.template: INPUT lies in no run's folder)\n"
     )
 
 
@@ -125,6 +127,82 @@ def test_prompts(convert, options, prompt):
     assert lines("out.jsonl")[0]["prompt"] == prompt
 
 
+RUN_CONFIG = "output_dir: run\ndata: {name: arithmetic}\nmodel: {name_or_path: a/b}\nprompt: "
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "prompt", "told"),
+    [
+        ("{template: '{question} ='}", [], "Half of 漢? =", "'{question} =' (prompt.template of run/config.yaml)"),
+        ("{template: '{question} ='}", ["--template", "{question}"], "Half of 漢?", "'{question}' (--template)"),
+        (
+            "{template: '{question} ='}",
+            ["--conversational"],
+            [{"role": "user", "content": "Half of 漢?"}],
+            "'{question}' (the default of turns)",
+        ),
+        (
+            "{template: '{question} =', chat: true, system: Think.}",
+            ["--conversational"],
+            [{"role": "system", "content": "Think."}, {"role": "user", "content": "Half of 漢? ="}],
+            "'{question} =' (prompt.template of run/config.yaml) behind the system turn 'Think.'",
+        ),
+        (
+            "{template: '{question} =', chat: true, system: Think.}",
+            ["--conversational", "--system", "Act."],
+            [{"role": "system", "content": "Act."}, {"role": "user", "content": "Half of 漢? ="}],
+            "'{question} =' (prompt.template of run/config.yaml) behind the system turn 'Act.'",
+        ),
+        (
+            "{template: '{question} =', chat: true}",
+            [],
+            "Half of 漢? =",
+            "'{question} =' (prompt.template of run/config.yaml, whose prompt.chat makes a turn of it:"
+            " --conversational)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["groups.jsonl", "pool.jsonl"])
+def test_prompts_are_those_of_the_run_that_made_the_groups(convert, section, options, prompt, told, name):
+    write_json_lines(f"run/seed-3/label/{name}", [GROUP])
+    Path("run/config.yaml").write_text(RUN_CONFIG + section)
+    printed = convert("--to", "unpaired", f"run/seed-3/label/{name}", "out.jsonl", *options)
+    assert printed.endswith(f"\nwrote out.jsonl, prompts as {told}\n")
+    assert lines("out.jsonl")[0]["prompt"] == prompt
+
+
+def test_the_run_is_found_from_within_it(convert, monkeypatch):
+    write_json_lines("run/seed-0/label/groups.jsonl", [GROUP])
+    write_json_lines("run/seed-0/other/groups.jsonl", [GROUP])
+    Path("run/config.yaml").write_text(RUN_CONFIG + "{template: '{question} ='}")
+    monkeypatch.chdir("run/seed-0/label")
+    assert "(prompt.template of ../../config.yaml)" in convert("--to", "unpaired", "groups.jsonl", "out.jsonl")
+    assert "no run's folder)" in convert("--to", "unpaired", "../other/groups.jsonl", "out2.jsonl")
+    monkeypatch.chdir("..")
+    convert("--to", "llama-factory-ranking", "label/groups.jsonl", "out.json")
+    assert json.loads(Path("out.json").read_text(encoding="utf-8"))[0]["instruction"] == GROUP.question
+
+
+def test_a_run_whose_configuration_cannot_be_read(refused, convert):
+    write_json_lines("run/seed-0/label/groups.jsonl", [GROUP])
+    Path("run/config.yaml").write_text(RUN_CONFIG + "{templat: x}")
+    arguments = ("--to", "unpaired", "run/seed-0/label/groups.jsonl", "out.jsonl")
+    found = refused(*arguments)
+    assert "--template: not given, so prompt.template was looked for in run/config.yaml\n" in found
+    assert "run/config.yaml: prompt.templat" in found and not Path("out.jsonl").exists()
+    convert(*arguments, "--template", "{question}")
+
+
+def test_long_work_shows_how_far_it_is(command, folder, monkeypatch):
+    class Slow(Progress):
+        def __init__(self, *arguments: object, delay: float) -> None:
+            super().__init__(*arguments, delay=0.0)
+
+    monkeypatch.setattr("aft.progress.Progress", Slow)
+    ran = command("convert", "--to", "preference", "groups.jsonl", "out.jsonl")
+    assert ran.code == 0 and "converting: 1group" in ran.err and "writing: 100%" in ran.err and " 2/2 " in ran.err
+
+
 def test_lists_and_packed_files_hold_the_same_rows(convert):
     for name in ("out.jsonl", "out.json", "out.jsonl.gz", "out.json.gz"):
         convert("--to", "preference", "groups.jsonl", name)
@@ -159,7 +237,7 @@ def info() -> dict[str, Any]:
 def test_ranking_data_comes_with_its_description(convert):
     Path("dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
     assert convert("--to", "llama-factory-ranking", "groups.jsonl", "chains.json").endswith(
-        "wrote chains.json, prompts as '{question}'\nwrote dataset_info.json\n"
+        "wrote chains.json, prompts as '{question}' (the default of turns)\nwrote dataset_info.json\n"
     )
     assert info() == {"other": {"file_name": "other.json"}, "chains": ENTRY}
     rows = json.loads(Path("chains.json").read_text(encoding="utf-8"))
@@ -214,6 +292,14 @@ def test_groups_of_a_preference_set(convert):
     (group,) = read_groups("run/seed-0/label/groups.jsonl")
     assert (group.question_id, group.question, group.answer, group.reference) == ("prefs-000000", "p", "", None)
     assert [(c.completion, c.rating) for c in group.candidates] == [("a", 1.0), ("b", 0.0), ("c", 0.0)]
+
+
+def test_keys_of_messages_that_are_not_read_are_named(convert):
+    user = {"role": "user", "content": "p", "name": "Ann"}
+    turns = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}
+    write_json_lines("prefs.jsonl", [{"prompt": [user], **turns}])
+    printed = convert("--to", "groups", "prefs.jsonl", "out.jsonl")
+    assert "\nkeys of messages not read: name (1 rows)\n" in printed and "columns not read" not in printed
 
 
 def test_how_a_run_must_write_the_prompts(convert):

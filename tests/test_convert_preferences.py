@@ -127,6 +127,23 @@ def test_two_equal_completions_are_no_pair():
     assert imported.counts["groups without a candidate"] == 1
 
 
+def test_two_equal_texts_without_a_prompt_are_no_question_either():
+    imported = read({"chosen": "same text", "rejected": "same text"}, {"chosen": "ab", "rejected": "ac"})
+    assert [group.question for group in imported.groups] == ["a"]
+    assert imported.counts["rows of two equal completions, no pair"] == 1
+    assert imported.counts["groups without a candidate"] == 0
+    alike = {"chosen": [USER, CHOSEN], "rejected": [USER, CHOSEN]}  # here the prompt is the user's turn
+    assert [group.question for group in read(alike).groups] == ["2?"]
+
+
+def test_keys_of_messages_that_are_not_read_are_counted():
+    named = {"prompt": [{**USER, "name": "Ann"}], "chosen": [{**CHOSEN, "name": "Bo"}], "rejected": [REJECTED]}
+    empty = {"prompt": [{**USER, "name": None, "tool_calls": []}], "chosen": [CHOSEN], "rejected": [REJECTED]}
+    weighed = {"chosen": [USER, {**CHOSEN, "weight": 0, "name": "Bo"}], "rejected": [USER, REJECTED]}
+    assert read(named, empty, weighed).unread_keys == {"name": 2, "weight": 1}
+    assert read(pair("a", "b")).unread_keys == {}
+
+
 # ---- ratings from pairs ----
 
 
@@ -295,6 +312,10 @@ UNUSABLE = [
         "x.jsonl:1: a completion of other turns than one assistant's: 'chosen' has assistant, user, assistant",
     ),
     (
+        [{"prompt": [USER], "chosen": [{**CHOSEN, "content": None, "tool_calls": [{}]}], "rejected": [REJECTED]}],
+        "x.jsonl:1: a message that calls tools: chosen[0] has 'tool_calls'",
+    ),
+    (
         [pair("a", "b"), pair("b", "c"), pair("c", "a")],
         "prompt 'prompt-000000': its pairs contradict each other: x.jsonl:1 prefers 'a' to 'b';"
         " x.jsonl:2 prefers 'b' to 'c'; x.jsonl:3 prefers 'c' to 'a'",
@@ -312,16 +333,40 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "message"), UNUSABLE, ids=["prompt", "completion", "circle", "tie", "two scores"])
+@pytest.mark.parametrize(
+    ("rows", "message"), UNUSABLE, ids=["prompt", "completion", "tools", "circle", "tie", "two scores"]
+)
 def test_what_no_group_can_hold_is_an_error_or_counted(rows, message):
     with pytest.raises(DataError) as error:
         read(*rows)
     assert str(error.value) == message + SKIP
     reason = message.split(": ")[1]
-    kind = "rows" if "turns" in reason else "prompts"
     imported = read(*rows, skip_unusable=True)
-    assert imported.groups == [] and imported.counts[f"{kind} left out: {reason}"] == 1
-    assert imported.counts["rows"] == len(rows) and imported.counts["candidates"] == 0
+    counts = imported.counts
+    assert counts["rows"] == len(rows) == counts[f"rows left out: {reason}"] + counts["pairs in the rows"]
+    assert len(imported.groups) == (counts["pairs in the rows"] > 0)
+
+
+def test_a_row_at_fault_takes_no_other_row_with_it():
+    rows = [
+        pair("a", "b", score_chosen=3, score_rejected=2),
+        pair("b", "c", score_chosen=2, score_rejected=2),  # a tie
+        pair("a", "c", score_chosen=4, score_rejected=1),  # another score than before, and c gets none from it
+        pair("b", "c", score_chosen=2, score_rejected=0),
+        pair("a", "b", "p2", score_chosen=1, score_rejected=1),
+    ]
+    imported = read(*rows, skip_unusable=True)
+    assert ratings(imported) == [{"a": 3.0, "b": 2.0, "c": 0.0}]
+    assert imported.counts["rows left out: its scores contradict its pairs"] == 3
+
+
+def test_a_circle_takes_all_rows_of_its_prompt():
+    circle = [pair("a", "b"), pair("b", "a"), pair("c", "d"), pair("x", "x")]
+    imported = read(*circle, pair("a", "b", "p2"), skip_unusable=True)
+    assert ratings(imported) == [{"a": 1.0, "b": 0.0}]
+    reason = "left out: its pairs contradict each other"
+    assert (imported.counts[f"rows {reason}"], imported.counts[f"prompts {reason}"]) == (4, 1)
+    assert imported.counts["rows of two equal completions, no pair"] == 0, "a row is counted once"
 
 
 def test_an_empty_set():

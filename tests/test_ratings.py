@@ -344,6 +344,7 @@ def test_a_function_of_an_installed_module(make, monkeypatch, tmp_path):
     ("body", "message"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero (my_ratings.py:2)"),
+        ("__import__('sys').exit(0)", "SystemExit: 0 (my_ratings.py:2)"),
         ("'7'", "expected a number, got '7' (str)"),
         ("None", "expected a number, got None (NoneType)"),
         ("float('nan')", "must be finite, got nan"),
@@ -381,11 +382,16 @@ def test_a_function_that_fails_names_the_candidate(make, body, message):
             "function: 'broken.py:rate'",
             "label.ratings.function: broken.py cannot be imported: NameError: name 'x' is no",
         ),
+        (
+            "function: 'leaves.py:rate'",
+            "label.ratings.function: leaves.py cannot be imported: SystemExit: 0 (leaves.py:2)",
+        ),
     ],
 )
 def test_a_function_that_cannot_be_used_is_told_before_anything_runs(make, command, named, message):
     function()
     Path("broken.py").write_text("x\n")
+    Path("leaves.py").write_text("import sys\nsys.exit(0)\n")
     with contextlib.suppress(ConfigError):
         make(f"label.ratings={{name: function, {named}}}")
     ran = command("label", "--config", "run.yaml", f"label.ratings={{name: function, {named}}}")
@@ -493,6 +499,21 @@ def test_candidates_without_a_score_are_an_error_or_left_out(make, serve):
     assert (counts["unrated"], counts["ratings"]["unrated"], counts["ratings"]["given_up"]) == (3, 3, 6)
 
 
+def test_what_a_judge_did_not_give_can_be_asked_for_again(make, serve, capsys):
+    serve(lambda body, number: Answer(400, b"busy") if "who knows" in str(body) else by_length(body, number))
+    _, counts = label(make(JUDGE, "label.ratings.unrated=drop"))
+    told = (
+        "0 candidates were rated by fewer replies than asked for, and 3 by none; that stays so. To ask for what is"
+        " missing, and for nothing else, again: rm -r run/seed-0/label && aft-label --config run/config.yaml\n"
+    )
+    assert counts["unrated"] == 3 and told in capsys.readouterr().err
+    shutil.rmtree("run/seed-0/label")
+    server = serve(by_length)
+    _, counts = label(make(JUDGE, "label.ratings.unrated=drop"))
+    assert (counts["unrated"], counts["ratings"]["cached"], len(server.requests)) == (0, 16, 6)
+    assert "To ask for what is missing" not in capsys.readouterr().err
+
+
 def test_a_plan_needs_no_judge_and_a_run_does(make, command, monkeypatch):
     make()
     monkeypatch.delenv("AFT_JUDGE_MODEL")
@@ -507,6 +528,24 @@ def test_a_plan_needs_no_judge_and_a_run_does(make, command, monkeypatch):
     assert ran.code == 2 and all(f"run.yaml: {problem}\n" in ran.err for problem in lacking)
     ran = command("label", "--config", "run.yaml", JUDGE, "label.ratings.prompt=no.txt", "--dry-run")
     assert ran.code == 2 and "run.yaml: label.ratings.prompt: no file no.txt (looked in " in ran.err
+
+
+def test_a_finished_run_needs_no_environment_and_another_judge_is_one(make, serve, command, monkeypatch):
+    serve(by_length)
+    label(make(JUDGE))
+    before = Path("run/seed-0/label/groups.jsonl").read_bytes()
+    monkeypatch.delenv("AFT_JUDGE_MODEL")
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost")
+    assert command("label", "--config", "run.yaml", JUDGE).code == 0
+    ran = command("label", "--config", "run.yaml", JUDGE, "--dry-run")
+    assert ran.code == 0 and "# here:" not in ran.out and "\nskip   label seed 0 " in ran.out
+    assert Path("run/seed-0/label/groups.jsonl").read_bytes() == before
+    # what has to run needs both, and is compared with the judge that was
+    ran = command("label", "--config", "run.yaml", JUDGE, "label.unparsed=drop")
+    assert ran.code == 2 and "run.yaml: label.ratings.model: null, and the environment variable" in ran.err
+    assert reasons(make(JUDGE, "label.unparsed=drop")) == ['config.label.unparsed: was "negative", is "drop"']
+    monkeypatch.setenv("AFT_JUDGE_MODEL", "another")
+    assert reasons(make(JUDGE)) == ['config.label.ratings.model: was "a-judge", is "another"']
 
 
 @pytest.mark.parametrize(
@@ -571,6 +610,11 @@ def test_gsm8k_rank_is_built_without_a_model(command, serve, gsm8k_folder):
     ran = command("label", *arguments, "label.ratings={name: file, path: ratings.jsonl}")
     assert ran.code == 3
     assert "ratings.jsonl:1: missing 'index' (the line has 'question_id')" in ran.err
+    # and costs nothing of what is there
+    assert plan.groups(0).is_file() and not Path("run/replaced/2").exists()
+    write_json_lines("ratings.jsonl", lines[1:])
+    ran = command("label", *arguments, "label.ratings={name: file, path: ratings.jsonl}")
+    assert ran.code == 3 and "ratings.jsonl: no rating for completion 0 " in ran.err and plan.groups(0).is_file()
 
 
 def test_a_run_that_was_killed_goes_on_from_its_replies(command, serve, gsm8k_folder):

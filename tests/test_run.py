@@ -30,6 +30,17 @@ def test_a_digest_is_of_the_content(tmp_path):
     assert run.digest_file(one) != run.digest_file(two)
 
 
+def test_a_digest_is_of_all_the_content_whatever_its_size(tmp_path):
+    large, found = tmp_path / "ratings.jsonl", set()
+    for last in (b"9.5", b"1.5"):
+        with large.open("wb") as handle:
+            handle.truncate(64 * 2**20 + 1)  # holes cost no disk
+            handle.seek(0, 2)
+            handle.write(last)
+        found.add(run.digest_file(large))
+    assert len(found) == 2 and all(digest.startswith("sha256:") for digest in found)
+
+
 def test_a_folder_is_its_files_without_what_only_describes_them(tmp_path):
     folder = write_folder(tmp_path / "a", config__json="{}", model__safetensors="w")
     before = run.digest_folder(folder)
@@ -48,7 +59,7 @@ def test_large_files_are_told_apart_by_size_and_manifest(tmp_path):
     weights = folder / "model.safetensors"
     with weights.open("wb") as handle:
         handle.truncate(64 * 2**20 + 1)  # holes cost no disk
-    assert run.digest_file(weights) == "size:67108865"
+    assert run.digest_weights(weights) == "size:67108865"
     bare = run.digest_folder(folder)
     digests = set()
     for seed in (0, 1):

@@ -274,10 +274,11 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     if worker is not None:
         units = [units[int(place)] for place in worker.split(",")]
     if stage == "label":
-        from .stages.label import run_label
+        from .stages.label import check_label, run_label
 
         for unit in units:
-            _run_unit(plan, unit, functools.partial(run_label, plan, unit), is_main=True)
+            check = functools.partial(check_label, plan, unit)
+            _run_unit(plan, unit, functools.partial(run_label, plan, unit), is_main=True, check=check)
         return
     from accelerate import PartialState
 
@@ -304,8 +305,12 @@ def _run_unit(
     *,
     is_main: bool,
     barrier: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run one unit unless it is up to date. What other inputs made is moved aside, never overwritten or deleted."""
+    """Run one unit unless it is up to date. What other inputs made is moved aside, never overwritten or deleted.
+
+    `check` raises what can be known to be wrong before that.
+    """
     status = plan.status(unit)
     inputs = plan.inputs(unit)
     barrier()  # all ranks look before the first writes
@@ -314,6 +319,7 @@ def _run_unit(
     log = None
     if is_main:
         if status.state != RESUME and unit.folder.exists():
+            check()
             kept = run.move_aside(unit.folder, plan.folder)
             say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
         log = run.UnitLog(unit.folder, inputs)

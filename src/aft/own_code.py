@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from .errors import AftError, ConfigError
+
+# whatever the user's code raises is the user's to mend; `sys.exit(0)` there must not look like a success
+OWN_ERRORS = (Exception, SystemExit)
 
 
 def load_module(name: str, key: str) -> ModuleType:
@@ -28,7 +32,7 @@ def load_module(name: str, key: str) -> ModuleType:
         return loaded
     except AftError:
         raise
-    except Exception as error:  # whatever the user's code raises is the user's to mend
+    except OWN_ERRORS as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             stem = name.rpartition(".")[2]
             raise ConfigError(
@@ -38,18 +42,22 @@ def load_module(name: str, key: str) -> ModuleType:
 
 
 def find_source(name: str) -> Path | None:
-    """The file of a module's code, as far as it can be found without running it."""
+    """The file of a module's code, as far as it can be found without running it or a package above it."""
     if name.endswith(".py"):
         return Path(name)
+    top, *inner = name.split(".")
     try:
-        spec = importlib.util.find_spec(name)
-    except Exception:  # a package above it that cannot be imported; `load_module` says why
+        spec = importlib.util.find_spec(top)
+        for part in inner:  # `find_spec` of the whole name would import the packages
+            above = spec.submodule_search_locations if spec is not None else None
+            spec = importlib.machinery.PathFinder.find_spec(part, list(above)) if above is not None else None
+    except (ImportError, ValueError):  # a name such as `a..b`; `load_module` says why
         return None
     path = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
     return path if path is not None and path.is_file() else None
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """An error of the user's code with the line it came from."""
     if isinstance(error, SyntaxError):  # which names its own line
         return f"{type(error).__name__}: {error}"

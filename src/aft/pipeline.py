@@ -184,7 +184,8 @@ class Plan:
             key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
         }
         if unit.stage == "label":
-            return {"data": data, "label": {**whole["label"], "ratings": rating_keys(config.label.ratings)}}
+            ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))
+            return {"data": data, "label": {**whole["label"], "ratings": ratings}}
         sections = {"data": data, "prompt": whole["prompt"], "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
@@ -196,6 +197,15 @@ class Plan:
             align = align_config(config, unit.name or "")
             return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
         return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+
+    def _recorded_ratings(self, unit: Unit) -> Any:
+        """What `label.ratings` was when a label unit was run, or None."""
+        for name in (run.MANIFEST, run.STARTED):
+            if (found := run.read_manifest(unit.folder / name)) is not None:
+                for key in ("inputs", "config", "label", "ratings"):
+                    found = found.get(key) if isinstance(found, dict) else None
+                return found
+        return None
 
     def model_keys(self, stage: str) -> dict[str, Any]:
         """Which weights, that the digest of the checkpoint says; this is how a stage uses them."""

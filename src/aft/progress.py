@@ -21,10 +21,13 @@ _SECONDS_BETWEEN_LINES = 0.5
 
 
 class Progress:
-    """One piece of work with a known total. Use as a context manager; call `update`."""
+    """One piece of work with a known total, or 0. Use as a context manager; call `update`.
 
-    def __init__(self, description: str, total: int, unit: str = "it") -> None:
-        self.description, self.total, self.unit = description, total, unit
+    A bar appears after `delay` seconds, so that short work shows none.
+    """
+
+    def __init__(self, description: str, total: int, unit: str = "it", *, delay: float = 0.0) -> None:
+        self.description, self.total, self.unit, self.delay = description, total, unit, delay
         self.done = 0
         self._skipped = 0
         self.note = ""
@@ -38,7 +41,14 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self._lines and not self._silent:
-            self._bar = tqdm(total=self.total, desc=self.description, unit=self.unit, dynamic_ncols=True, smoothing=0.1)
+            self._bar = tqdm(
+                total=self.total or None,
+                desc=self.description,
+                unit=self.unit,
+                dynamic_ncols=True,
+                smoothing=0.1,
+                delay=self.delay,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +77,7 @@ class Progress:
     def _seconds_left(self) -> float:
         """Time to go if the rest takes as long as what was done here; 0 before anything is."""
         made = self.done - self._skipped
-        return (self.total - self.done) * (time.monotonic() - self._begun) / made if made > 0 else 0.0
+        return (self.total - self.done) * (time.monotonic() - self._begun) / made if made > 0 and self.total else 0.0
 
     def rate(self, tokens: int) -> str:
         """Count tokens, and say how many there were per second so far."""

@@ -41,17 +41,19 @@ def rating_files(section: Ratings, seed: int) -> dict[str, Path]:
     return {}
 
 
-def rating_keys(section: Ratings) -> dict[str, Any]:
+def rating_keys(section: Ratings, recorded: Any = None) -> dict[str, Any]:
     """The keys that decide ratings, with the judge's model by its name and the built-in prompt by its digest.
 
-    Where a file lies does not matter, what is in it does: the digests of `rating_files`.
+    Where a file lies does not matter, what is in it does: the digests of `rating_files`. `recorded`: these keys as they
+    were when the ratings were made, if they were; they name the judge where neither the section nor the environment
+    does, so that nobody needs that variable to look at a finished run.
     """
     keys = dataclasses.asdict(section)
     if isinstance(section, FileRatings):
         del keys["path"]
     if isinstance(section, JudgeRatings):
         keys = {name: value for name, value in keys.items() if name not in _HOW}
-        keys["model"] = find_judge_model(section)
+        keys["model"] = find_judge_model(section) or (recorded.get("model") if isinstance(recorded, dict) else None)
         keys["prompt"] = digest_value(BUILT_IN) if section.prompt is None else "a file"
     return keys
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from .judge.endpoint import Endpoint
 from .judge.judge import Asking, Judge, JudgeCounts
 from .judge.prompt import read_template, render
 from .labelling import CandidateKey
-from .own_code import describe_error, load_module
+from .own_code import OWN_ERRORS, describe_error, load_module
 from .progress import Progress, say
 from .rating_inputs import judge_model, rating_file
 from .records import Candidate, Completion, Group, iter_json_lines, require
@@ -80,6 +81,18 @@ def facts_table(facts: Mapping[str, Any]) -> str:
         inner = value.items() if isinstance(value, Mapping) else [("", value)]
         rows += [(f"{name}: {label}" if label else name, plain(entry)) for label, entry in inner]
     return aligned(("ratings", "value"), rows)
+
+
+def describe_lacking(facts: Mapping[str, Any], folder: Path, config: Path) -> str:
+    """How to ask a judge again for ratings that `folder` was finished without; empty where there are all."""
+    partial, unrated = facts.get("partial", 0), facts.get("unrated", 0)
+    if not partial and not unrated:
+        return ""
+    command = f"rm -r {shlex.quote(str(folder))} && aft-label --config {shlex.quote(str(config))}"
+    return (
+        f"{partial:,} candidates were rated by fewer replies than asked for, and {unrated:,} by none; that stays so."
+        f" To ask for what is missing, and for nothing else, again: {command}"
+    )
 
 
 def name_candidate(key: CandidateKey) -> str:
@@ -182,7 +195,7 @@ def _rate_by_function(section: FunctionRatings, candidates: Sequence[Keyed]) -> 
                     label=candidate.label,
                     **section.arguments,
                 )
-            except Exception as error:  # whatever the user's code raises is the user's to mend
+            except OWN_ERRORS as error:
                 raise AftError(f"{told}: {describe_error(error)}") from error
             if not isinstance(rating, numbers.Real):
                 raise AftError(f"{told}: expected a number, got {rating!r} ({type(rating).__name__})")

@@ -182,20 +182,21 @@ def read_completions(path: str | Path) -> list[Completion]:
 
 def read_groups(path: str | Path) -> list[Group]:
     """Groups of a JSONL file, in file order."""
-    groups = []
+    return list(iter_groups(path))
+
+
+def iter_groups(path: str | Path) -> Iterator[Group]:
+    """The same one after the other."""
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
         items = require(value, "candidates", list, where)
-        groups.append(
-            Group(
-                question_id=require(value, "question_id", str, where),
-                question=require(value, "question", str, where),
-                answer=require(value, "answer", str, where),
-                reference=require({"reference": None, **value}, "reference", (str, type(None)), where),
-                candidates=tuple(_candidate(item, f"{where}: candidates[{i}]") for i, item in enumerate(items)),
-            )
+        yield Group(
+            question_id=require(value, "question_id", str, where),
+            question=require(value, "question", str, where),
+            answer=require(value, "answer", str, where),
+            reference=require({"reference": None, **value}, "reference", (str, type(None)), where),
+            candidates=tuple(_candidate(item, f"{where}: candidates[{i}]") for i, item in enumerate(items)),
         )
-    return groups
 
 
 def _candidate(item: Any, where: str) -> Candidate:

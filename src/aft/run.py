@@ -33,11 +33,18 @@ _NOT_CONTENT = {MANIFEST, STARTED, "README.md", "trainer_state.json", "training_
 
 
 def digest_file(path: Path) -> str:
-    """sha256 of a file's content; of its size alone above 64 MB."""
+    """sha256 of a file's content, whatever its size: of records and of what a user edits."""
+    found = hashlib.sha256()
+    with path.open("rb") as handle:
+        while part := handle.read(2**20):
+            found.update(part)
+    return "sha256:" + found.hexdigest()
+
+
+def digest_weights(path: Path) -> str:
+    """sha256 of a checkpoint's file; above 64 MB its size alone."""
     size = path.stat().st_size
-    if size > _HASH_UP_TO_BYTES:
-        return f"size:{size}"
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"size:{size}" if size > _HASH_UP_TO_BYTES else digest_file(path)
 
 
 def digest_value(value: Any) -> str:
@@ -48,7 +55,7 @@ def digest_value(value: Any) -> str:
 def digest_folder(folder: Path) -> str:
     """One digest for the files directly in a checkpoint folder; a manifest there stands for files too large to hash."""
     files = {
-        path.name: digest_file(path)
+        path.name: digest_weights(path)
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _NOT_CONTENT and not path.name.startswith(".")
     }
@@ -190,7 +197,7 @@ class UnitLog:
             self.folder / MANIFEST,
             {
                 "inputs": self.inputs,
-                "outputs": {name: digest_file(self.folder / name) for name in outputs},
+                "outputs": {name: digest_weights(self.folder / name) for name in outputs},
                 "versions": versions(),
                 "git_revision": git_revision(),
                 "seconds": round(time.monotonic() - self.begun, 3),

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigError, DataError, nearest
 from .main import guarded
 
 if TYPE_CHECKING:
+    from ..config.schema import PromptConfig
     from ..convert import Prompts, Selection
+
+_Item = TypeVar("_Item")
 
 PREFERENCE, UNPAIRED, COMPLETION, RANKING, GROUPS = TARGETS = (
     "preference",
@@ -146,9 +150,9 @@ def convert(known: argparse.Namespace) -> None:
 def _from_groups(known: argparse.Namespace) -> None:
     from ..convert.files import add_description, describe, write_rows
     from ..convert.rows import completion_rows, preference_rows, ranking_rows, unpaired_rows
-    from ..records import read_groups
+    from ..records import iter_groups
 
-    prompts, selection = _prompts(known), _selection(known)
+    (prompts, told), selection = _prompts(known), _selection(known)
     drop = bool(known.drop_truncated)
     makers = {
         PREFERENCE: lambda groups: preference_rows(groups, prompts, selection),
@@ -158,28 +162,64 @@ def _from_groups(known: argparse.Namespace) -> None:
             groups, prompts, completions=known.completions or "both", drop_truncated=drop
         ),
     }
-    rows, counts = makers[known.to](read_groups(known.input))
+    rows, counts = makers[known.to](_watched("converting", iter_groups(known.input), "group"))
     _tell(counts)
     if not rows:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
     description = describe(known.output, rows[0], overwrite=known.overwrite) if known.to == RANKING else None
-    write_rows(known.output, rows)
-    print(f"wrote {known.output}, prompts as {prompts.template!r}")
+    write_rows(known.output, _watched("writing", rows, "row"))
+    print(f"wrote {known.output}, {told}")
     if description is not None:
         print(f"wrote {add_description(known.output, description)}")
 
 
-def _prompts(known: argparse.Namespace) -> Prompts:
+def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
+    """How prompts are written, and the words that say so and on whose word."""
     from ..config.schema import PromptConfig
     from ..convert.rows import Prompts
     from ..prompts import PLACEHOLDER
 
-    template = known.template
-    if template is None:
-        # a tool with turns of its own writes what stands around a question itself
-        turns = known.conversational or known.to == RANKING
-        template = PLACEHOLDER if turns else PromptConfig().template
-    return Prompts(template, bool(known.conversational), known.system)
+    conversational = bool(known.conversational)
+    turns = conversational or known.to == RANKING
+    system = known.system
+    if known.template is not None:
+        template, origin = known.template, "--template"
+    else:
+        config = _run_config(known.input)
+        section = PromptConfig() if config is None else _read_prompt(config)
+        template, origin = section.template, f"prompt.template of {config}"
+        if config is None:
+            origin = "the default of prompt.template: INPUT lies in no run's folder"
+        if turns and section.chat:
+            system = section.system if system is None else system
+        elif turns:
+            # a tool with turns of its own writes what stands around a question itself
+            template, origin = PLACEHOLDER, "the default of turns"
+        elif section.chat:
+            origin += ", whose prompt.chat makes a turn of it: --conversational"
+    told = f"prompts as {template!r} ({origin})"
+    told += "" if system is None else f" behind the system turn {system!r}"
+    return Prompts(template, conversational, system), told
+
+
+def _run_config(source: Path) -> Path | None:
+    """The configuration of the run in whose folder a file of groups lies."""
+    path = Path(os.path.abspath(source))
+    labels = path.name in ("groups.jsonl", "pool.jsonl") and path.parent.name == "label"
+    if not labels or not re.fullmatch(r"seed-\d+", path.parents[1].name):
+        return None
+    config = path.parents[2] / "config.yaml"
+    return Path(os.path.relpath(config)) if config.is_file() else None
+
+
+def _read_prompt(config: Path) -> PromptConfig:
+    from ..config import load_config
+
+    try:
+        return load_config(config).prompt
+    except ConfigError as error:
+        told = f"--template: not given, so prompt.template was looked for in {config}"
+        raise ConfigError([told, *error.problems]) from None
 
 
 def _selection(known: argparse.Namespace) -> Selection:
@@ -195,7 +235,7 @@ def _to_groups(known: argparse.Namespace) -> None:
 
     template = PLACEHOLDER if known.template is None else known.template
     imported = preference_groups(
-        read_rows(known.input),
+        _watched("reading", read_rows(known.input), "row"),
         template=template,
         ratings=known.ratings or "scores",
         skip_unusable=bool(known.skip_unusable),
@@ -204,9 +244,12 @@ def _to_groups(known: argparse.Namespace) -> None:
     _tell(imported.counts)
     if imported.unread:
         print(f"columns not read: {', '.join(imported.unread)}")
+    if imported.unread_keys:
+        found = (f"{key} ({count:,} rows)" for key, count in imported.unread_keys.items())
+        print(f"keys of messages not read: {', '.join(found)}")
     if not imported.groups:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
-    write_rows(known.output, imported.groups)
+    write_rows(known.output, _watched("writing", imported.groups, "group"))
     chat = ", chat: true" if imported.conversational else ""
     system = f", system: {json.dumps(imported.system, ensure_ascii=False)}" if imported.system else ""
     print(f"wrote {known.output}")
@@ -214,6 +257,16 @@ def _to_groups(known: argparse.Namespace) -> None:
         f"a run on it needs prompt: {{template: {json.dumps(template, ensure_ascii=False)}{chat}{system}}}"
         " and, as there are no references, align: {supervise: reference_and_positives}"
     )
+
+
+def _watched(what: str, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
+    """The items, with a bar of how many there were once that takes more than a few seconds."""
+    from ..progress import Progress
+
+    with Progress(what, len(items) if isinstance(items, Sequence) else 0, unit, delay=3.0) as progress:
+        for item in items:
+            yield item
+            progress.update()
 
 
 def _tell(counts: Mapping[str, int]) -> None:

@@ -14,6 +14,7 @@ from .main import guarded, parse
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..pipeline import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,6 +62,10 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
     from ..launch import conduct, open_folder, run_here, show_plan
 
+    problems = _lacking_judge(plan, stages)
+    if problems and not known.dry_run:
+        raise ConfigError([f"{known.config}: {problem}" for problem in problems])
+    lacking += problems
     if known.dry_run:
         print(to_yaml(config))
         print("".join(f"# here: {problem}\n" for problem in lacking), end="")
@@ -78,12 +83,24 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         print_report(plan.folder)
 
 
+def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:
+    """What the environment lacks for a judge, if it will be asked: a finished run needs none."""
+    from ..checks import find_lacking_judge
+    from ..pipeline import DONE
+
+    problems = find_lacking_judge(plan.config.label.ratings) if "label" in stages else []
+    asked = problems and any(
+        unit.stage == "label" and status.state != DONE for unit, status in plan.forecast(list(stages))
+    )
+    return problems if asked else []
+
+
 _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "methods")
 
 
 def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
     """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
-    from ..checks import check_ratings, check_run, find_lacking, find_lacking_judge
+    from ..checks import check_ratings, check_run, find_lacking
     from ..config.schema import STAGES
 
     # labelling computes with neither model nor trainer, so nothing of theirs is looked at
@@ -93,7 +110,6 @@ def _check(stage: str | None, planning: bool, lacking: list[str], config: Config
     stages = [stage] if stage else () if "stages" in broken else config.stages
     if "label" in stages and "label" not in broken:
         problems += check_ratings(config.label.ratings)
-        lacking += find_lacking_judge(config.label.ratings)
     if stage != "label" and "launch" not in broken:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking

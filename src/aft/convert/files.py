@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def check_output(path: Path, source: Path, suffixes: Sequence[str], *, overwrite
         raise ConfigError(f"OUTPUT: {path} is there already; --overwrite replaces it")
 
 
-def write_rows(path: Path, rows: Sequence[Any]) -> None:
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
     """Write rows or records, as a JSON list into `.json` and else as JSON lines, atomically."""
     try:
         if kind_of(path) == LIST:

@@ -17,6 +17,7 @@ Messages = list[tuple[str, str]]
 
 TEXT, CONVERSATION = "text", "conversation"
 SCORE_COLUMNS = ("score_chosen", "score_rejected")
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 COLUMNS = ("prompt", "chosen", "rejected", "question_id")
 
 
@@ -30,7 +31,10 @@ class Unusable(DataError):
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-    """One row: where it stands, its question, what was chosen and what rejected; scores and id where it has them."""
+    """One row: where it stands, its question, what was chosen and what rejected; scores and id where it has them.
+
+    `unread`: keys of its messages, beside role and content, that say something.
+    """
 
     where: str
     kind: str
@@ -40,10 +44,14 @@ class Preference:
     rejected: str
     scores: tuple[float, float] | None
     question_id: str | None
+    unread: frozenset[str]
 
 
-def read_preference(row: dict[str, Any], where: str, template: str, *, with_scores: bool) -> Preference:
-    """The preference that a row states. Raises `DataError` for a malformed row, `Unusable` for one beyond a group."""
+def read_preference(row: dict[str, Any], where: str, template: str, *, with_scores: bool) -> Preference | None:
+    """The preference that a row states; None for two equal texts without a prompt, which hide where the prompt ends.
+
+    Raises `DataError` for a malformed row, `Unusable` for one beyond a group.
+    """
     kinds = {key: _kind(row, key, where) for key in ("chosen", "rejected")}
     if "prompt" in row:
         kinds["prompt"] = _kind(row, "prompt", where)
@@ -52,6 +60,8 @@ def read_preference(row: dict[str, Any], where: str, template: str, *, with_scor
         raise DataError(f"{where}: {found}; expected all texts, or all lists of messages")
     system = None
     if kinds["chosen"] == TEXT:
+        if "prompt" not in row and row["chosen"] == row["rejected"]:
+            return None
         prompt, chosen, rejected = _texts(row)
     else:
         system, prompt, chosen, rejected = _conversation(row, kinds, where)
@@ -64,6 +74,7 @@ def read_preference(row: dict[str, Any], where: str, template: str, *, with_scor
         rejected=rejected,
         scores=_scores(row, where) if with_scores else None,
         question_id=require(row, "question_id", str, where) if "question_id" in row else None,
+        unread=_unread(row),
     )
 
 
@@ -133,10 +144,21 @@ def _messages(row: dict[str, Any], key: str, where: str) -> Messages:
         here = f"{where}: {key}[{position}]"
         if not isinstance(message, dict):
             raise DataError(f"{here}: expected a message with 'role' and 'content', got {type(message).__name__}")
+        if message.get("tool_calls"):  # which have no content beside them, or one that is not the whole
+            raise Unusable("a message that calls tools", where, f"{key}[{position}] has 'tool_calls'")
         found.append((require(message, "role", str, here), require(message, "content", str, here)))
     if not found:
         raise DataError(f"{where}: '{key}' has no message")
     return found
+
+
+def _unread(row: dict[str, Any]) -> frozenset[str]:
+    """The keys of a row's messages that nothing here reads; with nothing in them, as in a table's, they are none."""
+    columns = [row[key] for key in ("prompt", "chosen", "rejected") if isinstance(row.get(key), list)]
+    found = {
+        key for messages in columns for message in messages for key, value in message.items() if value not in _NOTHING
+    }
+    return frozenset(found - {"role", "content"})
 
 
 def _scores(row: dict[str, Any], where: str) -> tuple[float, float] | None:

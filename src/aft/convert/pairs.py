@@ -27,8 +27,8 @@ def outranking_pairs(candidates: Sequence[Candidate], min_rating_gap: float = 0.
 def select_pairs(pairs: Sequence[Pair], candidates: Sequence[Candidate], selection: str, key: str = "") -> list[Pair]:
     """Those of the `pairs` that a selection takes, in order.
 
-    all: every one. covering: as few as hold every candidate that is in any pair. best-worst: the one with the widest
-    gap, the first of equals. one: drawn at random, the same for the same `key`.
+    all: every one. covering: few that hold every candidate that is in any pair (`_covering`). best-worst: the one with
+    the widest gap, the first of equals. one: drawn at random, the same for the same `key`.
     """
     if selection == ALL or not pairs:
         return list(pairs)
@@ -40,8 +40,10 @@ def select_pairs(pairs: Sequence[Pair], candidates: Sequence[Candidate], selecti
 
 
 def _covering(pairs: Sequence[Pair], candidates: Sequence[Candidate]) -> list[Pair]:
-    """A smallest set of pairs in which every candidate of `pairs` occurs: a largest matching, then the rest.
+    """A small set of pairs in which every candidate of `pairs` occurs: a matching, then the rest.
 
+    It is a smallest one where every two candidates that are rated apart by enough are a pair. Where some are not, as
+    two of the same text, it may hold a pair more than is needed.
     In order of rating, m pairs without a common member exist only if the m lowest can be matched with the m highest,
     each with the one that is as far from its end. A candidate that is left goes with the partner used least so far.
     """

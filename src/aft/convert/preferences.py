@@ -20,12 +20,14 @@ SCORES, ORDER = RATINGS = ("scores", "order")
 class Imported:
     """Groups, and what was counted; the columns that were not read; how a run must write the prompts.
 
+    `unread_keys`: in how many rows a message had a key beside role and content, which was not read.
     `conversational`: prompts are a user's turn, behind a turn `system` unless that is None.
     """
 
     groups: list[Group]
     counts: dict[str, int]
     unread: list[str]
+    unread_keys: dict[str, int]
     conversational: bool
     system: str | None
 
@@ -54,30 +56,41 @@ def preference_groups(
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     columns: dict[str, None] = {}
+    unread_keys: Counter[str] = Counter()
     preferences = []
     for where, row in rows:
         counts["rows"] += 1
         columns |= dict.fromkeys(row)
         try:
-            preferences.append(read_preference(row, where, template, with_scores=ratings == SCORES))
+            preference = read_preference(row, where, template, with_scores=ratings == SCORES)
         except Unusable as error:
             if not skip_unusable:
                 raise
             skipped[f"rows left out: {error.reason}"] += 1
+            continue
+        if preference is None:
+            counts["equal"] += 1
+            continue
+        preferences.append(preference)
+        unread_keys.update(preference.unread)
     _check_alike(preferences)
     groups = []
     for question_id, members in _by_prompt(preferences, name).items():
+        usable, scores = _scored(members, skipped if skip_unusable else None)
         try:
-            groups.append(_group(question_id, members, counts))
+            if usable:
+                groups.append(_group(question_id, usable, scores, counts))
         except Unusable as error:
             if not skip_unusable:
                 raise
+            skipped[f"rows left out: {error.reason}"] += len(usable)
             skipped[f"prompts left out: {error.reason}"] += 1
     read = {*COLUMNS, *(SCORE_COLUMNS if ratings == SCORES else ())}
     return Imported(
         groups=groups,
         counts=_counted(counts, skipped, groups),
         unread=[column for column in columns if column not in read],
+        unread_keys=dict(sorted(unread_keys.items())),
         conversational=any(preference.kind == CONVERSATION for preference in preferences[:1]),
         system=next((preference.system for preference in preferences), None),
     )
@@ -122,7 +135,9 @@ def _by_prompt(preferences: Sequence[Preference], name: str) -> dict[str, list[P
     return found
 
 
-def _group(question_id: str, preferences: Sequence[Preference], counts: Counter[str]) -> Group:
+def _group(
+    question_id: str, preferences: Sequence[Preference], scores: dict[str, float], counts: Counter[str]
+) -> Group:
     losers: dict[str, dict[str, str]] = {}
     equal = repeated = 0
     for preference in preferences:
@@ -134,7 +149,7 @@ def _group(question_id: str, preferences: Sequence[Preference], counts: Counter[
         losers[chosen].setdefault(rejected, preference.where)
         losers.setdefault(rejected, {})
     order = _order(question_id, losers)
-    ratings = _scores(preferences) or order.levels
+    ratings = scores or order.levels
     counts["equal"] += equal
     counts["repeated"] += repeated
     counts["prompts without a pair"] += not losers
@@ -164,23 +179,42 @@ def _short(text: str, length: int = 30) -> str:
     return repr(text if len(text) <= length else text[: length - 1] + "…")
 
 
-def _scores(preferences: Sequence[Preference]) -> dict[str, float]:
-    """The score of every completion; empty where the rows have none."""
+def _scored(
+    preferences: Sequence[Preference], skipped: Counter[str] | None
+) -> tuple[list[Preference], dict[str, float]]:
+    """The rows whose scores can be meant, and the score of every completion in them; no scores where rows have none.
+
+    A row at fault is left out and counted in `skipped`; where that is None, it raises `Unusable`.
+    """
+    usable: list[Preference] = []
     scores: dict[str, float] = {}
-    reason = "its scores contradict its pairs"
-    advice = "; --ratings order goes by the pairs alone"
     for preference in preferences:
-        if preference.scores is None or preference.chosen == preference.rejected:
-            continue
-        better, worse = preference.scores
-        if better <= worse:
-            detail = f"score_chosen {better:g} is not above score_rejected {worse:g}{advice}"
+        try:
+            scores |= _scores_of(preference, scores)
+        except Unusable as error:
+            if skipped is None:
+                raise
+            skipped[f"rows left out: {error.reason}"] += 1
+        else:
+            usable.append(preference)
+    return usable, scores
+
+
+def _scores_of(preference: Preference, known: dict[str, float]) -> dict[str, float]:
+    """The scores of a row's completions, which agree with its preference and with those `known` of earlier rows."""
+    if preference.scores is None or preference.chosen == preference.rejected:
+        return {}
+    reason, advice = "its scores contradict its pairs", "; --ratings order goes by the pairs alone"
+    better, worse = preference.scores
+    if better <= worse:
+        detail = f"score_chosen {better:g} is not above score_rejected {worse:g}{advice}"
+        raise Unusable(reason, preference.where, detail)
+    found = {preference.chosen: better, preference.rejected: worse}
+    for text, score in found.items():
+        if known.get(text, score) != score:
+            detail = f"{_short(text)} has the score {score:g} here and {known[text]:g} in an earlier row{advice}"
             raise Unusable(reason, preference.where, detail)
-        for text, score in ((preference.chosen, better), (preference.rejected, worse)):
-            if scores.setdefault(text, score) != score:
-                detail = f"{_short(text)} has the score {score:g} here and {scores[text]:g} in an earlier row{advice}"
-                raise Unusable(reason, preference.where, detail)
-    return scores
+    return found
 
 
 def _counted(counts: Counter[str], skipped: Counter[str], groups: Sequence[Group]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import ConfigError
@@ -51,7 +51,7 @@ class Selection:
 
 
 def preference_rows(
-    groups: Sequence[Group], prompts: Prompts, selection: Selection | None = None
+    groups: Iterable[Group], prompts: Prompts, selection: Selection | None = None
 ) -> tuple[list[Row], Counts]:
     """Rows of a TRL preference set: `prompt`, `chosen`, `rejected`, and the two ratings and the id behind them."""
     counts: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def preference_rows(
 
 
 def ranking_rows(
-    groups: Sequence[Group], prompts: Prompts, selection: Selection | None = None
+    groups: Iterable[Group], prompts: Prompts, selection: Selection | None = None
 ) -> tuple[list[Row], Counts]:
     """Rows of LLaMA-Factory's ranking data, in its alpaca format; it makes a user's turn of `instruction` itself."""
     counts: Counter[str] = Counter()
@@ -92,7 +92,7 @@ def _origin(group: Group, better: Candidate, worse: Candidate) -> Row:
 
 
 def _pairs(
-    groups: Sequence[Group], selection: Selection, counts: Counter[str]
+    groups: Iterable[Group], selection: Selection, counts: Counter[str]
 ) -> Iterator[tuple[Group, Candidate, Candidate]]:
     """The better and the worse candidate of every selected pair, counted."""
     for group in groups:
@@ -141,18 +141,17 @@ def _untruncated(candidates: Sequence[Candidate], drop: bool, counts: Counter[st
 
 
 def unpaired_rows(
-    groups: Sequence[Group], prompts: Prompts, *, threshold: float | None = None, drop_truncated: bool = False
+    groups: Iterable[Group], prompts: Prompts, *, threshold: float | None = None, drop_truncated: bool = False
 ) -> tuple[list[Row], Counts]:
     """Rows of a TRL unpaired preference set: every candidate with `label`, true where it is rated above `threshold`.
 
     Raises `ConfigError` where no threshold is given and ratings are others than 0 and 1, between which it is 0.5.
     """
-    if threshold is None:
-        _check_binary(groups)
-        threshold = 0.5
     counts: Counter[str] = Counter()
     rows = []
     for group in groups:
+        if threshold is None:
+            _check_binary(group)
         candidates = _untruncated(group.candidates, drop_truncated, counts)
         counts["groups"] += 1
         counts["empty"] += not candidates
@@ -163,7 +162,7 @@ def unpaired_rows(
                 {
                     "prompt": prompts.prompt(group.question),
                     "completion": prompts.completion(candidate.completion),
-                    "label": candidate.rating > threshold,
+                    "label": candidate.rating > (0.5 if threshold is None else threshold),
                     "score": candidate.rating,
                     "question_id": group.question_id,
                 }
@@ -179,18 +178,17 @@ def unpaired_rows(
     }
 
 
-def _check_binary(groups: Sequence[Group]) -> None:
-    for group in groups:
-        for position, candidate in enumerate(group.candidates):
-            if candidate.rating not in (0.0, 1.0):
-                raise ConfigError(
-                    f"--threshold: missing; candidates[{position}] of '{group.question_id}' is rated"
-                    f" {candidate.rating:g}, so say above which rating a completion is a good one"
-                )
+def _check_binary(group: Group) -> None:
+    for position, candidate in enumerate(group.candidates):
+        if candidate.rating not in (0.0, 1.0):
+            raise ConfigError(
+                f"--threshold: missing; candidates[{position}] of '{group.question_id}' is rated"
+                f" {candidate.rating:g}, so say above which rating a completion is a good one"
+            )
 
 
 def completion_rows(
-    groups: Sequence[Group], prompts: Prompts, *, completions: str = BOTH, drop_truncated: bool = False
+    groups: Iterable[Group], prompts: Prompts, *, completions: str = BOTH, drop_truncated: bool = False
 ) -> tuple[list[Row], Counts]:
     """Rows of a TRL prompt-completion set, which holds what is to be imitated.
 

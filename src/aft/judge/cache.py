@@ -17,7 +17,8 @@ class ReplyCache:
 
     Every process appends to a new file of its own, so that several can share the folder, and threads may call all
     methods. A last line that was cut while it was written is passed over and counted in `cut_lines`; any other
-    damage raises `DataError`. Use as a context manager.
+    damage raises `DataError`. A request that was given up leaves a line too, which answers nothing. Use as a context
+    manager.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,6 +27,7 @@ class ReplyCache:
         self._lock = threading.Lock()
         self._handle: IO[str] | None = None
         self._replies: dict[str, Reply] = {}
+        self._given_up: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob("replies-*.jsonl")):
@@ -49,15 +51,22 @@ class ReplyCache:
 
     def put(self, key: str, reply: Reply, **facts: Any) -> None:
         """Keep a reply, on disk before this returns; `facts` are for a person who reads the file."""
-        line = {
-            "key": key,
-            **facts,
-            "reply": reply.text,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-        }
+        tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
         with self._lock:
             self._replies[key] = reply
+        self._write({"key": key, **facts, "reply": reply.text, **tokens})
+
+    def was_given_up(self, key: str) -> bool:
+        """Whether an earlier run asked this in vain."""
+        with self._lock:
+            return key in self._given_up
+
+    def give_up(self, key: str, reason: str, **facts: Any) -> None:
+        """Note that a request was asked in vain; `was_given_up` knows it from the next run on."""
+        self._write({"key": key, **facts, "given_up": reason})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._lock:
             try:
                 self._handle = self._handle or self._open()
                 self._handle.write(json_line(line))
@@ -84,6 +93,9 @@ class ReplyCache:
                 value = None
             if not isinstance(value, dict):
                 raise DataError(f"{where}: no reply of a judge; without this line it would be asked for again")
+            if "given_up" in value:
+                self._given_up.add(require(value, "key", str, where))
+                continue
             optional = (int, type(None))
             self._replies[require(value, "key", str, where)] = Reply(
                 require(value, "reply", str, where),

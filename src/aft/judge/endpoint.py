@@ -8,7 +8,6 @@ import http.client
 import json
 import math
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from .. import __version__
 from ..errors import AftError, ConfigError
+from .deadline import HTTPHandler, HTTPSHandler
 
 BASE_URL, API_KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "AFT_JUDGE_MODEL"
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -65,7 +65,11 @@ class Reply:
 
 
 class Endpoint:
-    """Asks one chat endpoint. The key is sent to it and appears nowhere else: not in errors, replies or `repr`."""
+    """Asks one chat endpoint. The key is sent to it and appears nowhere else: not in errors, replies or `repr`.
+
+    `timeout`: seconds from the start of a request to the last byte of its reply. Looking up the host's name is not
+    bounded, and each of its addresses may take so long to answer before the next is tried.
+    """
 
     def __init__(self, url: str, key: str = "", *, timeout: float = 120.0) -> None:
         self.url, self.timeout = url.strip().rstrip("/"), timeout
@@ -73,7 +77,7 @@ class Endpoint:
         if problems := [*_url_problems(self.url), *_key_problems(self._key)]:
             raise ConfigError(problems)
         # urllib would take the key along to wherever a redirect points
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(_NoRedirect, HTTPHandler, HTTPSHandler)
 
     @classmethod
     def from_environment(cls, timeout: float = 120.0) -> Endpoint:
@@ -89,13 +93,12 @@ class Endpoint:
         return _read_reply(self._post(urllib.request.Request(f"{self.url}/chat/completions", data, headers)))
 
     def _post(self, request: urllib.request.Request) -> str:
-        deadline = time.monotonic() + self.timeout
         try:
             with self._opener.open(request, timeout=self.timeout) as response:
-                return self._read(response, deadline)
+                return self._read(response)
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refusal(error, deadline) from None
+                raise self._refusal(error) from None
         except TimeoutError:
             raise Failure("timeout", f"no reply within {self.timeout:g} s", down=True) from None
         except (OSError, http.client.HTTPException) as error:
@@ -105,13 +108,10 @@ class Endpoint:
             told = self._hide(f"{type(cause).__name__}: {cause}")
             raise Failure("connection error", told, down=True) from None
 
-    def _read(self, response: Any, deadline: float) -> str:
-        """The body, which must be there in time as a whole: a socket's timeout starts anew with every byte."""
+    def _read(self, response: Any) -> str:
         body = b""
         while part := response.read1(2**16):
             body += part
-            if time.monotonic() > deadline:
-                raise TimeoutError
             if len(body) > _LONGEST_BODY:
                 raise Failure("reply too long", f"more than {_LONGEST_BODY:,} bytes")
         try:
@@ -120,10 +120,10 @@ class Endpoint:
             raise Failure("not JSON", f"not UTF-8 text: {error.reason}", down=True) from None
         return self._hide(text) if len(self._key) >= _SECRET else text
 
-    def _refusal(self, error: urllib.error.HTTPError, deadline: float) -> Exception:
+    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         """What a status other than success means, with the server's own words as far as they can be had."""
         try:
-            words = self._hide(_shorten(self._read(error.fp, deadline)))
+            words = self._hide(_shorten(self._read(error.fp)))
         except (Failure, OSError, http.client.HTTPException):
             words = ""
         code = error.code

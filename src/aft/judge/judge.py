@@ -7,6 +7,7 @@ import json
 import math
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -21,9 +22,24 @@ from .prompt import read_score
 Candidate = tuple[str, int | None]
 
 _LONGEST_DELAY = 60.0  # seconds between two tries, unless the server asks for more
-# After so many requests, given up one after the other, the rest is not tried: the endpoint does not work (at least so
-# many), or no reply has been of use at all, as with a model that does not write what it is asked for.
-_DOWN, _USELESS = 10, 100
+# After so many requests, given up one after the other, the rest is not tried (at least so many): the endpoint does not
+# work. Nor is it after so many given up that are also more than half of those asked, as of a model that does not write
+# what it is asked for. What an earlier run kept does not count there, neither its replies nor what it gave up.
+_DOWN, _USELESS = 10, 30
+_CUT = "cut by label.ratings.max_tokens"
+_LOOK_AT = {
+    _CUT: "raise label.ratings.max_tokens, or set it to null",
+    **dict.fromkeys(
+        ("no text", "no score", "no evidence before the score", "score out of scale"),
+        "read what the model replies to label.ratings.prompt, which must end in a line 'Score: N'; perhaps it takes"
+        " another model",
+    ),
+    **dict.fromkeys(
+        ("HTTP 400", "HTTP 422"),
+        "see whether the endpoint takes label.ratings.temperature, label.ratings.max_tokens and prompts of this length",
+    ),
+}
+_LOOK_ELSEWHERE = "look at the endpoint, or lower label.ratings.concurrency"
 
 
 @dataclass(frozen=True)
@@ -95,8 +111,8 @@ class Judge:
     def rate(self, prompts: Mapping[Candidate, str]) -> dict[Candidate, float]:
         """The mean score of every candidate that got any.
 
-        Raises `Refused` where the endpoint would refuse every request, and `AftError` where so many requests in a row
-        were given up that the rest has no hope.
+        Raises `Refused` where the endpoint would refuse every request, and `AftError` where so many requests in a row,
+        or such a share of all, were given up that the rest has no hope.
         """
         numbers = range(1, self.asking.num_ratings + 1)
         tasks = {candidate: [self._task(candidate, text, n) for n in numbers] for candidate, text in prompts.items()}
@@ -141,18 +157,22 @@ class Judge:
     def _ask_all(self, tasks: Sequence[_Task], progress: Progress) -> dict[str, float]:
         """Scores by the hash of the request, of the tasks that got one."""
         scores: dict[str, float] = {}
-        down = 0
+        fresh = {task.key for task in tasks if not self.cache.was_given_up(task.key)}
+        down = asked = 0
+        useless: Counter[str] = Counter()
         with ThreadPoolExecutor(self.asking.concurrency, thread_name_prefix="judge") as pool:
             try:
                 futures = {pool.submit(self._ask, task): task for task in tasks}
                 for future in as_completed(futures):
-                    outcome = future.result()
+                    outcome, task = future.result(), futures[future]
+                    asked += task.key in fresh
                     if isinstance(outcome, Failure):
-                        self.counts.given_up += 1
+                        self._give_up(task, outcome)
                         down = down + 1 if outcome.down else 0
-                        self._check_hope(down, outcome, of_use=len(scores) + self.counts.cached)
+                        useless[outcome.reason] += task.key in fresh
+                        self._check_hope(down, useless, asked, outcome)
                     else:
-                        scores[futures[future].key] = outcome
+                        scores[task.key] = outcome
                         down = 0
                     progress.update(1, self._note())
             except BaseException:
@@ -161,29 +181,42 @@ class Judge:
                 raise
         return scores
 
-    def _check_hope(self, down: int, last: Failure, *, of_use: int) -> None:
+    def _give_up(self, task: _Task, failure: Failure) -> None:
+        self.counts.given_up += 1
+        if not failure.down:  # of an endpoint that is down the request learns nothing
+            self.cache.give_up(task.key, failure.reason, **self._facts(task))
+
+    def _check_hope(self, down: int, useless: Counter[str], asked: int, last: Failure) -> None:
+        """Raise where the rest has no hope: `useless` counts what was given up of the `asked`, by its last reason."""
+        given_up = useless.total()
         if down >= max(_DOWN, 2 * self.asking.concurrency):
-            told = f"failed {down} requests in a row, each tried {self.asking.retries + 1} times"
-        elif not of_use and self.counts.given_up >= _USELESS:
-            told = f"gave no score to any of {self.counts.given_up} requests"
+            told = f"failed {down} requests in a row, each tried {self.asking.retries + 1} times; the last: {last}"
+        elif given_up >= _USELESS and 2 * given_up > asked:
+            reason, times = useless.most_common(1)[0]
+            told = (
+                f"gave no score to {given_up} of the first {asked} ratings asked for, {times} times because:"
+                f" {reason}; {_LOOK_AT.get(reason, _LOOK_ELSEWHERE)}. The last failure: {last}"
+            )
         else:
             return
         raise AftError(
-            f"the judge at {self.endpoint.url} {told}; the last: {last}. The replies so far are kept in"
+            f"the judge at {self.endpoint.url} {told}. The replies so far are kept in"
             f" {self.cache.folder}, and the same command goes on from there"
         )
 
     def _ask(self, task: _Task) -> float | Failure:
         """The score of one task, or the failure of its last try."""
         chance = random.Random(task.key)
-        attempt = 0
+        attempt = cuts = 0
         while True:
             try:
                 return self._ask_once(task, again=attempt > 0)
             except Failure as failure:
                 with self._lock:
                     self.counts.failures[failure.reason] = self.counts.failures.get(failure.reason, 0) + 1
-                if not failure.retry or attempt == self.asking.retries:
+                cuts += failure.reason == _CUT
+                # what was cut twice would be cut again, and its tokens are the dearest
+                if not failure.retry or attempt == self.asking.retries or cuts > 1:
                     return failure
                 delay = min(2.0 ** min(attempt, 10), _LONGEST_DELAY) * chance.uniform(0.5, 1.0)
                 self._sleep(max(delay, failure.wait))
@@ -203,11 +236,13 @@ class Judge:
         try:
             score = self._score(reply)
         except Failure as failure:
-            raise Failure("cut by label.ratings.max_tokens") if reply.cut else failure from None
-        question_id, index = task.candidate
-        facts = {"question_id": question_id, "index": index, "number": task.number, "model": self.asking.model}
-        self.cache.put(task.key, reply, **facts, score=score)
+            raise Failure(_CUT) if reply.cut else failure from None
+        self.cache.put(task.key, reply, **self._facts(task), score=score)
         return score
+
+    def _facts(self, task: _Task) -> dict[str, Any]:
+        question_id, index = task.candidate
+        return {"question_id": question_id, "index": index, "number": task.number, "model": self.asking.model}
 
     def _score(self, reply: Reply) -> float:
         return read_score(reply.text, self.asking.min_score, self.asking.max_score)

@@ -97,8 +97,8 @@ def read_score(reply: str, min_score: float, max_score: float) -> float:
     """The score of a judge's reply. Raises `Failure` with the reason where there is none that counts.
 
     The last line that begins with `Score:` decides, whatever Markdown stands around it. Behind the colon stands a
-    number such as 7 or 7.5, and nothing else but `/10` or `out of 10` with the highest score. Evidence, any text, must
-    stand before it.
+    number such as 7 or 7.5, and nothing else but `/10` or `out of 10` with the highest score. Evidence, any text but
+    another score, must stand before it.
     """
     if not reply.strip():
         raise Failure("no text")
@@ -110,7 +110,8 @@ def read_score(reply: str, min_score: float, max_score: float) -> float:
     match = _SCORE.fullmatch(line.partition(":")[2].strip(_MARKUP))
     if match is None or (match[2] is not None and float(match[2]) != max_score):
         raise Failure("no score", f"no number as its score: {line[:100]!r}")
-    if not any(re.search(r"\w", earlier) for earlier in lines[: scored[-1]]):
+    evidence = (earlier for place, earlier in enumerate(lines[: scored[-1]]) if place not in scored)
+    if not any(re.search(r"\w", earlier) for earlier in evidence):
         raise Failure("no evidence before the score")
     score = float(match[1])
     if not min_score <= score <= max_score:

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from ..labelling import label_completions, replace_ratings
+from ..config.ratings import FileRatings
+from ..labelling import Counts, label_completions, replace_ratings
 from ..pipeline import Plan, Unit
 from ..progress import say
-from ..ratings import describe_rated, facts_table, rate_groups
-from ..records import read_completions, write_json, write_json_lines
+from ..ratings import describe_lacking, describe_rated, facts_table, rate_groups
+from ..records import Completion, Group, read_completions, write_json, write_json_lines
 from ..run import UnitLog
+
+
+def check_label(plan: Plan, unit: Unit) -> None:
+    """Raise now for a file of ratings that cannot be used, before the labels that are there are moved aside."""
+    section, seed = plan.config.label.ratings, unit.seed or 0
+    if isinstance(section, FileRatings):
+        completions = read_completions(plan.completions(unit.seed))
+        groups, _ = _training_groups(plan, seed, completions)
+        rate_groups(section, groups, completions, seed=seed, cache=plan.judge_cache())
 
 
 def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
     """Label into groups.jsonl, pool.jsonl and counts.json."""
-    section, task, seed = plan.config.label, plan.task, unit.seed or 0
-    pool = plan.pool_questions(seed)
+    section, seed = plan.config.label, unit.seed or 0
     completions = read_completions(plan.completions(unit.seed))
-    in_pool = {question.id for question in pool}
-    groups, counts = label_completions(
-        plan.training_questions(seed),
-        task.reference_response,
-        [completion for completion in completions if completion.question_id not in in_pool],
-        task,
-        unparsed=section.unparsed,
-        deduplicate=section.deduplicate,
-        include_reference=section.include_reference,
-    )
-    # whatever rates, the pool stays binary: it measures right against wrong
-    pool_groups, pool_counts = label_completions(
-        pool,
-        {},
-        [completion for completion in completions if completion.question_id in in_pool],
-        task,
-        unparsed=section.unparsed,
-        deduplicate=section.deduplicate,
-    )
+    groups, counts = _training_groups(plan, seed, completions)
+    pool_groups, pool_counts = _pool_groups(plan, seed, completions)
     facts = {}
     rated = rate_groups(section.ratings, groups, completions, seed=seed, cache=plan.judge_cache())
     if rated is not None:
@@ -48,5 +41,35 @@ def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
     say(f"{unit}\n{counts.table()}")
     for entry in facts.values():
         say(f"\n{facts_table(entry)}")
+        if lacking := describe_lacking(entry, unit.folder, plan.folder / "config.yaml"):
+            say(f"\n{lacking}")
     if log is not None:
         log.complete(["groups.jsonl", "pool.jsonl", "counts.json"])
+
+
+def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:
+    in_pool = {question.id for question in plan.pool_questions(seed)}
+    section = plan.config.label
+    return label_completions(
+        plan.training_questions(seed),
+        plan.task.reference_response,
+        [completion for completion in completions if completion.question_id not in in_pool],
+        plan.task,
+        unparsed=section.unparsed,
+        deduplicate=section.deduplicate,
+        include_reference=section.include_reference,
+    )
+
+
+def _pool_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:
+    """Whatever rates, the pool stays binary: it measures right against wrong."""
+    pool, section = plan.pool_questions(seed), plan.config.label
+    in_pool = {question.id for question in pool}
+    return label_completions(
+        pool,
+        {},
+        [completion for completion in completions if completion.question_id in in_pool],
+        plan.task,
+        unparsed=section.unparsed,
+        deduplicate=section.deduplicate,
+    )

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from ..answers import Extraction
 from ..errors import AftError, ConfigError, nearest
-from ..own_code import describe_error, load_module
+from ..own_code import OWN_ERRORS, describe_error, load_module
 from ..records import Question
 from .base import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task
 from .sources import digest_questions
@@ -94,7 +94,7 @@ def _make(loaded: ModuleType, module: str, class_name: str, options: dict[str, A
         return cast(Task, own(**options))
     except AftError:
         raise
-    except Exception as error:
+    except OWN_ERRORS as error:
         raise ConfigError(f"data.options: {class_name} cannot be made: {describe_error(error)}") from error
 
 
