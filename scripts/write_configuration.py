@@ -56,8 +56,10 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
   other's mapping as a whole, so that no key of the old constraint or task is left behind. The other file's `methods`
   stay beside the own ones.
 - **Overrides** on the command line beat the file: `key=value`, `--key value` or `--key=value`, with dots between
-  sections and the value in YAML. An override replaces exactly the key that it names. So where the file gives a
-  constraint its `beta`, change the constraint as a whole: `'align.loss.constraint={name: detached}'`.
+  sections and the value in YAML. An override replaces the key that it names; another `name` is another kind of section,
+  and the old one's keys go with it: `align.loss.constraint.name=detached` needs no `beta` taken away. What a method
+  sets itself is set there, `methods.aft-boundary.loss.constraint.beta=0.3`: a note tells where an override of `align`
+  or `training` reaches nothing.
 - **Problems** are reported all at once, with file, key, what was found and what is allowed. The exit code is then 2.
 - **The resolved configuration** is written to `config.yaml` in the run's folder and is itself a valid `--config`.
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from aft.config import align_config, load_config, to_yaml
+from aft.config import align_config, idle_overrides, load_config, to_yaml
 from aft.config.load import merge
 from aft.errors import ConfigError
 
@@ -420,3 +420,25 @@ def test_a_methods_loss_is_checked_as_well(tmp_path):
     load(tmp_path, MINIMAL, reference)
     found = problems(tmp_path, MINIMAL, reference, "methods.a.loss.dynamic_temperature=false")
     assert found == ["methods.a.loss.dynamic_temperature: must be true with normalisation: reference_code"]
+
+
+def test_an_override_that_every_method_covers_is_told(tmp_path):
+    text = MINIMAL + (
+        "methods:\n  a: {loss: {constraint: {name: boundary, beta: 0.5}}, training: {learning_rate: 1e-4}}\n"
+        "  b: {loss: null, training: {learning_rate: 2e-4}}\n"
+    )
+
+    def told(*overrides):
+        return idle_overrides(tmp_path / "run.yaml", overrides, load(tmp_path, text, *overrides))
+
+    covered = "changes nothing: methods.a, methods.b set their own; set it there"
+    assert told("align.loss.constraint.beta=0.3", "align.training.learning_rate=1e-5", "align.init_from=vft") == [
+        f"align.loss.constraint.beta=0.3 {covered}",
+        f"align.training.learning_rate=1e-05 {covered}",
+    ]
+    assert told("methods.a.loss.constraint.beta=0.3", "training.learning_rate=1e-5", "align.loss.weight=2") == []
+    assert told("stages=[vft]", "align.loss.weight=2") == [
+        "align.loss.weight=2 changes nothing: no stage of this run takes it"
+    ]
+    # as it was: nothing is lost
+    assert told("align.loss.constraint.beta=0.15") == []

@@ -59,7 +59,7 @@ def test_the_loss_that_other_people_import():
 def test_other_packages():
     assert isinstance(aft.__version__, str)
     assert all(hasattr(aft.tasks, name) for name in aft.tasks.__all__)
-    assert aft.config.__all__ == ["Config", "align_config", "load_config", "merge", "to_yaml"]
+    assert aft.config.__all__ == ["Config", "align_config", "idle_overrides", "load_config", "merge", "to_yaml"]
 
 
 def test_the_configuration_and_the_losses_know_the_same_names():

@@ -22,6 +22,7 @@ MEASURES = (
     ("assessment_accuracy", "assessment (own)", "D", "#0072B2"),
     ("pool_assessment_accuracy", "assessment (pool)", "s", "#CC79A7"),
 )
+FELL, ACTIVE = "#222222", "#0072B2"
 WIDTH, DPI = 10.0, 200  # inches, dots per inch: legible when shown 1000 pixels wide
 STYLE = {
     "font.size": 9.0,
@@ -114,14 +115,11 @@ def _curve_grid(names: Sequence[str]) -> tuple[int, int]:
 def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
     """Per method its scores, all on one axis, and below them two shares. Thick the mean over seeds, thin each seed."""
     shown = [name for name in names if name in curves]
-    title = "c  Mean score of right and wrong chains in training" if shown else "c  No training has logged scores"
-    if shown:
-        title += (
-            "\n    below: share of questions on which both fell (black), of wrong chains at their boundary (dashed)"
-        )
+    title = "c  Mean scores in training" if shown else "c  No training has logged scores"
     figure.suptitle(title, x=0.005, ha="left", fontsize=10, fontweight="bold")
     if not shown:
         return
+    figure.legend(handles=_curve_handles(), loc="upper right", ncols=4, bbox_to_anchor=(1.0, 1.0), handlelength=1.6)
     rows, columns = _curve_grid(shown)
     grid = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=(2, 1) * rows)
     for position in range(rows * columns):
@@ -134,10 +132,10 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
         by_name = curves[shown[position]]
         _draw_curve(scores, by_name.get("positive", {}), RIGHT)
         _draw_curve(scores, by_name.get("negative", {}), WRONG)
-        _draw_curve(shares, by_name.get("both_fell", {}), "#222222", factor=100)
+        _draw_curve(shares, by_name.get("both_fell", {}), FELL, factor=100)
         # without a boundary it is 0 throughout
         if any(value > 0 for points in by_name.get("active", {}).values() for value in points.values()):
-            _draw_curve(shares, by_name["active"], WRONG, factor=100, linestyle=DASHES)
+            _draw_curve(shares, by_name["active"], ACTIVE, factor=100, linestyle=DASHES)
         scores.set_title(shown[position], fontsize=9, fontweight="normal", loc="center")
         shares.set_ylim(-4, 104)
         shares.set_yticks((0, 50, 100))
@@ -148,7 +146,20 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
     _share_limits([grid[2 * (position // columns), position % columns] for position in range(len(shown))])
     several = any(len(by_seed) > 1 for name in shown for by_seed in curves[name].values())
     figure.supxlabel("step (thick: mean over seeds; thin: each seed)" if several else "step", fontsize=9)
-    figure.supylabel("nats per token; % in the lower panels", fontsize=9)
+    for row in range(rows):
+        grid[2 * row, 0].set_ylabel("nats/token", fontsize=8.5)
+        grid[2 * row + 1, 0].set_ylabel("%", fontsize=8.5)
+
+
+def _curve_handles() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=RIGHT, label="right chains"),
+        Line2D([], [], color=WRONG, label="wrong chains"),
+        Line2D([], [], color=FELL, label="questions on which both fell (%)"),
+        Line2D([], [], color=ACTIVE, linestyle=DASHES, label="wrong chains at boundary (%)"),
+    ]
 
 
 def _share_limits(panels: Sequence[Any]) -> None:

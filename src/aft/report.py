@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import calibration, plots
+from . import calibration, plots, run
 from .comparison import difference, every_pair
 from .curves import read_curves, read_displacement
 from .errors import AftError
@@ -109,6 +109,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
         "missing": [
             *([] if config is not None else ["config.yaml: absent; models stand in alphabetical order"]),
             *_missing_evaluations(models),
+            *_outdated(run_folder, metrics),
             *_missing_measures(models),
             *(f"seed-{seed}/label/counts.json: absent" for seed, value in counts.items() if value is None),
             *([] if environment is not None else ["environment.json: absent; versions are unknown"]),
@@ -210,6 +211,21 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{model['name']}: not evaluated on any seed")
         elif model["missing_seeds"]:
             lines.append(f"{model['name']}: not evaluated for seed {', '.join(map(str, model['missing_seeds']))}")
+    return lines
+
+
+def _outdated(run_folder: Path, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
+    """Models that were trained again after they were evaluated: their figures are of weights that are gone."""
+    lines = []
+    for name, by_seed in metrics.items():
+        for seed in by_seed:
+            home = run_folder / f"seed-{seed}"
+            folder = home / VFT if name == VFT else home / "align" / name
+            evaluated = read_object(home / "evaluate" / name / run.MANIFEST) or {}
+            recorded = evaluated.get("inputs", {}).get("reads", {}).get("model")
+            trained = (folder / "config.json").exists() and not run.is_cut(folder)
+            if trained and recorded is not None and recorded != run.digest_folder(folder):
+                lines.append(f"{name}: outdated for seed {seed}: trained again since it was evaluated")
     return lines
 
 

@@ -86,7 +86,9 @@ def _picture(file: str) -> str:
     return (
         f"![Accuracies, pool scores and training curves]({file})\n\n"
         "*a*: bars are the spreads of the table. *b*: the pool's scores, right chains above each line and wrong ones"
-        " below, all seeds together. *c*: as logged while aligning; a method that compares no candidates logs none."
+        " below, all seeds together. *c*: as logged while aligning, each log over the questions of its steps; below,"
+        " the share of questions on which both kinds have fallen since before training, and of wrong chains at or below"
+        " their boundary. A method that compares no candidates logs none."
     )
 
 

@@ -43,7 +43,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
     """Load, check and run a configuration; `only` is the stage of a command that has one."""
-    from ..config import load_config, to_yaml
+    from ..config import idle_overrides, load_config, to_yaml
     from ..pipeline import Plan
 
     stage = only or known.stage
@@ -66,6 +66,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     if problems and not known.dry_run:
         raise ConfigError([f"{known.config}: {problem}" for problem in problems])
     lacking += problems
+    for line in idle_overrides(known.config, overrides, config):
+        print(f"aft: note: {line}", file=sys.stderr)
     if known.dry_run:
         print(to_yaml(config))
         print("".join(f"# here: {problem}\n" for problem in lacking), end="")

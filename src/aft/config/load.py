@@ -91,6 +91,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | 
     return config
 
 
+def idle_overrides(path: str | Path, overrides: Sequence[str], config: Config) -> list[str]:
+    """What is to be said of overrides that change `align` or the shared `training`, but nothing that runs."""
+    pairs = parse_overrides(overrides, [])
+    lines, reached = [], _trained(config)
+    for number, (key, value) in enumerate(pairs):
+        section = key.partition(".")[0]
+        if section not in ("align", "training"):
+            continue
+        data = _read_with_parents(Path(path), ())
+        for other, given in [*pairs[:number], *pairs[number + 1 :]]:
+            set_by_path(data, other, given, [])
+        problems: list[str] = []
+        values = build_values(Config, data, "", problems)
+        if problems:  # it takes the others to make sense
+            continue
+        without = Config(**values)
+        if getattr(without, section) != getattr(config, section) and _trained(without) == reached:
+            own = [name for name in reached if section == "training" or name.startswith("methods.")]
+            named = ", ".join(own[-3:]) + (", …" if len(own) > 3 else "")
+            why = f"{named} set their own; set it there" if own else "no stage of this run takes it"
+            lines.append(f"{key}={value} changes nothing: {why}")
+    return lines
+
+
+def _trained(config: Config) -> dict[str, Any]:
+    """What each training of the run takes from `align` and `training`, by its name in the file."""
+    found: dict[str, Any] = {}
+    for name in ("pretrain", "vft"):
+        if name in config.stages:
+            found[name] = merge(config.training, getattr(config, name).training)
+    if "align" in config.stages:
+        for method in config.methods:
+            align = align_config(config, method)
+            found[f"methods.{method}"] = (align, merge(config.training, align.training))
+    return found
+
+
 def _check_methods(data: Mapping[str, Any], values: dict[str, Any], problems: list[str]) -> None:
     """Check each method of `methods` by building `align` with the method's changes laid over it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import AftError, nearest
@@ -66,3 +66,20 @@ def variants(name: str, kind: str, values: Sequence[float]) -> tuple[str, ...]:
 def resolve(name: str, present: Sequence[str]) -> str | None:
     """The name under which a run has a method: its own or an alias; None where it has not."""
     return next((known for known in (name, *ALIASES.get(name, ())) if known in present), None)
+
+
+def fits(name: str, loss: Mapping[str, Any] | None) -> bool:
+    """Whether a trained model's `align.loss` is what its name says, if that is one of the tables'."""
+    base = parent(re.sub(r"-lr[0-9.e+-]+$", "", name))
+    known = next((own for own in METHODS if base in (own, *ALIASES.get(own, ()))), None)
+    if known is None:
+        return True
+    wanted = METHODS[known].get("loss", {"constraint": {"name": "boundary"}})
+    if wanted is None or loss is None:
+        return wanted is loss
+    constraint = wanted.get("constraint", {"name": "none"})
+    return bool(
+        loss["name"] == wanted.get("name", "alignment")
+        and loss["constraint"]["name"] == constraint["name"]
+        and loss["constraint"].get("lowest_only", False) == constraint.get("lowest_only", False)
+    )

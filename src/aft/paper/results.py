@@ -15,8 +15,9 @@ from ..comparison import BySeed
 from ..intervals import mean_sd
 from ..records import iter_json_lines, require
 from ..report import build_report
-from ..results import VALUES, read_config, read_values
+from ..results import VALUES, read_config, read_object, read_values
 from ..run import MANIFEST, read_manifest
+from . import methods
 
 MODEL_NAMES = {
     "huggyllama/llama-7b": "LLama-7B",
@@ -46,6 +47,7 @@ class RunResult:
     displacement: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     def measure(self, model: str | None, measure: str) -> Mapping[str, Any] | None:
         """A measure over seeds (`mean`, `sd`, ...): of the report, a drift, `vote@8`, or `category:NAME`."""
@@ -71,6 +73,7 @@ def read_run(folder: str | Path) -> RunResult:
     folder = Path(folder)
     report = build_report(folder, compare=False)
     config = read_config(folder / "config.yaml") or {}
+    strangers = _strangers(folder)
     return RunResult(
         folder=folder,
         model=_model_name(config, folder),
@@ -78,11 +81,12 @@ def read_run(folder: str | Path) -> RunResult:
         seeds=tuple(report["seeds"]),
         splits=tuple(report["splits"]),
         start=(config.get("align") or {}).get("init_from", "base"),
-        models={model["name"]: model for model in report["models"] if model["seeds"]},
+        models={m["name"]: m for m in report["models"] if m["seeds"] and m["name"] not in strangers},
         values=functools.lru_cache(maxsize=None)(functools.partial(_values, folder, tuple(report["seeds"]))),
         displacement=report["displacement"] or {},
         rates=_rates(folder),
         environment=report["environment"],
+        notes=(*strangers.values(), *(line for line in report["missing"] if ": outdated for" in line)),
     )
 
 
@@ -136,6 +140,19 @@ def _rates(folder: Path) -> dict[str, float]:
         if isinstance(rate, (int, float)):
             rates[path.parent.name] = float(rate)
     return rates
+
+
+def _strangers(folder: Path) -> dict[str, str]:
+    """Models whose name is that of a method of the tables, but not their loss; and what is to be said of them."""
+    found = {}
+    for path in sorted(folder.glob(f"seed-*/align/*/{MANIFEST}")):
+        name = path.parent.name
+        align = (read_object(path) or {}).get("inputs", {}).get("config", {}).get("align")
+        if align is not None and not methods.fits(name, align.get("loss")):
+            loss = align["loss"]
+            kind = "no loss" if loss is None else f"{loss['name']}, constraint {loss['constraint']['name']}"
+            found[name] = f"{name}: left out, as it is another method by that name ({kind})"
+    return found
 
 
 def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:

@@ -249,6 +249,7 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
             yield f"{_name(run)}: {name} is not evaluated on seeds {', '.join(map(str, seeds))}."
         if missing:
             yield f"{_name(run)}: not in this run: {', '.join(missing)}."
+        yield from (f"{_name(run)}: {note}." for note in run.notes)
         rates = [f"{name} {run.rates[name]:g}" for name in shown if name in run.rates]
         if rates:
             yield f"{_name(run)}: learning rates {', '.join(rates)}."

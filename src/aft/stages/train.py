@@ -104,6 +104,10 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     encoder = stage.encoder(tokenizer)
     groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
+    if align.loss is not None and not any(len({c.rating for c in group.candidates}) > 1 for group in groups):
+        say(
+            f"{unit}: no question has candidates of different ratings: nothing is compared, and loss/align says nothing"
+        )
     entries = alignment_entries(
         groups,
         encoder,
