@@ -1,4 +1,4 @@
-"""No text, however long or hostile, holds an extractor up: time grows with its length, as backtracking would not let it.
+"""No text, however long or hostile, holds an extractor up: time grows with its length, where backtracking explodes.
 
 The bounds are those between linear and worse, far above what a busy machine adds.
 """
