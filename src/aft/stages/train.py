@@ -210,11 +210,7 @@ def _train(
     lora: bool = True,
 ) -> None:
     """Train, continue from the last checkpoint where there is one, and save a model that transformers loads."""
-    too_long = encoder.summary()
-    if too_long:
-        say(f"{unit}: {too_long}")
-    if not entries:
-        raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
+    _tell_what_fits(unit, encoder, entries)
     config, seed = stage.config, unit.seed or 0
     arguments = make_arguments(
         training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
@@ -239,12 +235,7 @@ def _train(
         max_tokens=config.model.max_tokens_per_batch,
         callbacks=[collapse] if collapse else [],
     )
-    checkpoint = last_checkpoint(unit.folder)
-    if checkpoint:
-        say(f"{unit}: continues from {Path(checkpoint).name}")
-    elif log is not None and log.was_cut:
-        say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=_checkpoint(unit, log))
     stopped = collapse.reason if collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
@@ -259,18 +250,43 @@ def _train(
         tokenizer.save_pretrained(unit.folder)
     (unit.folder / "README.md").write_text(model_card(config, unit, start), encoding="utf-8")
     weights = sorted(path.name for path in unit.folder.glob("*.safetensors"))
-    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1:]
     log.complete(
         ["config.json", *weights],
-        steps=trainer.state.global_step,
-        best_step=_best_step(trainer),
-        entries=len(entries),
+        **_facts(trainer),
         responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
-        last_log=last[0] if last else {},
         stopped=stopped,
-        layout=trainer.packer.layout,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )
+
+
+def _tell_what_fits(unit: Unit, encoder: Encoder, entries: Sequence[Entry]) -> None:
+    too_long = encoder.summary()
+    if too_long:
+        say(f"{unit}: {too_long}")
+    if not entries:
+        raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
+
+
+def _checkpoint(unit: Unit, log: UnitLog | None) -> str | None:
+    """The checkpoint to go on from, which is told."""
+    found = last_checkpoint(unit.folder)
+    if found:
+        say(f"{unit}: continues from {Path(found).name}")
+    elif log is not None and log.was_cut:
+        say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
+    return found
+
+
+def _facts(trainer: AftTrainer) -> dict[str, Any]:
+    """What the manifest of a training says of it."""
+    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1:]
+    return {
+        "steps": trainer.state.global_step,
+        "best_step": _best_step(trainer),
+        "entries": len(trainer.entries),
+        "last_log": last[0] if last else {},
+        "layout": trainer.packer.layout,
+    }
 
 
 def _best_step(trainer: AftTrainer) -> int | None:
