@@ -52,9 +52,12 @@ def test_ranks_have_a_boundary_each(name):
     assert gradient_of(name, scores, ratings, constraint=constraint, **options)[0, 2] == pytest.approx(0, abs=1e-9)
 
 
-def test_without_the_mirror_dpos_pull_is_the_stronger_everywhere_and_pros_misses_the_boundary():
+def test_without_the_mirror_dpos_pull_lifts_a_negative_far_above_its_positive_and_pros_misses_the_boundary():
     """As the paper's term has it: known, documented, and the reason for `mirror`."""
-    assert all(push_up("dpo", EDGE + distance, mirror=False) > 0 for distance in (-1.0, 0.0, 0.3, 0.6))
+    for above, lifted in ((-1.0, True), (0.0, True), (1.7, True), (1.9, False)):
+        scores = torch.tensor([[-2.5, -2.5 + above]], dtype=torch.float64)
+        options = {"constraint": Boundary(beta=BETA), "ref_scores": torch.zeros_like(scores)}
+        assert (gradient_of("dpo", scores, torch.tensor([[1, 0]]), **options)[0, 1] < 0) == lifted
     graded = (9, 9, 2)
     assert abs(push_up("pro", EDGE, graded, mirror=False)) > 1e-3
     assert push_up("pro", EDGE, graded) == pytest.approx(0, abs=1e-9)

@@ -40,8 +40,8 @@ class Boundary:
 
     In the alignment loss the boundary's term, exp(T - s_j), is the loss's own, exp(s_j - s_i), of the candidate's
     mirror image 2 boundary - s_j: so push and pull cancel at the boundary. PRO's and DPO's own terms have another
-    slope, and exp(T - s_j) does not balance them: with a beta of 0.1, DPO's push is the weaker wherever the negative
-    lies. `mirror` gives these two the mirror image of their own term instead. The others have it in any case.
+    slope, and exp(T - s_j) does not balance them: with a beta of 0.1, DPO's push is the weaker until the negative lies
+    far above its positive. `mirror` gives these two the mirror image of their own term. The others have it anyway.
     """
 
     beta: float = 0.15
@@ -94,9 +94,7 @@ class Pairs:
     outranks: Tensor  # (B, G, G) bool
     rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
     boundary: Tensor | None  # (B, G) of each candidate as a lower one, idle where none outranks it; None without one
-    fixed: (
-        Tensor  # (B, G) the scores as the boundary's term sees the higher of a pair: detached, unless asked otherwise
-    )
+    fixed: Tensor  # (B, G) the scores as the higher of a pair plays them in the boundary's term: detached by default
 
     def log_terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
         """`terms` as logarithms in a sum: -inf where there is no pair."""
