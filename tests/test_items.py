@@ -7,6 +7,7 @@ import pytest
 from aft.items import (
     Encoder,
     alignment_entries,
+    count_work,
     first_samples,
     group_item,
     reference_entries,
@@ -207,3 +208,21 @@ def test_scoring_entries_leave_out_groups_without_candidates():
     entries = scoring_entries(groups, encoder())
     assert [[item.question_id for item in entry] for entry in entries] == [["q1"]]
     assert parts(entries[0][0]) == [("good.", False, 1.0), ("bad.", False, 0.0)]
+
+
+def test_work_is_counted_in_responses_and_their_tokens():
+    group = Group("q", "ask", "1", "ref", (positive("ab"), negative("cdef")))
+    ranked, unranked = (
+        alignment_entries(
+            [group],
+            encoder(),
+            supervise="reference_and_positives",
+            ranked=ranked,
+            pair_references=True,
+            seed=0,
+        )
+        for ranked in (True, False)
+    )
+    # an end token each: "ref", "ab" and, where candidates are ranked, "cdef"
+    assert count_work(ranked) == {"sequences": 3, "response_tokens": 4 + 3 + 5}
+    assert count_work(unranked) == {"sequences": 2, "response_tokens": 4 + 3}

@@ -140,3 +140,9 @@ def scoring_entries(groups: Sequence[Group], encoder: Encoder) -> list[Entry]:
     """Entries whose candidates are scored and nothing is trained."""
     items = [group_item(group, encoder) for group in groups]
     return [(item,) for item in items if item.responses]
+
+
+def count_work(entries: Sequence[Entry]) -> dict[str, int]:
+    """What a pass over the entries computes: sequences, that is responses with their prompts, and response tokens."""
+    responses = [response for entry in entries for item in entry for response in item.responses]
+    return {"sequences": len(responses), "response_tokens": sum(map(len, responses))}

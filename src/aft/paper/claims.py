@@ -80,6 +80,15 @@ CLAIMS = {
     "aft-dc-rft": Claim("AFT DC is above RFT", (_above("aft-dc", "rft"),)),
     "aft-bc-rft": Claim("AFT BC is above RFT", (_above("aft-bc", "rft"),)),
     **{
+        f"{name}-{unit}": Claim(f"{label} is above RFT with as many {unit}", (_above(name, f"rft-{unit}"),))
+        for unit in ("sequences", "tokens")
+        for name, label in (("aft-dc", "AFT DC"), ("aft-bc", "AFT BC"))
+    },
+    "rft-bc-rft": Claim("RFT with AFT's term beside it is above RFT", (_above("rft-bc", "rft"),)),
+    "rft-bc-sequences": Claim(
+        "RFT with AFT's term beside it is above RFT with as many sequences", (_above("rft-bc", "rft-sequences"),)
+    ),
+    **{
         f"degrades-{loss}": Claim(
             f"{_LABELS[loss]} lowers accuracy, or raises perplexity by 0.05 or more, while assessment accuracy rises",
             ((Comparison("vft", loss), Comparison(loss, "vft", PERPLEXITY, 0.05)), _above(loss, "vft", POOL)),

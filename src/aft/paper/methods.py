@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AftError, nearest
@@ -12,6 +13,7 @@ from ..errors import AftError, nearest
 METHODS: dict[str, dict[str, Any]] = {
     "vft-more": {"supervise": "reference", "loss": None},
     "rft": {"supervise": "reference_and_positives", "loss": None},
+    "rft-bc": {"supervise": "reference_and_positives"},  # ours: RFT, and AFT's term beside it
     "aft": {"loss": {"constraint": {"name": "none"}}},
     "aft-dc": {"loss": {"constraint": {"name": "detached"}}},
     "aft-dc2": {"loss": {"constraint": {"name": "detached", "lowest_only": True}}},
@@ -25,6 +27,23 @@ METHODS: dict[str, dict[str, Any]] = {
     "dpo": {"loss": {"name": "dpo", "logps": "sum"}},
     "dpo-dc": {"loss": {"name": "dpo", "logps": "sum", "constraint": {"name": "detached"}}},
 }
+
+
+@dataclass(frozen=True)
+class Control:
+    """`method` with the steps in which it trains on as many `unit` as `model` did: sequences or response_tokens."""
+
+    method: str
+    model: str
+    unit: str
+
+
+# AFT computes every candidate of a question, RFT the right ones alone: equal steps are not equal work
+CONTROLS = {
+    "rft-sequences": Control("rft", "aft-dc", "sequences"),
+    "rft-tokens": Control("rft", "aft-dc", "response_tokens"),
+}
+METHODS |= {name: METHODS[control.method] for name, control in CONTROLS.items()}
 # names of the same methods in other configurations of this repository
 ALIASES = {
     "aft": ("aft-none", "aft-unconstrained"),
@@ -53,7 +72,9 @@ def changes(name: str) -> dict[str, Any]:
 
 
 def parent(name: str) -> str:
-    """The method that a variant belongs to, whose learning rate it takes; the method itself where it is none."""
+    """The method that a variant or control belongs to, whose learning rate it takes; itself where it is neither."""
+    if name in CONTROLS:
+        return CONTROLS[name].method
     match = _VARIANT.fullmatch(name)
     return match[1] if match else name
 

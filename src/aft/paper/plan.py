@@ -24,6 +24,7 @@ FEW_BETAS = (0.0, 0.05, 0.15, 0.5, 1.0)
 WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 is RRHF itself
 TEMPERATURES = (0.7, 1.3)  # beside 1
 CLEAN_QUESTIONS = (25, 50, 100, 200)  # the pilot's models are as good as these make them
+FEW = {"tiny": 100, "gpu": 400}  # questions whose answer alone is known, where there are few of them
 
 VFT = ("vft",)
 LABELLED = (*VFT, "sample", "label")
@@ -104,7 +105,21 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         return [*sizes, *_at_temperatures(binary), *ks, *(_tuned(run, betas) for run in sizes)]
     if key == "5":
         return []
+    if key == "laboratory":
+        return _laboratory(binary, scale)
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
+
+
+def _laboratory(mild: Run, scale: str) -> list[Run]:
+    """Worlds in which VFT misassesses more and more, beside the one of the other tables; with less to learn from."""
+    worlds = [mild]
+    for name in ("harsh", "harsher"):
+        base = Run(f"{name}-base", f"{scale}-{name}-base.yaml")
+        world = replace(mild, name=name, config=f"{scale}-{name}.yaml", base=base)
+        worlds.append(replace(world, grid=_grid(world)))
+    # the learning rates of the second world: its model, less to train on
+    few = replace(worlds[1], name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
+    return [*worlds, few]
 
 
 def _smaller(scale: str) -> tuple[str, ...]:
@@ -148,6 +163,8 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
+    if key == "laboratory":
+        return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7
     if key == "1":

@@ -22,8 +22,9 @@ from ..grid import accuracies, at_rate, at_rates, best_rates
 from ..records import write_text
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command
+from .controls import with_matched_steps
 from .files import FORMATS, write_table
-from .methods import changes, parent
+from .methods import CONTROLS, changes, parent
 from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
 
@@ -35,11 +36,11 @@ Step = Command | Copy
 
 
 class _Waiting(AftError):
-    """A grid whose result decides what comes next has not been run."""
+    """A run whose result decides what comes next has not been run."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder}: no learning rate for every method yet")
-        self.folder = folder
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(f"{folder}: does not tell the {what} yet")
+        self.folder, self.what = folder, what
 
 
 def main(key: str, arguments: Sequence[str] | None = None) -> None:
@@ -115,8 +116,8 @@ def _chosen(key: str, options: argparse.Namespace) -> list[Run]:
     runs = plan(key, options.scale)
     if not runs:
         raise AftError(
-            f"table {key}: not available at --scale {options.scale}: the embedded task has no several kinds of problems"
-            " yet; --scale paper has the paper's own tasks"
+            f"table {key}: not available at --scale {options.scale}; others have it:"
+            f" {', '.join(scale for scale in SCALES if plan(key, scale))}"
         )
     names = list(dict.fromkeys(run.name for run in runs))
     unknown = [name for name in options.only or [] if name not in names]
@@ -141,15 +142,29 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
             methods = at_rates({name: changes(name) for name in parents}, tried)
             yield command(grid, folder / grid.name, options.tuning_seeds, methods, given)
         rates[grid] = _best(folder / grid.name, parents, tried)
+    unmatched: list[tuple[Run, Sequence[int], dict[str, Any]]] = []  # runs whose controls need the others' work first
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
             yield Copy(folder / run.source, folder / run.name, run.takes)
         own = {name: changes(name) for name in run.methods}
         if run.grid is not None:
             chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
-            own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
+            own = {**chosen, **(_at_same_rate(own, options.same_rate) if not run.tuning else {})}
         wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
-        yield command(run, folder / run.name, wanted, own, given)
+        known, waiting = with_matched_steps(own, folder / run.name, wanted)
+        yield command(run, folder / run.name, wanted, known, given)
+        if waiting:
+            unmatched.append((run, wanted, own))
+    for run, wanted, own in unmatched:
+        known, waiting = with_matched_steps(own, folder / run.name, wanted)
+        if waiting:
+            raise _Waiting(folder / run.name, f"steps of {', '.join(waiting)}")
+        yield command(run, folder / run.name, wanted, known, given)
+
+
+def _at_same_rate(methods: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
+    """Every method once more at one rate for all. A control is matched with what its own name says, so it has none."""
+    return at_rates({name: keys for name, keys in methods.items() if name not in CONTROLS}, [rate] if rate else [])
 
 
 def _prints(options: argparse.Namespace) -> bool:
@@ -176,10 +191,10 @@ def _best(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> Mappi
         return dict.fromkeys(methods, rates[0])
     report = _report(folder)
     if report is None:
-        raise _Waiting(folder)
+        raise _Waiting(folder, "learning rates")
     best = best_rates(report, list(methods), rates)
     if len(best) < len(methods):
-        raise _Waiting(folder)
+        raise _Waiting(folder, "learning rates")
     return best
 
 
@@ -229,7 +244,7 @@ def _script(key: str, steps: Iterator[Step], options: argparse.Namespace) -> str
         for step in steps:
             taken.append(step)
     except _Waiting as waiting:
-        note = f"# the rest needs the learning rates that {waiting.folder} chooses: print again when it is done"
+        note = f"# the rest needs the {waiting.what} that {waiting.folder} decides: print again when it is done"
     lines = [as_shell(step, by_stage=options.accelerate) for step in taken]
     text = "\n".join(line for block in lines for line in block)
     if options.slurm:

@@ -185,5 +185,34 @@ _ALL = (
         ),
         across="model",
     ),
+    Spec(
+        key="laboratory",
+        title="Laboratory: when do wrong chains earn their place?",
+        rows=(
+            *_MAIN[:3],
+            *_rows(
+                ("RFT, as many sequences as AFT", "rft-sequences"),
+                ("RFT, as many tokens as AFT", "rft-tokens"),
+                ("AFT, no constraint", "aft"),
+                ("AFT DC", "aft-dc"),
+                ("AFT BC", "aft-bc"),
+                ("RFT + AFT BC", "rft-bc"),
+            ),
+        ),
+        across="measure",
+        measures=("task_accuracy", "pool_assessment_accuracy", "pool_positive"),
+        claims=(
+            *("misassesses", "rft-vft", "aft-dc-vft", "aft-bc-vft", "aft-dc-rft", "aft-bc-rft"),
+            *(
+                "aft-dc-sequences",
+                "aft-bc-sequences",
+                "aft-dc-tokens",
+                "aft-bc-tokens",
+                "rft-bc-rft",
+                "rft-bc-sequences",
+            ),
+            *("degrades-aft", "repaired-aft"),
+        ),
+    ),
 )
 SPECS = {spec.key: spec for spec in _ALL}

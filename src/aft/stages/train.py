@@ -21,7 +21,7 @@ from ..config import align_config
 from ..config.losses import Constraint, KtoLoss, RankingLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..errors import AftError, ConfigError, DataError
-from ..items import Encoder, alignment_entries, first_samples, reference_entries
+from ..items import Encoder, alignment_entries, count_work, first_samples, reference_entries
 from ..losses import (
     CONSTRAINTS,
     LOSSES,
@@ -284,6 +284,7 @@ def _facts(trainer: AftTrainer) -> dict[str, Any]:
         "steps": trainer.state.global_step,
         "best_step": _best_step(trainer),
         "entries": len(trainer.entries),
+        "epoch": count_work(trainer.entries),
         "last_log": last[0] if last else {},
         "layout": trainer.packer.layout,
     }

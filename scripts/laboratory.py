@@ -1,0 +1,9 @@
+"""When do wrong chains earn their place? Harder worlds, controls of equal work. docs/tables.md says how."""
+
+import sys
+
+from aft.cli.main import guarded
+from aft.paper.runner import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main("laboratory")))
