@@ -147,7 +147,8 @@ class ArithmeticData:
     answer_marker: str = "[ANS]"
     """Stands before the final answer in every response."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, error rates of the base's data."""
+    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, `num_choices`, `phrasing`, error
+    rates of the base's data."""
 
 
 @dataclass(frozen=True)
