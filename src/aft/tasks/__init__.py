@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError, nearest
 from .aqua import Aqua
 from .arithmetic import Arithmetic
-from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task
+from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task, closed_vocabulary
 from .creatures import Creatures
 from .ecqa import Ecqa
 from .generated import GeneratedTask
@@ -21,7 +21,18 @@ from .mmlu import Mmlu
 from .own import Python
 from .svamp import Svamp
 
-__all__ = ["ANSWER_ONLY", "PRETRAIN", "SPLITS", "TEST", "TRAIN", "VALIDATION", "Task", "hub_names", "make_task"]
+__all__ = [
+    "ANSWER_ONLY",
+    "PRETRAIN",
+    "SPLITS",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Task",
+    "closed_vocabulary",
+    "hub_names",
+    "make_task",
+]
 
 TASKS: dict[str, Any] = {
     "gsm8k": Gsm8k,
