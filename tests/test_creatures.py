@@ -53,7 +53,7 @@ def test_a_world_is_whole(task: Creatures) -> None:
     assert len(set(words)) == 80
     assert collections.Counter(creature.kind for creature in task.creatures) == dict.fromkeys(CLASSES, 10)
     assert all(creature.kind != creature.wrong_kind for creature in task.creatures)
-    assert sum(creature.misread_rate > 0.01 for creature in task.creatures) == 48
+    assert sum(creature.misread_rate > 0.01 for creature in task.creatures) == 36
     for asked, values in PROPERTIES.items():
         assert {task.facts[kind][asked] for kind in CLASSES} == set(values)  # each is some class's
     assert not set(words) & set(Arithmetic(num_choices=8, phrasing="mixed").vocabulary())
@@ -98,13 +98,12 @@ def test_one_recorded_question(task: Creatures) -> None:
     # fails where the generator changes: then VERSION must be raised
     assert task.load(TEST)[0] == Question(
         id="test-0-0",
-        question="which one lives in trees ? ( A ) fefi ( B ) sufe ( C ) wasi ( D ) wati",
-        answer="D",
-        rationale="now sufe is a fish . every fish lives in caves . a fefi is a fish . each fish lives in caves ."
-        " wasi is a goat . a goat lives in sand . now wati is a snake . every snake lives in trees . so wati .",
-        options=("fefi", "sufe", "wasi", "wati"),
+        question="which one eats moss ? ( A ) huwa ( B ) husu ( C ) seje ( D ) hiwa",
+        answer="A",
+        rationale="the hiwa is a frog . a frog eats grass . the huwa is a goat . a goat eats moss . so it is huwa .",
+        options=("huwa", "husu", "seje", "hiwa"),
     )
-    assert task.fingerprint() == "a954d797f37bfeb0"
+    assert task.fingerprint() == "4e14d954d8892c9a"
 
 
 def test_loading_is_reproducible_and_depends_on_the_seed(task: Creatures) -> None:
@@ -141,9 +140,9 @@ def test_pretrain_chains_hold_the_announced_faults(task: Creatures, pretrain: li
         looked += check.num_steps // 2
         faults.update(check.kinds)
         letters += question.options[LETTERS.index(question.answer)] != concluded(question)
-    assert 0.25 < wrong / len(pretrain) < 0.5
+    assert 0.2 < wrong / len(pretrain) < 0.4
     assert set(faults) == {"class", "property", "skip", "letter"}
-    assert 0.25 < faults["class"] / looked < 0.45
+    assert 0.18 < faults["class"] / looked < 0.35
     assert 0.03 < faults["property"] / looked < 0.07
     assert letters == faults["letter"] and 0.004 < letters / len(pretrain) < 0.02
 
@@ -190,7 +189,7 @@ def test_a_misconception_is_a_fixed_class_of_the_creature(task: Creatures, pretr
         if creature.misread_rate > 0.01 and counts.total() > 60:
             often += 1
             assert counts[creature.wrong_kind] / counts.total() == pytest.approx(creature.misread_rate, abs=0.2)
-    assert often > 30
+    assert often > 20
 
 
 def test_wording_and_letters_are_independent_of_right_and_wrong(task: Creatures, pretrain: list[Question]) -> None:

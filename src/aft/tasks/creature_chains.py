@@ -48,13 +48,17 @@ class CreatureChains:
     skip: float
     creatures: Mapping[str, Creature] = field(repr=False)
 
-    def write(self, problem: Sighting, rng: random.Random, *, faulty: bool) -> tuple[str, Creature]:
+    def write(
+        self, problem: Sighting, options: Sequence[Creature], rng: random.Random, *, faulty: bool
+    ) -> tuple[str, Creature]:
         """A chain in random wordings and the creature that it ends with.
 
-        It looks at the creatures in random order until one fits what it believes. Where none does, the last that it
-        looked at is its answer.
+        It goes through the options, from a random one on and around, until one fits what it believes. Where none does,
+        the last that it looked at is its answer. An order that always began with the first would be told by the letter:
+        a chain that stops at A is wrong more often than one that stops at D.
         """
-        order = rng.sample(problem.creatures, len(problem.creatures))
+        start = rng.randrange(len(options))
+        order = [*options[start:], *options[:start]]
         sentences: list[str] = []
         told: dict[str, str] = {}  # what the chain has said of a class, which it does not take back
         chosen = order[-1]

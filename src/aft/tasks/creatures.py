@@ -3,7 +3,7 @@
 `which one can fly ? ( A ) hato ( B ) fesu` takes knowing of which class each creature is and what the classes can do,
 which chains alone say: `hato is a fish . fish can swim . fesu is a moth . moth can fly . so it is fesu .` What is true
 of a class is drawn, as everything here is. The pretrain split is full of faulty chains, every other split is right.
-Wording, the order in which a chain looks at the options, and their positions are drawn independently of right or wrong.
+Wording, the option that a chain begins with, and their positions are drawn independently of right or wrong.
 `aft.tasks.steps:rate` rates these chains, too.
 """
 
@@ -92,7 +92,7 @@ class Creatures(GeneratedTask[Sighting]):
         data_seed: int = 0,
         marker: str = "[ANS]",
         frequency_exponent: float = 0.5,
-        misconception_fraction: float = 0.6,
+        misconception_fraction: float = 0.45,
         misconception_low: float = 0.35,
         misconception_high: float = 0.8,
         base_wrong_class: float = 0.01,
@@ -163,8 +163,9 @@ class Creatures(GeneratedTask[Sighting]):
         return f"{problem.asked} {problem.value} {' '.join(words)}"
 
     def _write(self, problem: Sighting, rng: random.Random, *, faulty: bool) -> Written:
-        options = tuple(rng.sample([creature.word for creature in problem.creatures], self.num_choices))
-        chain, chosen = self._chains.write(problem, rng, faulty=faulty)
+        listed = rng.sample(problem.creatures, self.num_choices)
+        options = tuple(creature.word for creature in listed)
+        chain, chosen = self._chains.write(problem, listed, rng, faulty=faulty)
         answer = chosen.word
         if faulty and rng.random() < self.slip:
             answer = rng.choice([option for option in options if option != answer])
