@@ -10,7 +10,7 @@ from aft.config import align_config, idle_overrides, load_config, to_yaml
 from aft.config.load import merge
 from aft.errors import ConfigError
 
-TASK_NAMES = "gsm8k, aqua, ecqa, mmlu, svamp, math, arithmetic, jsonl, python, mixture"
+TASK_NAMES = "gsm8k, aqua, ecqa, mmlu, svamp, math, arithmetic, creatures, jsonl, python, mixture"
 MINIMAL = """\
 output_dir: runs/x
 data: {name: arithmetic}

@@ -147,7 +147,29 @@ class ArithmeticData:
     answer_marker: str = "[ANS]"
     """Stands before the final answer in every response."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, error rates of the base's data."""
+    """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, `num_choices`, `phrasing`, error
+    rates of the base's data."""
+
+
+@dataclass(frozen=True)
+class CreaturesData:
+    """Generated multiple-choice questions about invented creatures, answered by what the question does not say."""
+
+    name: Literal["creatures"]
+    num_train: int = field(default=100, metadata={"ge": 1})
+    """Questions with their chain (VFT data)."""
+    num_answer_only: int = field(default=700, metadata={"ge": 0})
+    """Further training questions of which only the answer is used."""
+    num_validation: int = field(default=400, metadata={"ge": 0})
+    """Validation questions."""
+    num_test: int = field(default=1000, metadata={"ge": 1})
+    """Test questions; they, and all other splits but pretrain, are drawn anew for every run seed."""
+    num_pretrain: int = field(default=96_000, metadata={"ge": 1})
+    """Chains, right and wrong, that the base model reads."""
+    answer_marker: str = "[ANS]"
+    """Stands before the final letter in every response."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `aft.tasks.creatures.Creatures`: `num_choices`, error rates of the base's data."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +222,18 @@ class PythonData:
     """Keyword arguments of the class."""
 
 
-PartData = Gsm8kData | AquaData | EcqaData | MmluData | SvampData | MathData | ArithmeticData | JsonlData | PythonData
+PartData = (
+    Gsm8kData
+    | AquaData
+    | EcqaData
+    | MmluData
+    | SvampData
+    | MathData
+    | ArithmeticData
+    | CreaturesData
+    | JsonlData
+    | PythonData
+)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from ..run import UnitLog, digest_value, read_json
 from ..sampling import Decoding, derive_seed, sample
 from ..scoring import Scores
 from ..sharding import leave_deepspeed
-from ..tasks import PRETRAIN, TRAIN, VALIDATION
+from ..tasks import PRETRAIN, TRAIN, VALIDATION, closed_vocabulary
 from ..trainer import AftTrainer, Objective
 from .context import Stage
 
@@ -53,8 +53,8 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         raise ConfigError("stages: 'pretrain' needs model.from_scratch")
     questions = task.load(PRETRAIN)
     texts = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
-    vocabulary = getattr(task, "vocabulary", None)
-    tokenizer = build_word_tokenizer(vocabulary()) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
+    vocabulary = closed_vocabulary(task)
+    tokenizer = build_word_tokenizer(vocabulary) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
     model = build_model(scratch.architecture, scratch.config, tokenizer, seed=0)
     encoder = stage.encoder(tokenizer)
     parameters = sum(parameter.numel() for parameter in model.parameters())

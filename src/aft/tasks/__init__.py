@@ -9,8 +9,10 @@ from typing import Any
 from ..errors import ConfigError, nearest
 from .aqua import Aqua
 from .arithmetic import Arithmetic
-from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task
+from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION, Task, closed_vocabulary
+from .creatures import Creatures
 from .ecqa import Ecqa
+from .generated import GeneratedTask
 from .gsm8k import Gsm8k
 from .jsonl import Jsonl
 from .math import Math
@@ -19,7 +21,18 @@ from .mmlu import Mmlu
 from .own import Python
 from .svamp import Svamp
 
-__all__ = ["ANSWER_ONLY", "PRETRAIN", "SPLITS", "TEST", "TRAIN", "VALIDATION", "Task", "hub_names", "make_task"]
+__all__ = [
+    "ANSWER_ONLY",
+    "PRETRAIN",
+    "SPLITS",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Task",
+    "closed_vocabulary",
+    "hub_names",
+    "make_task",
+]
 
 TASKS: dict[str, Any] = {
     "gsm8k": Gsm8k,
@@ -29,6 +42,7 @@ TASKS: dict[str, Any] = {
     "svamp": Svamp,
     "math": Math,
     "arithmetic": Arithmetic,
+    "creatures": Creatures,
     "jsonl": Jsonl,
     "python": Python,
     "mixture": Mixture,
@@ -39,8 +53,8 @@ def make_task(name: str, **arguments: Any) -> Task:
     """The task `name` from the keys of its `data` section. Raises `ConfigError` naming the key."""
     if "answer_marker" in arguments:
         arguments["marker"] = arguments.pop("answer_marker")
-    if name == "arithmetic":
-        arguments = _with_options(Arithmetic, arguments)
+    if issubclass(TASKS[name], GeneratedTask):
+        arguments = _with_options(TASKS[name], arguments)
     if name == "mixture":
         arguments["parts"] = _make_parts(arguments["parts"])
     task: Task = TASKS[name](**arguments)

@@ -44,3 +44,14 @@ class Task(Protocol):
     def notes(self) -> list[str]:
         """What a reader should know about the data as loaded, a line each: what was removed, what stands in."""
         ...
+
+
+def closed_vocabulary(task: Task) -> list[str] | None:
+    """Every token of a task's texts where it says so by a `vocabulary` of its own, as generated tasks do; else None."""
+    own = getattr(task, "vocabulary", None)
+    return own() if own else None
+
+
+def has_pretrain_text(task: Task) -> bool:
+    """Whether its pretrain split is more than its training questions."""
+    return bool(getattr(task, "HAS_PRETRAIN_TEXT", False))

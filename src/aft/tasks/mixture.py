@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from ..answers import Extraction
 from ..errors import ConfigError
 from ..records import Question
-from .base import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, Task
+from .base import (
+    ANSWER_ONLY,
+    PRETRAIN,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Task,
+    closed_vocabulary,
+    has_pretrain_text,
+)
 from .sources import describe_common, remove_overlaps
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -29,7 +38,11 @@ class Part:
 
 def for_part(name: str, error: ConfigError) -> list[str]:
     """The problems of a part, which speaks of its own `data`, with the mixture's keys."""
-    return [problem.replace("data.", f"data.parts.{name}.data.") for problem in error.problems]
+    where = f"data.parts.{name}.data"
+    return [
+        problem.replace("data.", f"{where}.") if "data." in problem else f"{where}: {problem}"
+        for problem in error.problems
+    ]
 
 
 class Mixture:
@@ -63,21 +76,26 @@ class Mixture:
             raise ConfigError(problems)
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split of all parts, mixed. Raises what the parts raise."""
-        if split == PRETRAIN:
+        """Questions of one split of all parts, mixed. Raises what the parts raise.
+
+        A base model reads the pretrain text of the parts that train and have some, and of the others their training
+        questions; where no part has any, that is the train split.
+        """
+        if split == PRETRAIN and not any(map(has_pretrain_text, self._trained().values())):
             split = TRAIN
-        if split == TRAIN:
-            chosen = self._training(seed)[0]
-        else:
-            wanted = {name: part for name, part in self.parts.items() if split != ANSWER_ONLY or part.share != 0}
-            chosen = {name: self._part(name, split, seed) for name in wanted}
-            if split == ANSWER_ONLY:
-                held_out = self._held_out(seed)
-                chosen = {name: remove_overlaps(questions, held_out)[0] for name, questions in chosen.items()}
+        chosen = self._chosen(split, seed)
         mixed = [question for questions in chosen.values() for question in questions]
         # whoever takes the first few questions takes them from every part
         random.Random(f"{self.split_seed}/{split}").shuffle(mixed)
         return mixed
+
+    def vocabulary(self) -> list[str] | None:
+        """Every token of all parts, in the order in which they first have it; None where a part does not know its."""
+        vocabularies = [closed_vocabulary(part.task) for part in self.parts.values()]
+        known = [vocabulary for vocabulary in vocabularies if vocabulary is not None]
+        if len(known) < len(vocabularies):
+            return None
+        return list(dict.fromkeys(token for vocabulary in known for token in vocabulary))
 
     def reference_response(self, question: Question) -> str:
         """As the question's part writes it."""
@@ -135,6 +153,23 @@ class Mixture:
             self._origin[question.id] = original
             questions.append(question)
         return questions
+
+    def _trained(self) -> dict[str, Task]:
+        """The parts that are not only evaluated."""
+        return {name: part.task for name, part in self.parts.items() if part.share != 0}
+
+    def _chosen(self, split: str, seed: int) -> dict[str, list[Question]]:
+        """Each part's questions of a split, without those that it must not have."""
+        if split == TRAIN:
+            return self._training(seed)[0]
+        if split == PRETRAIN:
+            own = [name for name, task in self._trained().items() if has_pretrain_text(task)]
+            others = {name: questions for name, questions in self._training(seed)[0].items() if name not in own}
+            return {**{name: self._part(name, PRETRAIN, seed) for name in own}, **others}
+        if split == ANSWER_ONLY:
+            held_out = self._held_out(seed)
+            return {name: remove_overlaps(self._part(name, split, seed), held_out)[0] for name in self._trained()}
+        return {name: self._part(name, split, seed) for name in self.parts}
 
     def _held_out(self, seed: int) -> dict[str, list[Question]]:
         splits = (VALIDATION, TEST)

@@ -1,4 +1,4 @@
-"""A step checker for the embedded task: rates a chain from 1 to 10, so that ranking feedback needs no judge.
+"""A step checker for the embedded tasks: rates a chain from 1 to 10, so that ranking feedback needs no judge.
 
 The scale is that of GSM8K-RANK: a chain starts at 10 and loses a point for each step that is wrong.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from ..records import POSITIVE, REFERENCE
 from .arithmetic import Arithmetic
 from .chains import Step, parse_sentences, step_faults
+from .creatures import Creatures, is_question
 
 HIGHEST, LOWEST = 10, 1
 
@@ -19,15 +20,20 @@ HIGHEST, LOWEST = 10, 1
 def rate(question: str, reference: str | None, completion: str, answer: str, label: str, **world: Any) -> float:
     """10, less one for each wrong, missing or superfluous step and one for a wrong final answer; at least 1.
 
-    A step is compared with the statement that it is about and with the value before it *as the chain has it*, so that
-    an error which is carried along costs one point and the wrong answer that it ends in another. `label` says whether
-    the answer is right; an unparsed one is wrong. `world`: arguments of `Arithmetic` where they are not the defaults
-    (`data_seed`, `marker`). Raises `DataError` for a question of another world.
+    A step of arithmetic is compared with the statement that it is about and with the value before it *as the chain has
+    it*; in a chain about creatures each fault that `Creatures.check_chain` names is a step. So an error that is carried
+    along costs one point and the wrong answer that it ends in another. `label` says whether the answer is right; an
+    unparsed one is wrong. `world`: arguments of the question's task where they are not the defaults (`data_seed`,
+    `marker`). Raises `DataError` for a question of another world.
     """
-    task = _task(tuple(sorted(world.items())))
-    value, statements = task.statements(question)
-    points = count_faulty_steps(value, statements, parse_sentences(completion.split(task.marker)[0]))
-    points += label not in (POSITIVE, REFERENCE)
+    points = int(label not in (POSITIVE, REFERENCE))
+    world_key = tuple(sorted(world.items()))
+    if is_question(question):
+        points += len(_creatures(world_key).check_chain(question, completion).kinds)
+    else:
+        task = _arithmetic(world_key)
+        value, statements = task.statements(question)
+        points += count_faulty_steps(value, statements, parse_sentences(completion.split(task.marker)[0]))
     return float(max(LOWEST, HIGHEST - points))
 
 
@@ -47,5 +53,10 @@ def count_faulty_steps(value: int, statements: Sequence[tuple[str, int]], steps:
 
 
 @functools.lru_cache(maxsize=8)
-def _task(world: tuple[tuple[str, Any], ...]) -> Arithmetic:
+def _arithmetic(world: tuple[tuple[str, Any], ...]) -> Arithmetic:
     return Arithmetic(**dict(world))
+
+
+@functools.lru_cache(maxsize=8)
+def _creatures(world: tuple[tuple[str, Any], ...]) -> Creatures:
+    return Creatures(**dict(world))

@@ -1,0 +1,206 @@
+"""A made-up world of creatures: questions about what is not in the question, then one step of reasoning.
+
+`which one can fly ? ( A ) hato ( B ) fesu` takes knowing of which class each creature is and what the classes can do,
+which chains alone say: `hato is a fish . fish can swim . fesu is a moth . moth can fly . so it is fesu .` What is true
+of a class is drawn, as everything here is. The pretrain split is full of faulty chains, every other split is right.
+Wording, the option that a chain begins with, and their positions are drawn independently of right or wrong.
+`aft.tasks.steps:rate` rates these chains, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable
+
+from ..answers import LETTERS
+from ..errors import ConfigError, DataError
+from ..records import Question
+from .chains import ChainCheck
+from .creature_chains import (
+    CLASS_WORDINGS,
+    CLASSES,
+    CONCLUSIONS,
+    PROPERTIES,
+    PROPERTY_WORDINGS,
+    Creature,
+    CreatureChains,
+    Sighting,
+)
+from .generated import (
+    MAX_CHOICES,
+    GeneratedTask,
+    Written,
+    common_problems,
+    draw_misread_rates,
+    list_options,
+    option_tokens,
+    own_arguments,
+    split_options,
+    zipf_shares,
+)
+
+NUM_CREATURES = 80
+QUESTION = "which one {} ?"
+_RATES = (
+    "misconception_fraction",
+    "misconception_low",
+    "misconception_high",
+    "base_wrong_class",
+    "wrong_property",
+    "slip",
+    "skip",
+)
+
+
+class Creatures(GeneratedTask[Sighting]):
+    """The embedded task of common sense. Every argument has a default, every draw is seeded.
+
+    Args:
+        num_train: questions with a reference chain, per seed.
+        num_answer_only: further training questions whose answer alone is known, per seed.
+        num_validation, num_test: questions of these splits, per seed.
+        num_pretrain: chains for a from-scratch base model, some of them wrong.
+        num_choices: options of a question, 2 to 8; exactly one is right.
+        data_seed: draws the world: 80 creatures, their classes, and what is true of these.
+        marker: stands before the final letter.
+        frequency_exponent: the r-th creature is met in proportion to r to the minus this, which is in 0 .. 2.
+        misconception_fraction: share of the creatures that are often taken for one of a wrong class, always the same.
+        misconception_low, misconception_high: range of the rates at which they are (uniform).
+        base_wrong_class: rate at which all other creatures are.
+        wrong_property: rate at which a class is given a property that it has not.
+        slip: rate of letters that are another option's than the chain's.
+        skip: rate of options that the chain passes over.
+
+    The four error rates act on the pretrain split only. A chain goes on from what it believes: it takes the first
+    creature that fits, and where none does the last one it looked at.
+    Raises: `ConfigError` naming every argument out of range.
+    """
+
+    NAME = "creatures"
+    VERSION = 1
+
+    def __init__(
+        self,
+        *,
+        num_train: int = 100,
+        num_answer_only: int = 700,
+        num_validation: int = 400,
+        num_test: int = 1000,
+        num_pretrain: int = 96_000,
+        num_choices: int = 4,
+        data_seed: int = 0,
+        marker: str = "[ANS]",
+        frequency_exponent: float = 0.5,
+        misconception_fraction: float = 0.45,
+        misconception_low: float = 0.35,
+        misconception_high: float = 0.8,
+        base_wrong_class: float = 0.01,
+        wrong_property: float = 0.05,
+        slip: float = 0.01,
+        skip: float = 0.02,
+    ) -> None:
+        arguments = own_arguments(locals())
+        problems = common_problems(arguments, _RATES)
+        if not isinstance(num_choices, int) or not 2 <= num_choices <= MAX_CHOICES:
+            problems.append(f"num_choices: must be 2 to {MAX_CHOICES}, got {num_choices!r}")
+        if not 0 <= frequency_exponent <= 2:
+            # above, the rare ones are too rare for several options to be found in reasonable time
+            problems.append(f"frequency_exponent: must be from 0 to 2, got {frequency_exponent!r}")
+        if problems:
+            raise ConfigError(problems)
+        super().__init__(arguments, "choice")
+        self.num_choices = num_choices
+        self.slip = slip
+        rng = random.Random(f"{data_seed}/creatures")
+        misconceptions = {
+            "fraction": misconception_fraction,
+            "low": misconception_low,
+            "high": misconception_high,
+            "base": base_wrong_class,
+        }
+        self.creatures = _make_creatures(draw_misread_rates(NUM_CREATURES, **misconceptions, rng=rng), rng)
+        self._weights = list(itertools.accumulate(zipf_shares(NUM_CREATURES, frequency_exponent)))
+        self._chains = CreatureChains(
+            _make_facts(rng), wrong_property, skip, {creature.word: creature for creature in self.creatures}
+        )
+        self.facts = self._chains.facts
+
+    def vocabulary(self) -> list[str]:
+        """Every token that a question or a chain can hold, in a fixed order. Texts are tokens joined by one space."""
+        wordings = " ".join([QUESTION, *CLASS_WORDINGS, *PROPERTY_WORDINGS, *CONCLUSIONS, *PROPERTIES])
+        values = itertools.chain(*PROPERTIES.values())
+        words = [creature.word for creature in self.creatures]
+        tokens = [*wordings.split(), self.marker, *option_tokens(self.num_choices), *CLASSES, *values, *words]
+        return [token for token in dict.fromkeys(tokens) if token != "{}"]
+
+    def check_chain(self, question: str, completion: str) -> ChainCheck:
+        """Which sentences of a chain are wrong, by the kinds that `CreatureChains.check` names.
+
+        Raises `DataError` if the question is none of this world.
+        """
+        asked, value, options = self._parse_question(question)
+        letter = self.extract_answer(completion, Question("", question, "", options=options)).answer
+        answer = None if letter is None else options[LETTERS.index(letter)]
+        return self._chains.check(asked, value, options, completion.split(self.marker)[0], answer)
+
+    def _draw_problem(self, rng: random.Random) -> Sighting:
+        right = self._draw_creature(rng)
+        asked = rng.choice(list(PROPERTIES))
+        value = self.facts[right.kind][asked]
+        drawn = [right]
+        while len(drawn) < self.num_choices:
+            creature = self._draw_creature(rng)
+            if creature not in drawn and self.facts[creature.kind][asked] != value:
+                drawn.append(creature)
+        return Sighting(asked, value, tuple(drawn))
+
+    def _draw_creature(self, rng: random.Random) -> Creature:
+        return rng.choices(self.creatures, cum_weights=self._weights)[0]
+
+    def _key(self, problem: Sighting) -> str:
+        words = sorted(creature.word for creature in problem.creatures)
+        return f"{problem.asked} {problem.value} {' '.join(words)}"
+
+    def _write(self, problem: Sighting, rng: random.Random, *, faulty: bool) -> Written:
+        listed = rng.sample(problem.creatures, self.num_choices)
+        options = tuple(creature.word for creature in listed)
+        chain, chosen = self._chains.write(problem, listed, rng, faulty=faulty)
+        answer = chosen.word
+        if faulty and rng.random() < self.slip:
+            answer = rng.choice([option for option in options if option != answer])
+        text = f"{QUESTION.format(f'{problem.asked} {problem.value}')} {list_options(options)}"
+        return Written(text, chain, LETTERS[options.index(answer)], options)
+
+    def _parse_question(self, question: str) -> tuple[str, str, tuple[str, ...]]:
+        stem, options = split_options(question)
+        if options and all(option in self._chains.creatures for option in options):
+            for asked, values in PROPERTIES.items():
+                for value in values:
+                    if stem == QUESTION.format(f"{asked} {value}"):
+                        return asked, value, options
+        raise DataError(f"not a question of this world of creatures: {question!r}")
+
+
+def is_question(text: str) -> bool:
+    """Whether a text asks as questions about creatures do, of whichever world."""
+    return text.startswith(QUESTION.partition("{")[0])
+
+
+def _make_creatures(rates: Iterable[float], rng: random.Random) -> list[Creature]:
+    """80 of them, commonest first; letters that no verb of the arithmetic world has."""
+    words = ["".join(letters) for letters in itertools.product("fhjstwy", "aeiou", "fhjstwy", "aeiou")]
+    creatures = []
+    for number, (word, rate) in enumerate(zip(rng.sample(words, NUM_CREATURES), rates, strict=True)):
+        kind = CLASSES[number % len(CLASSES)]
+        creatures.append(Creature(word, kind, rng.choice([other for other in CLASSES if other != kind]), rate))
+    return creatures
+
+
+def _make_facts(rng: random.Random) -> dict[str, dict[str, str]]:
+    """One value of each kind of property for every class, dealt so that each value is some class's."""
+    facts: dict[str, dict[str, str]] = {kind: {} for kind in CLASSES}
+    for asked, values in PROPERTIES.items():
+        for position, kind in enumerate(rng.sample(CLASSES, len(CLASSES))):
+            facts[kind][asked] = values[position % len(values)]
+    return facts
