@@ -48,9 +48,8 @@ bench-gpu:  ## its rows of one GPU
 losses-demo: $(VENV)/.plots  ## each loss without and with its constraint, as in the paper's Table 4
 	$(BIN)/python scripts/losses_demo.py
 
-# Table 5 needs several kinds of problems, which the embedded task has not yet: scripts/table5_multitask.py says so
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
-	table1_pilot table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity
+	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory
 
 tables: $(VENV)/.plots  ## the paper's tables at the tiny scale, from nothing: hours on two cores (docs/tables.md)
 	for table in $(TABLES); do $(BIN)/python scripts/$$table.py --scale tiny || exit 1; done

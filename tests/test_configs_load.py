@@ -32,14 +32,18 @@ def overrides_for(path, gsm8k_folder):
     """What a run needs on a machine without network: made-up questions, or files, in the place of the hub's."""
     config = load_config(path)
     data, model = config.data, config.model.name_or_path
+    if model and model.startswith("runs/"):  # a base model that another run makes
+        return ["model.name_or_path=models/arithmetic-base"]
     if data.name == "mixture":
         files = {"gsm8k": gsm8k_folder, "mmlu": shared_path("data", "mmlu", "mmlu_dev_test_csv.tar.gz")}
         files |= {name: shared_path("data", name) for name in ("aqua", "ecqa")}
-        return [f"data.parts.{name}.data.path={files[part.data.name]}" for name, part in data.parts.items()]
+        return [
+            f"data.parts.{name}.data.path={files[part.data.name]}"
+            for name, part in data.parts.items()
+            if hasattr(part.data, "path")
+        ]
     if data.name in ("aqua", "ecqa"):
         return [f"data.path={shared_path('data', data.name)}"]
-    if model and model.startswith("runs/"):  # a base model that another run makes
-        return ["model.name_or_path=models/arithmetic-base"]
     return [f"data.path={gsm8k_folder}"] if data.name == "gsm8k" else []
 
 

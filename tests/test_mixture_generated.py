@@ -53,7 +53,8 @@ def test_a_base_model_reads_the_pretrain_text_of_the_parts_that_train(parts):
     for question in choice:
         original = own[question.id.removeprefix("choice/")]
         assert (question.question, question.answer) == (original.question, original.answer)
-        assert task.reference_response(question) == f"{original.rationale} [ANS] {original.answer}"
+        option = original.options["ABCD".index(original.answer)]
+        assert task.reference_response(question) == f"{original.rationale} [ANS] {option}"
     # some of it is wrong, none of what is trained on later
     assert any(task.parts["plain"].task.check_chain(q.question, q.rationale).kinds for q in questions if q.id[0] == "p")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -126,6 +127,21 @@ def test_table_5_has_the_parts_of_a_mixture_across():
     table = make_page(SPECS["5"], [run]).table
     assert table.headings == ("method", "GSM8K", "paper", "MMLU", "paper", "all")
     assert table.rows[0] == ("VFT", "40.0 ± 0.0", "35.72±0.95", "30.0 ± 0.0", "37.52±1.03", "50.0 ± 0.0")
+
+
+def test_table_5_compares_part_by_part():
+    def values(measure, model):
+        right = {"vft": 0.0, "aft-dc": 1.0}[model]
+        return {seed: {"long/q": 1.0, **{f"sums/q{i}": right for i in range(9)}} for seed in (0, 1)}
+
+    parts = {"sums": over_seeds([0.4, 0.4]), "long": over_seeds([0.3, 0.3])}
+    run = run_result({"vft": [HALF] * 2, "aft-dc": [RIGHT] * 2}, task="mixture", measures={"categories": parts})
+    found = make_page(SPECS["5"], [dataclasses.replace(run, values=values)]).differences
+    assert {row[1]: row[2].split(" ")[0] for row in found.rows} == {
+        "AFT DC": "+90.0",
+        "AFT DC, sums": "+100.0",
+        "AFT DC, long": "+0.0",
+    }
 
 
 def test_table_7_takes_the_best_and_of_equals_the_lowest():

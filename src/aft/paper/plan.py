@@ -104,7 +104,10 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         ks = [_with_k(run, variants("aft-bc", "k", (3, 6, 9))) for run in sizes]
         return [*sizes, *_at_temperatures(binary), *ks, *(_tuned(run, betas) for run in sizes)]
     if key == "5":
-        return []
+        kinds = replace(
+            binary, name="kinds", config=f"{scale}-kinds.yaml", base=Run("kinds-base", f"{scale}-kinds-base.yaml")
+        )
+        return [replace(kinds, grid=_grid(kinds))]
     if key == "laboratory":
         return _laboratory(binary, scale)
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
@@ -174,7 +177,7 @@ def _paper(key: str) -> list[Run]:
     if key == "3":
         return [_papers(model, RANK, methods) for model in MODELS]
     if key == "5":
-        run = _papers("LLama-7B", "GSM8K", methods)
+        run = _papers("LLama-7B", "GSM8K", ("aft-dc", "aft-bc"))
         return [replace(run, name="llama-7b-multitask", config="paper-multitask.yaml")]
     if key == "7":
         return [_validated(_papers(m, t, ()), betas) for t in (*TASKS, RANK) for m in MODELS]

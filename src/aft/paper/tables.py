@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cells import ABSENT, number
-from ..comparison import difference
+from ..comparison import BySeed, difference
 from ..errors import AftError
 from .claims import Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
@@ -216,16 +216,30 @@ def _differences(spec: Spec, runs: Sequence[RunResult]) -> Grid:
         for labels, model in rows_of(spec, run):
             if model is None or model == others[0]:
                 continue
-            against = [_versus(run, measure, model, other) for other in others]
-            if any(text != ABSENT for text in against):
-                rows.append((_name(run), " ".join(labels), *against))
+            for part in _parts(spec, run):
+                against = [_versus(run, measure, model, other, part) for other in others]
+                if any(text != ABSENT for text in against):
+                    rows.append((_name(run), " ".join(labels) + (f", {part}" if part else ""), *against))
     return Grid(("run", "model", "− VFT", "− RFT"), tuple(rows))
 
 
-def _versus(run: RunResult, measure: str, model: str, other: str | None) -> str:
+def _parts(spec: Spec, run: RunResult) -> list[str | None]:
+    """None for all questions, and in a table by category the parts of the mixture, which question ids begin with."""
+    if spec.across != "category":
+        return [None]
+    return [None, *dict.fromkeys(name for entry in run.models.values() for name in entry["categories"])]
+
+
+def _versus(run: RunResult, measure: str, model: str, other: str | None, part: str | None = None) -> str:
+    def values(name: str) -> BySeed:
+        return {
+            seed: {question: value for question, value in by_question.items() if part in (None, question.split("/")[0])}
+            for seed, by_question in run.values(measure, name).items()
+        }
+
     found = None
     if other is not None and other != model:
-        found = difference(run.values(measure, model), run.values(measure, other))
+        found = difference(values(model), values(other))
     if found is None:
         return ABSENT
     low, high = found["bootstrap_low"], found["bootstrap_high"]

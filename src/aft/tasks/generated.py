@@ -102,10 +102,14 @@ class GeneratedTask(Generic[Problem]):
         return questions
 
     def reference_response(self, question: Question) -> str:
-        """The chain, the marker and the answer. Raises `DataError` where the chain is not known."""
+        """The chain, the marker and the answer, a choice by its option's text. `DataError` without a known chain.
+
+        By its letter it would be answered at chance: a model of this size does not learn to look the letter up.
+        """
         if question.rationale is None:
             raise DataError(f"question '{question.id}': no rationale, so it has no reference response")
-        return f"{question.rationale} {self.marker} {question.answer}"
+        answer = question.answer if question.options is None else question.options[LETTERS.index(question.answer)]
+        return f"{question.rationale} {self.marker} {answer}"
 
     def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
         """The final answer of a completion, or the reason why there is none. A choice is read with its question."""
