@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import re
@@ -262,6 +263,22 @@ def test_csv_keeps_all_digits(page):
 def test_json_is_json(page):
     found = json.loads(json.dumps(as_json(page)))
     assert found["table"] == "2" and {claim["status"] for claim in found["claims"]} <= {"not tested", "not held"}
+
+
+def test_every_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):
+    folder = write_run(tmp_path / "run", {"vft": [HALF] * 2, "rft-lr0.1": [RIGHT], "stray": [RIGHT]})
+    texts = {
+        "seed-0/evaluate/vft": '{"inputs": {}, "outputs": {}}',
+        "seed-1/evaluate/vft": '{"inputs": {"seed": 1}, "outputs": {}}',
+        "seed-0/evaluate/rft-lr0.1": '{"inputs": {"seed": 0}, "outputs": {}}',
+    }
+    for name, text in {**texts, "seed-0/evaluate/stray": '{"inputs": {}, "outputs": {"a": "b"}}'}.items():
+        (folder / name / "manifest.json").write_text(text)
+    found = as_json(make_page(SPECS["2"], [at_suffix(read_run(folder), "-lr0.1")]))["manifests"]
+    assert found == {
+        f"{folder}/{name}/manifest.json": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        for name, text in texts.items()
+    }
 
 
 def test_the_command_writes_beside_the_first_run(tmp_path, command):

@@ -100,7 +100,7 @@ def as_csv(page: Page) -> str:
 
 
 def as_json(page: Page) -> dict[str, Any]:
-    """Cells, differences, verdicts and notes, for whoever goes on from them."""
+    """Cells, differences, verdicts, notes and the manifests behind them, for whoever goes on from them."""
     return {
         "table": page.spec.key,
         "title": page.spec.title,
@@ -108,4 +108,5 @@ def as_json(page: Page) -> dict[str, Any]:
         "differences": dataclasses.asdict(page.differences),
         "claims": [dataclasses.asdict(verdict) for verdict in page.verdicts],
         "notes": list(page.notes),
+        "manifests": dict(page.manifests),
     }

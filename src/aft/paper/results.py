@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +16,7 @@ from ..intervals import mean_sd
 from ..records import iter_json_lines, require
 from ..report import build_report
 from ..results import VALUES, read_config, read_object, read_values
-from ..run import MANIFEST, read_manifest
+from ..run import MANIFEST, digest_file, read_manifest
 from . import methods
 
 MODEL_NAMES = {
@@ -34,7 +34,10 @@ Values = Callable[[str, str], BySeed]  # (measure, model) -> seed -> question ->
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """One run. `model` and `task` are the paper's names where it has them, `start` what alignment started from."""
+    """One run. `model` and `task` are the paper's names where it has them, `start` what alignment started from.
+
+    `names`: the folder of each model that goes by another name here.
+    """
 
     folder: Path
     model: str
@@ -47,6 +50,7 @@ class RunResult:
     displacement: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, Any] | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def measure(self, model: str | None, measure: str) -> Mapping[str, Any] | None:
@@ -66,6 +70,16 @@ class RunResult:
             return None
         mean, sd = mean_sd(logged)
         return {"mean": mean, "sd": sd, "low": None, "high": None}
+
+    def manifests(self, models: Iterable[str]) -> dict[str, str]:
+        """Path -> digest of the manifest of each evaluation of these models, where it is there.
+
+        It holds the inputs of the evaluation, the digest of the model among them, and so leads back to everything.
+        """
+        folders = [self.folder / f"seed-{seed}" / "evaluate" for seed in self.seeds]
+        # within a page at a suffix a model's folder has its whole name
+        paths = [folder / self.names.get(model, model) / MANIFEST for folder in folders for model in models]
+        return {path.as_posix(): digest_file(path) for path in paths if path.exists()}
 
 
 def read_run(folder: str | Path) -> RunResult:
@@ -104,6 +118,7 @@ def at_suffix(run: RunResult, suffix: str) -> RunResult:
         models=of(run.models),
         displacement=of(run.displacement),
         rates=of(run.rates),
+        names={name: own(name) for name in of(run.models)},
         values=lambda measure, model: run.values(measure, own(model)),
     )
 

@@ -62,6 +62,7 @@ class Page:
     differences: Grid
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    manifests: Mapping[str, str]  # path -> digest: of every evaluation behind the page
 
 
 def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
@@ -79,6 +80,11 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
         differences=_differences(spec, runs),
         verdicts=tuple(verdict_on(key, run, _name(run)) for key in spec.claims for run in runs),
         notes=tuple(_notes(spec, runs)),
+        manifests={
+            path: digest
+            for run in runs
+            for path, digest in run.manifests(model for _, model in rows_of(spec, run) if model is not None).items()
+        },
     )
 
 
