@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -71,7 +71,7 @@ class RunResult:
         mean, sd = mean_sd(logged)
         return {"mean": mean, "sd": sd, "low": None, "high": None}
 
-    def manifests(self, models: Iterable[str]) -> dict[str, str]:
+    def manifests(self, models: Sequence[str]) -> dict[str, str]:
         """Path -> digest of the manifest of each evaluation of these models, where it is there.
 
         It holds the inputs of the evaluation, the digest of the model among them, and so leads back to everything.

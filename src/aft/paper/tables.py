@@ -83,7 +83,7 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
         manifests={
             path: digest
             for run in runs
-            for path, digest in run.manifests(model for _, model in rows_of(spec, run) if model is not None).items()
+            for path, digest in run.manifests([model for _, model in rows_of(spec, run) if model is not None]).items()
         },
     )
 
