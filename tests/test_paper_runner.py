@@ -195,6 +195,17 @@ def test_slurm_makes_an_array_of_independent_runs(capsys, tmp_path):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
+def test_slurm_asks_for_what_the_configuration_uses(capsys):
+    def asked(*arguments):
+        runner.main("1", ["--slurm", *arguments])
+        return re.findall(r"#SBATCH --(gpus\S+|cpus\S+)", capsys.readouterr().out)
+
+    assert asked("--scale", "tiny") == ["cpus-per-task=2"]
+    assert asked("--scale", "tiny", "launch.device=auto") == ["gpus-per-node=1", "cpus-per-task=8"]
+    assert asked("--scale", "gpu") == ["gpus-per-node=1", "cpus-per-task=8"]
+    assert asked("--scale", "paper", "launch.config=cpu") == ["cpus-per-task=1"]
+
+
 def test_problems_are_told():
     with pytest.raises(AftError, match="table 5: not available at --scale tiny"):
         runner.main("5", ["--scale", "tiny"])

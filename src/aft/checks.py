@@ -10,7 +10,7 @@ from typing import Any
 
 from .config import Config, align_config
 from .config.checks import function_problems
-from .config.launch_file import read_launch_file
+from .config.launch_file import on_cpu, read_launch_file
 from .config.ratings import FunctionRatings, JudgeRatings, Ratings
 from .errors import ConfigError, DataError, nearest
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
@@ -42,7 +42,7 @@ def find_lacking(config: Config) -> list[str]:
     where, lacking = f"launch.config: {config.launch.config}", []
     if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
-    if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
+    if on_cpu(asked):
         return lacking
     if not torch.cuda.is_available():
         return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]

@@ -29,3 +29,8 @@ def find_launch_file(name: str) -> Path:
 def read_launch_file(name: str) -> dict[str, Any]:
     """The keys of the accelerate configuration that `launch.config` names."""
     return read_yaml(find_launch_file(name))
+
+
+def on_cpu(asked: dict[str, Any]) -> bool:
+    """Whether an accelerate configuration keeps its processes off the GPUs."""
+    return bool(asked.get("use_cpu")) or asked.get("distributed_type") == "MULTI_CPU"

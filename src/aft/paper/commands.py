@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..config import Config, load_config
-from ..config.launch_file import read_launch_file
+from ..config.launch_file import on_cpu, read_launch_file
 from ..errors import ConfigError
 from .plan import Run
 
@@ -101,15 +102,16 @@ def _launch_path(name: str) -> str:
 
 def as_slurm(name: str, steps: Sequence[Command | Copy], lines: Sequence[Sequence[str]]) -> str:
     """An sbatch script: an array of jobs where the runs are independent of each other, else one job, in order."""
-    gpus = max((_gpus(step) for step in steps if isinstance(step, Command)), default=1)
+    commands = [step for step in steps if isinstance(step, Command)]
+    gpus, cores = (max(wanted) for wanted in zip(*map(_machine, commands), strict=True))
     independent = len(steps) > 1 and not any(isinstance(step, Copy) for step in steps)
-    independent = independent and len({step.folder for step in steps if isinstance(step, Command)}) == len(steps)
+    independent = independent and len({step.folder for step in commands}) == len(steps)
     head = [
         "#!/bin/bash",
         f"#SBATCH --job-name=aft-{name}",
         "#SBATCH --nodes=1",
-        f"#SBATCH --gpus-per-node={gpus}",
-        f"#SBATCH --cpus-per-task={8 * gpus}",
+        *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
+        f"#SBATCH --cpus-per-task={cores}",
         "#SBATCH --time=24:00:00  # a job that is cut goes on from where it was when it is sent again",
     ]
     if independent:
@@ -121,11 +123,13 @@ def as_slurm(name: str, steps: Sequence[Command | Copy], lines: Sequence[Sequenc
     return "\n".join([*head, *body, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac"])
 
 
-def _gpus(step: Command) -> int:
-    launch = step.load().launch
-    if launch.config is None:
-        return 1
-    try:
-        return int(read_launch_file(launch.config).get("num_processes") or 1)
-    except ConfigError:
-        return 1  # aft-train says what is wrong with it
+def _machine(step: Command) -> tuple[int, int]:
+    """GPUs and CPU cores of a run: eight cores beside a GPU, without GPUs one for each process."""
+    launch, asked = step.load().launch, {}
+    if launch.config is not None:
+        with contextlib.suppress(ConfigError):  # aft-train says what is wrong with it
+            asked = read_launch_file(launch.config)
+    processes = int(asked.get("num_processes") or 1)
+    if launch.device == "cpu" or on_cpu(asked):
+        return 0, max(processes, launch.workers)
+    return processes, 8 * processes
