@@ -22,7 +22,7 @@ from .config import Config, to_yaml
 from .config.launch_file import find_launch_file, read_launch_file
 from .errors import AftError, ConfigError
 from .pipeline import DONE, RESUME, Plan, Status, Unit
-from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
+from .progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
 from .records import write_json, write_text
 
 TRAINING_STAGES = ("pretrain", "vft", "align")
@@ -216,27 +216,23 @@ class _Worker:
 
 def _watch(crew: Sequence[_Worker], stage: str) -> None:
     """Show one line of progress for all workers until they end; the first failure stops the others."""
-    with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False) as bar:
-        # in a log file every line stays, so there are few
-        pause, shown = (0.2 if sys.stderr.isatty() else 15.0), 0.0
+    terminal = sys.stderr.isatty()
+    with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
+        pause, shown = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0
         started = time.monotonic()
         while any(worker.process.poll() is None for worker in crew):
             if any(worker.process.poll() for worker in crew):
                 return
-            parts = [_describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
+            parts = [describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
             seconds = time.monotonic() - started
             if seconds - shown >= pause and parts:
-                bar.set_description_str(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
+                text = f"{stage} {seconds:4.0f} s | " + " | ".join(parts)
+                if terminal:
+                    bar.set_description_str(text)
+                else:
+                    say(text)
                 shown = seconds
             time.sleep(0.2)
-
-
-def _describe(progress: dict[str, Any]) -> str:
-    done, total = progress["done"], progress["total"]
-    share = f"{100 * done // total:3d} %" if total else ""
-    note = f", {progress['note']}" if progress["note"] else ""
-    left = f", {tqdm.format_interval(progress['left'])} left" if progress["left"] else ""
-    return f"{progress['what']} {share} ({done}/{total}{note}{left})"
 
 
 def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:
