@@ -21,11 +21,10 @@ from . import run
 from .config import Config, to_yaml
 from .config.launch_file import find_launch_file, read_launch_file
 from .errors import AftError, ConfigError
-from .pipeline import DONE, RESUME, Plan, Status, Unit
+from .pipeline import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
 from .progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
 from .records import write_json, write_text
 
-TRAINING_STAGES = ("pretrain", "vft", "align")
 _KEPT_LINES = 40
 
 
@@ -318,7 +317,7 @@ def _run_unit(
             check()
             kept = run.move_aside(unit.folder, plan.folder)
             say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
-        log = run.UnitLog(unit.folder, inputs)
+        log = run.UnitLog(unit.folder, inputs, plan.processes(unit))
     barrier()
     work(log)
     barrier()
