@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -102,7 +103,7 @@ def _check_model_folder(config: Config) -> list[str]:
     folder = Path(name)
     if folder.is_dir():
         if (folder / "config.json").is_file():
-            return []
+            return _check_model_family(name, folder / "config.json")
         return [f"model.name_or_path: {name} is no model: it has no config.json"]
     if folder.exists():
         return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
@@ -110,6 +111,18 @@ def _check_model_folder(config: Config) -> list[str]:
     if name.count("/") > 1 or name[0] in "./~":
         return [f"model.name_or_path: no folder {name} (looked in {Path.cwd()})"]
     return []
+
+
+def _check_model_family(name: str, path: Path) -> list[str]:
+    from .model import encoder_decoder
+
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []  # loading it says what is wrong with it
+    if not isinstance(settings, dict) or settings.get("is_encoder_decoder") is not True:
+        return []
+    return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
 
 
 def _check_launch(config: Config) -> list[str]:
