@@ -269,11 +269,8 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     if worker is not None:
         units = [units[int(place)] for place in worker.split(",")]
     if stage == "label":
-        from .stages.label import check_label, run_label
-
         for unit in units:
-            check = functools.partial(check_label, plan, unit)
-            _run_unit(plan, unit, functools.partial(run_label, plan, unit), is_main=True, check=check)
+            _label_unit(plan, unit)
         return
     from accelerate import PartialState
 
@@ -294,33 +291,49 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
 
 
 def _run_unit(
-    plan: Plan,
-    unit: Unit,
-    work: Callable[[run.UnitLog | None], None],
-    *,
-    is_main: bool,
-    barrier: Callable[[], None] = lambda: None,
-    check: Callable[[], None] = lambda: None,
+    plan: Plan, unit: Unit, work: Callable[[run.UnitLog | None], None], *, is_main: bool, barrier: Callable[[], None]
 ) -> None:
-    """Run one unit unless it is up to date. What other inputs made is moved aside, never overwritten or deleted.
-
-    `check` raises what can be known to be wrong before that.
-    """
+    """Run one unit unless it is up to date."""
     status = plan.status(unit)
     inputs = plan.inputs(unit)
     barrier()  # all ranks look before the first writes
     if status.state == DONE or inputs is None:
         return
-    log = None
-    if is_main:
-        if status.state != RESUME and unit.folder.exists():
-            check()
-            kept = run.move_aside(unit.folder, plan.folder)
-            say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
-        log = run.UnitLog(unit.folder, inputs, plan.processes(unit))
+    log = _open_unit(plan, unit, status, inputs) if is_main else None
     barrier()
     work(log)
     barrier()
+
+
+def _label_unit(plan: Plan, unit: Unit) -> None:
+    """Label one unit unless it is up to date; earlier labels stay in their place until the new ones are ready."""
+    from .stages.label import run_label
+
+    status, inputs = plan.status(unit), plan.inputs(unit)
+    if status.state == DONE or inputs is None:
+        return
+    begun = time.monotonic()
+    # where nothing is in the way, the unit counts as begun from now on
+    opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)
+
+    def begin() -> run.UnitLog:
+        log = opened or _open_unit(plan, unit, status, inputs)
+        log.begun = begun
+        return log
+
+    run_label(plan, unit, begin)
+
+
+def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -> run.UnitLog:
+    """Begin a unit. What other inputs made is moved aside, never overwritten or deleted."""
+    if _is_in_the_way(unit, status):
+        kept = run.move_aside(unit.folder, plan.folder)
+        say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
+    return run.UnitLog(unit.folder, inputs, plan.processes(unit))
+
+
+def _is_in_the_way(unit: Unit, status: Status) -> bool:
+    return status.state != RESUME and unit.folder.exists()
 
 
 def _runner(stage: str) -> Callable[[Any, Unit, run.UnitLog | None], None]:
