@@ -216,7 +216,10 @@ def test_a_model_that_is_none(refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("file").touch()
+    Path("half").mkdir()
+    Path("half/config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
     for name, expected in {
+        "half": "half: t5 is an encoder-decoder (is_encoder_decoder); expected a causal language model",
         "empty": "empty is no model: it has no config.json",
         "file": "file is a file; expected a folder or a hub name",
         "./gone": f"no folder ./gone (looked in {tmp_path})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from aft import launch, run
 from aft.config import load_config
 from aft.errors import ConfigError, DataError
 from aft.pipeline import DONE, Plan
-from aft.progress import Progress
+from aft.progress import Progress, describe, say
 
 
 @pytest.fixture
@@ -170,8 +171,31 @@ def test_progress_survives_others_who_write_into_its_lines(tmp_path):
     assert worker.process.returncode == 0
     assert worker.progress == {"what": "work", "done": 5, "total": 7, "note": "loss 1.0", "left": 0}
     assert "another process" in (tmp_path / "log.txt").read_text()
-    assert launch._describe(worker.progress) == "work  71 % (5/7, loss 1.0)"
-    assert launch._describe({**worker.progress, "left": 65}) == "work  71 % (5/7, loss 1.0, 01:05 left)"
+    assert describe(worker.progress) == "work  71 % (5/7, loss 1.0)"
+    assert describe({**worker.progress, "left": 65}) == "work  71 % (5/7, loss 1.0, 01:05 left)"
+
+
+def test_progress_in_a_log_is_whole_lines(capsys):
+    with Progress("short", 7, delay=60.0) as progress:
+        progress.update(7)
+    with Progress("work", 7) as progress:
+        progress.update(5, "loss 1.0")
+        say("between")
+        progress._last -= 16
+        progress.update(1)
+        progress.update(1)
+    assert capsys.readouterr().err == "between\nwork  85 % (6/7, loss 1.0)\nwork 100 % (7/7, loss 1.0)\n"
+
+
+def test_the_conductor_writes_whole_lines_into_a_log(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(launch, "SECONDS_IN_A_LOG", 0.0)
+    code = (
+        "import time\nfrom aft.progress import Progress\n"
+        "with Progress('work', 7) as progress:\n    progress.update(5)\n    time.sleep(1)\n"
+    )
+    launch._watch([start(tmp_path, code)], "align")
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"(align +\d+ s \| work +\d+ % \(\d/7\)\n)+", told)
 
 
 def test_time_to_go_counts_only_what_was_made_here():

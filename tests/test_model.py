@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BartConfig, BartForCausalLM, PreTrainedTokenizerFast
 
 from aft.errors import ConfigError
 from aft.model import (
@@ -169,6 +169,18 @@ def test_a_damaged_or_incomplete_checkpoint_is_refused(tmp_path):
     del weights[name]
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ConfigError, match=rf"^model\.name_or_path: .* lacks 1 of its weights: {name}$"):
+        load_model(str(tmp_path))
+
+
+def test_half_of_an_encoder_decoder_is_refused(tmp_path):
+    told = r"bart is an encoder-decoder \(is_encoder_decoder\); expected a causal language model"
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 1, "decoder_ffn_dim": 16}
+    with pytest.raises(ConfigError, match=rf"^model\.from_scratch\.architecture: {told}"):
+        build_model("bart", sizes, word_tokenizer(), seed=0)
+    bart = BartForCausalLM(BartConfig(vocab_size=30, **sizes))
+    assert bart.config.is_encoder_decoder is False  # what is saved calls itself a decoder
+    bart.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^model\.name_or_path: {told}"):
         load_model(str(tmp_path))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from aft.cli import report
 from aft.config import align_config, load_config
 from aft.config.load import parse_overrides
 from aft.errors import AftError, ConfigError
@@ -226,19 +227,50 @@ def test_printing_says_that_controls_come_later(tmp_path, capsys):
 
 def test_printed_commands_read_back(capsys):
     runner.main("3", ["--scale", "paper", "--print", "--only", "llama-13b-rank", "evaluate.batch_size=8"])
-    (line,) = capsys.readouterr().out.splitlines()
+    note, line, last = capsys.readouterr().out.splitlines()
     program, flag, path, *overrides = shlex.split(line)
     problems: list[str] = []
     assert (program, flag) == ("aft-train", "--config") and parse_overrides(overrides, problems) and not problems
     config = load_config(path, overrides)
     assert config.model.name_or_path == "huggyllama/llama-13b" and config.evaluate.batch_size == 8
     assert "rrhf" in config.methods and config.label.ratings.name == "judge"
+    assert note == (
+        "# a judge rates: set OPENAI_BASE_URL (without it https://api.openai.com/v1), OPENAI_API_KEY where it"
+        " needs a key, AFT_JUDGE_MODEL (or label.ratings.model=NAME)"
+    )
+    assert last == f"aft-report --table 3 {config.output_dir} --output runs/tables/paper --format all"
+
+
+def test_printed_commands_end_with_those_of_the_table(capsys):
+    runner.main("2", ["--rates", "1e-3", "--same-rate", "3e-4", "--format", "csv", "--output", "my tables", "--print"])
+    run, *reports = capsys.readouterr().out.splitlines()
+    assert run.startswith("aft-train ")
+    known = [report.parse_table(shlex.split(line)[1:]) for line in reports]
+    folder = "my tables/tiny"
+    assert [(k.table, k.runs, k.output, k.format, k.suffix) for k in known] == [
+        ("2", [f"{folder}/binary"], folder, "csv", ""),
+        ("2", [f"{folder}/binary"], folder, "csv", "lr0.0003"),
+    ]
+
+
+def test_a_judge_that_is_named_is_not_asked_for(capsys):
+    runner.main("4", ["--scale", "paper", "--slurm", "label.ratings.model=some-judge"])
+    text = capsys.readouterr().out
+    assert "# a judge rates: set OPENAI_BASE_URL" in text and "AFT_JUDGE_MODEL" not in text
+    runner.main("2", ["--scale", "paper", "--slurm"])
+    assert "a judge rates" not in capsys.readouterr().out
 
 
 def test_accelerate_commands_are_one_for_each_stage(capsys):
     runner.main("5", ["--scale", "paper", "--accelerate"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["accelerate", "accelerate", "aft-label", "accelerate", "accelerate"]
+    assert [line.split()[0] for line in lines] == [
+        "accelerate",
+        "accelerate",
+        "aft-label",
+        *["accelerate"] * 2,
+        "aft-report",
+    ]
     assert lines[0].startswith(
         "accelerate launch --config_file configs/accelerate/fsdp2.yaml -m aft.cli.train --config"
     )
@@ -250,11 +282,27 @@ def test_slurm_makes_an_array_of_independent_runs(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "#SBATCH --array=0-11" in text and "#SBATCH --gpus-per-node=8" in text
     assert text.count("aft-train --config") == 12
+    *_, closing, last = text.splitlines()  # no job of an array knows when the others are done
+    assert closing == "# when every job is done:" and last.startswith("# aft-report --table 2 runs/tables/paper/")
     runner.main("sensitivity", ["--scale", "paper", "--slurm"])  # where runs copy from each other, in order
     ordered = capsys.readouterr().out
     assert "--array" not in ordered and "cp -rn" in ordered
+    assert ordered.splitlines()[-1].startswith("aft-report --table sensitivity ")
+    runner.main("1", ["--scale", "gpu", "--slurm"])  # the base model comes before the runs that start from it
+    assert "--array" not in capsys.readouterr().out
     for script in (text, ordered):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_slurm_asks_for_what_the_configuration_uses(capsys):
+    def asked(*arguments):
+        runner.main("1", ["--slurm", *arguments])
+        return re.findall(r"#SBATCH --(gpus\S+|cpus\S+)", capsys.readouterr().out)
+
+    assert asked("--scale", "tiny") == ["cpus-per-task=2"]
+    assert asked("--scale", "tiny", "launch.device=auto") == ["gpus-per-node=1", "cpus-per-task=8"]
+    assert asked("--scale", "gpu") == ["gpus-per-node=1", "cpus-per-task=8"]
+    assert asked("--scale", "paper", "launch.config=cpu") == ["cpus-per-task=1"]
 
 
 def test_problems_are_told():

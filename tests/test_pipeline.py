@@ -227,6 +227,32 @@ def test_a_cut_unit_resumes_unless_its_inputs_have_changed(make):
     assert other.status(unit).reasons == ("config.vft.training.max_steps: was 4, is 5",)
 
 
+def test_a_cut_training_goes_on_with_as_many_processes(make, tmp_path, monkeypatch):
+    plan = make()
+    finish_all(plan, "pretrain")
+    unit = plan.units("vft")[0]
+    (tmp_path / "two.yaml").write_text("num_processes: 2\n")
+    (tmp_path / "any.yaml").write_text("distributed_type: MULTI_GPU\n")
+    two = make(f"launch.config={tmp_path / 'two.yaml'}")
+    log = run.UnitLog(unit.folder, two.inputs(unit), two.processes(unit))
+    assert two.status(unit).state == RESUME
+    assert plan.status(unit).state == RERUN
+    assert plan.status(unit).reasons == ("cut with 2 processes, now 1: a step would see another batch",)
+    # accelerate counts the GPUs, so its processes will say it
+    left_open = make(f"launch.config={tmp_path / 'any.yaml'}")
+    assert left_open.status(unit).state == RESUME
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert left_open.status(unit).state == RERUN
+    monkeypatch.delenv("WORLD_SIZE")
+    for name in CHECKPOINT:
+        (unit.folder / name).write_text("weights")
+    log.complete(CHECKPOINT)
+    assert plan.status(unit).state == DONE
+    assert run.read_manifest(unit.folder / run.MANIFEST)["processes"] == 2
+    label = plan.units("label")[0]
+    assert two.processes(label) is None  # one process, whatever the others are
+
+
 def test_the_checkpoint_of_a_cut_unit_is_not_taken_for_a_finished_one(make):
     plan = make()
     finish_all(plan, "pretrain")

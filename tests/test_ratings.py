@@ -93,7 +93,7 @@ def label(plan):
     """Groups and counts of one label unit, run here."""
     (unit,) = plan.units("label")
     plan.check_reads("label")
-    run_label(plan, unit, run.UnitLog(unit.folder, plan.inputs(unit)))
+    run_label(plan, unit, lambda: run.UnitLog(unit.folder, plan.inputs(unit)))
     assert plan.status(unit).state == DONE
     return read_groups(plan.groups(unit.seed)), json.loads((unit.folder / "counts.json").read_text())
 
@@ -286,7 +286,7 @@ def test_every_seed_has_a_file_of_its_own(make):
     for seed in (3, 4):
         write_json_lines(f"ratings-{seed}.jsonl", rows(plan, lambda place, index, seed=seed: seed, seed=seed))
     for unit in plan.units("label"):
-        run_label(plan, unit, None)
+        run_label(plan, unit, lambda: None)
         found = {rating for group in read_groups(plan.groups(unit.seed)) for rating in ratings(group).values()}
         assert found == {float(unit.seed)}
 
@@ -615,6 +615,25 @@ def test_gsm8k_rank_is_built_without_a_model(command, serve, gsm8k_folder):
     write_json_lines("ratings.jsonl", lines[1:])
     ran = command("label", *arguments, "label.ratings={name: file, path: ratings.jsonl}")
     assert ran.code == 3 and "ratings.jsonl: no rating for completion 0 " in ran.err and plan.groups(0).is_file()
+
+
+def test_earlier_labels_stay_until_the_new_ones_are_ready(command, serve, gsm8k_folder):
+    plan, arguments = rank_run(gsm8k_folder)
+    assert command("label", *arguments, "label.ratings={name: binary}").code == 0
+    binary = plan.groups(0).read_text()
+    Path("slow.py").write_text("import time\ndef rate(**_):\n    time.sleep(0.05)\n    return 1.0\n")
+    Path("fails.py").write_text("def rate(**_):\n    raise ValueError('no')\n")
+    ran = command("label", *arguments, "label.ratings={name: function, function: 'fails.py:rate'}")
+    assert ran.code != 0 and plan.groups(0).read_text() == binary
+    serve(lambda body, number: Answer(status=401))
+    ran = command("label", *arguments)
+    assert ran.code != 0 and plan.groups(0).read_text() == binary
+    assert not Path("run/replaced").exists()
+    ran = command("label", *arguments, "label.ratings={name: function, function: 'slow.py:rate'}")
+    assert ran.code == 0, ran.err
+    assert Path("run/replaced/1/seed-0/label/groups.jsonl").read_text() == binary != plan.groups(0).read_text()
+    manifest = run.read_manifest(plan.groups(0).with_name(run.MANIFEST))
+    assert manifest["seconds"] >= 8 * 0.05  # the rating too, not the writing alone
 
 
 def test_a_run_that_was_killed_goes_on_from_its_replies(command, serve, gsm8k_folder):

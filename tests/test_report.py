@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import sys
 
 import pytest
@@ -251,6 +252,22 @@ def test_order_falls_back_to_methods_then_to_names(run):
     report = build_report(run)
     assert [model["name"] for model in report["models"]] == ["bounded", "loose", "vft"]
     assert report["missing"] == ["config.yaml: absent; models stand in alphabetical order"]
+
+
+def test_a_run_without_vft_says_nothing_of_it(run):
+    write(
+        run / "config.yaml", yaml.safe_dump({"stages": ["align", "evaluate"], "methods": {"loose": {}, "bounded": {}}})
+    )
+    assert "vft" in [model["name"] for model in build_report(run)["models"]]  # what was measured is shown
+    for seed in (0, 1):
+        shutil.rmtree(run / f"seed-{seed}" / "evaluate" / "vft")
+    report = build_report(run)
+    assert [model["name"] for model in report["models"]] == ["base", "bounded", "loose"]
+    assert report["missing"] == ["base: not evaluated on any seed"]
+    write_report(run, picture=False)
+    page = page_of(run)
+    assert "VFT" not in page and "| loose − bounded |" in page.partition("## Every pair of models")[2]
+    assert "vft" not in summary_table(report).lower()
 
 
 def test_missing_parts_are_named(run):

@@ -187,7 +187,7 @@ def test_graded_ratings_reach_the_loss(make_plan, tmp_path):
         ]
         write_json_lines(plan.completions(0), rows)
         write_json_lines(tmp_path / "ratings.jsonl", [{**row, "rating": 2.5 * row["index"]} for row in rows])
-        run_label(plan, plan.units("label")[0], None)
+        run_label(plan, plan.units("label")[0], lambda: None)
         assert {c.label for group in read_groups(plan.groups(0)) for c in group.candidates} == {NEGATIVE}
         return history(run_unit(plan, "align", "bcl"))[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from .config import Config, align_config
 from .config.checks import function_problems
-from .config.launch_file import read_launch_file
+from .config.launch_file import on_cpu, read_launch_file
 from .config.ratings import FunctionRatings, JudgeRatings, Ratings
 from .errors import ConfigError, DataError, nearest
 from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
@@ -42,7 +43,7 @@ def find_lacking(config: Config) -> list[str]:
     where, lacking = f"launch.config: {config.launch.config}", []
     if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
-    if asked.get("use_cpu") or asked.get("distributed_type") == "MULTI_CPU":
+    if on_cpu(asked):
         return lacking
     if not torch.cuda.is_available():
         return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
@@ -102,7 +103,7 @@ def _check_model_folder(config: Config) -> list[str]:
     folder = Path(name)
     if folder.is_dir():
         if (folder / "config.json").is_file():
-            return []
+            return _check_model_family(name, folder / "config.json")
         return [f"model.name_or_path: {name} is no model: it has no config.json"]
     if folder.exists():
         return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
@@ -110,6 +111,18 @@ def _check_model_folder(config: Config) -> list[str]:
     if name.count("/") > 1 or name[0] in "./~":
         return [f"model.name_or_path: no folder {name} (looked in {Path.cwd()})"]
     return []
+
+
+def _check_model_family(name: str, path: Path) -> list[str]:
+    from .model import encoder_decoder
+
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []  # loading it says what is wrong with it
+    if not isinstance(settings, dict) or settings.get("is_encoder_decoder") is not True:
+        return []
+    return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
 
 
 def _check_launch(config: Config) -> list[str]:

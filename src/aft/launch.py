@@ -21,11 +21,10 @@ from . import run
 from .config import Config, to_yaml
 from .config.launch_file import find_launch_file, read_launch_file
 from .errors import AftError, ConfigError
-from .pipeline import DONE, RESUME, Plan, Status, Unit
-from .progress import ENVIRONMENT_KEY, MARK, TOLD, say
+from .pipeline import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
+from .progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
 from .records import write_json, write_text
 
-TRAINING_STAGES = ("pretrain", "vft", "align")
 _KEPT_LINES = 40
 
 
@@ -216,27 +215,23 @@ class _Worker:
 
 def _watch(crew: Sequence[_Worker], stage: str) -> None:
     """Show one line of progress for all workers until they end; the first failure stops the others."""
-    with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False) as bar:
-        # in a log file every line stays, so there are few
-        pause, shown = (0.2 if sys.stderr.isatty() else 15.0), 0.0
+    terminal = sys.stderr.isatty()
+    with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
+        pause, shown = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0
         started = time.monotonic()
         while any(worker.process.poll() is None for worker in crew):
             if any(worker.process.poll() for worker in crew):
                 return
-            parts = [_describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
+            parts = [describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
             seconds = time.monotonic() - started
             if seconds - shown >= pause and parts:
-                bar.set_description_str(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
+                text = f"{stage} {seconds:4.0f} s | " + " | ".join(parts)
+                if terminal:
+                    bar.set_description_str(text)
+                else:
+                    say(text)
                 shown = seconds
             time.sleep(0.2)
-
-
-def _describe(progress: dict[str, Any]) -> str:
-    done, total = progress["done"], progress["total"]
-    share = f"{100 * done // total:3d} %" if total else ""
-    note = f", {progress['note']}" if progress["note"] else ""
-    left = f", {tqdm.format_interval(progress['left'])} left" if progress["left"] else ""
-    return f"{progress['what']} {share} ({done}/{total}{note}{left})"
 
 
 def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:
@@ -274,11 +269,8 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     if worker is not None:
         units = [units[int(place)] for place in worker.split(",")]
     if stage == "label":
-        from .stages.label import check_label, run_label
-
         for unit in units:
-            check = functools.partial(check_label, plan, unit)
-            _run_unit(plan, unit, functools.partial(run_label, plan, unit), is_main=True, check=check)
+            _label_unit(plan, unit)
         return
     from accelerate import PartialState
 
@@ -299,33 +291,49 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
 
 
 def _run_unit(
-    plan: Plan,
-    unit: Unit,
-    work: Callable[[run.UnitLog | None], None],
-    *,
-    is_main: bool,
-    barrier: Callable[[], None] = lambda: None,
-    check: Callable[[], None] = lambda: None,
+    plan: Plan, unit: Unit, work: Callable[[run.UnitLog | None], None], *, is_main: bool, barrier: Callable[[], None]
 ) -> None:
-    """Run one unit unless it is up to date. What other inputs made is moved aside, never overwritten or deleted.
-
-    `check` raises what can be known to be wrong before that.
-    """
+    """Run one unit unless it is up to date."""
     status = plan.status(unit)
     inputs = plan.inputs(unit)
     barrier()  # all ranks look before the first writes
     if status.state == DONE or inputs is None:
         return
-    log = None
-    if is_main:
-        if status.state != RESUME and unit.folder.exists():
-            check()
-            kept = run.move_aside(unit.folder, plan.folder)
-            say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
-        log = run.UnitLog(unit.folder, inputs)
+    log = _open_unit(plan, unit, status, inputs) if is_main else None
     barrier()
     work(log)
     barrier()
+
+
+def _label_unit(plan: Plan, unit: Unit) -> None:
+    """Label one unit unless it is up to date; earlier labels stay in their place until the new ones are ready."""
+    from .stages.label import run_label
+
+    status, inputs = plan.status(unit), plan.inputs(unit)
+    if status.state == DONE or inputs is None:
+        return
+    begun = time.monotonic()
+    # where nothing is in the way, the unit counts as begun from now on
+    opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)
+
+    def begin() -> run.UnitLog:
+        log = opened or _open_unit(plan, unit, status, inputs)
+        log.begun = begun
+        return log
+
+    run_label(plan, unit, begin)
+
+
+def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -> run.UnitLog:
+    """Begin a unit. What other inputs made is moved aside, never overwritten or deleted."""
+    if _is_in_the_way(unit, status):
+        kept = run.move_aside(unit.folder, plan.folder)
+        say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
+    return run.UnitLog(unit.folder, inputs, plan.processes(unit))
+
+
+def _is_in_the_way(unit: Unit, status: Status) -> bool:
+    return status.state != RESUME and unit.folder.exists()
 
 
 def _runner(stage: str) -> Callable[[Any, Unit, run.UnitLog | None], None]:

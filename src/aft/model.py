@@ -92,12 +92,26 @@ def load_model(
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {_first_line(error)}") from None
+    _check_family(model, "model.name_or_path")
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers would go on with random numbers in their place
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
     return model
+
+
+def _check_family(model: PreTrainedModel, key: str) -> None:
+    """Refuse half of an encoder-decoder: it counts positions by columns, padding included, so it is misread."""
+    config = model.config
+    # loaded as a decoder, an instance says no of itself; its family still says yes
+    if type(config).is_encoder_decoder or config.is_encoder_decoder:
+        raise ConfigError(f"{key}: {encoder_decoder(config.model_type)}")
+
+
+def encoder_decoder(model_type: str) -> str:
+    """What is wrong with such a model here."""
+    return f"{model_type} is an encoder-decoder (is_encoder_decoder); expected a causal language model"
 
 
 def _first_line(error: Exception) -> str:
@@ -158,10 +172,12 @@ def build_model(
     torch.manual_seed(seed)
     try:
         model_config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**special, **config})
-        return AutoModelForCausalLM.from_config(model_config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(model_config)
     except (ValueError, TypeError, AssertionError, RuntimeError, KeyError, StrictDataclassError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
+    _check_family(model, "model.from_scratch.architecture")
+    return model
 
 
 def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:

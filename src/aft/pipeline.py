@@ -13,6 +13,7 @@ from typing import Any
 
 from . import run
 from .config import Config, align_config
+from .config.launch_file import count_processes
 from .config.load import merge
 from .config.ratings import JudgeRatings
 from .config.schema import STAGES, AlignConfig, VftConfig, model_names
@@ -23,6 +24,8 @@ from .tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Raised when the code of a stage begins to give another result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 1, "align": 2, "evaluate": 2}
+
+TRAINING_STAGES = ("pretrain", "vft", "align")
 
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 
@@ -240,6 +243,10 @@ class Plan:
 
     # ---- state ----
 
+    def processes(self, unit: Unit) -> int | None:
+        """How many processes share the steps of a training unit; None of another, or where the launcher chooses."""
+        return count_processes(self.config.launch.config) if unit.stage in TRAINING_STAGES else None
+
     def status(self, unit: Unit) -> Status:
         """Whether a unit is up to date, can be continued, or must run, as things are on disk now."""
         inputs = self.inputs(unit)
@@ -255,6 +262,10 @@ class Plan:
         if started is None:
             return Status(RUN)
         reasons = run.differences(started["inputs"], inputs)
+        # no input, or whoever opens a finished run on another machine would be told to train it again
+        before, now = started.get("processes"), self.processes(unit)
+        if None not in (before, now) and before != now:
+            reasons.append(f"cut with {before} processes, now {now}: a step would see another batch")
         return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, ("was cut",))
 
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:

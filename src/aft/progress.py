@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, or lines for the process that started this one.
+"""Progress of long work: a bar in a terminal, lines in a log file, or lines for the process that started this one.
 
 A stage's workers run side by side, and bars of several processes would overwrite each other. So a worker whose
 environment has AFT_PROGRESS=lines writes one marked line per update, and the conductor draws a single bar from them.
@@ -18,12 +18,14 @@ ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
 TOLD = "\x1esay "
 _SECONDS_BETWEEN_LINES = 0.5
+SECONDS_IN_A_LOG = 15.0  # between lines that stay: few
 
 
 class Progress:
     """One piece of work with a known total, or 0. Use as a context manager; call `update`.
 
-    A bar appears after `delay` seconds, so that short work shows none.
+    A bar appears after `delay` seconds, so that short work shows none. Where standard error is no terminal there are
+    whole lines instead, one now and then and one at the end, so that nothing else is written into them.
     """
 
     def __init__(self, description: str, total: int, unit: str = "it", *, delay: float = 0.0) -> None:
@@ -32,15 +34,16 @@ class Progress:
         self._skipped = 0
         self.note = ""
         self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
-        self._last = 0.0
         self._tokens = 0
         self._begun = time.monotonic()
+        self._pause = _SECONDS_BETWEEN_LINES if self._lines else SECONDS_IN_A_LOG
+        self._last = 0.0 if self._lines else self._begun
         self._bar: Any = None
         # every rank counts, one shows
         self._silent = os.environ.get("RANK", "0") != "0"
 
     def __enter__(self) -> Progress:
-        if not self._lines and not self._silent:
+        if not self._lines and not self._silent and sys.stderr.isatty():
             self._bar = tqdm(
                 total=self.total or None,
                 desc=self.description,
@@ -54,7 +57,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif time.monotonic() - self._begun >= self.delay:
             self._send()
 
     def update(self, count: int = 1, note: str = "") -> None:
@@ -64,7 +67,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._last > self._pause:
             self._send()
 
     def skip(self, count: int) -> None:
@@ -85,11 +88,24 @@ class Progress:
         return f"{self._tokens / max(time.monotonic() - self._begun, 1e-9):,.0f} tok/s"
 
     def _send(self) -> None:
-        if self._silent or not self._lines:
+        if self._silent:
             return
         self._last = time.monotonic()
         left = round(self._seconds_left())
-        _send({"what": self.description, "done": self.done, "total": self.total, "note": self.note, "left": left})
+        message = {"what": self.description, "done": self.done, "total": self.total, "note": self.note, "left": left}
+        if self._lines:
+            _send(message)
+        else:
+            print(f"{describe(message)}\n", end="", file=sys.stderr, flush=True)
+
+
+def describe(message: dict[str, Any]) -> str:
+    """How far a piece of work is, from what `Progress` sends."""
+    done, total = message["done"], message["total"]
+    share = f" {100 * done // total:3d} % ({done}/{total}" if total else f" ({done}"
+    note = f", {message['note']}" if message["note"] else ""
+    left = f", {tqdm.format_interval(message['left'])} left" if message["left"] else ""
+    return f"{message['what']}{share}{note}{left})"
 
 
 def tell_failure(message: str, exit_code: int) -> None:

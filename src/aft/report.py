@@ -35,7 +35,6 @@ from .tables import markdown_page, summary_table
 __all__ = ["build_report", "summary_table", "write_report"]
 
 VFT = "vft"
-FIRST_MODELS = ("base", VFT)  # what a run evaluates before its methods, unless `evaluate.models` says otherwise
 
 
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
@@ -128,14 +127,22 @@ def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str
 
 
 def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
-    """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order."""
+    """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order.
+
+    Of these, what no stage of the run trains is expected only where it was found.
+    """
     config = config or {}
     section = config.get("evaluate")
     listed = section.get("models") if isinstance(section, dict) else None
     if isinstance(listed, list):
         expected = [str(name) for name in listed]
+    elif config:
+        makers = {VFT: "vft", **dict.fromkeys(map(str, config.get("methods") or []), "align")}
+        stages = config.get("stages")
+        trained = [name for name, stage in makers.items() if not isinstance(stages, list) or stage in stages]
+        expected = ["base", *(name for name in makers if name in trained or name in metrics)]
     else:
-        expected = [*FIRST_MODELS, *map(str, config.get("methods") or [])] if config else []
+        expected = []
     return list(dict.fromkeys([*expected, *sorted(metrics)]))
 
 
@@ -245,7 +252,7 @@ def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
             who = "any model" if everywhere else ", ".join(name + seeds for name, seeds in absent.items())
             lines.append(f"{measure.replace('_', ' ')}: not measured for {who}")
     unpaired = [model["name"] for model in evaluated if model["name"] != VFT and model["vs_vft"] is None]
-    if unpaired:
+    if unpaired and any(model["name"] == VFT for model in models):
         lines.append(f"difference from VFT: no predictions.jsonl on common questions for {', '.join(unpaired)}")
     return lines
 

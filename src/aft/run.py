@@ -181,15 +181,17 @@ def move_aside(folder: Path, run_folder: Path) -> Path:
 class UnitLog:
     """Marks a unit as started, and as complete with its outputs, time and memory. Only for the first rank.
 
-    The seconds are those of the process that completes it: what a cut one had spent is not in them.
+    `processes`: how many share it, if that matters to it; it is kept beside the inputs. The seconds are those of the
+    process that completes it: what a cut one had spent is not in them.
     """
 
-    def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, inputs: dict[str, Any], processes: int | None = None) -> None:
         self.folder, self.inputs = folder, inputs
+        self.shared = {} if processes is None else {"processes": processes}
         self.begun = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self.was_cut = (folder / STARTED).exists()
-        write_json(folder / STARTED, {"inputs": inputs})
+        write_json(folder / STARTED, {"inputs": inputs, **self.shared})
 
     def complete(self, outputs: list[str], **facts: Any) -> None:
         """Write the manifest. `outputs` are file names in the folder; `facts` are further JSON values."""
@@ -197,6 +199,7 @@ class UnitLog:
             self.folder / MANIFEST,
             {
                 "inputs": self.inputs,
+                **self.shared,
                 "outputs": {name: digest_weights(self.folder / name) for name in outputs},
                 "versions": versions(),
                 "git_revision": git_revision(),

@@ -26,10 +26,15 @@ def calibration(file: str | None) -> str | None:
     )
 
 
+def has_vft(report: Mapping[str, Any]) -> bool:
+    """Whether VFT is among the models, so that the others have a difference from it."""
+    return any(model["name"] == "vft" for model in report["models"])
+
+
 def pairs(report: Mapping[str, Any]) -> str | None:
-    """Every two models on the same questions; None below two pairs, where the differences from VFT say it already."""
+    """Every two models on the same questions; None where the differences from VFT say it already."""
     found = report.get("pairs") or []
-    if len(found) < 2:
+    if len(found) < (2 if has_vft(report) else 1):
         return None
     measures = [measure for measure in PAIRED if any(pair[measure] is not None for pair in found)]
     headings = ["difference", *(PAIRED[measure] for measure in measures)]

@@ -65,7 +65,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         _picture(picture["file"]) if picture["file"] else picture["note"],
         sections.calibration(picture.get("calibration")),
         _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
-        _section("Differences from VFT", _differences(report)),
+        _section("Differences from VFT", _differences(report) if sections.has_vft(report) else None),
         _section("Every pair of models", sections.pairs(report)),
         _section("Self-consistency", sections.votes(report)),
         _section("How far alignment moved the scores", sections.displacement(report)),
@@ -96,7 +96,8 @@ def _main_table(report: dict[str, Any]) -> str:
     columns = [
         column
         for column in COLUMNS
-        if column[0] not in OPTIONAL_MEASURES or any(model[column[0]] is not None for model in report["models"])
+        if (column[0] not in OPTIONAL_MEASURES or any(model[column[0]] is not None for model in report["models"]))
+        and (column[0] != "vs_vft" or sections.has_vft(report))
     ]
     rows = [[model["name"], *(_cell(model, column, column[4]) for column in columns)] for model in report["models"]]
     return markdown(["method", *(column[1] for column in columns)], rows)
@@ -112,10 +113,15 @@ def _spread_caption(report: dict[str, Any]) -> str:
         for model in report["models"]
         if model["seeds"] and model["missing_seeds"]
     ]
-    return (
+    text = (
         f"Seeds: {', '.join(map(str, report['seeds']))}{' (' + '; '.join(fewer) + ')' if fewer else ''}.\n"
         "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value\n"
-        "(perplexity and pool scores: over chains). vs VFT: percentage points of task accuracy on the same\n"
+        "(perplexity and pool scores: over chains)."
+    )
+    if not sections.has_vft(report):
+        return text
+    return (
+        f"{text} vs VFT: percentage points of task accuracy on the same\n"
         "questions, [95 % interval] over questions with the seeds held fixed."
     )
 
@@ -124,12 +130,16 @@ def _caption(report: dict[str, Any]) -> str:
     return " ".join(
         [
             _spread_caption(report).replace("\n", " "),
-            "How far the difference moves from seed to seed stands under *Differences from VFT*.",
+            *(
+                ["How far the difference moves from seed to seed stands under *Differences from VFT*."]
+                if sections.has_vft(report)
+                else []
+            ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
             "Assessment accuracy: share of (right, wrong) pairs in which the right chain scores higher; chance is 50 %;"
             f" own samples on {_range(report, 'assessment_accuracy')} training questions, pool on"
             f" {_range(report, 'pool_assessment_accuracy')} held-out questions.",
-            "Pool: right and wrong chains that the VFT model wrote, the same for every method of a seed"
+            "Pool: right and wrong chains that `sample.model` wrote, the same for every method of a seed"
             f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
             "Scores are mean log-probabilities in nats per token.",
             f"Perplexity: mean of exp(−score) over {_range(report, 'perplexity')} right chains of the model's own"

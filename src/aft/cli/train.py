@@ -44,6 +44,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
     """Load, check and run a configuration; `only` is the stage of a command that has one."""
     from ..config import idle_overrides, load_config, to_yaml
+    from ..config.launch_file import is_launched
     from ..pipeline import Plan
 
     stage = only or known.stage
@@ -52,7 +53,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
         run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
         return
-    launched = _is_launched()
+    launched = is_launched()
     if launched and stage is None and not known.dry_run:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
@@ -115,11 +116,6 @@ def _check(stage: str | None, planning: bool, lacking: list[str], config: Config
     if stage != "label" and "launch" not in broken:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking
-
-
-def _is_launched() -> bool:
-    """Whether this process was started by `accelerate launch` or torchrun, so that it is itself one of a stage's."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
 
 
 if __name__ == "__main__":

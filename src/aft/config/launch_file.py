@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,23 @@ def find_launch_file(name: str) -> Path:
 def read_launch_file(name: str) -> dict[str, Any]:
     """The keys of the accelerate configuration that `launch.config` names."""
     return read_yaml(find_launch_file(name))
+
+
+def on_cpu(asked: dict[str, Any]) -> bool:
+    """Whether an accelerate configuration keeps its processes off the GPUs."""
+    return bool(asked.get("use_cpu")) or asked.get("distributed_type") == "MULTI_CPU"
+
+
+def count_processes(launch_config: str | None) -> int | None:
+    """How many processes share a stage, by the launcher of this one or by the launch file; None if that is silent."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    if is_launched() or launch_config is None:
+        return 1
+    asked = read_launch_file(launch_config)
+    return int(asked["num_processes"]) if asked.get("num_processes") else None
+
+
+def is_launched() -> bool:
+    """Whether this process was started by `accelerate launch` or torchrun, so that it is itself one of a stage's."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import yaml
 
 from ..config import Config, load_config
-from ..config.launch_file import read_launch_file
+from ..config.launch_file import on_cpu, read_launch_file
+from ..config.ratings import JudgeRatings
 from ..errors import ConfigError
+from ..judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
 from .plan import Run
 
 CONFIGS = "configs/tables"
@@ -20,11 +23,12 @@ CONFIGS = "configs/tables"
 
 @dataclass(frozen=True)
 class Command:
-    """One call of aft-train. `config` and `overrides` are its arguments, `folder` the run's."""
+    """One call of aft-train: its arguments `config` and `overrides`, the run's `folder`, that of its base model."""
 
     config: str
     overrides: tuple[str, ...]
     folder: Path
+    base: Path | None = None
 
     @property
     def arguments(self) -> list[str]:
@@ -48,11 +52,12 @@ class Copy:
 def command(run: Run, folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], given: Sequence[str]) -> Command:
     """The call that makes a run in `folder`, beside the others of its scale; `given` overrides beat all."""
     values: dict[str, Any] = {"output_dir": str(folder)}
-    if run.base is not None:
-        values["model.name_or_path"] = str(folder.parent / run.base.name / "base")
+    base = None if run.base is None else folder.parent / run.base.name
+    if base is not None:
+        values["model.name_or_path"] = str(base / "base")
     if not run.config.endswith("-base.yaml"):
         values |= {"seeds": list(seeds), "methods": dict(methods)}
-    return Command(f"{CONFIGS}/{run.config}", (*assign(values), *run.overrides, *given), folder)
+    return Command(f"{CONFIGS}/{run.config}", (*assign(values), *run.overrides, *given), folder, base)
 
 
 def assign(values: Mapping[str, Any]) -> list[str]:
@@ -99,33 +104,53 @@ def _launch_path(name: str) -> str:
     return name if name.endswith(".yaml") else f"configs/accelerate/{name}.yaml"
 
 
-def as_slurm(name: str, steps: Sequence[Command | Copy], lines: Sequence[Sequence[str]]) -> str:
-    """An sbatch script: an array of jobs where the runs are independent of each other, else one job, in order."""
-    gpus = max((_gpus(step) for step in steps if isinstance(step, Command)), default=1)
+def judge_note(steps: Sequence[Command | Copy]) -> list[str]:
+    """A comment that names what a judge needs in the environment, where one rates."""
+    asked = [step.load() for step in steps if isinstance(step, Command)]
+    judges = [c.label.ratings for c in asked if "label" in c.stages and isinstance(c.label.ratings, JudgeRatings)]
+    if not judges:
+        return []
+    model = "" if all(judge.model for judge in judges) else f", {MODEL} (or label.ratings.model=NAME)"
+    return [f"# a judge rates: set {BASE_URL} (without it {DEFAULT_URL}), {API_KEY} where it needs a key{model}"]
+
+
+def as_slurm(
+    name: str, steps: Sequence[Command | Copy], lines: Sequence[Sequence[str]], last: Sequence[str] = ()
+) -> str:
+    """An sbatch script: an array of jobs where the runs are independent of each other, else one job, in order.
+
+    `last`: lines for when every run is done; behind an array they are comments, for no job of it knows when that is.
+    """
+    commands = [step for step in steps if isinstance(step, Command)]
+    gpus, cores = (max(wanted) for wanted in zip(*map(_machine, commands), strict=True))
     independent = len(steps) > 1 and not any(isinstance(step, Copy) for step in steps)
-    independent = independent and len({step.folder for step in steps if isinstance(step, Command)}) == len(steps)
+    independent = independent and len({step.folder for step in commands}) == len(steps)
+    independent = independent and not {step.base for step in commands} & {step.folder for step in commands}
     head = [
         "#!/bin/bash",
         f"#SBATCH --job-name=aft-{name}",
         "#SBATCH --nodes=1",
-        f"#SBATCH --gpus-per-node={gpus}",
-        f"#SBATCH --cpus-per-task={8 * gpus}",
+        *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
+        f"#SBATCH --cpus-per-task={cores}",
         "#SBATCH --time=24:00:00  # a job that is cut goes on from where it was when it is sent again",
     ]
     if independent:
         head.append(f"#SBATCH --array=0-{len(steps) - 1}")
-    body = ["set -euo pipefail", 'cd "$SLURM_SUBMIT_DIR"']
+    body = [*judge_note(steps), "set -euo pipefail", 'cd "$SLURM_SUBMIT_DIR"']
     if not independent:
-        return "\n".join([*head, *body, *(line for block in lines for line in block)])
+        return "\n".join([*head, *body, *(line for block in lines for line in block), *last])
     cases = [f"{number})\n  " + "\n  ".join([*block, ";;"]) for number, block in enumerate(lines)]
-    return "\n".join([*head, *body, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac"])
+    closing = ["# when every job is done:", *(f"# {line}" for line in last)] if last else []
+    return "\n".join([*head, *body, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac", *closing])
 
 
-def _gpus(step: Command) -> int:
-    launch = step.load().launch
-    if launch.config is None:
-        return 1
-    try:
-        return int(read_launch_file(launch.config).get("num_processes") or 1)
-    except ConfigError:
-        return 1  # aft-train says what is wrong with it
+def _machine(step: Command) -> tuple[int, int]:
+    """GPUs and CPU cores of a run: eight cores beside a GPU, without GPUs one for each process."""
+    launch, asked = step.load().launch, {}
+    if launch.config is not None:
+        with contextlib.suppress(ConfigError):  # aft-train says what is wrong with it
+            asked = read_launch_file(launch.config)
+    processes = int(asked.get("num_processes") or 1)
+    if launch.device == "cpu" or on_cpu(asked):
+        return 0, max(processes, launch.workers)
+    return processes, 8 * processes

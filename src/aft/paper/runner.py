@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from ..errors import AftError, ConfigError
 from ..grid import accuracies, at_rate, at_rates, best_rates
 from ..records import write_text
 from .claims import FEWEST_SEEDS
-from .commands import Command, Copy, as_shell, as_slurm, command
+from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import with_matched_steps
 from .files import FORMATS, write_table
 from .methods import CONTROLS, changes, parent
@@ -89,13 +90,12 @@ def run(key: str, options: argparse.Namespace) -> None:
     runs = _chosen(key, options)
     steps = steps_of(runs, options, seeds_of(key, options.scale))
     if _prints(options):
-        print(_script(key, steps, options))
+        print(_script(key, runs, steps, options))
         return
     begun = time.monotonic()
     for step in steps:
         _take(step)
-    folder = options.output / options.scale
-    folders = list(dict.fromkeys(folder / run.name for run in runs))
+    folder, folders = options.output / options.scale, _folders(runs, options)
     text, written = write_table(key, folders, folder, options.format)
     if options.same_rate:
         more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}")
@@ -167,6 +167,11 @@ def _at_same_rate(methods: Mapping[str, Any], rate: float | None) -> dict[str, A
     return at_rates({name: keys for name, keys in methods.items() if name not in CONTROLS}, [rate] if rate else [])
 
 
+def _folders(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
+    """The run folders that a table is made from."""
+    return list(dict.fromkeys(options.output / options.scale / run.name for run in runs))
+
+
 def _prints(options: argparse.Namespace) -> bool:
     return bool(options.print or options.slurm or options.accelerate)
 
@@ -236,20 +241,28 @@ def copy_units(step: Copy) -> list[Path]:
     return made
 
 
-def _script(key: str, steps: Iterator[Step], options: argparse.Namespace) -> str:
-    """The commands as text; where a grid has to be run first, the commands that come before, and a word about it."""
+def _script(key: str, runs: Sequence[Run], steps: Iterator[Step], options: argparse.Namespace) -> str:
+    """The commands as text, the table's last; where a grid has to be run first, those before and a word about it."""
     taken: list[Step] = []
-    note = ""
+    last, note = _report_commands(key, runs, options), []
     try:
         for step in steps:
             taken.append(step)
     except _Waiting as waiting:
-        note = f"# the rest needs the {waiting.what} that {waiting.folder} decides: print again when it is done"
+        last = []
+        note = [f"# the rest needs the {waiting.what} that {waiting.folder} decides: print again when it is done"]
     lines = [as_shell(step, by_stage=options.accelerate) for step in taken]
-    text = "\n".join(line for block in lines for line in block)
     if options.slurm:
-        text = as_slurm(f"table-{key}", taken, lines)
-    return "\n".join(part for part in (text, note) if part)
+        return "\n".join([as_slurm(f"table-{key}", taken, lines, last), *note])
+    return "\n".join([*judge_note(taken), *(line for block in lines for line in block), *last, *note])
+
+
+def _report_commands(key: str, runs: Sequence[Run], options: argparse.Namespace) -> list[str]:
+    """The calls of aft-report that make the table when the runs are done."""
+    words = ["aft-report", "--table", key, *map(str, _folders(runs, options))]
+    words += ["--output", str(options.output / options.scale), "--format", options.format]
+    same = options.same_rate and [*words, "--suffix", f"lr{options.same_rate:g}"]
+    return [shlex.join(words), *([shlex.join(same)] if same else [])]
 
 
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> str:

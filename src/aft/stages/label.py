@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..config.ratings import FileRatings
 from ..labelling import Counts, label_completions, replace_ratings
 from ..pipeline import Plan, Unit
 from ..progress import say
@@ -14,17 +13,12 @@ from ..records import Completion, Group, read_completions, write_json, write_jso
 from ..run import UnitLog
 
 
-def check_label(plan: Plan, unit: Unit) -> None:
-    """Raise now for a file of ratings that cannot be used, before the labels that are there are moved aside."""
-    section, seed = plan.config.label.ratings, unit.seed or 0
-    if isinstance(section, FileRatings):
-        completions = read_completions(plan.completions(unit.seed))
-        groups, _ = _training_groups(plan, seed, completions)
-        rate_groups(section, groups, completions, seed=seed, cache=plan.judge_cache())
+def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> None:
+    """Label into groups.jsonl, pool.jsonl and counts.json.
 
-
-def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
-    """Label into groups.jsonl, pool.jsonl and counts.json."""
+    `begin` clears the folder and opens the unit's log. It is called when all labels are made: what rates them can fail,
+    and the earlier ones are then still in their place.
+    """
     section, seed = plan.config.label, unit.seed or 0
     completions = read_completions(plan.completions(unit.seed))
     groups, counts = _training_groups(plan, seed, completions)
@@ -34,6 +28,7 @@ def run_label(plan: Plan, unit: Unit, log: UnitLog | None) -> None:
     if rated is not None:
         groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
         facts = {"ratings": describe_rated(groups, rated.facts)}
+    log = begin()
     write_json_lines(unit.folder / "groups.jsonl", groups)
     write_json_lines(unit.folder / "pool.jsonl", pool_groups)
     counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
