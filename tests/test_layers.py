@@ -104,7 +104,15 @@ def test_plain_data_and_text_know_the_standard_library_alone(name):
 
 
 WITHOUT_TORCH = [
-    *("aft.records", *below("aft.answers"), "aft.prompts", "aft.labelling", "aft.evaluation", "aft.intervals"),
+    *(
+        "aft.records",
+        *below("aft.answers"),
+        "aft.prompts",
+        "aft.reading",
+        "aft.labelling",
+        "aft.evaluation",
+        "aft.intervals",
+    ),
     *("aft.pipeline", "aft.run", "aft.progress", "aft.results", "aft.tables", "aft.card"),
     *("aft.own_code", "aft.ratings", "aft.rating_inputs", *below("aft.judge")),
     *below("aft.config"),

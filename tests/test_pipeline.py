@@ -194,7 +194,7 @@ def test_another_version_of_a_package_or_of_a_stage(make):
     found = outdated(make())
     assert found == {
         "vft seed 0": [f'versions.torch: was "1.0", is {json.dumps(run.versions()["torch"])}'],
-        "label seed 0": ["stage_version: was 0, is 1"],
+        "label seed 0": ["stage_version: was 0, is 2"],
     }
 
 

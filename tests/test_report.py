@@ -480,7 +480,7 @@ def test_categories_with_macro_and_micro(rich):
 def test_perplexities_of_wrong_and_reference_chains_have_columns(rich):
     write_report(rich, picture=False)
     page = page_of(rich)
-    assert "perplexity of wrong COTs | perplexity of reference COTs" in page
+    assert "perplexity of wrong chains | perplexity of reference chains" in page
     assert "4 wrong ones and the references of 4 training questions" in page
     assert "| bounded | 1 | 2 / 4 | 1 | 0 | 3, 2 | 2, 1 | 77 | 2, 0 | 9, 4, 4 | 16, 9 |" in page
     assert build_report(rich)["missing"] == []

@@ -26,6 +26,7 @@ from .answers import (
 from .cells import markdown
 from .intervals import wilson
 from .progress import Progress
+from .reading import read_answer
 from .records import NEGATIVE, POSITIVE, UNPARSED, Completion, Question
 from .tasks.base import Task
 
@@ -151,7 +152,7 @@ def audit_completions(
     with Progress("audit", len(completions), "completion") as progress:
         for position, completion in enumerate(completions):
             question = by_id[completion.question_id]
-            extraction = task.extract_answer(completion.completion, question)
+            extraction = read_answer(task, completion, question)
             lenient = lenient_answer(completion.completion, question.answer, question.options, marker)
             symbolic: Reading | str = NOT_INSTALLED
             if installed:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .bootstrap import accuracy_interval, macro_interval
 from .intervals import mean_interval, mean_sd, wilson
+from .reading import read_answer
 from .records import POSITIVE, REFERENCE, Candidate, Completion, Group, Question
 from .tasks.base import Task
 from .voting import Tally, pass_at_k, tally, vote_accuracy
@@ -24,7 +25,7 @@ def judge(completions: Sequence[Completion], questions: Sequence[Question], task
     lines = []
     for completion in completions:
         question = by_id[completion.question_id]
-        extraction = task.extract_answer(completion.completion, question)
+        extraction = read_answer(task, completion, question)
         lines.append(
             {
                 "question_id": completion.question_id,

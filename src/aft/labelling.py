@@ -10,6 +10,7 @@ from typing import Literal
 
 from .cells import aligned
 from .errors import ConfigError, DataError
+from .reading import read_answer
 from .records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from .tasks.base import Task
 
@@ -177,7 +178,7 @@ def _reference(references: References, question: Question) -> str | None:
 
 def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
     """A completion with its label and rating, counted."""
-    extraction = task.extract_answer(completion.completion, question)
+    extraction = read_answer(task, completion, question)
     if extraction.answer is None:
         label = UNPARSED
         reason = extraction.reason or "no reason given"

@@ -19,11 +19,11 @@ COLUMNS = (
     ("vs_vft", "vs VFT (percentage points)", "vs VFT", 100, 2, 1),
     ("assessment_accuracy", "assessment accuracy (%), own samples, train questions", "assess. own %", 100, 2, 1),
     ("pool_assessment_accuracy", "assessment accuracy (%), pool", "assess. pool %", 100, 2, 1),
-    ("perplexity", "perplexity of right COTs", "perplexity", 1, 3, 3),
-    ("perplexity_wrong", "perplexity of wrong COTs", "ppl. wrong", 1, 3, 3),
-    ("perplexity_reference", "perplexity of reference COTs", "ppl. reference", 1, 3, 3),
-    ("pool_positive", "pool score of right COTs", "pool right", 1, 3, 3),
-    ("pool_negative", "pool score of wrong COTs", "pool wrong", 1, 3, 3),
+    ("perplexity", "perplexity of right chains", "perplexity", 1, 3, 3),
+    ("perplexity_wrong", "perplexity of wrong chains", "ppl. wrong", 1, 3, 3),
+    ("perplexity_reference", "perplexity of reference chains", "ppl. reference", 1, 3, 3),
+    ("pool_positive", "pool score of right chains", "pool right", 1, 3, 3),
+    ("pool_negative", "pool score of wrong chains", "pool wrong", 1, 3, 3),
 )
 
 
@@ -205,9 +205,9 @@ def _sizes(report: dict[str, Any]) -> str:
         "lacking right, wrong",
         "samples",
         "pool: used, skipped",
-        "COTs for perplexity: right, wrong, reference",
+        "chains for perplexity: right, wrong, reference",
     ]
-    headings += ["pool COTs: right, wrong"]
+    headings += ["pool chains: right, wrong"]
     rows = []
     for model in report["models"]:
         for seed in map(str, model["seeds"]):

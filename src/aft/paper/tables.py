@@ -21,10 +21,10 @@ MEASURES = {
     "task_accuracy": ("TAcc (%)", 100, 1),
     "assessment_accuracy": ("AAcc, own samples (%)", 100, 1),
     "pool_assessment_accuracy": ("AAcc, pool (%)", 100, 1),
-    "perplexity": ("PPL of own right COTs", 1, 3),
-    "pool_positive": ("pool score of right COTs", 1, 3),
-    "positive_drift": ("drift of right COTs", 1, 3),
-    "negative_drift": ("drift of wrong COTs", 1, 3),
+    "perplexity": ("PPL of own right chains", 1, 3),
+    "pool_positive": ("pool score of right chains", 1, 3),
+    "positive_drift": ("drift of right chains", 1, 3),
+    "negative_drift": ("drift of wrong chains", 1, 3),
     "both_fell": ("both fell (%)", 100, 1),
 }
 SIGNED = ("positive_drift", "negative_drift")
