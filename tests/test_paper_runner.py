@@ -294,6 +294,11 @@ def test_slurm_makes_an_array_of_independent_runs(capsys, tmp_path):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
+@pytest.mark.parametrize("key", [key for key, scale in ALL if scale == "tiny"])
+def test_the_tiny_scale_runs_on_the_cpu(key):
+    assert {command.load().launch.device for command in commands(key, "tiny")} == {"cpu"}
+
+
 def test_slurm_asks_for_what_the_configuration_uses(capsys):
     def asked(*arguments):
         runner.main("1", ["--slurm", *arguments])

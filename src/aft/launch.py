@@ -217,6 +217,7 @@ def _watch(crew: Sequence[_Worker], stage: str) -> None:
     """Show one line of progress for all workers until they end; the first failure stops the others."""
     terminal = sys.stderr.isatty()
     with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
+        show = bar.set_description_str if terminal else say
         pause, shown = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0
         started = time.monotonic()
         while any(worker.process.poll() is None for worker in crew):
@@ -225,11 +226,7 @@ def _watch(crew: Sequence[_Worker], stage: str) -> None:
             parts = [describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
             seconds = time.monotonic() - started
             if seconds - shown >= pause and parts:
-                text = f"{stage} {seconds:4.0f} s | " + " | ".join(parts)
-                if terminal:
-                    bar.set_description_str(text)
-                else:
-                    say(text)
+                show(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
                 shown = seconds
             time.sleep(0.2)
 
