@@ -61,6 +61,7 @@ def main(folder: Path) -> None:
             what = {"layout": layout, "line": line, "gradients": gradients}
             torch.save(what, folder / f"sharded-{checkpointed}.pt")
         torch.save(found, folder / f"scores-{checkpointed}-{rank}.pt")
+    torch.distributed.barrier()  # no rank leaves while the other still hears from it
     torch.distributed.destroy_process_group()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aft.records import Question
-from aft.tasks.base import TEST, TRAIN, VALIDATION, Task
+from aft.tasks.base import SPLITS, TEST, TRAIN, VALIDATION, Task
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -44,3 +44,15 @@ def round_trip(task: Task, question: Question) -> bool:
         response = f"[ANS] ({question.answer})" if question.options else f"[ANS] {question.answer}"
     extraction = task.extract_answer(response, question)
     return extraction.answer is not None and task.is_correct(extraction.answer, question)
+
+
+def tokens_of(task: Task) -> set[str]:
+    """Every token of the questions and references of all splits, each text being tokens joined by single spaces."""
+    used: set[str] = set()
+    for split in SPLITS:
+        for question in task.load(split):
+            known = question.rationale is not None
+            for text in (question.question, *([task.reference_response(question)] if known else [])):
+                assert " ".join(text.split()) == text
+                used.update(text.split())
+    return used

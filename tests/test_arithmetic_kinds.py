@@ -14,6 +14,7 @@ from aft.records import Question
 from aft.tasks.arithmetic import Arithmetic
 from aft.tasks.base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION
 from aft.tasks.phrasings import read_question, write_question
+from task_data import tokens_of
 
 SIZES = {"num_train": 60, "num_answer_only": 60, "num_validation": 60, "num_test": 60, "num_pretrain": 1500}
 CLEAN = {"misconception_fraction": 0.0, "base_wrong_operation": 0.0, "carry_error": 0.0, "slip": 0.0, "skip": 0.0}
@@ -225,16 +226,8 @@ def test_the_vocabulary_covers_every_text(kind: dict) -> None:
     vocabulary = task.vocabulary()
     assert len(vocabulary) == len(set(vocabulary))
     assert vocabulary[:195] == Arithmetic().vocabulary()
-    known = set(vocabulary)
-    used: set[str] = set()
-    for split in SPLITS:
-        for question in task.load(split):
-            texts = [question.question]
-            texts += [task.reference_response(question)] if question.rationale is not None else []
-            for text in texts:
-                assert " ".join(text.split()) == text
-                used.update(text.split())
-    assert used <= known
+    used = tokens_of(task)
+    assert used <= set(vocabulary)
     assert set(vocabulary[195:]) <= used
 
 

@@ -129,11 +129,10 @@ class MathData:
     """Seed of the shuffles; the same for every run seed."""
 
 
-@dataclass(frozen=True)
-class ArithmeticData:
-    """Generated multi-step word problems: no download, and a base model that has met wrong reasoning."""
+@dataclass(frozen=True, kw_only=True)
+class GeneratedData:
+    """What the made-up worlds have in common. Every problem stays in one split, whatever the seeds."""
 
-    name: Literal["arithmetic"]
     num_train: int = field(default=100, metadata={"ge": 1})
     """Questions with their chain (VFT data)."""
     num_answer_only: int = field(default=700, metadata={"ge": 0})
@@ -146,28 +145,23 @@ class ArithmeticData:
     """Chains, right and wrong, that the base model reads."""
     answer_marker: str = "[ANS]"
     """Stands before the final answer in every response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArithmeticData(GeneratedData):
+    """Generated multi-step word problems: no download, and a base model that has met wrong reasoning."""
+
+    name: Literal["arithmetic"]
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of `aft.tasks.arithmetic.Arithmetic`: size of the problems, `num_choices`, `phrasing`, error
     rates of the base's data."""
 
 
-@dataclass(frozen=True)
-class CreaturesData:
+@dataclass(frozen=True, kw_only=True)
+class CreaturesData(GeneratedData):
     """Generated multiple-choice questions about invented creatures, answered by what the question does not say."""
 
     name: Literal["creatures"]
-    num_train: int = field(default=100, metadata={"ge": 1})
-    """Questions with their chain (VFT data)."""
-    num_answer_only: int = field(default=700, metadata={"ge": 0})
-    """Further training questions of which only the answer is used."""
-    num_validation: int = field(default=400, metadata={"ge": 0})
-    """Validation questions."""
-    num_test: int = field(default=1000, metadata={"ge": 1})
-    """Test questions; they, and all other splits but pretrain, are drawn anew for every run seed."""
-    num_pretrain: int = field(default=96_000, metadata={"ge": 1})
-    """Chains, right and wrong, that the base model reads."""
-    answer_marker: str = "[ANS]"
-    """Stands before the final letter in every response."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of `aft.tasks.creatures.Creatures`: `num_choices`, error rates of the base's data."""
 

@@ -39,8 +39,8 @@ Step = Command | Copy
 class _Waiting(AftError):
     """A run whose result decides what comes next has not been run."""
 
-    def __init__(self, folder: Path, what: str) -> None:
-        super().__init__(f"{folder}: does not tell the {what} yet")
+    def __init__(self, folder: Path, what: str, hint: str = "") -> None:
+        super().__init__(f"{folder}: does not tell the {what} yet{hint}")
         self.folder, self.what = folder, what
 
 
@@ -158,7 +158,12 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     for run, wanted, own in unmatched:
         known, waiting = with_matched_steps(own, folder / run.name, wanted)
         if waiting:
-            raise _Waiting(folder / run.name, f"steps of {', '.join(waiting)}")
+            matched = sorted(
+                {name for control in waiting for name in (CONTROLS[control].method, CONTROLS[control].model)}
+            )
+            where = f"seed-*/align/{{{','.join(matched)}}}"
+            hint = f"; what was trained before work was counted says nothing of it: delete {where} there"
+            raise _Waiting(folder / run.name, f"steps of {', '.join(waiting)}", hint)
         yield command(run, folder / run.name, wanted, known, given)
 
 

@@ -63,13 +63,13 @@ class Creatures(GeneratedTask[Sighting]):
         num_pretrain: chains for a from-scratch base model, some of them wrong.
         num_choices: options of a question, 2 to 8; exactly one is right.
         data_seed: draws the world: 80 creatures, their classes, and what is true of these.
-        marker: stands before the final letter.
+        marker: stands before the final answer.
         frequency_exponent: the r-th creature is met in proportion to r to the minus this, which is in 0 .. 2.
         misconception_fraction: share of the creatures that are often taken for one of a wrong class, always the same.
         misconception_low, misconception_high: range of the rates at which they are (uniform).
         base_wrong_class: rate at which all other creatures are.
         wrong_property: rate at which a class is given a property that it has not.
-        slip: rate of letters that are another option's than the chain's.
+        slip: rate of answers that are another option than the chain's.
         skip: rate of options that the chain passes over.
 
     The four error rates act on the pretrain split only. A chain goes on from what it believes: it takes the first
