@@ -133,6 +133,7 @@ class MathData:
 class GeneratedData:
     """What the made-up worlds have in common. Every problem stays in one split, whatever the seeds."""
 
+    name: str
     num_train: int = field(default=100, metadata={"ge": 1})
     """Questions with their chain (VFT data)."""
     num_answer_only: int = field(default=700, metadata={"ge": 0})
