@@ -120,9 +120,9 @@ def _laboratory(mild: Run, scale: str) -> list[Run]:
         base = Run(f"{name}-base", f"{scale}-{name}-base.yaml")
         world = replace(mild, name=name, config=f"{scale}-{name}.yaml", base=base)
         worlds.append(replace(world, grid=_grid(world)))
-    # the learning rates of the second world: its model, less to train on
+    # with less to train on the best rates are others, so it has a grid of its own
     few = replace(worlds[1], name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
-    return [*worlds, few]
+    return [*worlds, replace(few, grid=_grid(few))]
 
 
 def _smaller(scale: str) -> tuple[str, ...]:
