@@ -11,10 +11,10 @@ from .chains import ChainCheck
 
 CLASSES = ("bird", "fish", "frog", "goat", "moth", "newt", "snake", "worm")
 PROPERTIES = {
-    "lives in": ("caves", "reeds", "sand", "snow", "trees"),
-    "eats": ("bark", "grass", "moss", "roots", "seeds"),
-    "can": ("climb", "dig", "fly", "swim"),
-    "has": ("claws", "fur", "horns", "scales"),
+    "lives in": ("bogs", "caves", "cliffs", "lakes", "reeds", "sand", "snow", "trees"),
+    "eats": ("bark", "buds", "grass", "leaves", "moss", "nuts", "roots", "seeds"),
+    "can": ("bite", "climb", "dig", "dive", "fly", "hide", "sing", "swim"),
+    "has": ("claws", "fangs", "fur", "horns", "humps", "scales", "spots", "wings"),
 }
 VALUES = frozenset(value for values in PROPERTIES.values() for value in values)
 CLASS_WORDINGS = ("{} is a {} .", "a {} is a {} .", "the {} is a {} .", "now {} is a {} .")
@@ -41,7 +41,7 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True)
 class CreatureChains:
-    """`facts`: class -> kind of property -> its value. The three rates are those of the pretrain split."""
+    """`facts`: class -> kind of property -> its value, which no other class has. The rates are the pretrain split's."""
 
     facts: Mapping[str, Mapping[str, str]]
     wrong_property: float
@@ -53,45 +53,40 @@ class CreatureChains:
     ) -> tuple[str, Creature]:
         """A chain in random wordings and the creature that it ends with.
 
-        It goes through the options, from a random one on and around, until one fits what it believes. Where none does,
-        the last that it looked at is its answer. An order that always began with the first would be told by the letter:
-        a chain that stops at A is wrong more often than one that stops at D.
+        It names the class that is asked for, then the option of that class, as it believes: one of them where several
+        are, and where none is, any option, of which it says so. A chain that went through the options one by one would
+        have to know when to stop, which a model of this size does not learn.
         """
-        start = rng.randrange(len(options))
-        order = [*options[start:], *options[:start]]
-        sentences: list[str] = []
-        told: dict[str, str] = {}  # what the chain has said of a class, which it does not take back
-        chosen = order[-1]
-        for position, creature in enumerate(order, start=1):
-            if faulty and rng.random() < self.skip and (sentences or position < len(order)):
-                continue
-            kind, chosen = creature.kind, creature
-            if faulty and rng.random() < creature.misread_rate:
-                kind = creature.wrong_kind
-            value = self.facts[kind][problem.asked]
-            if faulty and rng.random() < self.wrong_property:
-                value = rng.choice([other for other in PROPERTIES[problem.asked] if other != value])
-            value = told.setdefault(kind, value)
-            sentences.append(rng.choice(CLASS_WORDINGS).format(creature.word, kind))
-            sentences.append(rng.choice(PROPERTY_WORDINGS).format(kind, f"{problem.asked} {value}"))
-            if value == problem.value:
-                break
+        kind = next(kind for kind, has in self.facts.items() if has[problem.asked] == problem.value)
+        if faulty and rng.random() < self.wrong_property:
+            kind = rng.choice([other for other in self.facts if other != kind])
+        fitting = [
+            creature
+            for creature in options
+            if kind == (creature.wrong_kind if faulty and rng.random() < creature.misread_rate else creature.kind)
+        ]
+        chosen = rng.choice(fitting or options)
+        sentences = [
+            rng.choice(PROPERTY_WORDINGS).format(kind, f"{problem.asked} {problem.value}"),
+            rng.choice(CLASS_WORDINGS).format(chosen.word, kind),
+        ]
+        if faulty and rng.random() < self.skip:
+            del sentences[rng.randrange(2)]
         sentences.append(rng.choice(CONCLUSIONS).format(chosen.word))
         return " ".join(sentences), chosen
 
     def check(self, asked: str, wanted: str, options: Sequence[str], chain: str, answer: str | None) -> ChainCheck:
         """The faults of a chain; a sentence has at most one, and an error that is carried along counts once.
 
-        class, property: a sentence says what is not so. form: it says nothing that a chain can say. conclusion: it does
-        not name what fits by the chain's own words, or there is none. skip: nothing fits, but not every creature was
-        looked at. letter: the answer, if there is one, is another creature than the conclusion's.
+        property, class: a sentence says what is not so, or what was not asked. form: it says nothing that a chain can
+        say. conclusion: it does not follow from the chain's own words, or there is none. skip: no sentence says which
+        class is asked for, or none of which class an option is. letter: the answer, if there is one, is another
+        creature than the conclusion's.
         """
         reader = _Reader(self, asked, wanted, options)
         sentences = [sentence for sentence in chain.split(" .") if sentence.strip()]
         faults = [reader.read(sentence.split()) for sentence in sentences]
-        ending = []
-        if not reader.fits and not reader.seen.issuperset(options):
-            ending.append("skip")
+        ending = ["skip"] * ((not reader.fitting) + (not reader.told))
         if reader.concluded is None:
             ending.append("conclusion")
         elif answer is not None and answer != reader.concluded:
@@ -107,10 +102,9 @@ class _Reader:
 
     def __init__(self, chains: CreatureChains, asked: str, wanted: str, options: Collection[str]) -> None:
         self.chains, self.asked, self.wanted, self.options = chains, asked, wanted, options
-        self.seen: set[str] = set()
-        self.fits: set[str] = set()
+        self.fitting: set[str] = set()  # the classes that are said to have what is asked for
+        self.told: dict[str, str] = {}  # creature -> the class that it is said to be of
         self.concluded: str | None = None
-        self._looked_at: tuple[str, str] | None = None  # the last creature, and the class it is said to be of
 
     def read(self, tokens: list[str]) -> str | None:
         """The fault of one sentence, or None."""
@@ -120,23 +114,27 @@ class _Reader:
         if self.concluded is not None:
             return "form"
         match creatures, kinds, values:
-            case [creature], [kind], []:
-                return self._read_class(creature, kind)
             case [], [kind], [value] if self.asked in " ".join(tokens):
                 return self._read_property(kind, value)
+            case [creature], [kind], []:
+                return self._read_class(creature, kind)
             case [creature], [], []:
                 self.concluded = creature
-                return "conclusion" if self.fits and creature not in self.fits else None
+                return None if self._follows(creature) else "conclusion"
         return "form"
 
+    def _read_property(self, kind: str, value: str) -> str | None:
+        if value == self.wanted:
+            self.fitting.add(kind)
+        return None if value == self.wanted == self.chains.facts[kind][self.asked] else "property"
+
     def _read_class(self, creature: str, kind: str) -> str | None:
-        self._looked_at = creature, kind
-        self.seen.add(creature)
+        self.told[creature] = kind
         known = creature in self.options and self.chains.creatures[creature].kind == kind
         return None if known else "class"
 
-    def _read_property(self, kind: str, value: str) -> str | None:
-        creature, believed = self._looked_at or (None, None)
-        if kind == believed and creature is not None and value == self.wanted:
-            self.fits.add(creature)
-        return None if kind == believed and self.chains.facts[kind][self.asked] == value else "property"
+    def _follows(self, creature: str) -> bool:
+        """Whether nothing that was said speaks against it. What was left unsaid is a fault of its own."""
+        if not self.told:
+            return True
+        return creature in self.told and (not self.fitting or self.told[creature] in self.fitting)

@@ -1,9 +1,9 @@
 """A made-up world of creatures: questions about what is not in the question, then one step of reasoning.
 
-`which one can fly ? ( A ) hato ( B ) fesu` takes knowing of which class each creature is and what the classes can do,
-which chains alone say: `hato is a fish . fish can swim . fesu is a moth . moth can fly . so it is fesu .` What is true
-of a class is drawn, as everything here is. The pretrain split is full of faulty chains, every other split is right.
-Wording, the option that a chain begins with, and their positions are drawn independently of right or wrong.
+`which one can fly ? ( A ) hato ( B ) fesu` takes knowing which class of creatures can fly and which option is of it,
+which chains alone say: `a moth can fly . the fesu is a moth . so it is fesu .` What is true of a class is drawn, as
+everything here is. The pretrain split is full of faulty chains, every other split is right. Wordings and the positions
+of options are drawn independently of right or wrong.
 `aft.tasks.steps:rate` rates these chains, too.
 """
 
@@ -68,17 +68,17 @@ class Creatures(GeneratedTask[Sighting]):
         misconception_fraction: share of the creatures that are often taken for one of a wrong class, always the same.
         misconception_low, misconception_high: range of the rates at which they are (uniform).
         base_wrong_class: rate at which all other creatures are.
-        wrong_property: rate at which a class is given a property that it has not.
+        wrong_property: rate at which a wrong class is named for what is asked.
         slip: rate of answers that are another option than the chain's.
-        skip: rate of options that the chain passes over.
+        skip: rate of chains that leave out one of their two steps.
 
-    The four error rates act on the pretrain split only. A chain goes on from what it believes: it takes the first
-    creature that fits, and where none does the last one it looked at.
+    The error rates act on the pretrain split only. A chain goes on from what it believes: where several options seem to
+    fit it takes one of them, where none does any of all.
     Raises: `ConfigError` naming every argument out of range.
     """
 
     NAME = "creatures"
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -198,9 +198,9 @@ def _make_creatures(rates: Iterable[float], rng: random.Random) -> list[Creature
 
 
 def _make_facts(rng: random.Random) -> dict[str, dict[str, str]]:
-    """One value of each kind of property for every class, dealt so that each value is some class's."""
+    """One value of each kind of property for every class, and no value twice: what is asked names one class."""
     facts: dict[str, dict[str, str]] = {kind: {} for kind in CLASSES}
     for asked, values in PROPERTIES.items():
-        for position, kind in enumerate(rng.sample(CLASSES, len(CLASSES))):
-            facts[kind][asked] = values[position % len(values)]
+        for kind, value in zip(CLASSES, rng.sample(values, len(values)), strict=True):
+            facts[kind][asked] = value
     return facts
