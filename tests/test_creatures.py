@@ -56,7 +56,7 @@ def test_a_world_is_whole(task: Creatures) -> None:
     assert all(creature.kind != creature.wrong_kind for creature in task.creatures)
     assert sum(creature.misread_rate > 0.01 for creature in task.creatures) == 36
     for asked, values in PROPERTIES.items():
-        assert {task.facts[kind][asked] for kind in CLASSES} == set(values)  # each is some class's
+        assert sorted(task.facts[kind][asked] for kind in CLASSES) == sorted(values)  # each is one class's
     assert not set(words) & set(Arithmetic(num_choices=8, phrasing="mixed").vocabulary())
     assert Creatures(data_seed=1).facts != task.facts
 
@@ -99,12 +99,12 @@ def test_one_recorded_question(task: Creatures) -> None:
     # fails where the generator changes: then VERSION must be raised
     assert task.load(TEST)[0] == Question(
         id="test-0-0",
-        question="which one eats moss ? ( A ) huwa ( B ) husu ( C ) seje ( D ) hiwa",
-        answer="A",
-        rationale="the hiwa is a frog . a frog eats grass . the huwa is a goat . a goat eats moss . so it is huwa .",
-        options=("huwa", "husu", "seje", "hiwa"),
+        question="which one lives in trees ? ( A ) tihe ( B ) yujo ( C ) jiya ( D ) hoha",
+        answer="B",
+        rationale="every snake lives in trees . a yujo is a snake . so it is yujo .",
+        options=("tihe", "yujo", "jiya", "hoha"),
     )
-    assert task.fingerprint() == "4e14d954d8892c9a"
+    assert task.fingerprint() == "982aa90e04a8e7f5"
 
 
 def test_loading_is_reproducible_and_depends_on_the_seed(task: Creatures) -> None:
@@ -132,19 +132,19 @@ def test_splits_never_share_a_problem_whatever_the_seeds_and_the_order_of_the_op
 
 def test_pretrain_chains_hold_the_announced_faults(task: Creatures, pretrain: list[Question]) -> None:
     faults: collections.Counter[str] = collections.Counter()
-    looked = wrong = letters = 0
+    wrong = letters = 0
     for question in pretrain:
         check = task.check_chain(question.question, task.reference_response(question))
         is_wrong = [question.answer] != right_letters(task, question)
         assert check.kinds or not is_wrong
         wrong += is_wrong
-        looked += check.num_steps // 2
         faults.update(check.kinds)
         letters += question.options[LETTERS.index(question.answer)] != concluded(question)
-    assert 0.2 < wrong / len(pretrain) < 0.4
+    assert 0.25 < wrong / len(pretrain) < 0.45
     assert set(faults) == {"class", "property", "skip", "letter"}
-    assert 0.18 < faults["class"] / looked < 0.35
-    assert 0.03 < faults["property"] / looked < 0.07
+    assert 0.2 < faults["class"] / len(pretrain) < 0.45
+    assert 0.03 < faults["property"] / len(pretrain) < 0.07
+    assert 0.01 < faults["skip"] / len(pretrain) < 0.03
     assert letters == faults["letter"] and 0.004 < letters / len(pretrain) < 0.02
 
 
@@ -155,16 +155,32 @@ def test_without_slips_the_letter_is_that_of_the_creature_that_the_chain_ends_wi
         assert question.options[LETTERS.index(question.answer)] == concluded(question)
 
 
-def test_a_chain_takes_what_fits_its_own_words_or_else_the_last_it_looked_at(pretrain: list[Question]) -> None:
-    guessed = 0
-    for question in pretrain:
+def test_a_chain_names_a_class_and_concludes_with_the_option_that_it_puts_there(task: Creatures) -> None:
+    for question in Creatures(**SIZES, skip=0.0).load(PRETRAIN):
         asked = question.question.removeprefix("which one ").partition(" ?")[0]
-        *sentences, _ = [sentence.strip() for sentence in question.rationale.split(" .") if sentence.strip()]
-        seen = [next(token for token in sentence.split() if token in question.options) for sentence in sentences[::2]]
-        assert all(asked not in sentence for sentence in sentences[:-1])
-        assert concluded(question) == seen[-1]
-        guessed += asked not in sentences[-1]
-    assert 0.05 < guessed / len(pretrain) < 0.3
+        fact, membership, _ = [sentence.split() for sentence in question.rationale.split(" .") if sentence.strip()]
+        (kind,) = set(fact) & set(CLASSES)
+        assert " ".join(fact).endswith(f"{kind} {asked}")
+        assert membership[-1] == kind and concluded(question) in membership
+
+
+def test_faulty_chains_are_wrong_as_often_as_the_creatures_are_misread() -> None:
+    """A misconception is always of the same class, and no option is preferred where two seem to fit, or none does."""
+    task = Creatures(**{**SIZES, "num_pretrain": 6000, **CLEAN, "misconception_fraction": 0.5}, num_choices=2)
+    creatures = {creature.word: creature for creature in task.creatures}
+    assert {creature.misread_rate > 0 for creature in task.creatures} == {True, False}
+    found: dict[tuple[bool, bool], list[tuple[float, bool]]] = collections.defaultdict(list)
+    for question in task.load(PRETRAIN):
+        right = creatures[question.options[LETTERS.index(right_letters(task, question)[0])]]
+        other = creatures[next(word for word in question.options if word != right.word)]
+        mistaken = other.misread_rate if other.wrong_kind == right.kind else 0.0
+        # both seem to fit, or neither does: half; the other one alone: always
+        expected = (right.misread_rate + mistaken) / 2
+        found[right.misread_rate > 0, mistaken > 0].append((expected, concluded(question) == other.word))
+    for pairs in found.values():
+        expected, wrong = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        assert len(pairs) > 150 and wrong == pytest.approx(expected, abs=0.08)
+    assert len(found) == 4 and not any(wrong for _, wrong in found[False, False])
 
 
 def test_pretrain_without_faults_is_right() -> None:
@@ -174,33 +190,15 @@ def test_pretrain_without_faults_is_right() -> None:
         assert not task.check_chain(question.question, task.reference_response(question)).kinds
 
 
-def test_a_misconception_is_a_fixed_class_of_the_creature(task: Creatures, pretrain: list[Question]) -> None:
-    creatures = {creature.word: creature for creature in task.creatures}
-    said: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for question in pretrain:
-        for sentence in question.rationale.split(" ."):
-            words = [token for token in sentence.split() if token in creatures]
-            kinds = [token for token in sentence.split() if token in CLASSES]
-            if words and kinds:
-                said[words[0]][kinds[0]] += 1
-    often = 0
-    for word, counts in said.items():
-        creature = creatures[word]
-        assert set(counts) <= {creature.kind, creature.wrong_kind}
-        if creature.misread_rate > 0.01 and counts.total() > 60:
-            often += 1
-            assert counts[creature.wrong_kind] / counts.total() == pytest.approx(creature.misread_rate, abs=0.2)
-    assert often > 20
-
-
 def test_wording_and_letters_are_independent_of_right_and_wrong(task: Creatures, pretrain: list[Question]) -> None:
     words: dict[bool, collections.Counter[str]] = {True: collections.Counter(), False: collections.Counter()}
     letters: dict[bool, collections.Counter[str]] = {True: collections.Counter(), False: collections.Counter()}
     for question in pretrain:
         is_right = [question.answer] == right_letters(task, question)
         letters[is_right][question.answer] += 1
-        for sentence in question.rationale.split(" .")[:-2]:
-            words[is_right]["all"] += 0.5  # each wording stands in one of the two kinds of sentences
+        sentences = question.rationale.split(" .")[:-2]
+        for sentence in sentences:
+            words[is_right]["all"] += 1 / len(sentences)  # each wording stands in one of the two kinds of sentences
             words[is_right].update(t for t in sentence.split() if t in ("the", "now", "each", "every"))
     for is_right in (True, False):
         for word in ("the", "now", "each", "every"):
@@ -223,26 +221,33 @@ def named(task: Creatures, asked: str, values: list[str]) -> list[tuple[str, str
 
 
 def test_check_chain_names_the_faults_of_chains_written_by_hand(task: Creatures) -> None:
-    (flier, flies), (swimmer, swims), (digger, digs) = named(task, "can", ["fly", "swim", "dig"])
-    question = f"which one can fly ? ( A ) {swimmer} ( B ) {flier} ( C ) {digger}"
-    no = f"{swimmer} is a {swims} . {swims} can swim ."
-    nor = f"the {digger} is a {digs} . every {digs} can dig ."
-    yes = f"now {flier} is a {flies} . a {flies} can fly ."
+    (flier, flies), (swimmer, swims) = named(task, "can", ["fly", "swim"])
+    (stranger,) = [creature.word for creature in task.creatures if creature.kind == flies and creature.word != flier][
+        :1
+    ]
+    question = f"which one can fly ? ( A ) {swimmer} ( B ) {flier}"
+    fact, known = f"a {flies} can fly .", f"now {flier} is a {flies} ."
+    so, wrongly = f"so it is {flier} . [ANS] B", f"so {swimmer} . [ANS] A"
     expected: dict[str, tuple[int, int | None, tuple[str, ...]]] = {
-        f"{yes} so it is {flier} . [ANS] B": (3, None, ()),
-        f"{no} {nor} {yes} so {flier} . [ANS] B": (7, None, ()),
-        f"{no} {yes} so {swimmer} . [ANS] A": (5, 4, ("conclusion",)),
-        f"{no} {yes} so {flier} . [ANS] C": (5, 5, ("letter",)),
-        f"{no} {yes} so {flier} .": (5, None, ()),
-        f"{no} {yes} [ANS] B": (4, 4, ("conclusion",)),
-        f"{swimmer} is a {flies} . {flies} can fly . so {swimmer} . [ANS] A": (3, 0, ("class",)),
-        f"{swimmer} is a {swims} . {swims} can fly . so {swimmer} . [ANS] A": (3, 1, ("property",)),
-        f"{flier} is a {flies} . {swims} can swim . so {flier} . [ANS] B": (3, 1, ("property", "skip")),
-        f"{no} {nor} so {digger} . [ANS] C": (5, 5, ("skip",)),
-        f"{no} {nor} {flier} is a {swims} . {swims} can swim . so {flier} . [ANS] B": (7, 4, ("class",)),
-        f"{no} so so . {yes} so {flier} . [ANS] B": (6, 2, ("form",)),
-        f"{yes} so {flier} . {no} [ANS] B": (5, 3, ("form", "form")),
-        "[ANS] B": (0, 0, ("skip", "conclusion")),
+        f"{fact} {known} {so}": (3, None, ()),
+        f"{known} {fact} {so}": (3, None, ()),
+        f"{fact} {swimmer} is a {swims} . {known} {so}": (4, None, ()),
+        f"{fact} {known} so {flier} .": (3, None, ()),
+        f"{fact} {known} so {flier} . [ANS] A": (3, 3, ("letter",)),
+        f"{fact} {known} {wrongly}": (3, 2, ("conclusion",)),
+        f"{fact} {known} [ANS] B": (2, 2, ("conclusion",)),
+        f"{fact} {swimmer} is a {flies} . {wrongly}": (3, 1, ("class",)),
+        f"{fact} {swimmer} is a {swims} . {wrongly}": (3, 2, ("conclusion",)),
+        f"{fact} {stranger} is a {flies} . {so}": (3, 1, ("class", "conclusion")),
+        f"{swims} can fly . {swimmer} is a {swims} . {wrongly}": (3, 0, ("property",)),
+        f"{swims} can swim . {swimmer} is a {swims} . {wrongly}": (3, 0, ("property", "skip")),
+        f"{fact} {so}": (2, 2, ("skip",)),
+        f"{known} {so}": (2, 2, ("skip",)),
+        f"{known} {wrongly}": (2, 1, ("conclusion", "skip")),
+        f"{fact} so so . {known} {so}": (4, 1, ("form",)),
+        f"{fact} {flies} has fur . {known} {so}": (4, 1, ("form",)),
+        f"{fact} {known} so {flier} . {known} [ANS] B": (4, 3, ("form",)),
+        "[ANS] B": (0, 0, ("skip", "skip", "conclusion")),
     }
     for chain, faults in expected.items():
         assert task.check_chain(question, chain) == ChainCheck(*faults), chain
@@ -253,7 +258,7 @@ def test_chains_are_rated_like_those_of_arithmetic(task: Creatures) -> None:
         response = task.reference_response(question)
         assert rate(question.question, response, response, question.answer, POSITIVE) == 10
         assert rate(question.question, None, response, question.answer, NEGATIVE) == 9
-        assert rate(question.question, None, "[ANS] A", question.answer, NEGATIVE) == 7
+        assert rate(question.question, None, "[ANS] A", question.answer, NEGATIVE) == 6
     other = Creatures(**SIZES, data_seed=5, marker="=>")
     for question in other.load(TRAIN):
         response = other.reference_response(question)
@@ -262,7 +267,7 @@ def test_chains_are_rated_like_those_of_arithmetic(task: Creatures) -> None:
 
 def test_a_foreign_question_is_refused(task: Creatures) -> None:
     word = task.creatures[0].word
-    for question in ("", "which one can fly ?", f"which one can sing ? ( A ) {word}", "which one can fly ? ( A ) bird"):
+    for question in ("", "which one can fly ?", f"which one can run ? ( A ) {word}", "which one can fly ? ( A ) bird"):
         with pytest.raises(DataError, match="not a question of this world of creatures"):
             task.check_chain(question, "")
 
