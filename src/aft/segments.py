@@ -7,6 +7,7 @@ prompt: a response sees the prompt's tokens and its own up to itself, as if it s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from typing import Any
@@ -31,13 +32,18 @@ class Segments:
         prefix = self.prefixes[segment]
         return 0 if prefix < 0 else self.lengths[prefix]
 
+    @functools.cached_property
+    def _longest_prefix(self) -> int:
+        # kept: asked for once a segment and layer, it would make a row of many segments quadratic
+        return max(map(self.prefix_length, range(len(self.lengths))))
+
     def mask(self, segment: int, window: int | None, like: Tensor) -> Tensor:
         """Additive mask (length, prefix length + length): 0 where a query sees a key, -inf elsewhere.
 
         A cut-out of one band that all segments of the row share: who sees whom depends on the distance alone.
         """
         key = ("band", window, like.dtype, like.device)
-        before = max(map(self.prefix_length, range(len(self.lengths))))
+        before = self._longest_prefix
         if key not in self._cache:
             longest = max(self.lengths)
             query = torch.arange(longest, device=like.device).unsqueeze(1)
