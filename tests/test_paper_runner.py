@@ -44,7 +44,8 @@ def options(scale="tiny", **given) -> argparse.Namespace:
 
 def commands(key, scale, **given):
     """What can be said before anything has been run: controls of equal work come after what they are matched with."""
-    steps = runner.steps_of(plan(key, scale), options(scale, **given), seeds_of(key, scale))
+    known = options(scale, **given)
+    steps = runner.steps_of(runner._chosen(key, known), known, seeds_of(key, scale))
     found = []
     with contextlib.suppress(AftError) if key == "laboratory" else contextlib.nullcontext():
         # what comes before the error stays in the list
@@ -210,6 +211,27 @@ def test_controls_come_after_what_they_are_matched_with(tmp_path):
     rft, control = (align_config(config, name) for name in ("rft", "rft-sequences"))
     assert control.training == {**rft.training, "max_steps": 150} and control.supervise == rft.supervise
     assert set(config.methods) == set(first.load().methods) | {"rft-sequences", "rft-tokens"}
+
+
+def test_a_control_takes_the_best_rate_at_its_own_steps(tmp_path):
+    rates = [1e-4, 1e-3]
+    first = {"rft-lr0.0001": 0.9, "rft-lr0.001": 0.8}
+    own = {"rft-sequences-lr0.0001": 0.7, "rft-sequences-lr0.001": 0.8}
+    others = {f"{name}-lr{rate:g}": 0.5 for name in METHODS for rate in rates}
+    grid_report(tmp_path / "tiny" / "binary-grid", {**others, **first, **own})
+    two_seeds(tmp_path / "tiny" / "binary")
+    _, _, again, final = commands("laboratory", "tiny", output=tmp_path, rates=rates, seeds=[0, 1], only=["binary"])
+    assert again.folder.name == "binary-grid" and again.load().seeds == [100, 101]
+    tried = {name: align_config(again.load(), name).training for name in again.load().methods}
+    assert set(tried) == {f"{name}-lr{rate:g}" for name in CONTROLS for rate in rates}
+    assert {keys["max_steps"] for keys in tried.values()} == {150}
+    found = {name: align_config(final.load(), name).training["learning_rate"] for name in ("rft", *CONTROLS)}
+    assert found == {"rft": 1e-4, "rft-sequences": 1e-3, "rft-tokens": 1e-4}
+
+
+def test_harsher_worlds_try_a_higher_rate():
+    tried = {run.name: runner._rates(run.grid, options(rates=None))[-1] for run in plan("laboratory", "tiny")}
+    assert tried == {"binary": 1e-3, "harsh": 3e-3, "harsher": 3e-3, "harsh-few": 3e-3}
 
 
 def test_printing_says_that_controls_come_later(tmp_path, capsys):

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from ..config import merge
 from ..run import MANIFEST, read_manifest
-from .methods import CONTROLS, Control
-
-
-def with_matched_steps(
-    methods: Mapping[str, Mapping[str, Any]], folder: Path, seeds: Sequence[int]
-) -> tuple[dict[str, Any], list[str]]:
-    """The methods with the controls among them at their steps, and the names of those whose steps are not known yet.
-
-    Those are left out: what they are matched with has to be trained first.
-    """
-    known, waiting = {}, []
-    for name, changes in methods.items():
-        if name not in CONTROLS:
-            known[name] = dict(changes)
-            continue
-        steps = matched_steps(CONTROLS[name], folder, seeds)
-        if steps is None:
-            waiting.append(name)
-        else:
-            known[name] = merge(changes, {"training": {"max_steps": steps}})
-    return known, waiting
+from .methods import Control
 
 
 def matched_steps(control: Control, folder: Path, seeds: Sequence[int]) -> int | None:

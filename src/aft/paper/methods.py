@@ -72,9 +72,7 @@ def changes(name: str) -> dict[str, Any]:
 
 
 def parent(name: str) -> str:
-    """The method that a variant or control belongs to, whose learning rate it takes; itself where it is neither."""
-    if name in CONTROLS:
-        return CONTROLS[name].method
+    """The method that a variant belongs to, whose learning rate it takes; itself where it is none."""
     match = _VARIANT.fullmatch(name)
     return match[1] if match else name
 

@@ -17,6 +17,7 @@ SCALES = ("tiny", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
 RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4)}
+HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # beside them where there is more to unlearn
 KS = (8, 16, 32, 64)
 BETAS = (-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8)  # Figure 2b
 BETAS_7 = tuple(step / 20 for step in range(11))  # Table 7: 0, 0.05 … 0.5
@@ -36,8 +37,8 @@ class Run:
     """One folder. `methods` are names of `aft.paper.methods`.
 
     `tuning`: on validation questions and seeds of its own. `grid`: the run that chooses the methods' learning rates;
-    None: the configuration's. `base`: the run that makes the base model. `source`: the run whose units `takes` are
-    copied where they are there, so that they are not made twice.
+    None: the configuration's. `higher_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
+    model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run:
     overrides: tuple[str, ...] = ()
     tuning: bool = False
     grid: Run | None = None
+    higher_rates: tuple[float, ...] = ()
     base: Run | None = None
     source: str | None = None
     takes: tuple[str, ...] = ()
@@ -118,7 +120,7 @@ def _laboratory(mild: Run, scale: str) -> list[Run]:
     worlds = [mild]
     for name in ("harsh", "harsher"):
         base = Run(f"{name}-base", f"{scale}-{name}-base.yaml")
-        world = replace(mild, name=name, config=f"{scale}-{name}.yaml", base=base)
+        world = replace(mild, name=name, config=f"{scale}-{name}.yaml", base=base, higher_rates=HIGHER_RATES[scale])
         worlds.append(replace(world, grid=_grid(world)))
     # with less to train on the best rates are others, so it has a grid of its own
     few = replace(worlds[1], name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))

@@ -13,17 +13,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..cells import markdown, number
+from ..config import merge
 from ..errors import AftError, ConfigError
 from ..grid import accuracies, at_rate, at_rates, best_rates
 from ..records import write_text
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
-from .controls import with_matched_steps
+from .controls import matched_steps
 from .files import FORMATS, write_table
 from .methods import CONTROLS, changes, parent
 from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
@@ -102,7 +103,7 @@ def run(key: str, options: argparse.Namespace) -> None:
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
     for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
-        page = grid_page(folder / grid.name, tuned(runs, grid), _rates(options))
+        page = grid_page(folder / grid.name, tuned(runs, grid), _rates(grid, options))
         if page:
             written.append(written[0].with_name(f"{written[0].stem}-{grid.name}.md"))
             write_text(written[-1], page + "\n")
@@ -137,39 +138,56 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
         yield command(base, folder / base.name, (), {}, given)
     rates: dict[Run, Mapping[str, float]] = {}
     for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
-        parents, tried = tuned(runs, grid), _rates(options)
-        if len(tried) > 1:
-            methods = at_rates({name: changes(name) for name in parents}, tried)
-            yield command(grid, folder / grid.name, options.tuning_seeds, methods, given)
-        rates[grid] = _best(folder / grid.name, parents, tried)
+        methods = {name: changes(name) for name in tuned(runs, grid) if name not in CONTROLS}
+        rates[grid] = yield from _tune(grid, methods, options)
     unmatched: list[tuple[Run, Sequence[int], dict[str, Any]]] = []  # runs whose controls need the others' work first
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
             yield Copy(folder / run.source, folder / run.name, run.takes)
-        own = {name: changes(name) for name in run.methods}
+        own = {name: changes(name) for name in run.methods if name not in CONTROLS}
         if run.grid is not None:
             chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
-            own = {**chosen, **(_at_same_rate(own, options.same_rate) if not run.tuning else {})}
+            own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
         wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
-        known, waiting = with_matched_steps(own, folder / run.name, wanted)
-        yield command(run, folder / run.name, wanted, known, given)
-        if waiting:
+        yield command(run, folder / run.name, wanted, own, given)
+        if not CONTROLS.keys().isdisjoint(run.methods):
             unmatched.append((run, wanted, own))
     for run, wanted, own in unmatched:
-        known, waiting = with_matched_steps(own, folder / run.name, wanted)
-        if waiting:
-            matched = sorted(
-                {name for control in waiting for name in (CONTROLS[control].method, CONTROLS[control].model)}
-            )
-            where = f"seed-*/align/{{{','.join(matched)}}}"
-            hint = f"; what was trained before work was counted says nothing of it: delete {where} there"
-            raise _Waiting(folder / run.name, f"steps of {', '.join(waiting)}", hint)
-        yield command(run, folder / run.name, wanted, known, given)
+        controls = _matched(run, folder / run.name, wanted)
+        if run.grid is not None:
+            best = yield from _tune(run.grid, controls, options)
+            controls = {name: at_rate(keys, best[name]) for name, keys in controls.items()}
+        yield command(run, folder / run.name, wanted, {**own, **controls}, given)
 
 
-def _at_same_rate(methods: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
-    """Every method once more at one rate for all. A control is matched with what its own name says, so it has none."""
-    return at_rates({name: keys for name, keys in methods.items() if name not in CONTROLS}, [rate] if rate else [])
+def _tune(
+    grid: Run, methods: Mapping[str, Any], options: argparse.Namespace
+) -> Generator[Step, None, dict[str, float]]:
+    """The step that tries learning rates, if there is more than one, and the best of each method."""
+    folder, tried = options.output / options.scale / grid.name, _rates(grid, options)
+    if len(tried) == 1:
+        return dict.fromkeys(methods, tried[0])
+    yield command(grid, folder, options.tuning_seeds, at_rates(methods, tried), options.overrides)
+    report = _report(folder)
+    best = {} if report is None else best_rates(report, list(methods), tried)
+    if len(best) < len(methods):
+        raise _Waiting(folder, "learning rates")
+    return best
+
+
+def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The controls of a run with the steps of equal work. They have no place among methods at one rate for all."""
+    controls = [name for name in run.methods if name in CONTROLS]
+    steps = {name: matched_steps(CONTROLS[name], folder, seeds) for name in controls}
+    waiting = [name for name in controls if steps[name] is None]
+    if waiting:
+        matched = sorted({name for control in waiting for name in (CONTROLS[control].method, CONTROLS[control].model)})
+        hint = (
+            "; what was trained before work was counted says nothing of it:"
+            f" delete seed-*/align/{{{','.join(matched)}}} there"
+        )
+        raise _Waiting(folder, f"steps of {', '.join(waiting)}", hint)
+    return {name: merge(changes(name), {"training": {"max_steps": steps[name]}}) for name in controls}
 
 
 def _folders(runs: Sequence[Run], options: argparse.Namespace) -> list[Path]:
@@ -186,26 +204,14 @@ def tuned(runs: Sequence[Run], grid: Run) -> list[str]:
     return list(dict.fromkeys(parent(name) for run in runs if run.grid == grid for name in run.methods))
 
 
-def _rates(options: argparse.Namespace) -> Sequence[float]:
-    return tuple(options.rates or RATES[options.scale])
+def _rates(grid: Run, options: argparse.Namespace) -> Sequence[float]:
+    return tuple(options.rates or (*RATES[options.scale], *grid.higher_rates))
 
 
 def _enough(seeds: Sequence[int]) -> list[int]:
     """Tuning seeds and the next ones, as many as a claim needs."""
     more = range(max(seeds) + 1, max(seeds) + 1 + FEWEST_SEEDS)
     return [*seeds, *more][: max(len(seeds), FEWEST_SEEDS)]
-
-
-def _best(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> Mapping[str, float]:
-    if len(rates) == 1:
-        return dict.fromkeys(methods, rates[0])
-    report = _report(folder)
-    if report is None:
-        raise _Waiting(folder, "learning rates")
-    best = best_rates(report, list(methods), rates)
-    if len(best) < len(methods):
-        raise _Waiting(folder, "learning rates")
-    return best
 
 
 def _report(folder: Path) -> dict[str, Any] | None:

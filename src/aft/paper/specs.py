@@ -200,7 +200,7 @@ _ALL = (
             ),
         ),
         across="measure",
-        measures=("task_accuracy", "pool_assessment_accuracy", "pool_positive"),
+        measures=("task_accuracy", "assessment_accuracy", "pool_assessment_accuracy", "pool_positive"),
         claims=(
             *("misassesses", "rft-vft", "aft-dc-vft", "aft-bc-vft", "aft-dc-rft", "aft-bc-rft"),
             *(
