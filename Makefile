@@ -49,7 +49,7 @@ losses-demo: $(VENV)/.plots  ## each loss without and with its constraint, as in
 	$(BIN)/python scripts/losses_demo.py
 
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
-	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory
+	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses
 
 tables: $(VENV)/.plots  ## the paper's tables at the tiny scale, from nothing: hours on two cores (docs/tables.md)
 	for table in $(TABLES); do $(BIN)/python scripts/$$table.py --scale tiny || exit 1; done

@@ -112,19 +112,24 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         return [replace(kinds, grid=_grid(kinds))]
     if key == "laboratory":
         return _laboratory(binary, scale)
+    if key == "laboratory-losses":
+        return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
 
 
 def _laboratory(mild: Run, scale: str) -> list[Run]:
     """Worlds in which VFT misassesses more and more, beside the one of the other tables; with less to learn from."""
-    worlds = [mild]
-    for name in ("harsh", "harsher"):
-        base = Run(f"{name}-base", f"{scale}-{name}-base.yaml")
-        world = replace(mild, name=name, config=f"{scale}-{name}.yaml", base=base, higher_rates=HIGHER_RATES[scale])
-        worlds.append(replace(world, grid=_grid(world)))
+    harsh, harsher = (_in_world(mild, world, world, scale) for world in ("harsh", "harsher"))
     # with less to train on the best rates are others, so it has a grid of its own
-    few = replace(worlds[1], name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
-    return [*worlds, replace(few, grid=_grid(few))]
+    few = replace(harsh, name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
+    return [mild, harsh, harsher, replace(few, grid=_grid(few))]
+
+
+def _in_world(run: Run, world: str, name: str, scale: str) -> Run:
+    """The run on the base model of a world that misreads more, with a grid there."""
+    base = Run(f"{world}-base", f"{scale}-{world}-base.yaml")
+    run = replace(run, name=name, config=f"{scale}-{name}.yaml", base=base, higher_rates=HIGHER_RATES[scale])
+    return replace(run, grid=_grid(run))
 
 
 def _smaller(scale: str) -> tuple[str, ...]:
@@ -168,7 +173,7 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
-    if key == "laboratory":
+    if key.startswith("laboratory"):
         return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7

@@ -53,6 +53,19 @@ _MAIN = _rows(
     ("VFT", "vft"), ("VFT, further steps", "vft-more"), ("RFT", "rft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")
 )
 LOSSES = ("aft", "rrhf", "pro", "dpo")
+_ROWS_4 = (
+    Row(("VFT", "–"), "vft"),
+    *(
+        Row((label, kind), name)
+        for label, *pair in _TAKEN_4
+        for kind, name in zip(("without", "with"), pair, strict=True)
+    ),
+)
+_MEASURES_4 = (
+    *("task_accuracy", "assessment_accuracy", "pool_assessment_accuracy", "perplexity", "pool_positive"),
+    *("positive_drift", "negative_drift", "both_fell"),
+)
+_CLAIMS_4 = tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES)
 
 _ALL = (
     Spec(
@@ -81,27 +94,11 @@ _ALL = (
     Spec(
         key="4",
         title="Table 4, each loss without and with its constraint (DC; AFT: boundary)",
-        rows=(
-            Row(("VFT", "–"), "vft"),
-            *(
-                Row((label, kind), name)
-                for label, *pair in _TAKEN_4
-                for kind, name in zip(("without", "with"), pair, strict=True)
-            ),
-        ),
+        rows=_ROWS_4,
         across="measure",
         headings=("method", "constraint"),
-        measures=(
-            "task_accuracy",
-            "assessment_accuracy",
-            "pool_assessment_accuracy",
-            "perplexity",
-            "pool_positive",
-            "positive_drift",
-            "negative_drift",
-            "both_fell",
-        ),
-        claims=tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES),
+        measures=_MEASURES_4,
+        claims=_CLAIMS_4,
     ),
     Spec(
         key="5",
@@ -213,6 +210,21 @@ _ALL = (
             ),
             *("degrades-aft", "repaired-aft"),
         ),
+    ),
+    Spec(
+        key="laboratory-losses",
+        title="Laboratory: each loss without and with its constraint (DC; AFT: boundary) where VFT misassesses",
+        rows=(
+            *_ROWS_4,
+            Row(("AFT", "RDC1"), "aft-dc"),
+            Row(("AFT", "RDC2"), "aft-dc2"),
+            Row(("RFT", "–"), "rft"),
+            Row(("VFT, further steps", "–"), "vft-more"),
+        ),
+        across="measure",
+        headings=("method", "constraint"),
+        measures=_MEASURES_4,
+        claims=("misassesses", "rft-vft", "aft-bc-vft", "aft-bc-rft", *_CLAIMS_4, "rdc2"),
     ),
 )
 SPECS = {spec.key: spec for spec in _ALL}
