@@ -155,7 +155,7 @@ def test_without_slips_the_letter_is_that_of_the_creature_that_the_chain_ends_wi
         assert question.options[LETTERS.index(question.answer)] == concluded(question)
 
 
-def test_a_chain_names_a_class_and_concludes_with_the_option_that_it_puts_there(task: Creatures) -> None:
+def test_a_chain_names_a_class_and_concludes_with_the_option_that_it_puts_there() -> None:
     for question in Creatures(**SIZES, skip=0.0).load(PRETRAIN):
         asked = question.question.removeprefix("which one ").partition(" ?")[0]
         fact, membership, _ = [sentence.split() for sentence in question.rationale.split(" .") if sentence.strip()]
@@ -222,9 +222,7 @@ def named(task: Creatures, asked: str, values: list[str]) -> list[tuple[str, str
 
 def test_check_chain_names_the_faults_of_chains_written_by_hand(task: Creatures) -> None:
     (flier, flies), (swimmer, swims) = named(task, "can", ["fly", "swim"])
-    (stranger,) = [creature.word for creature in task.creatures if creature.kind == flies and creature.word != flier][
-        :1
-    ]
+    stranger = next(creature.word for creature in task.creatures if creature.kind == flies and creature.word != flier)
     question = f"which one can fly ? ( A ) {swimmer} ( B ) {flier}"
     fact, known = f"a {flies} can fly .", f"now {flier} is a {flies} ."
     so, wrongly = f"so it is {flier} . [ANS] B", f"so {swimmer} . [ANS] A"

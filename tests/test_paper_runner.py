@@ -47,7 +47,7 @@ def commands(key, scale, **given):
     known = options(scale, **given)
     steps = runner.steps_of(runner._chosen(key, known), known, seeds_of(key, scale))
     found = []
-    with contextlib.suppress(AftError) if key == "laboratory" else contextlib.nullcontext():
+    with contextlib.suppress(runner._Waiting) if key == "laboratory" else contextlib.nullcontext():
         # what comes before the error stays in the list
         found.extend(step for step in steps if isinstance(step, Command))
     return found
@@ -166,7 +166,7 @@ def test_printing_says_that_a_grid_comes_first(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0].startswith("aft-train --config configs/tables/tiny-binary.yaml ")
     folder = tmp_path / "tiny" / "binary-grid"
-    assert lines[1] == f"# the rest needs the learning rates that {folder} decides: print again when it is done"
+    assert lines[1] == f"# the rest needs the learning rates of {folder}: print again when that is done"
 
 
 # ---- controls of equal work ----
@@ -229,6 +229,29 @@ def test_a_control_takes_the_best_rate_at_its_own_steps(tmp_path):
     assert found == {"rft": 1e-4, "rft-sequences": 1e-3, "rft-tokens": 1e-4}
 
 
+def test_printing_waits_for_a_grid_that_has_only_a_part_of_what_it_needs(tmp_path, capsys):
+    methods = [name for name in METHODS if name not in CONTROLS]
+    for world in ("binary", "harsh"):
+        rates = [3e-5, 1e-4, 3e-4, 1e-3]
+        grid_report(tmp_path / "tiny" / f"{world}-grid", {f"{name}-lr{r:g}": 0.5 for name in methods for r in rates})
+    two_seeds(tmp_path / "tiny" / "binary")
+    shown = ["--print", "--seeds", "0", "1", "--output", str(tmp_path)]
+    # the harsher world's rate is not there: neither are its runs
+    runner.main("laboratory", [*shown, "--only", "binary", "harsh"])
+    *commands, note = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("# set"))
+    assert [shlex.split(line)[3].rpartition("/")[2] for line in commands] == ["harsh-base", "binary-grid", "harsh-grid"]
+    folder = tmp_path / "tiny" / "harsh-grid"
+    assert note == f"# the rest needs the learning rates of {folder}: print again when that is done"
+    # the controls' grid comes after what they are matched with, and they are not in it yet
+    runner.main("laboratory", [*shown, "--only", "binary"])
+    *commands, note = capsys.readouterr().out.splitlines()
+    assert [shlex.split(line)[3].rpartition("/")[2] for line in commands] == ["binary-grid", "binary", "binary-grid"]
+    assert (
+        note
+        == f"# the rest needs the learning rates of {tmp_path / 'tiny' / 'binary-grid'}: print again when that is done"
+    )
+
+
 def test_harsher_worlds_try_a_higher_rate():
     tried = {run.name: runner._rates(run.grid, options(rates=None))[-1] for run in plan("laboratory", "tiny")}
     assert tried == {"binary": 1e-3, "harsh": 3e-3, "harsher": 3e-3, "harsh-few": 3e-3}
@@ -238,9 +261,7 @@ def test_printing_says_that_controls_come_later(tmp_path, capsys):
     runner.main("laboratory", ["--print", "--only", "binary", "--rates", "1e-4", "--output", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     folder = tmp_path / "tiny" / "binary"
-    wanted = (
-        f"# the rest needs the steps of rft-sequences, rft-tokens that {folder} decides: print again when it is done"
-    )
+    wanted = f"# the rest needs the steps for rft-sequences, rft-tokens of {folder}: print again when that is done"
     assert lines[0].startswith("aft-train ") and wanted in lines
 
 

@@ -38,11 +38,11 @@ Step = Command | Copy
 
 
 class _Waiting(AftError):
-    """A run whose result decides what comes next has not been run."""
+    """Runs whose results decide what comes next have not been run."""
 
-    def __init__(self, folder: Path, what: str, hint: str = "") -> None:
-        super().__init__(f"{folder}: does not tell the {what} yet{hint}")
-        self.folder, self.what = folder, what
+    def __init__(self, folders: Sequence[Path], what: str, hint: str = "") -> None:
+        self.missing = f"{what} of {', '.join(map(str, folders))}"
+        super().__init__(f"{self.missing}: not known yet{hint}")
 
 
 def main(key: str, arguments: Sequence[str] | None = None) -> None:
@@ -58,12 +58,16 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--scale", choices=SCALES, default="tiny", help="models and data (tiny)")
-    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of the table (0 1 2; Table 2 from scratch: 0 to 4)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds that are run (0 1 2; Table 2 from scratch: 0 to 4)")
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS, help="seeds of grids (100 101)")
     parser.add_argument(
         "--rates", type=float, nargs="+", help="learning rates of the grids; one alone is taken as it is"
     )
-    parser.add_argument("--same-rate", type=float, help="beside it the table with this learning rate for every method")
+    parser.add_argument(
+        "--same-rate",
+        type=float,
+        help="beside it the table with this learning rate for every method but the controls of equal work",
+    )
     parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs of the table only, by their folder's name")
     parser.add_argument("--output", type=Path, default=Path("runs/tables"), help="folder of all scales (runs/tables)")
     parser.add_argument("--format", choices=FORMATS, default="all", help="files written beside the Markdown (all)")
@@ -136,10 +140,9 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     given = options.overrides
     for base in dict.fromkeys(run.base for run in runs if run.base is not None):
         yield command(base, folder / base.name, (), {}, given)
-    rates: dict[Run, Mapping[str, float]] = {}
-    for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
-        methods = {name: changes(name) for name in tuned(runs, grid) if name not in CONTROLS}
-        rates[grid] = yield from _tune(grid, methods, options)
+    grids = dict.fromkeys(run.grid for run in runs if run.grid is not None)
+    methods = {grid: {name: changes(name) for name in tuned(runs, grid) if name not in CONTROLS} for grid in grids}
+    rates = yield from _tune(methods, options)
     unmatched: list[tuple[Run, Sequence[int], dict[str, Any]]] = []  # runs whose controls need the others' work first
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
@@ -152,26 +155,36 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
         yield command(run, folder / run.name, wanted, own, given)
         if not CONTROLS.keys().isdisjoint(run.methods):
             unmatched.append((run, wanted, own))
+    controls = {run: _matched(run, folder / run.name, wanted) for run, wanted, _ in unmatched}
+    rates = yield from _tune({run.grid: found for run, found in controls.items() if run.grid is not None}, options)
     for run, wanted, own in unmatched:
-        controls = _matched(run, folder / run.name, wanted)
-        if run.grid is not None:
-            best = yield from _tune(run.grid, controls, options)
-            controls = {name: at_rate(keys, best[name]) for name, keys in controls.items()}
-        yield command(run, folder / run.name, wanted, {**own, **controls}, given)
+        best = {} if run.grid is None else rates[run.grid]
+        matched = {name: at_rate(keys, best[name]) if best else keys for name, keys in controls[run].items()}
+        yield command(run, folder / run.name, wanted, {**own, **matched}, given)
 
 
 def _tune(
-    grid: Run, methods: Mapping[str, Any], options: argparse.Namespace
-) -> Generator[Step, None, dict[str, float]]:
-    """The step that tries learning rates, if there is more than one, and the best of each method."""
-    folder, tried = options.output / options.scale / grid.name, _rates(grid, options)
-    if len(tried) == 1:
-        return dict.fromkeys(methods, tried[0])
-    yield command(grid, folder, options.tuning_seeds, at_rates(methods, tried), options.overrides)
-    report = _report(folder)
-    best = {} if report is None else best_rates(report, list(methods), tried)
-    if len(best) < len(methods):
-        raise _Waiting(folder, "learning rates")
+    methods: Mapping[Run, Mapping[str, Any]], options: argparse.Namespace
+) -> Generator[Step, None, dict[Run, Mapping[str, float]]]:
+    """The steps that try learning rates, grid by grid, and then the best of each method; a single rate is not tried."""
+    folder = options.output / options.scale
+    best: dict[Run, Mapping[str, float]] = {}
+    waiting = []
+    for grid, own in methods.items():
+        tried = _rates(grid, options)
+        if len(tried) == 1:
+            best[grid] = dict.fromkeys(own, tried[0])
+            continue
+        names = at_rates(own, tried)
+        yield command(grid, folder / grid.name, options.tuning_seeds, names, options.overrides)
+        report = _report(folder / grid.name)
+        # a report that other methods or rates have left is none of this grid
+        if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
+            waiting.append(folder / grid.name)
+        else:
+            best[grid] = best_rates(report, list(own), tried)
+    if waiting:
+        raise _Waiting(waiting, "learning rates")
     return best
 
 
@@ -186,7 +199,7 @@ def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str
             "; what was trained before work was counted says nothing of it:"
             f" delete seed-*/align/{{{','.join(matched)}}} there"
         )
-        raise _Waiting(folder, f"steps of {', '.join(waiting)}", hint)
+        raise _Waiting([folder], f"steps for {', '.join(waiting)}", hint)
     return {name: merge(changes(name), {"training": {"max_steps": steps[name]}}) for name in controls}
 
 
@@ -261,7 +274,7 @@ def _script(key: str, runs: Sequence[Run], steps: Iterator[Step], options: argpa
             taken.append(step)
     except _Waiting as waiting:
         last = []
-        note = [f"# the rest needs the {waiting.what} that {waiting.folder} decides: print again when it is done"]
+        note = [f"# the rest needs the {waiting.missing}: print again when that is done"]
     lines = [as_shell(step, by_stage=options.accelerate) for step in taken]
     if options.slurm:
         return "\n".join([as_slurm(f"table-{key}", taken, lines, last), *note])

@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
 
 class ChainCheck(NamedTuple):
-    """What is wrong in a chain. `kinds` names every fault in order: skip, operation, operand, carry or arithmetic."""
+    """What is wrong in a chain. `kinds` names every fault in order; which there are, the world's own check says."""
 
     num_steps: int
     first_wrong_step: int | None  # counted from 0; num_steps where only a missing last step is wrong

@@ -76,7 +76,7 @@ class CreatureChains:
         return " ".join(sentences), chosen
 
     def check(self, asked: str, wanted: str, options: Sequence[str], chain: str, answer: str | None) -> ChainCheck:
-        """The faults of a chain; a sentence has at most one, and an error that is carried along counts once.
+        """The faults of a chain; a sentence has at most one. Every false sentence counts, a true one may be repeated.
 
         property, class: a sentence says what is not so, or what was not asked. form: it says nothing that a chain can
         say. conclusion: it does not follow from the chain's own words, or there is none. skip: no sentence says which

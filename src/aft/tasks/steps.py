@@ -21,10 +21,10 @@ def rate(question: str, reference: str | None, completion: str, answer: str, lab
     """10, less one for each wrong, missing or superfluous step and one for a wrong final answer; at least 1.
 
     A step of arithmetic is compared with the statement that it is about and with the value before it *as the chain has
-    it*; in a chain about creatures each fault that `Creatures.check_chain` names is a step. So an error that is carried
-    along costs one point and the wrong answer that it ends in another. `label` says whether the answer is right; an
-    unparsed one is wrong. `world`: arguments of the question's task where they are not the defaults (`data_seed`,
-    `marker`). Raises `DataError` for a question of another world.
+    it*, so that an error that is carried along costs one point and the wrong answer that it ends in another. A chain
+    about creatures loses a point for each fault that `Creatures.check_chain` names. `label` says whether the answer is
+    right; an unparsed one is wrong. `world`: arguments of the question's task where they are not the defaults
+    (`data_seed`, `marker`). Raises `DataError` for a question of another world.
     """
     points = int(label not in (POSITIVE, REFERENCE))
     world_key = tuple(sorted(world.items()))
