@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aft.cells import markdown
 from aft.config import load_config
-from aft.grid import at_rate, at_rates, best_rates
+from aft.grid import accuracies, at_rate, at_rates, best_rates
 from aft.paper.commands import assign
-from aft.paper.results import RunResult, at_suffix, read_run
+from aft.paper.render import as_json, as_markdown
+from aft.paper.results import at_suffix, read_run
 from aft.paper.runner import grid_page, train
 from aft.paper.specs import SPECS
 from aft.paper.tables import make_page
@@ -50,19 +50,29 @@ def main() -> None:
     _run(output / "final", known.seeds, {**chosen, **at_rates(methods, [known.same_rate])}, overrides)
 
     final = read_run(output / "final")
-    page = "\n\n".join(
+    at_best = make_page(SPECS["4"], [final])
+    at_same = make_page(SPECS["4"], [at_suffix(final, f"-lr{known.same_rate:g}")])
+    text = "\n\n".join(
         [
             "Each method at its own best learning rate:",
-            _table(final),
+            as_markdown(at_best),
             f"All at {known.same_rate:g}:",
-            _table(at_suffix(final, f"-lr{known.same_rate:g}")),
+            as_markdown(at_same),
             grid_page(output / "grid", list(methods), known.rates),
         ]
     )
-    write_text(output / "table4.md", page + "\n")
-    results = {"learning_rates": best, "environment": environment(), "seconds": round(time.monotonic() - begun)}
+    write_text(output / "table4.md", text + "\n")
+    seconds = round(time.monotonic() - begun)
+    results = {
+        "learning_rates": best,
+        "at_best_rates": as_json(at_best),
+        "at_same_rate": as_json(at_same),
+        "grid": {"accuracy": accuracies(tuned, list(methods), known.rates), "manifests": tuned["manifests"]},
+        "environment": environment(),
+        "seconds": seconds,
+    }
     write_json(output / "table4.json", results)
-    print(f"{page}\n\nwrote {output / 'table4.md'}, {output / 'table4.json'} in {results['seconds'] / 60:.1f} minutes")
+    print(f"{text}\n\nwrote {output / 'table4.md'}, {output / 'table4.json'} in {seconds / 60:.1f} minutes")
 
 
 def _run(folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -71,11 +81,6 @@ def _run(folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], overrid
     train(["--config", CONFIG, *assign(keys), *overrides])
     report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return report
-
-
-def _table(run: RunResult) -> str:
-    table = make_page(SPECS["4"], [run]).table
-    return markdown(table.headings, table.rows)
 
 
 if __name__ == "__main__":

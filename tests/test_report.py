@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import shutil
@@ -133,6 +134,15 @@ def test_seeds_are_aggregated_as_mean_and_sample_sd(run):
     assert bounded["perplexity"]["mean"] == pytest.approx(1.55)
     assert bounded["task_accuracy"]["by_seed"]["1"]["unparsed"] == 1
     assert report["missing"] == []
+
+
+def test_the_manifest_of_every_evaluation_is_named_by_its_digest(run):
+    (run / "seed-1" / "evaluate" / "loose" / "manifest.json").unlink()
+    found = build_report(run)["manifests"]
+    there = {f"seed-{seed}/evaluate/{model}/manifest.json" for seed in (0, 1) for model in MODELS}
+    assert set(found) == there - {"seed-1/evaluate/loose/manifest.json"}
+    digest = hashlib.sha256((run / "seed-0/evaluate/vft/manifest.json").read_bytes()).hexdigest()
+    assert found["seed-0/evaluate/vft/manifest.json"] == f"sha256:{digest}"
 
 
 def test_difference_to_vft_is_paired_over_questions(run):

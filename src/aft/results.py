@@ -17,6 +17,7 @@ import yaml
 from .errors import ConfigError, DataError
 from .intervals import interval_from_sd
 from .records import iter_json_lines, require
+from .run import MANIFEST, digest_file
 
 # where a measure stands in metrics.json; the last key of a pool score is its mean
 MEASURES = {
@@ -85,6 +86,16 @@ def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
         if seed:
             metrics.setdefault(path.parent.name, {})[int(seed[1])] = _read_one(path)
     return metrics
+
+
+def evaluation_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, str]:
+    """Path within the run folder -> digest of the manifest of each evaluation of these models, where it is there.
+
+    It holds the inputs of the evaluation, the digest of the model among them, and so leads back to everything.
+    """
+    models = list(models)
+    paths = [run_folder / f"seed-{seed}" / "evaluate" / model / MANIFEST for seed in seeds for model in models]
+    return {path.relative_to(run_folder).as_posix(): digest_file(path) for path in paths if path.exists()}
 
 
 def _read_one(path: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from ..comparison import BySeed
 from ..intervals import mean_sd
 from ..records import iter_json_lines, require
 from ..report import build_report
-from ..results import VALUES, read_config, read_object, read_values
-from ..run import MANIFEST, digest_file, read_manifest
+from ..results import VALUES, evaluation_manifests, read_config, read_object, read_values
+from ..run import MANIFEST, read_manifest
 from . import methods
 
 MODEL_NAMES = {
@@ -72,14 +72,10 @@ class RunResult:
         return {"mean": mean, "sd": sd, "low": None, "high": None}
 
     def manifests(self, models: Sequence[str]) -> dict[str, str]:
-        """Path -> digest of the manifest of each evaluation of these models, where it is there.
-
-        It holds the inputs of the evaluation, the digest of the model among them, and so leads back to everything.
-        """
-        folders = [self.folder / f"seed-{seed}" / "evaluate" for seed in self.seeds]
+        """Path -> digest of the manifest of each evaluation of these models, where it is there."""
         # within a page at a suffix a model's folder has its whole name
-        paths = [folder / self.names.get(model, model) / MANIFEST for folder in folders for model in models]
-        return {path.as_posix(): digest_file(path) for path in paths if path.exists()}
+        found = evaluation_manifests(self.folder, [self.names.get(model, model) for model in models], self.seeds)
+        return {(self.folder / path).as_posix(): digest for path, digest in found.items()}
 
 
 def read_run(folder: str | Path) -> RunResult:
