@@ -281,6 +281,20 @@ def test_every_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):
     }
 
 
+def test_a_page_names_the_commits_of_its_evaluations_not_of_the_last_command(tmp_path):
+    folder = write_run(tmp_path / "run", {"vft": [HALF] * 2, "rft": [RIGHT], "stray": [RIGHT]})
+    (folder / "environment.json").write_text('{"git_revision": "ddd"}')
+    for name, revision in {
+        "seed-0/evaluate/vft": "bbb",
+        "seed-1/evaluate/vft": "aaa",
+        "seed-0/evaluate/stray": "ccc",
+    }.items():
+        text = json.dumps({"inputs": {}, "outputs": {}, "git_revision": revision})
+        (folder / name / "manifest.json").write_text(text)
+    notes = make_page(SPECS["2"], [read_run(folder)]).notes
+    assert notes[0].endswith("test questions; evaluated at commit aaa, bbb.")
+
+
 def test_the_command_writes_beside_the_first_run(tmp_path, command):
     config = {"model": {"name_or_path": "huggyllama/llama-7b"}, "data": {"name": "gsm8k"}}
     folder = write_run(tmp_path / "run", {"vft": [HALF] * 3, "rft": [RIGHT] * 3}, config)

@@ -49,7 +49,6 @@ class RunResult:
     values: Values
     displacement: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    environment: Mapping[str, Any] | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -77,6 +76,11 @@ class RunResult:
         found = evaluation_manifests(self.folder, [self.names.get(model, model) for model in models], self.seeds)
         return {(self.folder / path).as_posix(): digest for path, digest in found.items()}
 
+    def revisions(self, models: Sequence[str]) -> list[str]:
+        """The commits at which these models were evaluated: a folder may be gone on with at a later one."""
+        found = [(read_manifest(Path(path)) or {}).get("git_revision") for path in self.manifests(models)]
+        return sorted({revision for revision in found if revision})
+
 
 def read_run(folder: str | Path) -> RunResult:
     """The results of a run folder. Raises `AftError` where nothing has been evaluated in it."""
@@ -95,7 +99,6 @@ def read_run(folder: str | Path) -> RunResult:
         values=functools.lru_cache(maxsize=None)(functools.partial(_values, folder, tuple(report["seeds"]))),
         displacement=report["displacement"] or {},
         rates=_rates(folder),
-        environment=report["environment"],
         notes=(*strangers.values(), *(line for line in report["missing"] if ": outdated for" in line)),
     )
 

@@ -259,10 +259,10 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
     for run in runs:
         shown = [model for _, model in rows_of(spec, run) if model is not None]
         missing = [" ".join(labels) for labels, model in rows_of(spec, run) if model is None]
-        revision = (run.environment or {}).get("git_revision") or "unknown"
+        revisions = run.revisions(shown) or ["unknown"]
         yield (
             f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, run.seeds))}; {'/'.join(run.splits)} questions;"
-            f" commit {revision}."
+            f" evaluated at commit {', '.join(revisions)}."
         )
         fewer = {name: run.models[name]["missing_seeds"] for name in shown if run.models[name]["missing_seeds"]}
         for name, seeds in fewer.items():
