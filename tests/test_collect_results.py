@@ -1,0 +1,81 @@
+"""scripts/collect_results.py: what it takes from runs/ and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from aft.records import write_json, write_text
+from aft.run import digest_file
+from paper_runs import write_run
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "collect_results.py"
+
+
+@pytest.fixture
+def collect(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "results"
+    output.mkdir()
+
+    def run():
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), "--runs", str(tmp_path / "runs"), "--output", str(output)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_tables_get_their_own_grids_and_no_others(tmp_path, collect):
+    folder = tmp_path / "runs" / "tables" / "tiny"
+    for stem in ("table-1", "table-10", "laboratory", "laboratory-losses"):
+        write_text(folder / f"{stem}.md", f"# {stem}\n")
+        write_json(folder / f"{stem}.json", {"table": stem})
+        write_text(folder / f"{stem}-rank-grid.md", f"grid of {stem}\n")
+    collect()
+    pages = {path.stem: path.read_text() for path in (tmp_path / "results").glob("*.md")}
+    assert pages == {
+        f"tiny-{stem}": f"# {stem}\n\ngrid of {stem}\n"
+        for stem in ("table-1", "table-10", "laboratory", "laboratory-losses")
+    }
+    assert json.loads((tmp_path / "results" / "tiny-table-10.json").read_text()) == {"table": "table-10"}
+
+
+def test_a_report_comes_without_pictures_and_with_its_manifests(tmp_path, collect):
+    run = write_run(tmp_path / "runs" / "quickstart", {"vft": [[1, 0, 1, 0]], "rft": [[1, 1, 1, 0]]})
+    manifest = run / "seed-0" / "evaluate" / "rft" / "manifest.json"
+    write_json(manifest, {})
+    (run / "report.png").touch()
+    collect()
+    text = (tmp_path / "results" / "quickstart.md").read_text()
+    assert re.search(r"\| rft \| 75\.00 ", text)
+    assert "png" not in text
+    found = json.loads((tmp_path / "results" / "quickstart.json").read_text())
+    assert found["manifests"] == {"seed-0/evaluate/rft/manifest.json": digest_file(manifest)}
+
+
+def test_rates_of_vft_stand_in_order_with_their_manifests(tmp_path, collect):
+    for rate, accuracy in ((1e-3, 0.5), (2e-4, 0.75)):
+        folder = tmp_path / "runs" / f"vft-{rate}" / "seed-100" / "vft"
+        write_json(folder / "manifest.json", {"inputs": {"config": {"vft": {"training": {"learning_rate": rate}}}}})
+        write_json(folder / "trainer_state.json", {"best_metric": accuracy, "best_global_step": 7})
+    collect()
+    rows = (tmp_path / "results" / "vft-rates.md").read_text().splitlines()[-2:]
+    assert rows == ["| 0.0002 | 100 | 75.0 | 7 |", "| 0.001 | 100 | 50.0 | 7 |"]
+    slowest = json.loads((tmp_path / "results" / "vft-rates.json").read_text())[0]
+    assert slowest["manifest"] == {
+        "vft-0.0002/seed-100/vft/manifest.json": digest_file(
+            tmp_path / "runs" / "vft-0.0002" / "seed-100" / "vft" / "manifest.json"
+        )
+    }
+
+
+def test_pages_of_absent_runs_are_left_and_named(tmp_path, collect):
+    page = tmp_path / "results" / "tiny-table-2.md"
+    page.write_text("measured before\n")
+    assert str(page) in collect()
+    assert page.read_text() == "measured before\n"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-table-2.md"]
