@@ -1,8 +1,9 @@
 """Copies what was measured from runs/ into docs/results: for each table and run a page to read, and a JSON file.
 
 `python scripts/collect_results.py` takes what is there of `make tables`, `make losses-demo`, `make quickstart`, the
-grid behind its learning rates and the GSM8K run, and leaves the pages of what is not. docs/results.md quotes these
-pages, and a test holds it to them. Each JSON file has the digests of the manifests behind its figures.
+grid behind its learning rates and the GSM8K run, and leaves the pages of what is not. `--page` adds what was made in a
+folder of its own. docs/results.md quotes these pages, and a test holds it to them. Each JSON file has the digests of
+the manifests behind its figures.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (runs)")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the pages (docs/results)")
+    parser.add_argument(
+        "--page", nargs="+", default=[], metavar="NAME=TABLE.md", help="further tables, each with its name here"
+    )
     known = parser.parse_args()
+    further = [_named(text, parser) for text in known.page]
     made = set()
-    for name, text, results in collect(known.runs):
+    for name, text, results in (*collect(known.runs), *further):
         made.add(name)
         write_text(known.output / f"{name}.md", text.strip() + "\n")
         write_json(known.output / f"{name}.json", results)
@@ -61,17 +66,29 @@ def collect(runs: Path) -> Iterator[Page]:
         yield "vft-rates", *_vft_rates(sorted(runs.glob("vft-*")))
 
 
+def _named(text: str, parser: argparse.ArgumentParser) -> Page:
+    name, _, file = text.partition("=")
+    path = Path(file)
+    if not file or path.suffix != ".md" or not (path.is_file() and path.with_suffix(".json").is_file()):
+        parser.error(
+            f"--page {text}: expected NAME=TABLE.md, a table of scripts/ or of aft-report with its .json beside it"
+        )
+    return name, *_table(path.parent, path.stem)
+
+
 def _tables(folder: Path) -> Iterator[Page]:
-    """The tables of one scale, each with the grids of learning rates that were written beside it."""
+    """The tables of one scale."""
+    for path in sorted(folder.glob("*.json")):
+        yield f"{folder.name}-{path.stem}", *_table(folder, path.stem)
+
+
+def _table(folder: Path, stem: str) -> tuple[str, Any]:
+    """A table with the grids of learning rates that were written beside it: NAME-GRID.md, without a JSON file."""
     stems = {path.stem for path in folder.glob("*.json")}
     grids = [path for path in sorted(folder.glob("*.md")) if path.stem not in stems]
-    for stem in sorted(stems):
-        own = [path for path in grids if max(filter(path.stem.startswith, stems), key=len, default="") == stem]
-        yield (
-            f"{folder.name}-{stem}",
-            "\n\n".join(_text(path).strip() for path in (folder / f"{stem}.md", *own)),
-            json.loads(_text(folder / f"{stem}.json")),
-        )
+    own = [path for path in grids if max(filter(path.stem.startswith, stems), key=len, default="") == stem]
+    pages = [_text(path).strip() for path in (folder / f"{stem}.md", *own)]
+    return "\n\n".join(pages), json.loads(_text(folder / f"{stem}.json"))
 
 
 def _vft_rates(folders: list[Path]) -> tuple[str, Any]:

@@ -21,8 +21,9 @@ def collect(tmp_path, monkeypatch, capsys):
     output = tmp_path / "results"
     output.mkdir()
 
-    def run():
-        monkeypatch.setattr("sys.argv", [str(SCRIPT), "--runs", str(tmp_path / "runs"), "--output", str(output)])
+    def run(*options):
+        known = ["--runs", str(tmp_path / "runs"), "--output", str(output), *options]
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), *known])
         runpy.run_path(str(SCRIPT), run_name="__main__")
         return capsys.readouterr().out
 
@@ -79,3 +80,20 @@ def test_pages_of_absent_runs_are_left_and_named(tmp_path, collect):
     assert str(page) in collect()
     assert page.read_text() == "measured before\n"
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-table-2.md"]
+
+
+def test_a_page_from_elsewhere_gets_the_name_it_is_given(tmp_path, collect):
+    table = tmp_path / "other" / "tiny" / "laboratory.md"
+    write_text(table, "# the laboratory\n")
+    write_json(table.with_suffix(".json"), {})
+    collect("--page", f"tiny-laboratory-ten-seeds={table}")
+    assert (tmp_path / "results" / "tiny-laboratory-ten-seeds.md").read_text() == "# the laboratory\n"
+
+
+@pytest.mark.parametrize("given", ["laboratory.md", "name=", "name=absent.md"])
+def test_a_page_that_is_none_is_named(tmp_path, collect, given, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        collect("--page", given)
+    assert stopped.value.code == 2
+    assert f"--page {given}: expected NAME=TABLE.md" in capsys.readouterr().err
+    assert not list((tmp_path / "results").iterdir())
