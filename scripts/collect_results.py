@@ -24,7 +24,6 @@ Page = tuple[str, str, Any]  # its name, the Markdown, what is behind it
 # page -> the run's folder, and whether every pair of its models is compared, which is long where there are many
 REPORTS = {
     "quickstart": ("quickstart", True),
-    "losses-demo-scores": ("losses-demo/final", False),
     "grid": ("arithmetic-grid", False),
     "gsm8k-tiny": ("gsm8k-tiny-cpu", False),
 }
