@@ -1,9 +1,9 @@
 """Copies what was measured from runs/ into docs/results: for each table and run a page to read, and a JSON file.
 
 `python scripts/collect_results.py` takes what is there of `make tables`, `make losses-demo`, `make quickstart`, the
-grid behind its learning rates and the GSM8K run, and leaves the pages of what is not. `--page` adds what was made in a
-folder of its own. docs/results.md quotes these pages, and a test holds it to them. Each JSON file has the digests of
-the manifests behind its figures.
+grid behind its learning rates and the GSM8K run, and leaves the pages of what is not there or not complete. `--page`
+adds what was made in a folder of its own. docs/results.md quotes these pages, and a test looks its figures up in them.
+Each JSON file has the digests of the manifests behind its figures.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ def main() -> None:
     )
     known = parser.parse_args()
     further = [_named(text, parser) for text in known.page]
-    made = set()
+    made: set[str] = set()
     for name, text, results in (*collect(known.runs), *further):
+        if name in made:
+            parser.error(f"--page {name}: another page has that name")
         made.add(name)
         write_text(known.output / f"{name}.md", text.strip() + "\n")
         write_json(known.output / f"{name}.json", results)
         print(f"wrote {known.output / name}.md and .json")
     for page in sorted(known.output.glob("*.md")):
         if page.stem not in made:
-            print(f"left as it is: {page}; {known.runs} has no such result")
+            print(f"left as it is: {page}; {known.runs} has no such result, or not the whole")
 
 
 def collect(runs: Path) -> Iterator[Page]:
@@ -56,19 +58,22 @@ def collect(runs: Path) -> Iterator[Page]:
         yield from _tables(scale)
     demo = runs / "losses-demo" / "table4.json"
     if demo.exists():
-        yield "losses-demo", _text(demo.with_suffix(".md")), json.loads(_text(demo))
+        yield "losses-demo", _text(demo.with_suffix(".md")), _json(demo)
     for name, (folder, compare) in REPORTS.items():
         if any((runs / folder).glob("seed-*/evaluate/*/metrics.json")):
             report = build_report(runs / folder, compare=compare)
-            yield name, markdown_page(report), report
-    if any(runs.glob("vft-*/seed-*/vft")):
-        yield "vft-rates", *_vft_rates(sorted(runs.glob("vft-*")))
+            if not any(model["missing_seeds"] for model in report["models"]):
+                yield name, markdown_page(report), report
+    trained = sorted(runs.glob(f"vft-*/seed-*/vft/{MANIFEST}"))
+    if trained:
+        yield "vft-rates", *_vft_rates(trained, runs)
 
 
 def _named(text: str, parser: argparse.ArgumentParser) -> Page:
     name, _, file = text.partition("=")
     path = Path(file)
-    if not file or path.suffix != ".md" or not (path.is_file() and path.with_suffix(".json").is_file()):
+    plain = name not in ("", ".", "..") and Path(name).name == name
+    if not plain or path.suffix != ".md" or not (path.is_file() and path.with_suffix(".json").is_file()):
         parser.error(
             f"--page {text}: expected NAME=TABLE.md, a table of scripts/ or of aft-report with its .json beside it"
         )
@@ -78,39 +83,50 @@ def _named(text: str, parser: argparse.ArgumentParser) -> Page:
 def _tables(folder: Path) -> Iterator[Page]:
     """The tables of one scale."""
     for path in sorted(folder.glob("*.json")):
-        yield f"{folder.name}-{path.stem}", *_table(folder, path.stem)
+        if "grid" not in _json(path):
+            yield f"{folder.name}-{path.stem}", *_table(folder, path.stem)
 
 
 def _table(folder: Path, stem: str) -> tuple[str, Any]:
-    """A table with the grids of learning rates that were written beside it: NAME-GRID.md, without a JSON file."""
-    stems = {path.stem for path in folder.glob("*.json")}
-    grids = [path for path in sorted(folder.glob("*.md")) if path.stem not in stems]
-    own = [path for path in grids if max(filter(path.stem.startswith, stems), key=len, default="") == stem]
-    pages = [_text(path).strip() for path in (folder / f"{stem}.md", *own)]
-    return "\n\n".join(pages), json.loads(_text(folder / f"{stem}.json"))
+    """A table with the grids of learning rates that were written beside it, as STEM-GRID.md and .json."""
+    beside = {path.stem: _json(path) for path in sorted(folder.glob("*.json"))}
+    tables = [name for name in beside if "grid" not in beside[name]]
+    own = [
+        name
+        for name in beside
+        if "grid" in beside[name] and max(filter(name.startswith, tables), key=len, default="") == stem
+    ]
+    pages = [_text(folder / f"{name}.md").strip() for name in (stem, *own)]
+    return "\n\n".join(pages), {**beside[stem], "grids": [beside[name] for name in own]}
 
 
-def _vft_rates(folders: list[Path]) -> tuple[str, Any]:
+def _vft_rates(manifests: list[Path], runs: Path) -> tuple[str, Any]:
     """VFT by learning rate: its best validation accuracy over the epochs, and the step of it."""
     results = []
-    for manifest in (path for folder in folders for path in sorted(folder.glob(f"seed-*/vft/{MANIFEST}"))):
-        training = json.loads(_text(manifest))["inputs"]["config"]["vft"]["training"]
-        state = json.loads(_text(manifest.with_name("trainer_state.json")))
+    for manifest in manifests:
+        state = manifest.with_name("trainer_state.json")
+        training, log = _json(manifest)["inputs"]["config"]["vft"]["training"], _json(state)
         results.append(
             {
                 "learning_rate": training["learning_rate"],
                 "seed": int(manifest.parents[1].name.removeprefix("seed-")),
-                "task_accuracy": state["best_metric"],
-                "step": state["best_global_step"],
-                "manifest": {manifest.relative_to(folders[0].parent).as_posix(): digest_file(manifest)},
+                "task_accuracy": log["best_metric"],
+                "step": log["best_global_step"],
+                "commit": _json(manifest)["git_revision"],
+                "manifests": {path.relative_to(runs).as_posix(): digest_file(path) for path in (manifest, state)},
             }
         )
     results.sort(key=lambda result: (result["learning_rate"], result["seed"]))
     rows = [
-        [f"{r['learning_rate']:g}", str(r["seed"]), f"{100 * r['task_accuracy']:.1f}", str(r["step"])] for r in results
+        [f"{r['learning_rate']:g}", str(r["seed"]), f"{100 * r['task_accuracy']:.1f}", str(r["step"]), str(r["commit"])]
+        for r in results
     ]
     title = "# VFT by learning rate\n\nThe best of its epochs by greedy accuracy on validation questions.\n\n"
-    return title + markdown(["learning rate", "seed", "validation accuracy (%)", "step"], rows), results
+    return title + markdown(["learning rate", "seed", "validation accuracy (%)", "step", "commit"], rows), results
+
+
+def _json(path: Path) -> Any:
+    return json.loads(_text(path))
 
 
 def _text(path: Path) -> str:

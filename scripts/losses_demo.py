@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from aft.config import load_config
-from aft.grid import accuracies, at_rate, at_rates, best_rates
+from aft.grid import at_rate, at_rates, best_rates
 from aft.paper.commands import assign
+from aft.paper.grids import grid_page
 from aft.paper.render import as_json, as_markdown
 from aft.paper.results import at_suffix, read_run
-from aft.paper.runner import grid_page, train
+from aft.paper.runner import train
 from aft.paper.specs import SPECS
 from aft.paper.tables import make_page
 from aft.records import write_json, write_text
@@ -51,6 +52,7 @@ def main() -> None:
 
     final = read_run(output / "final")
     at_best = make_page(SPECS["4"], [final])
+    grid_text, grid_results = grid_page(output / "grid", list(methods), known.rates) or ("", {})
     at_same = make_page(SPECS["4"], [at_suffix(final, f"-lr{known.same_rate:g}")])
     text = "\n\n".join(
         [
@@ -58,16 +60,15 @@ def main() -> None:
             as_markdown(at_best),
             f"All at {known.same_rate:g}:",
             as_markdown(at_same),
-            grid_page(output / "grid", list(methods), known.rates),
+            grid_text,
         ]
     )
     write_text(output / "table4.md", text + "\n")
     seconds = round(time.monotonic() - begun)
     results = {
-        "learning_rates": best,
         "at_best_rates": as_json(at_best),
         "at_same_rate": as_json(at_same),
-        "grid": {"accuracy": accuracies(tuned, list(methods), known.rates), "manifests": tuned["manifests"]},
+        "grid": grid_results,
         "environment": environment(),
         "seconds": seconds,
     }

@@ -158,7 +158,7 @@ def test_a_variant_takes_its_methods_rate(tmp_path):
     config = final.load()
     assert {align_config(config, name).training["learning_rate"] for name in config.methods} == {1e-3}
     betas = [align_config(config, name).loss.constraint.beta for name in config.methods]
-    assert betas == [-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8]
+    assert betas == [-0.8, -0.4, -0.2, 0.0, 0.05, 0.15, 0.2, 0.4, 0.5, 0.8, 1.0]
 
 
 def test_printing_says_that_a_grid_comes_first(tmp_path, capsys):

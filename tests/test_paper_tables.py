@@ -60,6 +60,8 @@ def test_table_4_puts_each_loss_without_and_with_beside_the_paper():
     assert rows["VFT", "–"][0] == "50.0 ± 0.0" and rows["VFT", "–"][-1] == "20.82 / 68.72 / 1.60"
     assert rows["RRHF", "without"][0] == "0.0 ± 0.0" and rows["RRHF", "without"][-1] == "7.51 / 87.44 / 1.80"
     assert rows["RRHF", "without"][-4:-1] == ("-0.500 ± 0.354", "-1.500 ± 0.000", "40.0 ± 0.0")
+    drift = run.measure("rrhf", "positive_drift")
+    assert drift is not None and drift["by_seed"] == {"0": {"value": -0.25}, "1": {"value": -0.75}}
     assert rows["RRHF", "with"][0] == "100.0 ± 0.0" and rows["RRHF", "with"][-1] == "25.53 / 79.89 / 1.35"
     assert rows["AFT", "with"] == (*("–",) * 8, "26.08 / 81.36 / 1.37")
     assert ("DPO", "with") not in rows and any("DPO with" in note for note in make_page(SPECS["4"], [run]).notes)
@@ -265,12 +267,14 @@ def test_json_is_json(page):
     assert found["table"] == "2" and {claim["status"] for claim in found["claims"]} <= {"not tested", "not held"}
 
 
-def test_every_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):
+def test_every_alignment_and_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):
     folder = write_run(tmp_path / "run", {"vft": [HALF] * 2, "rft-lr0.1": [RIGHT], "stray": [RIGHT]})
+    (folder / "seed-0" / "align" / "rft-lr0.1").mkdir(parents=True)
     texts = {
         "seed-0/evaluate/vft": '{"inputs": {}, "outputs": {}}',
         "seed-1/evaluate/vft": '{"inputs": {"seed": 1}, "outputs": {}}',
         "seed-0/evaluate/rft-lr0.1": '{"inputs": {"seed": 0}, "outputs": {}}',
+        "seed-0/align/rft-lr0.1": '{"inputs": {"seed": 2}, "outputs": {}}',
     }
     for name, text in {**texts, "seed-0/evaluate/stray": '{"inputs": {}, "outputs": {"a": "b"}}'}.items():
         (folder / name / "manifest.json").write_text(text)
@@ -288,7 +292,9 @@ def test_a_page_names_the_commits_of_its_evaluations_not_of_the_last_command(tmp
         "seed-0/evaluate/vft": "bbb",
         "seed-1/evaluate/vft": "aaa",
         "seed-0/evaluate/stray": "ccc",
+        "seed-0/align/rft": "eee",
     }.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
         text = json.dumps({"inputs": {}, "outputs": {}, "git_revision": revision})
         (folder / name / "manifest.json").write_text(text)
     notes = make_page(SPECS["2"], [read_run(folder)]).notes

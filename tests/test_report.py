@@ -136,7 +136,7 @@ def test_seeds_are_aggregated_as_mean_and_sample_sd(run):
     assert report["missing"] == []
 
 
-def test_the_manifest_of_every_evaluation_is_named_by_its_digest(run):
+def test_the_manifest_of_every_alignment_and_evaluation_is_named_by_its_digest(run):
     (run / "seed-1" / "evaluate" / "loose" / "manifest.json").unlink()
     found = build_report(run)["manifests"]
     there = {f"seed-{seed}/evaluate/{model}/manifest.json" for seed in (0, 1) for model in MODELS}

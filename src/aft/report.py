@@ -22,7 +22,7 @@ from .results import (
     MEASURES,
     OPTIONAL_MEASURES,
     VALUES,
-    evaluation_manifests,
+    model_manifests,
     read_config,
     read_metrics,
     read_object,
@@ -106,7 +106,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
         "displacement": read_displacement(run_folder, names, seeds),
         "stages": stage_times(run_folder, names),
         "environment": environment,
-        "manifests": evaluation_manifests(run_folder, names, seeds),
+        "manifests": model_manifests(run_folder, names, seeds),
         "missing": [
             *([] if config is not None else ["config.yaml: absent; models stand in alphabetical order"]),
             *_missing_evaluations(models),

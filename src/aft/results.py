@@ -88,13 +88,13 @@ def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
     return metrics
 
 
-def evaluation_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, str]:
-    """Path within the run folder -> digest of the manifest of each evaluation of these models, where it is there.
+def model_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, str]:
+    """Path within the run folder -> digest of the manifest of each model's alignment and evaluation, where it is there.
 
-    It holds the inputs of the evaluation, the digest of the model among them, and so leads back to everything.
+    That of an evaluation holds its inputs, the digest of the model among them; that of an alignment its last log.
     """
-    models = list(models)
-    paths = [run_folder / f"seed-{seed}" / "evaluate" / model / MANIFEST for seed in seeds for model in models]
+    units = [f"{stage}/{model}" for model in models for stage in ("align", "evaluate")]
+    paths = [run_folder / f"seed-{seed}" / unit / MANIFEST for seed in seeds for unit in units]
     return {path.relative_to(run_folder).as_posix(): digest_file(path) for path in paths if path.exists()}
 
 

@@ -17,16 +17,22 @@ FORMATS = ("markdown", "latex", "csv", "png", "all")
 
 
 def write_table(
-    key: str, runs: Sequence[str | Path], folder: str | Path, form: str = "all", suffix: str = ""
+    key: str,
+    runs: Sequence[str | Path],
+    folder: str | Path,
+    form: str = "all",
+    suffix: str = "",
+    part: Sequence[str] = (),
 ) -> tuple[str, list[Path]]:
     """The Markdown of a table, and the files written: `table-KEY.md` and `.json` always, and those of `form`.
 
-    `suffix`: the methods that are called so (`-lr0.001`) in the place of those without.
+    `suffix`: the methods that are called so (`-lr0.001`) in the place of those without. `part`: names of the only runs
+    among the table's, which then does not replace the whole one.
     """
     read = [read_run(run) for run in runs]
     page = make_page(SPECS[key], [at_suffix(run, suffix) for run in read] if suffix else read)
     text = as_markdown(page)
-    name = (f"table-{key}" if key.isdigit() else key) + suffix
+    name = "-".join([f"table-{key}" if key.isdigit() else key, *part]) + suffix
     stem = Path(folder) / name
     written = [stem.with_name(f"{name}.md"), stem.with_name(f"{name}.json")]
     write_text(written[0], text)

@@ -96,7 +96,7 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
     if key == "7":
         return [_tuned(run, betas) for run in (binary, rank)]
     if key == "beta":
-        return [_tuned(binary, variants("aft-bc", "beta", BETAS))]
+        return [_tuned(binary, variants("aft-bc", "beta", sorted({*BETAS, *FEW_BETAS})))]
     if key == "k":
         return [_with_k(binary, variants("aft-dc", "k", KS))]
     if key == "self-consistency":

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,7 +15,7 @@ from ..comparison import BySeed
 from ..intervals import mean_sd
 from ..records import iter_json_lines, require
 from ..report import build_report
-from ..results import VALUES, evaluation_manifests, read_config, read_object, read_values
+from ..results import VALUES, model_manifests, read_config, read_object, read_values
 from ..run import MANIFEST, read_manifest
 from . import methods
 
@@ -64,22 +64,18 @@ class RunResult:
         if measure not in DRIFTS:
             found = entry[measure]
             return found
-        logged = [seed[measure] for seed in self.displacement.get(model, {}).values() if measure in seed]
+        logged = {seed: last[measure] for seed, last in self.displacement.get(model, {}).items() if measure in last}
         if not logged:
             return None
-        mean, sd = mean_sd(logged)
-        return {"mean": mean, "sd": sd, "low": None, "high": None}
+        mean, sd = mean_sd(list(logged.values()))
+        by_seed = {seed: {"value": value} for seed, value in logged.items()}
+        return {"mean": mean, "sd": sd, "low": None, "high": None, "by_seed": by_seed}
 
     def manifests(self, models: Sequence[str]) -> dict[str, str]:
-        """Path -> digest of the manifest of each evaluation of these models, where it is there."""
+        """Path -> digest of the manifest of each alignment and evaluation of these models, where it is there."""
         # within a page at a suffix a model's folder has its whole name
-        found = evaluation_manifests(self.folder, [self.names.get(model, model) for model in models], self.seeds)
+        found = model_manifests(self.folder, [self.names.get(model, model) for model in models], self.seeds)
         return {(self.folder / path).as_posix(): digest for path, digest in found.items()}
-
-    def revisions(self, models: Sequence[str]) -> list[str]:
-        """The commits at which these models were evaluated: a folder may be gone on with at a later one."""
-        found = [(read_manifest(Path(path)) or {}).get("git_revision") for path in self.manifests(models)]
-        return sorted({revision for revision in found if revision})
 
 
 def read_run(folder: str | Path) -> RunResult:
@@ -120,6 +116,13 @@ def at_suffix(run: RunResult, suffix: str) -> RunResult:
         names={name: own(name) for name in of(run.models)},
         values=lambda measure, model: run.values(measure, own(model)),
     )
+
+
+def evaluated_at(manifests: Iterable[str]) -> str:
+    """At which commits the evaluations among these manifests were made: a folder may be gone on with at a later one."""
+    found = [read_manifest(path) or {} for path in map(Path, manifests) if path.parent.parent.name == "evaluate"]
+    revisions = {manifest["git_revision"] for manifest in found if manifest.get("git_revision")}
+    return f"evaluated at commit {', '.join(sorted(revisions)) or 'unknown'}"
 
 
 def distinguish(runs: Sequence[RunResult]) -> list[RunResult]:

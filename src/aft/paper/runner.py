@@ -6,7 +6,6 @@ Everything is a call of aft-train, so what is done is skipped and what was cut g
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -17,15 +16,15 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cells import markdown, number
 from ..config import merge
 from ..errors import AftError, ConfigError
-from ..grid import accuracies, at_rate, at_rates, best_rates
-from ..records import write_text
+from ..grid import at_rate, at_rates, best_rates
+from ..records import write_json, write_text
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
 from .files import FORMATS, write_table
+from .grids import grid_page, read_report
 from .methods import CONTROLS, changes, parent
 from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
@@ -101,17 +100,18 @@ def run(key: str, options: argparse.Namespace) -> None:
     for step in steps:
         _take(step)
     folder, folders = options.output / options.scale, _folders(runs, options)
-    text, written = write_table(key, folders, folder, options.format)
+    text, written = write_table(key, folders, folder, options.format, part=options.only or ())
     if options.same_rate:
-        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}")
+        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=options.only or ())
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
     for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
         page = grid_page(folder / grid.name, tuned(runs, grid), _rates(grid, options))
-        if page:
-            written.append(written[0].with_name(f"{written[0].stem}-{grid.name}.md"))
-            write_text(written[-1], page + "\n")
-            text += "\n" + page + "\n"
+        if page is not None:
+            written += [written[0].with_name(f"{written[0].stem}-{grid.name}{ending}") for ending in (".md", ".json")]
+            write_text(written[-2], page[0] + "\n")
+            write_json(written[-1], page[1])
+            text += f"\n{page[0]}\n"
     print(text)
     print("\n".join(f"wrote {path}" for path in written))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
@@ -177,7 +177,7 @@ def _tune(
             continue
         names = at_rates(own, tried)
         yield command(grid, folder / grid.name, options.tuning_seeds, names, options.overrides)
-        report = _report(folder / grid.name)
+        report = read_report(folder / grid.name)
         # a report that other methods or rates have left is none of this grid
         if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
             waiting.append(folder / grid.name)
@@ -225,11 +225,6 @@ def _enough(seeds: Sequence[int]) -> list[int]:
     """Tuning seeds and the next ones, as many as a claim needs."""
     more = range(max(seeds) + 1, max(seeds) + 1 + FEWEST_SEEDS)
     return [*seeds, *more][: max(len(seeds), FEWEST_SEEDS)]
-
-
-def _report(folder: Path) -> dict[str, Any] | None:
-    path = folder / "report.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _take(step: Step) -> None:
@@ -287,17 +282,3 @@ def _report_commands(key: str, runs: Sequence[Run], options: argparse.Namespace)
     words += ["--output", str(options.output / options.scale), "--format", options.format]
     same = options.same_rate and [*words, "--suffix", f"lr{options.same_rate:g}"]
     return [shlex.join(words), *([shlex.join(same)] if same else [])]
-
-
-def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> str:
-    """Validation accuracy of each method by learning rate, the best in bold; empty where there was no grid."""
-    report = _report(folder)
-    if report is None or len(rates) < 2:
-        return ""
-    best, rows = best_rates(report, list(methods), rates), []
-    for method, by_rate in accuracies(report, list(methods), rates).items():
-        cells = [number(by_rate.get(rate), 100, 1) for rate in rates]
-        bold = [f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True)]
-        rows.append([method, *bold])
-    title = f"Validation accuracy (%) by learning rate, {folder}:\n\n"
-    return title + markdown(["method", *(f"{rate:g}" for rate in rates)], rows)

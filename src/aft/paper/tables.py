@@ -13,7 +13,7 @@ from ..errors import AftError
 from .claims import Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
-from .results import RunResult, distinguish
+from .results import RunResult, distinguish, evaluated_at
 from .specs import Row, Series, Spec
 
 # measure -> heading, factor, decimals
@@ -62,7 +62,7 @@ class Page:
     differences: Grid
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
-    manifests: Mapping[str, str]  # path -> digest: of every evaluation behind the page
+    manifests: Mapping[str, str]  # path -> digest: of every alignment and evaluation behind the page
 
 
 def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
@@ -259,10 +259,9 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
     for run in runs:
         shown = [model for _, model in rows_of(spec, run) if model is not None]
         missing = [" ".join(labels) for labels, model in rows_of(spec, run) if model is None]
-        revisions = run.revisions(shown) or ["unknown"]
         yield (
             f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, run.seeds))}; {'/'.join(run.splits)} questions;"
-            f" evaluated at commit {', '.join(revisions)}."
+            f" {evaluated_at(run.manifests(shown))}."
         )
         fewer = {name: run.models[name]["missing_seeds"] for name in shown if run.models[name]["missing_seeds"]}
         for name, seeds in fewer.items():
