@@ -71,7 +71,8 @@ def main() -> None:
         "environment": environment(),
     }
     write_json(output / "table4.json", results)
-    print(f"{text}\n\nwrote {output / 'table4.md'}, {output / 'table4.json'} in {(time.monotonic() - begun) / 60:.1f} minutes")
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{text}\n\nwrote {output / 'table4.md'}, {output / 'table4.json'} in {minutes:.1f} minutes")
 
 
 def _run(folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
