@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 NUMBER = r"[-+]?\d+\.\d+"
-SPREAD = re.compile(rf"({NUMBER}) ± ({NUMBER})")
-INTERVAL = re.compile(rf"({NUMBER}) \[({NUMBER}), ({NUMBER})\]")
+SPREAD = re.compile(rf"({NUMBER})\s±\s({NUMBER})")
+INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
 LINK = re.compile(r"\]\(results/([\w.-]+)\.md\)")
 SOURCE = re.compile(r"(\S+); seeds (\d+(?:, \d+)*);")  # a run's folder and its seeds, in a note or above a grid
 
