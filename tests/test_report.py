@@ -138,9 +138,10 @@ def test_seeds_are_aggregated_as_mean_and_sample_sd(run):
 
 def test_the_manifest_of_every_alignment_and_evaluation_is_named_by_its_digest(run):
     (run / "seed-1" / "evaluate" / "loose" / "manifest.json").unlink()
+    write(run / "seed-0" / "align" / "bounded" / "manifest.json", {"inputs": {}, "outputs": {}})
     found = build_report(run)["manifests"]
     there = {f"seed-{seed}/evaluate/{model}/manifest.json" for seed in (0, 1) for model in MODELS}
-    assert set(found) == there - {"seed-1/evaluate/loose/manifest.json"}
+    assert set(found) == there - {"seed-1/evaluate/loose/manifest.json"} | {"seed-0/align/bounded/manifest.json"}
     digest = hashlib.sha256((run / "seed-0/evaluate/vft/manifest.json").read_bytes()).hexdigest()
     assert found["seed-0/evaluate/vft/manifest.json"] == f"sha256:{digest}"
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..cells import markdown, number
 from ..grid import accuracies, at_rates, best_rates
+from ..results import read_object
 from .results import evaluated_at
-
-
-def read_report(folder: Path) -> dict[str, Any] | None:
-    """The report of a run folder, None where there is none yet."""
-    path = folder / "report.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> tuple[str, dict[str, Any]] | None:
     """As Markdown, the best of each method in bold, and as JSON; None where no grid was run, or of a single rate."""
-    report = read_report(folder)
+    report = read_object(folder / "report.json")
     if report is None or len(rates) < 2:
         return None
     best, measured, rows = best_rates(report, methods, rates), accuracies(report, methods, rates), []
@@ -29,7 +23,7 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         rows.append(
             [method, *(f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True))]
         )
-    # a report of before it named manifests has none
+    # reports written before they named manifests have none
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
     manifests = {(folder / path).as_posix(): found[path] for path in found if Path(path).parent.name in names}
     seeds = ", ".join(map(str, report["seeds"]))

@@ -20,11 +20,12 @@ from ..config import merge
 from ..errors import AftError, ConfigError
 from ..grid import at_rate, at_rates, best_rates
 from ..records import write_json, write_text
+from ..results import read_object
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
 from .files import FORMATS, write_table
-from .grids import grid_page, read_report
+from .grids import grid_page
 from .methods import CONTROLS, changes, parent
 from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
@@ -177,7 +178,7 @@ def _tune(
             continue
         names = at_rates(own, tried)
         yield command(grid, folder / grid.name, options.tuning_seeds, names, options.overrides)
-        report = read_report(folder / grid.name)
+        report = read_object(folder / grid.name / "report.json")
         # a report that other methods or rates have left is none of this grid
         if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
             waiting.append(folder / grid.name)
