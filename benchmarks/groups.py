@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aft.model import build_tokenizer
-from aft.packing import Item
+from aft.scoring.packing import Item
 
 SAMPLES = 6  # sampled candidates of a group, beside its reference
 PAD_ID, END_ID, FIRST_WORD = 0, 1, 3

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from aft.forward import enable_scoring
-from aft.packing import Item, pack
-from aft.scoring import score_responses, to_device
+from aft.scoring.forward import enable_scoring
+from aft.scoring.packing import Item, pack
+from aft.scoring.responses import score_responses, to_device
 from bars import table
 from groups import PAD_ID, Lengths, preference_items
 from shapes import SMALL, Shape, build, view

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from aft.decoding import Decoding, Wanted, decode
+from aft.sampling.decoding import Decoding, Wanted, decode
 from groups import shared_folder
 
 NUM_SAMPLES, LIMIT, REPEATS, PROMPTS = 6, 512, 3, (4, 16)

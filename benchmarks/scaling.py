@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from aft import packing
-from aft.batching import Packer
-from aft.packing import Item
+from aft.scoring import packing
+from aft.scoring.batching import Packer
+from aft.scoring.packing import Item
 from bars import Bar, table
 from groups import PAD_ID, Lengths, alignment_items, generated_groups
 from shapes import LLAMA_1B, SMALLEST, Shape, build, that_fits

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from aft.losses import dpo_loss
 from aft.model import build_word_tokenizer
-from aft.packing import Item
-from aft.scoring import candidate_scores
+from aft.scoring.packing import Item
+from aft.scoring.responses import candidate_scores
 from bars import Bar, table
 from groups import SAMPLES, load_groups, preference_items, typical_batches
 from shapes import SMALL, Shape, build, clear_gradients, view

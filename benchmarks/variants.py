@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from aft.forward import enable_scoring
 from aft.losses import alignment_loss
-from aft.packing import Item, pack
-from aft.scoring import candidate_scores, score_responses, to_device
+from aft.scoring.forward import enable_scoring
+from aft.scoring.packing import Item, pack
+from aft.scoring.responses import candidate_scores, score_responses, to_device
 from groups import PAD_ID
 from shapes import clear_gradients, view
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aft.cells import markdown
-from aft.records import write_json, write_text
-from aft.report import build_report
-from aft.run import MANIFEST, digest_file
-from aft.tables import markdown_page
+from aft.json_files import write_json, write_text
+from aft.markdown import markdown
+from aft.report.build import build_report
+from aft.report.page import markdown_page
+from aft.run.digest import digest_file
+from aft.run.manifest import MANIFEST
 
 Page = tuple[str, str, Any]  # its name, the Markdown, what is behind it
 # page -> the run's folder, and whether every pair of its models is compared, which is long where there are many

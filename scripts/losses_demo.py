@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from aft.config import load_config
-from aft.grid import at_rate, at_rates, best_rates
+from aft.json_files import write_json, write_text
 from aft.paper.commands import assign
-from aft.paper.grids import grid_page
+from aft.paper.grid import at_rate, at_rates, best_rates
+from aft.paper.page import make_page
+from aft.paper.rates import grid_page
 from aft.paper.render import as_json, as_markdown
-from aft.paper.results import at_suffix, read_run
+from aft.paper.run_results import at_suffix, read_run
 from aft.paper.runner import train
 from aft.paper.specs import SPECS
-from aft.paper.tables import make_page
-from aft.records import write_json, write_text
-from aft.run import environment
+from aft.run.environment import environment
 
 CONFIG = "configs/arithmetic/losses-demo.yaml"
 RATES = [3e-5, 1e-4, 3e-4, 1e-3]

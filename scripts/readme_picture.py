@@ -13,10 +13,10 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from aft.distributions import draw_scores
-from aft.plots import DPI, STYLE, WIDTH
-from aft.report import build_report
-from aft.results import read_scores
+from aft.report.build import build_report
+from aft.report.overview_picture import DPI, STYLE, WIDTH
+from aft.report.read import read_scores
+from aft.report.score_panel import draw_scores
 
 ROWS = {
     "vft": "VFT",

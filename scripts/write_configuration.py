@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from aft.arguments import DEFAULTS, OWNED
 from aft.config import data, losses, ratings, schema
+from aft.training.arguments import DEFAULTS, OWNED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"

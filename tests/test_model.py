@@ -23,7 +23,7 @@ from aft.model import (
     load_tokenizer,
     merge_lora,
 )
-from models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
+from tiny_models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
 PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 2**10

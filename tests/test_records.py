@@ -12,20 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aft.errors import DataError
-from aft.records import (
-    LABELS,
-    Candidate,
-    Completion,
-    Group,
-    Question,
-    iter_json_lines,
-    json_line,
-    read_completions,
-    read_groups,
-    read_questions,
-    write_json,
-    write_json_lines,
-)
+from aft.json_files import iter_json_lines, json_line, write_json, write_json_lines
+from aft.records import LABELS, Candidate, Completion, Group, Question, read_completions, read_groups, read_questions
 
 TEXT = st.text(max_size=30)
 QUESTIONS = st.builds(Question, id=TEXT, question=TEXT, answer=TEXT, rationale=st.none() | TEXT)

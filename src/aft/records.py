@@ -6,25 +6,37 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import json
-import os
-import re
 import sys
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import DataError, nearest
+from .json_files import iter_json_lines, require, require_texts, write_json_lines
+
+__all__ = [
+    "LABELS",
+    "NEGATIVE",
+    "POSITIVE",
+    "REFERENCE",
+    "UNPARSED",
+    "Candidate",
+    "Completion",
+    "Group",
+    "Question",
+    "iter_groups",
+    "iter_json_lines",
+    "read_completions",
+    "read_groups",
+    "read_questions",
+    "write_json_lines",
+]
 
 POSITIVE = "positive"
 NEGATIVE = "negative"
 UNPARSED = "unparsed"
 REFERENCE = "reference"
 LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,67 +92,6 @@ class Group:
 
 
 Record = TypeVar("Record")
-
-
-def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every non-blank line, `.gz` unpacked. Any line that is no JSON object: `DataError`."""
-    for number, text in iter_lines(path):
-        yield number, _json_object(text, f"{path}:{number}")
-
-
-def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number, text) of every non-blank line of a UTF-8 file, `.gz` unpacked; only a line feed ends a line."""
-    path = Path(path)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
-            # bytes, so that a wrong one is found with its line
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    yield number, _decode(line, f"{path}:{number}").removesuffix("\n")
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _decode(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start + 1} of the line") from None
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting
-        raise DataError(f"{where}: cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
-    return value
-
-
-def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """`value[key]`, checked; `where` (`file:line`) begins the `DataError` if it is absent or of another type."""
-    if key not in value:
-        raise DataError(f"{where}: missing '{key}' (the line has {', '.join(map(repr, value)) or 'no keys'})")
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    # bool is an int to Python, never to a reader of the file
-    if not isinstance(value[key], kinds) or (isinstance(value[key], bool) and bool not in kinds):
-        names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-        raise DataError(f"{where}: '{key}' must be {names}, got {type(value[key]).__name__}")
-    return value[key]
-
-
-def require_texts(value: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """`value[key]` as `require`, where it must be a list of texts."""
-    items = require(value, key, list, where)
-    for position, item in enumerate(items):
-        if not isinstance(item, str):
-            raise DataError(f"{where}: '{key}[{position}]' must be str, got {type(item).__name__}")
-    return tuple(items)
 
 
 def read_questions(path: str | Path) -> list[Question]:
@@ -216,37 +167,3 @@ def _candidate(item: Any, where: str) -> Candidate:
         truncated=require(item, "truncated", bool, where),
         index=require(item, "index", (int, type(None)), where),
     )
-
-
-def json_line(record: Any) -> str:
-    """One record as a JSON line, newline included."""
-    value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
-    return _json(value) + "\n"
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    # half of a surrogate pair is legal in JSON's escapes but has no UTF-8 form
-    return json.dumps(value, indent=indent) if _SURROGATE.search(text) else text
-
-
-def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
-    """Write records as JSON lines, atomically: a reader sees the old file or the whole new one."""
-    write_text(path, "".join(json_line(record) for record in records))
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write one indented JSON value, atomically."""
-    write_text(path, _json(value, indent=2) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, packed where its name ends in `.gz`, through a temporary file beside it and a rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.suffix == ".gz":
-        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))  # the same bytes for the same text
-    else:
-        temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from aft.logps import mean_scores
 from aft.losses import dpo_loss, ipo_loss, kto_loss, nca_loss, orpo_loss, simpo_loss
-from models import tiny_model, word_tokenizer
+from tiny_models import tiny_model, word_tokenizer
 
 # TRL calls transformers' arguments by their old names
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing` is deprecated:FutureWarning")

@@ -91,7 +91,7 @@ def main() -> None:
     """Record."""
     if "--groups" in sys.argv[1:]:
         _sample_groups()
-    from aft.run import environment
+    from aft.run.environment import environment
 
     with tempfile.TemporaryDirectory() as folder:
         found = trajectories(Path(folder))

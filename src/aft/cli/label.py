@@ -30,10 +30,11 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Read every seed's completions in other ways too; the table on standard output, what differs in audit.jsonl."""
-    from ..audit import audit_completions
     from ..config import load_config
-    from ..pipeline import Plan
-    from ..records import read_completions, write_json_lines
+    from ..json_files import write_json_lines
+    from ..labelling.audit import audit_completions
+    from ..records import read_completions
+    from ..stages.plan import Plan
 
     plan = Plan(load_config(known.config, overrides))
     for unit in plan.units("label"):

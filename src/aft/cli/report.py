@@ -32,13 +32,13 @@ def _main(arguments: Sequence[str] | None) -> None:
     if known.export_lm_eval is None:
         print_report(Path(config.output_dir), picture=not known.no_picture)
         return
-    from ..export import export_lm_eval
+    from ..convert.lm_eval import export_lm_eval
 
     print("\n".join(f"wrote {path}" for path in export_lm_eval(config, Path(known.export_lm_eval))))
 
 
 def _paper_table(arguments: Sequence[str]) -> None:
-    from ..paper.files import write_table
+    from ..paper.write import write_table
 
     known = parse_table(arguments)
     suffix = f"-{known.suffix}" if known.suffix else ""
@@ -49,8 +49,8 @@ def _paper_table(arguments: Sequence[str]) -> None:
 
 def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments of `aft-report --table`, which takes run folders and no configuration."""
-    from ..paper.files import FORMATS
     from ..paper.specs import SPECS
+    from ..paper.write import FORMATS
 
     parser = argparse.ArgumentParser(
         prog="aft-report",
@@ -84,7 +84,8 @@ def print_report(folder: Path, *, picture: bool = True) -> None:
     """Write the report of a run folder and print its table and where the files are."""
     import json
 
-    from ..report import summary_table, write_report
+    from ..report.build import write_report
+    from ..report.page import summary_table
 
     written = write_report(folder, picture=picture)
     print(summary_table(json.loads((folder / "report.json").read_text(encoding="utf-8"))))

@@ -14,7 +14,7 @@ from .main import guarded, parse
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..pipeline import Plan
+    from ..stages.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,11 +45,11 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     """Load, check and run a configuration; `only` is the stage of a command that has one."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
-    from ..pipeline import Plan
+    from ..stages.plan import Plan
 
     stage = only or known.stage
     if known.worker is not None:  # a process that `conduct` has started, of a configuration that is checked
-        from ..launch import run_here
+        from ..launch.units import run_here
 
         run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
         return
@@ -61,7 +61,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     plan = Plan(config)
     stages = [stage] if stage else plan.stages()
 
-    from ..launch import conduct, open_folder, run_here, show_plan
+    from ..launch.conductor import conduct, open_folder, show_plan
+    from ..launch.units import run_here
 
     problems = _lacking_judge(plan, stages)
     if problems and not known.dry_run:
@@ -88,8 +89,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:
     """What the environment lacks for a judge, if it will be asked: a finished run needs none."""
-    from ..checks import find_lacking_judge
-    from ..pipeline import DONE
+    from ..launch.preflight import find_lacking_judge
+    from ..stages.plan import DONE
 
     problems = find_lacking_judge(plan.config.label.ratings) if "label" in stages else []
     asked = problems and any(
@@ -103,8 +104,8 @@ _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "method
 
 def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
     """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
-    from ..checks import check_ratings, check_run, find_lacking
     from ..config.schema import STAGES
+    from ..launch.preflight import check_ratings, check_run, find_lacking
 
     # labelling computes with neither model nor trainer, so nothing of theirs is looked at
     problems = check_run(config, {*broken, *_OF_MODELS} if stage == "label" else broken)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..records import iter_json_lines, iter_lines, write_json, write_json_lines
+from ..json_files import iter_json_lines, iter_lines, write_json, write_json_lines
 
 Row = dict[str, Any]
 

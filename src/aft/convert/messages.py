@@ -9,8 +9,8 @@ from itertools import takewhile
 from typing import Any
 
 from ..errors import ConfigError, DataError, nearest
+from ..json_files import require
 from ..prompts import PLACEHOLDER, render_prompt
-from ..records import require
 
 Messages = list[tuple[str, str]]
 """(role, content) of each turn."""

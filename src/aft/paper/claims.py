@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..comparison import difference
+from ..stats.comparison import difference
 from .methods import NUMBER, resolve
-from .results import RunResult
+from .run_results import RunResult
 from .specs import LOSSES
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"

@@ -15,8 +15,8 @@ from ..config import Config, load_config
 from ..config.launch_file import on_cpu, read_launch_file
 from ..config.ratings import JudgeRatings
 from ..errors import ConfigError
-from ..judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
-from .plan import Run
+from ..labelling.judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
+from .runs import Run
 
 CONFIGS = "configs/tables"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from ..run import MANIFEST, read_manifest
+from ..run.manifest import MANIFEST, read_manifest
 from .methods import Control
 
 

@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..plots import DPI, STYLE, WIDTH
+from ..report.overview_picture import DPI, STYLE, WIDTH
 from .methods import NUMBER
-from .tables import Cell, Page
+from .page import Cell, Page
 
 Line = list[tuple[Any, float, float]]  # x, mean, sd
 

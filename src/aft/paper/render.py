@@ -7,9 +7,9 @@ import dataclasses
 import io
 from typing import Any
 
-from ..cells import markdown
+from ..markdown import markdown
 from .claims import HELD, NOT_HELD, NOT_TESTED
-from .tables import Grid, Page
+from .page import Grid, Page
 
 MEANING = (
     "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value. "

@@ -18,17 +18,17 @@ from typing import Any
 
 from ..config import merge
 from ..errors import AftError, ConfigError
-from ..grid import at_rate, at_rates, best_rates
-from ..records import write_json, write_text
-from ..results import read_object
+from ..json_files import write_json, write_text
+from ..report.read import read_object
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
-from .files import FORMATS, write_table
-from .grids import grid_page
+from .grid import at_rate, at_rates, best_rates
 from .methods import CONTROLS, changes, parent
-from .plan import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
+from .rates import grid_page
+from .runs import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
+from .write import FORMATS, write_table
 
 EPILOG = """\
 Any key=value behind the options goes to every call of aft-train, where it beats the file: align.training.max_steps=5.

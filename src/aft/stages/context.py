@@ -11,12 +11,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
 from ..errors import ConfigError
-from ..forward import enable_scoring
-from ..items import Encoder
 from ..model import encode_prompt, encode_response, load_model, load_tokenizer
-from ..pipeline import Plan
 from ..records import Question
-from ..sampling import Request
+from ..sampling.requests import Request
+from ..scoring.entries import Encoder, reference_entries
+from ..scoring.forward import enable_scoring
+from ..scoring.packing import Entry
+from .plan import Plan
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,9 @@ class Stage:
             keep_bytes=section.logps_keep_mb * 2**20,
             attn_implementation=section.attn_implementation,
         )
+
+
+def references(stage: Stage, questions: Sequence[Question], encoder: Encoder) -> list[Entry]:
+    task = stage.plan.task
+    triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
+    return reference_entries(triples, encoder)

@@ -12,48 +12,36 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..batching import Packer, StepSampler, entry_loader
-from ..collect import collect
-from ..evaluation import (
+from ..evaluation.accuracy import category_accuracy, self_consistency, task_accuracy, vote_lines
+from ..evaluation.assessment import (
     Assessed,
     assessment_accuracy,
     assessment_counts,
     assessment_lines,
-    category_accuracy,
     describe_scores,
     has_tokens,
     json_scores,
-    judge,
     perplexity,
     pool_metrics,
     question_shares,
     score_lines,
-    self_consistency,
-    task_accuracy,
-    vote_lines,
 )
-from ..items import scoring_entries
-from ..layouts import choose_layout
-from ..packing import Entry
-from ..pipeline import Unit
+from ..grading import judge
+from ..json_files import write_json, write_json_lines
 from ..progress import Progress, say
-from ..records import (
-    NEGATIVE,
-    POSITIVE,
-    REFERENCE,
-    Candidate,
-    Completion,
-    Group,
-    Question,
-    read_groups,
-    write_json,
-    write_json_lines,
-)
-from ..run import UnitLog
-from ..sampling import Decoding, derive_seed
-from ..scoring import score_candidates, to_device
+from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
+from ..run.manifest import UnitLog
+from ..sampling.decoding import Decoding
+from ..sampling.requests import derive_seed
+from ..sampling.resumable import collect
+from ..scoring.batching import Packer, StepSampler, entry_loader
+from ..scoring.entries import scoring_entries
+from ..scoring.layouts import choose_layout
+from ..scoring.packing import Entry
+from ..scoring.responses import score_candidates, to_device
 from ..tasks import TRAIN
 from .context import Stage
+from .plan import Unit
 
 Lines = list[dict[str, Any]]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from ..labelling import Counts, label_completions, replace_ratings
-from ..pipeline import Plan, Unit
+from ..json_files import write_json, write_json_lines
+from ..labelling.labels import Counts, label_completions, replace_ratings
+from ..labelling.ratings import describe_lacking, describe_rated, facts_table, rate_groups
 from ..progress import say
-from ..ratings import describe_lacking, describe_rated, facts_table, rate_groups
-from ..records import Completion, Group, read_completions, write_json, write_json_lines
-from ..run import UnitLog
+from ..records import Completion, Group, read_completions
+from ..run.manifest import UnitLog
+from .plan import Plan, Unit
 
 
 def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..collect import collect
-from ..pipeline import Unit
-from ..run import UnitLog
-from ..sampling import Decoding, derive_seed
+from ..run.manifest import UnitLog
+from ..sampling.decoding import Decoding
+from ..sampling.requests import derive_seed
+from ..sampling.resumable import collect
 from .context import Stage
+from .plan import Unit
 
 
 def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:

@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..arguments import last_checkpoint, make_arguments
-from ..callbacks import StopOnCollapse
-from ..card import model_card
 from ..config import align_config
-from ..config.losses import Constraint, KtoLoss, RankingLoss
+from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
-from ..errors import AftError, ConfigError, DataError
-from ..items import Encoder, alignment_entries, count_work, first_samples, reference_entries
+from ..errors import ConfigError, DataError
 from ..losses import (
-    CONSTRAINTS,
-    LOSSES,
     REFERENCE_LOSSES,
-    displacement_statistics,
-    groups_with_pair,
-    pair_statistics,
 )
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
-from ..packing import Entry
-from ..pipeline import Unit
 from ..progress import say
 from ..prompts import render_prompt
-from ..records import Group, Question, read_groups, write_json
-from ..run import UnitLog, digest_value, read_json
-from ..sampling import Decoding, derive_seed, sample
-from ..scoring import Scores
-from ..sharding import leave_deepspeed
-from ..tasks import PRETRAIN, TRAIN, VALIDATION, closed_vocabulary
-from ..trainer import AftTrainer, Objective
-from .context import Stage
+from ..records import Group, read_groups
+from ..run.digest import digest_value
+from ..run.manifest import UnitLog
+from ..sampling.requests import derive_seed
+from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
+from ..scoring.packing import Entry
+from ..scoring.responses import Scores
+from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
+from ..training.arguments import make_arguments
+from ..training.callbacks import StopOnCollapse
+from ..training.checkpoints import last_checkpoint
+from ..training.objective import Objective
+from ..training.sharding import leave_deepspeed
+from ..training.trainer import AftTrainer
+from .card import model_card
+from .context import Stage, references
+from .loss_section import make_objective
+from .monitoring import initial_scores, measure_accuracy, validation_entries
+from .plan import Unit
 
 
 def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -66,7 +63,7 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         tokenizer=tokenizer,
         model=model,
         encoder=encoder,
-        entries=_references(stage, questions, encoder),
+        entries=references(stage, questions, encoder),
         objective=Objective(),
         training=stage.plan.training(config.pretrain.training),
         lora=False,
@@ -88,7 +85,7 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         model=stage.model(base),
         start=base,
         encoder=encoder,
-        entries=_references(stage, questions, encoder),
+        entries=references(stage, questions, encoder),
         objective=Objective(vft_reduction=config.vft.reduction),
         training=stage.plan.training(config.vft.training),
         validation=config.vft.validation,
@@ -139,7 +136,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         validation=align.validation,
         collapse=StopOnCollapse(**vars(align.stop_on_collapse)) if align.stop_on_collapse else None,
         initial_scores=(
-            functools.partial(_initial_scores, path=scores_file, key=digest_value(shared))
+            functools.partial(initial_scores, path=scores_file, key=digest_value(shared))
             if align.loss is not None and (align.drift or align.stop_on_collapse or align.loss.name in REFERENCE_LOSSES)
             else None
         ),
@@ -156,40 +153,6 @@ def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> N
             f"{unit}: loss.desirable_above: must be given, as ratings are not 0 and 1 alone; there are also"
             f" {', '.join(f'{rating:g}' for rating in sorted(graded)[:5])}{' …' if len(graded) > 5 else ''}"
         )
-
-
-def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective:
-    """The objective that a `loss` section describes; None: L_VFT alone."""
-    if section is None:
-        return Objective(vft_reduction=vft_reduction)
-    function = LOSSES[section.name]
-    pairing = {"constraint": make_constraint(section.constraint), "min_rating_gap": section.min_rating_gap}
-    # what the function does not take is the trainer's part, and null is its own default
-    taken = inspect.signature(function).parameters
-    own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
-    return Objective(
-        vft_reduction=vft_reduction,
-        loss=functools.partial(function, **{**own, **pairing}),
-        statistics=functools.partial(pair_statistics, **pairing),
-        displacement=functools.partial(displacement_statistics, **pairing),
-        with_pair=functools.partial(groups_with_pair, min_rating_gap=section.min_rating_gap),
-        weight=section.weight,
-        reduction=section.reduction,
-        needs_reference=section.name in REFERENCE_LOSSES,
-        logps=getattr(section, "logps", "mean"),
-    )
-
-
-def make_constraint(section: Constraint) -> Any:
-    """The constraint that a `constraint` section describes."""
-    arguments = dataclasses.asdict(section)
-    return CONSTRAINTS[arguments.pop("name")](**arguments)
-
-
-def _references(stage: Stage, questions: Sequence[Question], encoder: Encoder) -> list[Entry]:
-    task = stage.plan.task
-    triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
-    return reference_entries(triples, encoder)
 
 
 def _train(
@@ -227,8 +190,8 @@ def _train(
         entries=entries,
         objective=objective,
         tokenizer=tokenizer,
-        eval_entries=_validation_entries(stage, tokenizer, seed) if evaluates else (),
-        validate=_accuracy(stage, tokenizer, validation, seed) if evaluates and validation else None,
+        eval_entries=validation_entries(stage, tokenizer, seed) if evaluates else (),
+        validate=measure_accuracy(stage, tokenizer, validation, seed) if evaluates and validation else None,
         initial_scores=initial_scores,
         description=str(unit),
         layout=config.model.layout,
@@ -293,58 +256,3 @@ def _facts(trainer: AftTrainer) -> dict[str, Any]:
 def _best_step(trainer: AftTrainer) -> int | None:
     best = trainer.state.best_model_checkpoint
     return int(Path(best).name.rpartition("-")[2]) if best and trainer.args.load_best_model_at_end else None
-
-
-def _validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Entry]:
-    return _references(stage, stage.plan.task.load(VALIDATION, seed=seed), stage.encoder(tokenizer))
-
-
-def _accuracy(
-    stage: Stage, tokenizer: PreTrainedTokenizerBase, validation: ValidationConfig, seed: int
-) -> Callable[[torch.nn.Module], dict[str, float]]:
-    """A function of the model: greedy task accuracy on the first validation questions."""
-    questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
-    by_id = {question.id: question for question in questions}
-    requests = stage.requests(tokenizer, questions, [0])
-    decoding = Decoding(stage.config.evaluate.max_new_tokens, temperature=0.0)
-
-    def measure(model: torch.nn.Module) -> dict[str, float]:
-        state = PartialState()
-        mine = requests[state.process_index :: state.num_processes]
-        task, correct = stage.plan.task, 0
-        for completion in sample(
-            model,
-            tokenizer,
-            mine,
-            decoding,
-            seed_of=lambda *_: 0,
-            batch_size=validation.batch_size,
-        ):
-            question = by_id[completion.question_id]
-            answer = task.extract_answer(completion.completion, question).answer
-            correct += answer is not None and task.is_correct(answer, question)
-        total = torch.tensor(float(correct), device=stage.device)
-        if state.num_processes > 1:
-            torch.distributed.all_reduce(total)
-        return {"task_accuracy": total.item() / len(requests)}
-
-    return measure
-
-
-def _initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
-    """Scores of all candidates before training; the methods of a seed that start alike share one file."""
-    stored = read_json(path) if trainer.is_world_process_zero() else None
-    box = [stored["scores"] if stored and stored.get("key") == key else None]
-    if trainer.args.world_size > 1:
-        broadcast_object_list(box)
-    if box[0] is not None:
-        return box[0]
-    if trainer.state.global_step > 0:
-        raise AftError(
-            f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
-            " Delete this unit's folder to start it again."
-        )
-    scores = trainer.score_candidates()
-    if trainer.is_world_process_zero():
-        write_json(path, {"key": key, "scores": scores})
-    return scores

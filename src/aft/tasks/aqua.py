@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..records import Question, iter_lines, require, require_texts
+from ..json_files import iter_lines, require, require_texts
+from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask, Sizes
 from .kinds import with_options

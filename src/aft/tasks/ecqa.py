@@ -7,7 +7,8 @@ from typing import Any
 
 from ..answers import LETTERS, normalise_text
 from ..errors import DataError
-from ..records import Question, require, require_texts
+from ..json_files import require, require_texts
+from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask
 from .kinds import with_options

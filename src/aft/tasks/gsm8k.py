@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from ..answers import normalise_number
 from ..errors import DataError
-from ..records import Question, require
+from ..json_files import require
+from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask, Splits
 from .sources import Row, cut, find_file, hub_rows, local_rows

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..answers import extract_boxed
 from ..errors import DataError
-from ..records import Question, require
+from ..json_files import require
+from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask
 from .sources import Row, find_file, hub_rows, local_rows

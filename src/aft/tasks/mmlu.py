@@ -12,7 +12,8 @@ from typing import Any
 
 from ..answers import LETTERS
 from ..errors import ConfigError, DataError
-from ..records import Question, require, require_texts
+from ..json_files import require, require_texts
+from ..records import Question
 from .base import TEST, VALIDATION
 from .files import FileTask
 from .kinds import with_options

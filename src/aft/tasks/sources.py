@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..records import Question, iter_json_lines, json_line
+from ..json_files import iter_json_lines, json_line
+from ..records import Question
 
 Row = tuple[str, dict[str, Any]]
 """Where a record stands (`file:line`, for messages) and its fields."""

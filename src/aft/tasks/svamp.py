@@ -7,7 +7,8 @@ from typing import Any
 
 from ..answers import format_number, normalise_number
 from ..errors import DataError
-from ..records import Question, require
+from ..json_files import require
+from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask
 from .sources import find_file, hub_rows, local_rows

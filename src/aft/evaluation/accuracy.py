@@ -1,0 +1,113 @@
+"""Task accuracy, assessment accuracy, self-consistency and perplexity from completions and scores. No model, no torch.
+
+Definitions: the paper, section 3 and 5 (arXiv 2309.02144). Scores are means of token log-probs, nats per token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..records import Question
+from ..stats.bootstrap import accuracy_interval, macro_interval
+from ..stats.intervals import mean_sd, wilson
+from ..tasks.base import Task
+from .voting import Tally, pass_at_k, tally, vote_accuracy
+
+
+def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Share of right final answers with Wilson's 95 % interval over questions; an unparsed completion is wrong."""
+    correct = sum(line["is_correct"] for line in predictions)
+    low, high = wilson(correct, len(predictions))
+    return {
+        "value": correct / len(predictions),
+        "low": low,
+        "high": high,
+        "n": len(predictions),
+        "correct": correct,
+        "unparsed": sum(line["answer"] is None for line in predictions),
+        "truncated": sum(line["truncated"] for line in predictions),
+    }
+
+
+def category_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Task accuracy of each category, over all its questions (micro) and as the mean of the categories (macro).
+
+    The macro interval is a bootstrap over questions within their categories. Questions without a category are counted,
+    and stay in micro only. None where no question has one.
+    """
+    by_category: dict[str, list[Mapping[str, Any]]] = {}
+    for line in predictions:
+        if line.get("category") is not None:
+            by_category.setdefault(line["category"], []).append(line)
+    if not by_category:
+        return None
+    found = {name: task_accuracy(lines) for name, lines in sorted(by_category.items())}
+    low, high = macro_interval([(entry["correct"], entry["n"]) for entry in found.values()])
+    mean = sum(entry["value"] for entry in found.values()) / len(found)
+    return {
+        "macro": {"value": mean, "low": low, "high": high, "n": len(found)},
+        "micro": task_accuracy(predictions),
+        "without_category": len(predictions) - sum(entry["n"] for entry in found.values()),
+        "categories": found,
+    }
+
+
+def vote_lines(
+    predictions: Sequence[Mapping[str, Any]], questions: Sequence[Question], task: Task, ns: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One line per question: how often each answer was reached by its paths, and what n of them would make of it.
+
+    `predictions` are those of `judge` on all paths. `vote` and `pass` hold n (as text) -> probability that the majority
+    of n paths is right, and that any of n paths is.
+    """
+    by_question: dict[str, list[Mapping[str, Any]]] = {question.id: [] for question in questions}
+    for line in predictions:
+        by_question[line["question_id"]].append(line)
+    lines = []
+    for question in questions:
+        own = by_question[question.id]
+        votes = _tally(own, question, task)
+        vote = vote_accuracy(votes, ns)
+        lines.append(
+            {
+                "question_id": question.id,
+                "category": question.category,
+                "gold": question.answer,
+                "right": votes.right,
+                "wrong": dict(sorted(votes.wrong.items(), key=lambda item: -item[1])),
+                "unparsed": votes.unparsed,
+                "truncated": sum(line["truncated"] for line in own),
+                "vote": {str(n): vote[n] for n in ns},
+                "pass": {str(n): pass_at_k(votes.right, votes.total, n) for n in ns},
+            }
+        )
+    return lines
+
+
+def _tally(lines: Sequence[Mapping[str, Any]], question: Question, task: Task) -> Tally:
+    """The votes of one question. Two wrong answers are one if the task would take one for the other as its gold."""
+    right = {line["answer"] for line in lines if line["is_correct"]}
+    return tally(
+        [line["answer"] for line in lines],
+        is_right=lambda answer: answer in right,
+        is_same=lambda earlier, answer: task.is_correct(answer, dataclasses.replace(question, answer=earlier)),
+    )
+
+
+def self_consistency(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Majority vote and pass@k over all questions of `vote_lines`, for every n, with intervals over questions."""
+    ns = list(lines[0]["vote"])
+    return {
+        "questions": len(lines),
+        "unparsed": sum(line["unparsed"] for line in lines),
+        "truncated": sum(line["truncated"] for line in lines),
+        "vote": {n: mean_with_interval([line["vote"][n] for line in lines]) for n in ns},
+        "pass": {n: mean_with_interval([line["pass"][n] for line in lines]) for n in ns},
+    }
+
+
+def mean_with_interval(values: Sequence[float]) -> dict[str, Any]:
+    low, high = accuracy_interval(values)
+    return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values)}

@@ -1,0 +1,216 @@
+"""Is the extractor right? The task's own reading of every completion beside a lenient one and math-verify's.
+
+Each reader gives each completion a label: positive, negative or unparsed. Where they differ, a person should look.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from ..answers import (
+    LETTERS,
+    Extraction,
+    SymbolicChecker,
+    format_number,
+    lenient_answer,
+    math_verify_installed,
+    normalise_number,
+    symbolic_checker,
+)
+from ..grading import read_answer
+from ..markdown import markdown
+from ..progress import Progress
+from ..records import NEGATIVE, POSITIVE, UNPARSED, Completion, Question
+from ..stats.intervals import wilson
+from ..tasks.base import Task
+
+TASK, LENIENT, MATH_VERIFY = "task", "lenient", "math-verify"
+READERS = (TASK, LENIENT, MATH_VERIFY)
+LABELS = (POSITIVE, NEGATIVE, UNPARSED)
+# why math-verify has no verdict on a completion
+NOT_INSTALLED = "not installed: pip install 'aft[math]'"
+NOT_ASKED = "not asked: beyond the limit"
+NOT_MATHS = "not asked: the gold answer is words"
+NO_REPLY = "no answer in time"
+SYMBOLIC_LIMIT = 20_000
+_SHOWN = 40  # characters of an answer in the table
+_TAIL = 80  # of a completion's end
+_WORDS = re.compile(r"[^\W\d_][^\d\\$^=]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What one reader made of one completion: the answer, or the reason why there is none, and the label."""
+
+    answer: str | None
+    reason: str | None
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+    """One completion with all its readings; None for a reader that gave no verdict."""
+
+    question_id: str
+    index: int
+    gold: str
+    completion: str
+    readings: Mapping[str, Reading | None]
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all readers that gave a verdict gave the same label."""
+        return len({reading.label for reading in self.readings.values() if reading is not None}) == 1
+
+    def row(self) -> dict[str, Any]:
+        """The line of audit.jsonl."""
+        readings = {name: reading and dataclasses.asdict(reading) for name, reading in self.readings.items()}
+        plain = {"question_id": self.question_id, "index": self.index, "gold": self.gold}
+        return {**plain, "completion": self.completion, "readings": readings}
+
+
+@dataclasses.dataclass
+class Audit:
+    """All readings of a run's completions. `silent` counts the completions without math-verify's verdict, by reason."""
+
+    audited: list[Audited]
+    silent: dict[str, int]
+
+    def disagreements(self) -> list[Audited]:
+        """The completions on which readers differ, in order."""
+        return [item for item in self.audited if not item.agreed]
+
+    def summary(self, examples: int = 10) -> str:
+        """Markdown: what each reader found, how far each two agree, and the first `examples` on which they do not."""
+        parts = [f"{len(self.audited):,} completions", self._labels(), self._agreement()]
+        parts += [f"math-verify: {count:,} completions without a verdict ({why})" for why, count in self.silent.items()]
+        differing = self.disagreements()
+        if differing and examples:
+            parts.append(f"The first {min(examples, len(differing)):,} of {len(differing):,} disagreements:")
+            parts.append(_examples(differing[:examples]))
+        return "\n\n".join(parts)
+
+    def _labels(self) -> str:
+        rows = []
+        for name in READERS:
+            found = Counter(reading.label for item in self.audited if (reading := item.readings[name]) is not None)
+            if found:
+                total = found.total()
+                rows.append([name, *(f"{found[label]:,} ({100 * found[label] / total:.1f} %)" for label in LABELS)])
+        return markdown(["reader", *LABELS], rows)
+
+    def _agreement(self) -> str:
+        rows = []
+        for left, right_name in itertools.combinations(READERS, 2):
+            pairs = [
+                (first.label, second.label)
+                for item in self.audited
+                if (first := item.readings[left]) is not None and (second := item.readings[right_name]) is not None
+            ]
+            if pairs:
+                right = [(first == POSITIVE, second == POSITIVE) for first, second in pairs]
+                rows.append(
+                    [
+                        f"{left}, {right_name}",
+                        f"{len(pairs):,}",
+                        _share(sum(first == second for first, second in pairs), len(pairs)),
+                        _share(sum(first == second for first, second in right), len(pairs)),
+                        f"{right.count((True, False)):,}",
+                        f"{right.count((False, True)):,}",
+                    ]
+                )
+        headings = ["readers", "completions", "same label (%)", "same verdict (%)"]
+        return markdown([*headings, "right for the first only", "right for the second only"], rows)
+
+
+def audit_completions(
+    questions: Sequence[Question],
+    completions: Sequence[Completion],
+    task: Task,
+    *,
+    symbolic_limit: int = SYMBOLIC_LIMIT,
+    time_limit: float = 5.0,
+) -> Audit:
+    """Every completion read by the task, leniently, and (where installed) by math-verify.
+
+    Args:
+        questions: those that the completions answer.
+        symbolic_limit: math-verify, which takes about a millisecond each, reads at most so many, evenly spaced.
+        time_limit: seconds that math-verify may take for one completion.
+    """
+    by_id = {question.id: question for question in questions}
+    marker = getattr(task, "marker", None)
+    installed = math_verify_installed()
+    step = max(1, -(-len(completions) // symbolic_limit)) if symbolic_limit > 0 else 0
+    audited, silent = [], Counter[str]()
+    with Progress("audit", len(completions), "completion") as progress:
+        for position, completion in enumerate(completions):
+            question = by_id[completion.question_id]
+            extraction = read_answer(task, completion, question)
+            lenient = lenient_answer(completion.completion, question.answer, question.options, marker)
+            symbolic: Reading | str = NOT_INSTALLED
+            if installed:
+                asked = step and position % step == 0
+                symbolic = _symbolic(completion, question, symbolic_checker(), time_limit) if asked else NOT_ASKED
+            if isinstance(symbolic, str):
+                silent[symbolic] += 1
+            readings = {
+                TASK: _reading(extraction, question, task),
+                LENIENT: _reading(lenient, question, task),
+                MATH_VERIFY: symbolic if isinstance(symbolic, Reading) else None,
+            }
+            audited.append(Audited(question.id, completion.index, question.answer, completion.completion, readings))
+            progress.update()
+    return Audit(audited, dict(silent))
+
+
+def _reading(extraction: Extraction, question: Question, task: Task) -> Reading:
+    if extraction.answer is None:
+        return Reading(None, extraction.reason, UNPARSED)
+    return Reading(extraction.answer, None, POSITIVE if task.is_correct(extraction.answer, question) else NEGATIVE)
+
+
+def _symbolic(completion: Completion, question: Question, checker: SymbolicChecker, time_limit: float) -> Reading | str:
+    """math-verify's own reading, or why there is none."""
+    letters = LETTERS[: len(question.options)] if question.options else ""
+    value = normalise_number(question.answer)
+    if not letters and value is None and _WORDS.fullmatch(question.answer):
+        return NOT_MATHS
+    gold = _in_latex(value) if value is not None and not letters else question.answer
+    graded = checker.grade(completion.completion, gold, letters=letters, time_limit=time_limit)
+    if graded is None:
+        return NO_REPLY
+    right, answer = graded
+    if answer is None:
+        return Reading(None, "math-verify found no answer", UNPARSED)
+    return Reading(answer, None, POSITIVE if right else NEGATIVE)
+
+
+def _in_latex(value: Fraction) -> str:
+    text = format_number(value)
+    numerator, slash, denominator = text.partition("/")
+    return rf"\frac{{{numerator}}}{{{denominator}}}" if slash else text
+
+
+def _share(count: int, total: int) -> str:
+    low, high = wilson(count, total)
+    return f"{100 * count / total:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _examples(audited: Sequence[Audited]) -> str:
+    rows = []
+    for one in audited:
+        readings = [one.readings[name] for name in READERS]
+        cells = [
+            "–" if item is None else f"{(item.answer or item.reason or '')[:_SHOWN]} ({item.label})"
+            for item in readings
+        ]
+        name, end = f"{one.question_id} #{one.index}", f"…{one.completion[-_TAIL:]}"
+        rows.append([name, one.gold, *cells, end])
+    return markdown(["completion", "gold", *READERS, "ends with"], rows)

@@ -1,0 +1,104 @@
+"""A judge's replies on disk, by the hash of their request: what was paid for is never asked for again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import AftError, ConfigError, DataError
+from ...json_files import json_line, require
+from .endpoint import Reply
+
+
+class ReplyCache:
+    """Replies in the files `replies-NNNN.jsonl` of one folder, a line each, written as they come.
+
+    Every process appends to a new file of its own, so that several can share the folder, and threads may call all
+    methods. A last line that was cut while it was written is passed over and counted in `cut_lines`; any other
+    damage raises `DataError`. A request that was given up leaves a line too, which answers nothing. Use as a context
+    manager.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cut_lines = 0
+        self._lock = threading.Lock()
+        self._handle: IO[str] | None = None
+        self._replies: dict[str, Reply] = {}
+        self._given_up: set[str] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.glob("replies-*.jsonl")):
+                self._load(path)
+        except OSError as error:
+            raise ConfigError(f"label.ratings.cache: {folder} cannot be used: {error.strerror or error}") from None
+
+    def __enter__(self) -> ReplyCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
+
+    def get(self, key: str) -> Reply | None:
+        """The reply to the request with this hash, if there was one."""
+        with self._lock:
+            return self._replies.get(key)
+
+    def put(self, key: str, reply: Reply, **facts: Any) -> None:
+        """Keep a reply, on disk before this returns; `facts` are for a person who reads the file."""
+        tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+        with self._lock:
+            self._replies[key] = reply
+        self._write({"key": key, **facts, "reply": reply.text, **tokens})
+
+    def was_given_up(self, key: str) -> bool:
+        """Whether an earlier run asked this in vain."""
+        with self._lock:
+            return key in self._given_up
+
+    def give_up(self, key: str, reason: str, **facts: Any) -> None:
+        """Note that a request was asked in vain; `was_given_up` knows it from the next run on."""
+        self._write({"key": key, **facts, "given_up": reason})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._lock:
+            try:
+                self._handle = self._handle or self._open()
+                self._handle.write(json_line(line))
+                self._handle.flush()
+            except OSError as error:
+                raise AftError(f"label.ratings.cache: {self.folder} cannot be written: {error.strerror}") from None
+
+    def _open(self) -> IO[str]:
+        number = 1
+        while True:
+            try:
+                return (self.folder / f"replies-{number:04d}.jsonl").open("x", encoding="utf-8")
+            except FileExistsError:
+                number += 1
+
+    def _load(self, path: Path) -> None:
+        whole, _, rest = path.read_bytes().rpartition(b"\n")
+        self.cut_lines += bool(rest)
+        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
+            where = f"{path}:{number}"
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise DataError(f"{where}: no reply of a judge; without this line it would be asked for again")
+            if "given_up" in value:
+                self._given_up.add(require(value, "key", str, where))
+                continue
+            optional = (int, type(None))
+            self._replies[require(value, "key", str, where)] = Reply(
+                require(value, "reply", str, where),
+                require(value, "prompt_tokens", optional, where),
+                require(value, "completion_tokens", optional, where),
+            )

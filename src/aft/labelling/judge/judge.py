@@ -1,0 +1,253 @@
+"""Ratings by a chat model: several replies for each candidate, asked side by side, again where they fail, averaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import AftError
+from ...progress import Progress
+from .cache import ReplyCache
+from .endpoint import Endpoint, Failure, Reply
+from .prompt import read_score
+
+Candidate = tuple[str, int | None]
+
+_LONGEST_DELAY = 60.0  # seconds between two tries, unless the server asks for more
+# After so many requests, given up one after the other, the rest is not tried (at least so many): the endpoint does not
+# work. Nor is it after so many given up that are also more than half of those asked, as of a model that does not write
+# what it is asked for. What an earlier run kept does not count there, neither its replies nor what it gave up.
+_DOWN, _USELESS = 10, 30
+_CUT = "cut by label.ratings.max_tokens"
+_LOOK_AT = {
+    _CUT: "raise label.ratings.max_tokens, or set it to null",
+    **dict.fromkeys(
+        ("no text", "no score", "no evidence before the score", "score out of scale"),
+        "read what the model replies to label.ratings.prompt, which must end in a line 'Score: N'; perhaps it takes"
+        " another model",
+    ),
+    **dict.fromkeys(
+        ("HTTP 400", "HTTP 422"),
+        "see whether the endpoint takes label.ratings.temperature, label.ratings.max_tokens and prompts of this length",
+    ),
+}
+_LOOK_ELSEWHERE = "look at the endpoint, or lower label.ratings.concurrency"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of which model, and how insistently."""
+
+    model: str
+    num_ratings: int = 3
+    temperature: float | None = 1.0
+    max_tokens: int | None = 1024
+    min_score: float = 1.0
+    max_score: float = 10.0
+    retries: int = 5
+    concurrency: int = 8
+
+
+@dataclass
+class JudgeCounts:
+    """What the ratings took. Those `wanted` = from the cache (`cached`) + by a reply of now + `given_up`.
+
+    `wanted` counts equal requests once. `failures` are of single requests, by reason; so `requests` = replies of use +
+    all `failures`. Tokens are of all replies that came, of use or not; `replies_without_usage` did not tell theirs.
+    `partial` candidates got fewer ratings than asked for, `unrated` ones none.
+    """
+
+    model: str
+    candidates: int = 0
+    wanted: int = 0
+    cached: int = 0
+    requests: int = 0
+    retries: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    given_up: int = 0
+    partial: int = 0
+    unrated: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies_without_usage: int = 0
+    cached_prompt_tokens: int = 0
+    cached_completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One rating of one candidate; `key` is the hash of its request."""
+
+    key: str
+    body: dict[str, Any]
+    candidate: Candidate
+    number: int
+
+
+class Judge:
+    """Rates candidates by their prompts. Every reply with a score goes to the cache at once, so a cut loses little.
+
+    The delay before a repetition doubles from one second, up to a minute, less a random part that the request's hash
+    decides, and is at least what the server asks for. `sleep` waits; None: until the time is over or all is stopped.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, cache: ReplyCache, asking: Asking, *, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        self.endpoint, self.cache, self.asking = endpoint, cache, asking
+        self.counts = JudgeCounts(asking.model)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+
+    def rate(self, prompts: Mapping[Candidate, str]) -> dict[Candidate, float]:
+        """The mean score of every candidate that got any.
+
+        Raises `Refused` where the endpoint would refuse every request, and `AftError` where so many requests in a row,
+        or such a share of all, were given up that the rest has no hope.
+        """
+        numbers = range(1, self.asking.num_ratings + 1)
+        tasks = {candidate: [self._task(candidate, text, n) for n in numbers] for candidate, text in prompts.items()}
+        # candidates with the very same prompt share their ratings
+        different = {task.key: task for rated in tasks.values() for task in rated}
+        scores = self._from_cache(different)
+        self.counts.candidates, self.counts.wanted = len(tasks), len(different)
+        with Progress("asking the judge", len(different), "rating") as progress:
+            progress.skip(len(scores))
+            scores |= self._ask_all([task for key, task in different.items() if key not in scores], progress)
+        means = {}
+        for candidate, rated in tasks.items():
+            got = [scores[task.key] for task in rated if task.key in scores]
+            self.counts.partial += 0 < len(got) < len(rated)
+            if got:
+                means[candidate] = math.fsum(got) / len(got)
+        self.counts.unrated = len(tasks) - len(means)
+        return means
+
+    def _task(self, candidate: Candidate, prompt: str, number: int) -> _Task:
+        body: dict[str, Any] = {"model": self.asking.model, "messages": [{"role": "user", "content": prompt}]}
+        limits = {"temperature": self.asking.temperature, "max_tokens": self.asking.max_tokens}
+        body |= {name: value for name, value in limits.items() if value is not None}
+        text = json.dumps({"request": body, "rating": number}, sort_keys=True)
+        return _Task(hashlib.sha256(text.encode("ascii")).hexdigest(), body, candidate, number)
+
+    def _from_cache(self, keys: Iterable[str]) -> dict[str, float]:
+        scores = {}
+        for key in keys:
+            reply = self.cache.get(key)
+            if reply is None:
+                continue
+            try:
+                scores[key] = self._score(reply)
+            except Failure:  # on another scale, perhaps
+                continue
+            self.counts.cached += 1
+            self.counts.cached_prompt_tokens += reply.prompt_tokens or 0
+            self.counts.cached_completion_tokens += reply.completion_tokens or 0
+        return scores
+
+    def _ask_all(self, tasks: Sequence[_Task], progress: Progress) -> dict[str, float]:
+        """Scores by the hash of the request, of the tasks that got one."""
+        scores: dict[str, float] = {}
+        fresh = {task.key for task in tasks if not self.cache.was_given_up(task.key)}
+        down = asked = 0
+        useless: Counter[str] = Counter()
+        with ThreadPoolExecutor(self.asking.concurrency, thread_name_prefix="judge") as pool:
+            try:
+                futures = {pool.submit(self._ask, task): task for task in tasks}
+                for future in as_completed(futures):
+                    outcome, task = future.result(), futures[future]
+                    asked += task.key in fresh
+                    if isinstance(outcome, Failure):
+                        self._give_up(task, outcome)
+                        down = down + 1 if outcome.down else 0
+                        useless[outcome.reason] += task.key in fresh
+                        self._check_hope(down, useless, asked, outcome)
+                    else:
+                        scores[task.key] = outcome
+                        down = 0
+                    progress.update(1, self._note())
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return scores
+
+    def _give_up(self, task: _Task, failure: Failure) -> None:
+        self.counts.given_up += 1
+        if not failure.down:  # of an endpoint that is down the request learns nothing
+            self.cache.give_up(task.key, failure.reason, **self._facts(task))
+
+    def _check_hope(self, down: int, useless: Counter[str], asked: int, last: Failure) -> None:
+        """Raise where the rest has no hope: `useless` counts what was given up of the `asked`, by its last reason."""
+        given_up = useless.total()
+        if down >= max(_DOWN, 2 * self.asking.concurrency):
+            told = f"failed {down} requests in a row, each tried {self.asking.retries + 1} times; the last: {last}"
+        elif given_up >= _USELESS and 2 * given_up > asked:
+            reason, times = useless.most_common(1)[0]
+            told = (
+                f"gave no score to {given_up} of the first {asked} ratings asked for, {times} times because:"
+                f" {reason}; {_LOOK_AT.get(reason, _LOOK_ELSEWHERE)}. The last failure: {last}"
+            )
+        else:
+            return
+        raise AftError(
+            f"the judge at {self.endpoint.url} {told}. The replies so far are kept in"
+            f" {self.cache.folder}, and the same command goes on from there"
+        )
+
+    def _ask(self, task: _Task) -> float | Failure:
+        """The score of one task, or the failure of its last try."""
+        chance = random.Random(task.key)
+        attempt = cuts = 0
+        while True:
+            try:
+                return self._ask_once(task, again=attempt > 0)
+            except Failure as failure:
+                with self._lock:
+                    self.counts.failures[failure.reason] = self.counts.failures.get(failure.reason, 0) + 1
+                cuts += failure.reason == _CUT
+                # what was cut twice would be cut again, and its tokens are the dearest
+                if not failure.retry or attempt == self.asking.retries or cuts > 1:
+                    return failure
+                delay = min(2.0 ** min(attempt, 10), _LONGEST_DELAY) * chance.uniform(0.5, 1.0)
+                self._sleep(max(delay, failure.wait))
+                if self._stopped.is_set():
+                    return failure
+            attempt += 1
+
+    def _ask_once(self, task: _Task, *, again: bool) -> float:
+        with self._lock:
+            self.counts.requests += 1
+            self.counts.retries += again
+        reply = self.endpoint.complete(task.body)
+        with self._lock:
+            self.counts.prompt_tokens += reply.prompt_tokens or 0
+            self.counts.completion_tokens += reply.completion_tokens or 0
+            self.counts.replies_without_usage += reply.prompt_tokens is None or reply.completion_tokens is None
+        try:
+            score = self._score(reply)
+        except Failure as failure:
+            raise Failure(_CUT) if reply.cut else failure from None
+        self.cache.put(task.key, reply, **self._facts(task), score=score)
+        return score
+
+    def _facts(self, task: _Task) -> dict[str, Any]:
+        question_id, index = task.candidate
+        return {"question_id": question_id, "index": index, "number": task.number, "model": self.asking.model}
+
+    def _score(self, reply: Reply) -> float:
+        return read_score(reply.text, self.asking.min_score, self.asking.max_score)
+
+    def _note(self) -> str:
+        with self._lock:
+            tokens = self.counts.prompt_tokens + self.counts.completion_tokens
+            return f"{sum(self.counts.failures.values()):,} failures, {tokens:,} tokens"

@@ -1,0 +1,208 @@
+"""Stage 2b: which completions are right, by their final answer, and the groups that alignment trains on. No model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import ConfigError, DataError
+from ..grading import read_answer
+from ..markdown import aligned
+from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
+from ..tasks.base import Task
+
+# Binary feedback (paper, section 4.1) as ratings, so that the binary losses are the ranking ones.
+RATINGS = {POSITIVE: 1.0, REFERENCE: 1.0, NEGATIVE: 0.0, UNPARSED: 0.0}
+BINARY = "binary"
+
+# Question id and completion index; None: the reference.
+CandidateKey = tuple[str, int | None]
+References = Mapping[str, str | None] | Callable[[Question], str | None]
+
+
+@dataclass
+class Counts:
+    """What became of the completions: `completions` = `positives` + `negatives` + all `unparsed` + `duplicates`.
+
+    `unparsed` is by reason; `unparsed_as` says whether these were rated as negatives or dropped. `truncated` is of all
+    completions, `unrated` of candidates that nobody rated, which are dropped. The groups are counted by the candidates
+    they ended up with: `with_pair` if two of these have different ratings, `without_positive` and `without_negative`
+    by label, the reference being a positive and an unparsed completion a negative; one without any counts as both.
+    """
+
+    unparsed_as: str = NEGATIVE
+    rated_by: str = BINARY
+    questions: int = 0
+    questions_without_completions: int = 0
+    completions: int = 0
+    positives: int = 0
+    negatives: int = 0
+    unparsed: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    truncated: int = 0
+    references: int = 0
+    unrated: int = 0
+    groups_with_pair: int = 0
+    groups_without_positive: int = 0
+    groups_without_negative: int = 0
+
+    def table(self) -> str:
+        """A Markdown table: one row per count, with its share of the completions or of the questions."""
+        fate = "dropped"
+        if self.unparsed_as == NEGATIVE:
+            fate = "rated as negatives" if self.rated_by == BINARY else "rated like the others"
+        of_completions = {
+            "completions": self.completions,
+            "positive": self.positives,
+            "negative": self.negatives,
+            f"unparsed, {fate}": sum(self.unparsed.values()),
+            **{f"unparsed: {reason}": count for reason, count in sorted(self.unparsed.items())},
+            "duplicates, dropped": self.duplicates,
+            **({} if self.rated_by == BINARY else {"unrated, dropped (among the candidates)": self.unrated}),
+            "truncated (among all the above)": self.truncated,
+        }
+        of_questions = {
+            "questions": self.questions,
+            "without completions": self.questions_without_completions,
+            "reference among the candidates": self.references,
+            "groups with a pair": self.groups_with_pair,
+            "groups without a positive": self.groups_without_positive,
+            "groups without a negative": self.groups_without_negative,
+        }
+        rows = []
+        for counts, total in ((of_questions, self.questions), (of_completions, self.completions)):
+            rows += [(name, f"{n:,}", f"{100 * n / total:.1f} %" if total else "") for name, n in counts.items()]
+        return aligned(("labelling", "count", "share"), rows)
+
+
+def label_completions(
+    questions: Sequence[Question],
+    references: References,
+    completions: Iterable[Completion],
+    task: Task,
+    *,
+    unparsed: Literal["negative", "drop"] = "negative",
+    deduplicate: Literal["exact", "none"] = "exact",
+    include_reference: bool = False,
+) -> tuple[list[Group], Counts]:
+    """One group per question, in the order given, with its rated candidates in index order; and what was counted.
+
+    A question without a positive, a negative or any completion keeps its group: the VFT term still acts on it.
+
+    Args:
+        references: reference responses by question id, or a function of the question; the function is asked only
+            about questions whose rationale is known, so `task.reference_response` will do.
+        unparsed: whether a completion without an answer is rated 0, as a negative, or left out; counted either way.
+        deduplicate: `exact` keeps the first of a question's completions with the same text.
+        include_reference: put the reference before the samples, rated 1; a sampled copy of it is then a duplicate.
+    Raises: `DataError` for a repeated question, a completion of an unknown question or a repeated (question, index).
+    """
+    for name, value, allowed in (
+        ("label.unparsed", unparsed, ("negative", "drop")),
+        ("label.deduplicate", deduplicate, ("exact", "none")),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"{name}: got '{value}', allowed: {', '.join(allowed)}")
+    counts = Counts(unparsed_as=unparsed, questions=len(questions))
+    groups = []
+    for question, sampled in _by_question(questions, completions):
+        reference = _reference(references, question)
+        candidates = []
+        if include_reference and reference is not None:
+            answer = task.extract_answer(reference, question).answer
+            candidates.append(Candidate(reference, RATINGS[REFERENCE], REFERENCE, answer))
+            counts.references += 1
+        seen = {candidate.completion for candidate in candidates}
+        for completion in sampled:
+            if deduplicate == "exact" and completion.completion in seen:
+                counts.duplicates += 1
+                continue
+            seen.add(completion.completion)
+            candidate = _candidate(completion, question, task, counts)
+            if candidate.label != UNPARSED or unparsed == "negative":
+                candidates.append(candidate)
+        groups.append(Group(question.id, question.question, question.answer, reference, tuple(candidates)))
+        counts.completions += len(sampled)
+        counts.truncated += sum(completion.truncated for completion in sampled)
+        counts.questions_without_completions += not sampled
+    _count_groups(counts, groups)
+    return groups, counts
+
+
+def replace_ratings(
+    groups: Sequence[Group], counts: Counts, ratings: Mapping[CandidateKey, float], rated_by: str
+) -> tuple[list[Group], Counts]:
+    """The groups of `label_completions` under other ratings, and their counts. Labels stay as they are.
+
+    A candidate without a rating is left out and counted.
+    """
+
+    def rate(group: Group) -> Group:
+        keyed = [((group.question_id, item.index), item) for item in group.candidates]
+        kept = (dataclasses.replace(item, rating=ratings[key]) for key, item in keyed if key in ratings)
+        return dataclasses.replace(group, candidates=tuple(kept))
+
+    rated = [rate(group) for group in groups]
+    unrated = sum(len(before.candidates) - len(now.candidates) for before, now in zip(groups, rated, strict=True))
+    counts = dataclasses.replace(counts, rated_by=rated_by, unrated=unrated)
+    _count_groups(counts, rated)
+    return rated, counts
+
+
+def _by_question(
+    questions: Sequence[Question], completions: Iterable[Completion]
+) -> list[tuple[Question, list[Completion]]]:
+    """Each question with its completions, in index order."""
+    sampled: dict[str, dict[int, Completion]] = {question.id: {} for question in questions}
+    if len(sampled) < len(questions):
+        question_id, times = Counter(question.id for question in questions).most_common(1)[0]
+        raise DataError(f"question '{question_id}' occurs {times} times")
+    for completion in completions:
+        key = f"completion {completion.index} of question '{completion.question_id}'"
+        if completion.question_id not in sampled:
+            raise DataError(f"{key}: there is no such question among the {len(questions):,} given")
+        if completion.index in sampled[completion.question_id]:
+            raise DataError(f"{key} occurs twice")
+        sampled[completion.question_id][completion.index] = completion
+    return [(question, [sampled[question.id][i] for i in sorted(sampled[question.id])]) for question in questions]
+
+
+def _reference(references: References, question: Question) -> str | None:
+    if isinstance(references, Mapping):
+        return references.get(question.id)
+    return references(question) if question.rationale is not None else None
+
+
+def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
+    """A completion with its label and rating, counted."""
+    extraction = read_answer(task, completion, question)
+    if extraction.answer is None:
+        label = UNPARSED
+        reason = extraction.reason or "no reason given"
+        counts.unparsed[reason] = counts.unparsed.get(reason, 0) + 1
+    elif task.is_correct(extraction.answer, question):
+        label = POSITIVE
+        counts.positives += 1
+    else:
+        label = NEGATIVE
+        counts.negatives += 1
+    return Candidate(
+        completion=completion.completion,
+        rating=RATINGS[label],
+        label=label,
+        answer=extraction.answer,
+        truncated=completion.truncated,
+        index=completion.index,
+    )
+
+
+def _count_groups(counts: Counts, groups: Sequence[Group]) -> None:
+    """Count the groups by what they can teach: by rating whether there is a pair, by label what is missing."""
+    labels = [{candidate.label for candidate in group.candidates} for group in groups]
+    ratings = [{candidate.rating for candidate in group.candidates} for group in groups]
+    counts.groups_with_pair = sum(len(found) > 1 for found in ratings)
+    counts.groups_without_positive = sum(not found & {POSITIVE, REFERENCE} for found in labels)
+    counts.groups_without_negative = sum(not found & {NEGATIVE, UNPARSED} for found in labels)

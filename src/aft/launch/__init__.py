@@ -1,0 +1,1 @@
+"""Starts the stages: checks, processes, units."""

@@ -1,0 +1,289 @@
+"""What a configuration asks of the libraries, the files and the machine, checked before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, align_config
+from ..config.checks import function_problems
+from ..config.launch_file import on_cpu, read_launch_file
+from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
+from ..errors import ConfigError, DataError, nearest
+from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
+
+
+def check_run(config: Config, broken: Collection[str] = ()) -> list[str]:
+    """Every problem that the libraries and the files can tell; sections in `broken` are not looked at."""
+    checks: list[tuple[str, Callable[[Config], list[str]]]] = [
+        ("output_dir", _check_output_dir),
+        ("model", _check_model_folder),
+        ("launch", _check_launch),
+        ("data seeds", _check_data),
+    ]
+    problems = [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
+    return problems + _check_training(config, broken)
+
+
+def find_lacking(config: Config) -> list[str]:
+    """What this machine lacks for the run, a GPU, a package; that keeps nobody from planning it for another machine."""
+    import torch
+
+    if config.launch.config is None:
+        wants = config.launch.device == "cuda" and not torch.cuda.is_available()
+        return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
+    try:
+        asked = read_launch_file(config.launch.config)
+    except ConfigError:
+        return []  # `_check_launch` has said so
+    where, lacking = f"launch.config: {config.launch.config}", []
+    if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
+    if on_cpu(asked):
+        return lacking
+    if not torch.cuda.is_available():
+        return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
+    processes = int(asked.get("num_processes") or 1) / max(1, int(asked.get("num_machines") or 1))
+    if processes > torch.cuda.device_count():
+        lacking.append(
+            f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
+        )
+    return lacking
+
+
+def check_ratings(section: Ratings) -> list[str]:
+    """Whether the function or the prompt that shall rate can be used. A file of ratings may be made after sampling."""
+    from ..labelling.judge.prompt import read_template
+    from ..labelling.ratings import load_function
+
+    try:
+        if isinstance(section, FunctionRatings) and not function_problems(section):
+            load_function(section)
+        if isinstance(section, JudgeRatings):
+            read_template(section.prompt)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def find_lacking_judge(section: Ratings) -> list[str]:
+    """What the environment lacks for a judge; that keeps nobody from planning a run."""
+    from ..labelling.judge.endpoint import Endpoint
+    from ..labelling.rating_sources import judge_model
+
+    if not isinstance(section, JudgeRatings):
+        return []
+    problems = []
+    for ask in (lambda: judge_model(section), lambda: Endpoint.from_environment(section.timeout)):
+        try:
+            ask()
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def _check_output_dir(config: Config) -> list[str]:
+    folder = Path(config.output_dir)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return [f"output_dir: {config.output_dir} cannot be made, {there} is a file"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"output_dir: {config.output_dir} cannot be written: no permission in {there}"]
+    return []
+
+
+def _check_model_folder(config: Config) -> list[str]:
+    name = config.model.name_or_path
+    if not name:
+        return []
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return _check_model_family(name, folder / "config.json")
+        return [f"model.name_or_path: {name} is no model: it has no config.json"]
+    if folder.exists():
+        return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
+    # a hub name has at most one slash and no dot in front; anything else was meant as a folder
+    if name.count("/") > 1 or name[0] in "./~":
+        return [f"model.name_or_path: no folder {name} (looked in {Path.cwd()})"]
+    return []
+
+
+def _check_model_family(name: str, path: Path) -> list[str]:
+    from ..model import encoder_decoder
+
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []  # loading it says what is wrong with it
+    if not isinstance(settings, dict) or settings.get("is_encoder_decoder") is not True:
+        return []
+    return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
+
+
+def _check_launch(config: Config) -> list[str]:
+    if config.launch.config is None:
+        return []
+    problems = []
+    try:
+        problems += _check_sharding(config, read_launch_file(config.launch.config))
+    except ConfigError as error:
+        problems += error.problems
+    if config.launch.workers > 1:
+        problems.append("launch.workers: only without launch.config, which starts processes of its own")
+    return problems
+
+
+def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
+    """What would fail at the end of a stage, or in its middle, once weights are divided among processes."""
+    where, kind = f"launch.config: {config.launch.config}", asked.get("distributed_type")
+    if kind not in ("FSDP", "DEEPSPEED"):
+        return []
+    problems = []
+    if kind == "DEEPSPEED":
+        problems += _check_deepspeed(where, asked)
+        if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:
+            return problems  # every process has whole weights
+    else:
+        state = (asked.get("fsdp_config") or {}).get("fsdp_state_dict_type")
+        if state != "FULL_STATE_DICT":
+            problems.append(
+                f"{where}: fsdp_config.fsdp_state_dict_type must be FULL_STATE_DICT, so that a stage can be read"
+                f" by the next; got {state or 'nothing, which means SHARDED_STATE_DICT'}"
+            )
+    methods = {f"methods.{name}": (changes or {}).get("validation") for name, changes in config.methods.items()}
+    for name, section in {"vft": config.vft.validation, "align": config.align.validation, **methods}.items():
+        if section is not None:
+            divided = "FSDP" if kind == "FSDP" else "ZeRO-3"
+            problems.append(f"{name}.validation: decoding while training needs whole weights; not with {divided}")
+    return problems
+
+
+# What an accelerate configuration may say to DeepSpeed, but TrainingArguments decide.
+_TRAINING_DECIDES = {
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "gradient_clipping": "training.max_grad_norm",
+}
+
+
+def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
+    """ZeRO whose weights the next stage can read, and that takes from `training` all that stands there."""
+    problems, section = [], asked.get("deepspeed_config") or {}
+    if "deepspeed_config_file" in section:
+        return [
+            f"{where}: deepspeed_config.deepspeed_config_file is not supported; set accelerate's own keys beside it"
+        ]
+    stage = section.get("zero_stage")
+    if stage not in (1, 2, 3):
+        problems.append(f"{where}: deepspeed_config.zero_stage: got {stage}, allowed: 1, 2, 3")
+    if stage == 3 and section.get("zero3_save_16bit_model") is not True:
+        problems.append(
+            f"{where}: deepspeed_config.zero3_save_16bit_model must be true, so that a stage can be read by the next"
+        )
+    for key, ours in _TRAINING_DECIDES.items():
+        if section.get(key, "auto") != "auto":
+            problems.append(f"{where}: deepspeed_config.{key} is not to be set there; set {ours}")
+    if asked.get("use_cpu"):
+        problems.append(f"{where}: use_cpu must be false with DeepSpeed; accelerate would train without it")
+    if asked.get("mixed_precision", "no") not in ("no", False):  # an unquoted `no` is false in YAML
+        problems.append(f"{where}: mixed_precision must be 'no' with DeepSpeed; training.bf16 or training.fp16 decides")
+    return problems
+
+
+def _check_data(config: Config) -> list[str]:
+    path = getattr(config.data, "path", None)
+    if path is not None and not Path(path).exists():
+        return [f"data.path: no folder {path} (looked in {Path.cwd()})"]
+    problems: list[str] = []
+    try:
+        task = make_task(**vars(config.data))
+        for split in (TRAIN, ANSWER_ONLY, VALIDATION, TEST):
+            task.load(split, seed=next(iter(config.seeds), 0))
+    except ConfigError as error:
+        # a task knows its own arguments, not the section that they stand in
+        problems += [problem if problem.startswith("data.") else f"data: {problem}" for problem in error.problems]
+    except DataError:
+        pass  # another exit code: the plan, which reads the data next, tells it once the configuration is right
+    return problems
+
+
+def _check_training(config: Config, broken: Collection[str]) -> list[str]:
+    """The `training` of each section on its own, then as the trainer will get them."""
+    sections: dict[str, dict[str, Any]] = {}
+    if "training" not in broken:
+        sections["training"] = config.training
+    for name in ("pretrain", "vft", "align"):
+        if name not in broken:
+            sections[f"{name}.training"] = getattr(config, name).training
+    if "methods" not in broken:
+        for name, changes in config.methods.items():
+            sections[f"methods.{name}.training"] = (changes or {}).get("training", {})
+    if not any(sections.values()):
+        return []
+    from ..device import use_cpu
+    from ..training.arguments import check_keys, check_whole
+
+    problems = [problem for where, section in sections.items() for problem in check_keys(section, where)]
+    if problems or set(broken) & {"training", "pretrain", "vft", "align", "methods", "stages"}:
+        return problems
+    cpu = use_cpu("auto" if "launch" in broken else config.launch.device)
+    told: dict[str, str] = {}  # problem -> the first section that has it
+    for where, section in _trained(config).items():
+        for problem in check_whole({**config.training, **section}, cpu=cpu):
+            shared = problem in check_whole(config.training, cpu=cpu)
+            told.setdefault(problem, "training" if shared else where)
+    problems = [f"{where}: {problem}" for problem, where in told.items()] + _check_collapse(config)
+    return problems + (_check_evaluating(config) if "data" not in broken else [])
+
+
+def _check_collapse(config: Config) -> list[str]:
+    """What stops on collapse reads the training log."""
+    aligns = {f"methods.{name}": align_config(config, name) for name in config.methods}
+    return [
+        f"{where}.stop_on_collapse: reads the training log, but training.logging_strategy is 'no'"
+        for where, align in aligns.items()
+        if align.stop_on_collapse and {**config.training, **align.training}.get("logging_strategy") == "no"
+    ]
+
+
+def _check_evaluating(config: Config) -> list[str]:
+    """Evaluation while training needs validation questions, and a best model one of the figures that it yields."""
+    problems = []
+    sections: dict[str, tuple[dict[str, Any], Any]] = {"vft": (config.vft.training, config.vft.validation)}
+    for name in config.methods:
+        align = align_config(config, name)
+        sections[f"methods.{name}"] = (align.training, align.validation)
+    for name, (training, validation) in sections.items():
+        if name.partition(".")[0] not in [stage.replace("align", "methods") for stage in config.stages]:
+            continue
+        merged = {**config.training, **training}
+        evaluates = str(merged.get("eval_strategy", "no")) != "no"
+        if (evaluates or validation is not None) and getattr(config.data, "num_validation", None) == 0:
+            problems.append(
+                f"{name}: evaluating while training needs validation questions, but data.num_validation is 0"
+            )
+        metric = str(merged.get("metric_for_best_model") or "loss").removeprefix("eval_")
+        known = ["loss"] if validation is None else ["loss", "task_accuracy"]
+        if evaluates and metric not in known:
+            missing = "; task_accuracy needs a validation section" if metric == "task_accuracy" else ""
+            problems.append(
+                f"{name}.training.metric_for_best_model: got '{metric}', allowed: {', '.join(known)}{missing}."
+                + nearest(metric, known)
+            )
+    return problems
+
+
+def _trained(config: Config) -> dict[str, dict[str, Any]]:
+    """Each training of this run, by the name that a message should have, with its own TrainingArguments."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name in ("pretrain", "vft"):
+        if name in config.stages:
+            sections[f"{name}.training"] = getattr(config, name).training
+    if "align" in config.stages:
+        for method in config.methods:
+            sections[f"methods.{method}.training"] = align_config(config, method).training
+    return sections

@@ -1,0 +1,102 @@
+"""Runs the units of a stage in this process."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..progress import say
+from ..run.folder import move_aside
+from ..run.manifest import UnitLog
+from ..stages.plan import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
+
+
+def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
+    """Run a stage's units in this process. `worker`: the places of some of them, such as `0,2`; None: all."""
+    plan.check_reads(stage)
+    units = plan.units(stage)
+    if worker is not None:
+        units = [units[int(place)] for place in worker.split(",")]
+    if stage == "label":
+        for unit in units:
+            _label_unit(plan, unit)
+        return
+    from accelerate import PartialState
+
+    from ..device import forget, use_cpu
+    from ..stages.context import Stage
+
+    cpu = use_cpu(plan.config.launch.device)
+    state = PartialState(cpu=cpu)
+    runner = _runner(stage)
+    context = Stage(plan, cpu)
+    for unit in units:
+        work = functools.partial(runner, context, unit)
+        _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
+        forget()
+    # a rank that ends while another still listens can take its process down
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+def _run_unit(
+    plan: Plan, unit: Unit, work: Callable[[UnitLog | None], None], *, is_main: bool, barrier: Callable[[], None]
+) -> None:
+    """Run one unit unless it is up to date."""
+    status = plan.status(unit)
+    inputs = plan.inputs(unit)
+    barrier()  # all ranks look before the first writes
+    if status.state == DONE or inputs is None:
+        return
+    log = _open_unit(plan, unit, status, inputs) if is_main else None
+    barrier()
+    work(log)
+    barrier()
+
+
+def _label_unit(plan: Plan, unit: Unit) -> None:
+    """Label one unit unless it is up to date; earlier labels stay in their place until the new ones are ready."""
+    from ..stages.label import run_label
+
+    status, inputs = plan.status(unit), plan.inputs(unit)
+    if status.state == DONE or inputs is None:
+        return
+    begun = time.monotonic()
+    # where nothing is in the way, the unit counts as begun from now on
+    opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)
+
+    def begin() -> UnitLog:
+        log = opened or _open_unit(plan, unit, status, inputs)
+        log.begun = begun
+        return log
+
+    run_label(plan, unit, begin)
+
+
+def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -> UnitLog:
+    """Begin a unit. What other inputs made is moved aside, never overwritten or deleted."""
+    if _is_in_the_way(unit, status):
+        kept = move_aside(unit.folder, plan.folder)
+        say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
+    return UnitLog(unit.folder, inputs, plan.processes(unit))
+
+
+def _is_in_the_way(unit: Unit, status: Status) -> bool:
+    return status.state != RESUME and unit.folder.exists()
+
+
+def _runner(stage: str) -> Callable[[Any, Unit, UnitLog | None], None]:
+    """The function of a stage that uses a model. Imported late: a stage pays for what it uses."""
+    if stage in TRAINING_STAGES:
+        from ..stages import train
+
+        return {"pretrain": train.run_pretrain, "vft": train.run_vft, "align": train.run_align}[stage]
+    if stage == "sample":
+        from ..stages.sample import run_sample
+
+        return run_sample
+    from ..stages.evaluate import run_evaluate
+
+    return run_evaluate

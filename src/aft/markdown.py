@@ -1,0 +1,38 @@
+"""Tables of text, in Markdown and for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+ABSENT = "–"
+
+
+def plain(value: Any) -> str:
+    """Any JSON value in a table's cell."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or ABSENT
+    if isinstance(value, (bool, str)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is left-aligned and the others right-aligned; bars inside cells are escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "| --- |" + " ---: |" * (len(headings) - 1)
+    return "\n".join([line(headings), rule, *map(line, rows)])
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """`markdown` for a terminal: columns are padded, and a cell is short and has no bars."""
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    pads = [str.ljust, *[str.rjust] * (len(headings) - 1)]
+    padded = [[pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)

@@ -1,0 +1,207 @@
+"""A run folder as the tables need it: what it is of, its models' measures, and values by question for paired tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..json_files import iter_json_lines, require
+from ..report.build import build_report
+from ..report.read import VALUES, model_manifests, read_config, read_object, read_values
+from ..run.manifest import MANIFEST, read_manifest
+from ..stats.comparison import BySeed
+from ..stats.intervals import mean_sd
+from . import methods
+
+MODEL_NAMES = {
+    "huggyllama/llama-7b": "LLama-7B",
+    "huggyllama/llama-13b": "LLama-13B",
+    "meta-llama/Llama-2-7b-hf": "LLama2-7B",
+    "meta-llama/Llama-2-13b-hf": "LLama2-13B",
+}
+TASK_NAMES = {"gsm8k": "GSM8K", "aqua": "AQUA", "ecqa": "ECQA", "mmlu": "MMLU"}
+STARTS = ("base", "vft")  # what no method is called
+DRIFTS = ("positive_drift", "negative_drift", "both_fell")
+
+Values = Callable[[str, str], BySeed]  # (measure, model) -> seed -> question -> value
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """One run. `model` and `task` are the paper's names where it has them, `start` what alignment started from.
+
+    `names`: the folder of each model that goes by another name here.
+    """
+
+    folder: Path
+    model: str
+    task: str
+    seeds: tuple[int, ...]
+    splits: tuple[str, ...]
+    start: str
+    models: Mapping[str, Mapping[str, Any]]
+    values: Values
+    displacement: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def measure(self, model: str | None, measure: str) -> Mapping[str, Any] | None:
+        """A measure over seeds (`mean`, `sd`, ...): of the report, a drift, `vote@8`, or `category:NAME`."""
+        if model is None or model not in self.models:
+            return None
+        entry = self.models[model]
+        family, _, member = measure.partition("@" if "@" in measure else ":")
+        if member:
+            found: Mapping[str, Any] | None = entry["vote" if family == "vote" else "categories"].get(member)
+            return found
+        if measure not in DRIFTS:
+            found = entry[measure]
+            return found
+        logged = {seed: last[measure] for seed, last in self.displacement.get(model, {}).items() if measure in last}
+        if not logged:
+            return None
+        mean, sd = mean_sd(list(logged.values()))
+        by_seed = {seed: {"value": value} for seed, value in logged.items()}
+        return {"mean": mean, "sd": sd, "low": None, "high": None, "by_seed": by_seed}
+
+    def manifests(self, models: Sequence[str]) -> dict[str, str]:
+        """Path -> digest of the manifest of each alignment and evaluation of these models, where it is there."""
+        # within a page at a suffix a model's folder has its whole name
+        found = model_manifests(self.folder, [self.names.get(model, model) for model in models], self.seeds)
+        return {(self.folder / path).as_posix(): digest for path, digest in found.items()}
+
+
+def read_run(folder: str | Path) -> RunResult:
+    """The results of a run folder. Raises `AftError` where nothing has been evaluated in it."""
+    folder = Path(folder)
+    report = build_report(folder, compare=False)
+    config = read_config(folder / "config.yaml") or {}
+    strangers = _strangers(folder)
+    return RunResult(
+        folder=folder,
+        model=_model_name(config, folder),
+        task=_task_name(config),
+        seeds=tuple(report["seeds"]),
+        splits=tuple(report["splits"]),
+        start=(config.get("align") or {}).get("init_from", "base"),
+        models={m["name"]: m for m in report["models"] if m["seeds"] and m["name"] not in strangers},
+        values=functools.lru_cache(maxsize=None)(functools.partial(_values, folder, tuple(report["seeds"]))),
+        displacement=report["displacement"] or {},
+        rates=_rates(folder),
+        notes=(*strangers.values(), *(line for line in report["missing"] if ": outdated for" in line)),
+    )
+
+
+def at_suffix(run: RunResult, suffix: str) -> RunResult:
+    """The run with base, vft and, under their bare names, those of its methods that are called NAME + `suffix`."""
+
+    def own(name: str) -> str:
+        return name if name in STARTS else name + suffix
+
+    def of(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name.removesuffix(suffix): v for name, v in values.items() if name in STARTS or name.endswith(suffix)}
+
+    return dataclasses.replace(
+        run,
+        models=of(run.models),
+        displacement=of(run.displacement),
+        rates=of(run.rates),
+        names={name: own(name) for name in of(run.models)},
+        values=lambda measure, model: run.values(measure, own(model)),
+    )
+
+
+def evaluated_at(manifests: Iterable[str]) -> str:
+    """At which commits the evaluations among these manifests were made: a folder may be gone on with at a later one."""
+    found = [read_manifest(path) or {} for path in map(Path, manifests) if path.parent.parent.name == "evaluate"]
+    revisions = {manifest["git_revision"] for manifest in found if manifest.get("git_revision")}
+    return f"evaluated at commit {', '.join(sorted(revisions)) or 'unknown'}"
+
+
+def distinguish(runs: Sequence[RunResult]) -> list[RunResult]:
+    """The runs, those that share model and task named after their folders."""
+    count = Counter((run.model, run.task) for run in runs)
+    return [
+        dataclasses.replace(run, model=run.folder.resolve().name) if count[run.model, run.task] > 1 else run
+        for run in runs
+    ]
+
+
+def _model_name(config: Mapping[str, Any], folder: Path) -> str:
+    name = (config.get("model") or {}).get("name_or_path")
+    if not name:
+        return folder.resolve().name
+    path = Path(name)
+    return MODEL_NAMES.get(name) or (path.parent.name if path.name == "base" else path.name)
+
+
+def _task_name(config: Mapping[str, Any]) -> str:
+    name = (config.get("data") or {}).get("name", "unknown task")
+    ratings = (config.get("label") or {}).get("ratings") or {}
+    return TASK_NAMES.get(name, name) + ("" if ratings.get("name", "binary") == "binary" else "-RANK")
+
+
+def _rates(folder: Path) -> dict[str, float]:
+    """The learning rate of every method, from its manifest: a folder holds methods that its configuration has not."""
+    rates = {}
+    for path in sorted(folder.glob(f"seed-*/align/*/{MANIFEST}")):
+        align = (read_manifest(path) or {"inputs": {}})["inputs"].get("config", {}).get("align", {})
+        rate = (align.get("training") or {}).get("learning_rate")
+        if isinstance(rate, (int, float)):
+            rates[path.parent.name] = float(rate)
+    return rates
+
+
+def _strangers(folder: Path) -> dict[str, str]:
+    """Models whose name is that of a method of the tables, but not their loss; and what is to be said of them."""
+    found = {}
+    for path in sorted(folder.glob(f"seed-*/align/*/{MANIFEST}")):
+        name = path.parent.name
+        align = (read_object(path) or {}).get("inputs", {}).get("config", {}).get("align")
+        if align is not None and not methods.fits(name, align.get("loss")):
+            loss = align["loss"]
+            kind = "no loss" if loss is None else f"{loss['name']}, constraint {loss['constraint']['name']}"
+            found[name] = f"{name}: left out, as it is another method by that name ({kind})"
+    return found
+
+
+def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:
+    if measure in VALUES:
+        return read_values(folder, model, seeds, measure)
+    file, read = {
+        "pool_perplexity": ("pool.jsonl", _pool_perplexities),
+        "vote_gain": ("self_consistency.jsonl", _vote_gains),
+    }[measure]
+    paths = {seed: folder / f"seed-{seed}" / "evaluate" / model / file for seed in seeds}
+    return {seed: read(path) for seed, path in paths.items() if path.exists()}
+
+
+def _pool_perplexities(path: Path) -> dict[str, float]:
+    """Question -> mean of exp(−score) over its right chains in the pool, which are the same for every model."""
+    found: dict[str, list[float]] = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        question = require(entry, "question_id", str, where)
+        if require(entry, "is_positive", bool, where):
+            score = require(entry, "score", (int, float, type(None)), where)
+            found.setdefault(question, []).append(math.inf if score is None else math.exp(-score))
+    return {question: fmean(values) for question, values in found.items()}
+
+
+def _vote_gains(path: Path) -> dict[str, float]:
+    """Question -> what a vote of the most paths wins over the fewest, one path as a rule."""
+    gains = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        votes = require(entry, "vote", dict, where)
+        if votes:
+            gain = votes[max(votes, key=int)] - votes[min(votes, key=int)]
+            gains[require(entry, "question_id", str, where)] = gain
+    return gains

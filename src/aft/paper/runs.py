@@ -1,0 +1,219 @@
+"""Which runs fill a table at which scale. Data: a run is a file of configs/tables/, overrides and methods.
+
+Runs of one name are one folder, whatever table asks for them: its VFT model and samples serve them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from .figures import MODELS, RANK, TASKS, best_beta
+from .methods import variants
+from .run_results import MODEL_NAMES
+from .specs import SPECS, Row
+
+SCALES = ("tiny", "gpu", "paper")
+SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
+TUNING_SEEDS = (100, 101)
+RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4)}
+HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # beside them where there is more to unlearn
+KS = (8, 16, 32, 64)
+BETAS = (-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8)  # Figure 2b
+BETAS_7 = tuple(step / 20 for step in range(11))  # Table 7: 0, 0.05 … 0.5
+FEW_BETAS = (0.0, 0.05, 0.15, 0.5, 1.0)
+WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 is RRHF itself
+TEMPERATURES = (0.7, 1.3)  # beside 1
+CLEAN_QUESTIONS = (25, 50, 100, 200)  # the pilot's models are as good as these make them
+FEW = {"tiny": 100, "gpu": 400}  # questions whose answer alone is known, where there are few of them
+
+VFT = ("vft",)
+LABELLED = (*VFT, "sample", "label")
+TRAINED = (*LABELLED, "align")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder. `methods` are names of `aft.paper.methods`.
+
+    `tuning`: on validation questions and seeds of its own. `grid`: the run that chooses the methods' learning rates;
+    None: the configuration's. `higher_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
+    model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
+    """
+
+    name: str
+    config: str
+    methods: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    tuning: bool = False
+    grid: Run | None = None
+    higher_rates: tuple[float, ...] = ()
+    base: Run | None = None
+    source: str | None = None
+    takes: tuple[str, ...] = ()
+
+
+_VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
+_VFT_ALONE = ("stages=[vft, sample, label, evaluate]", "evaluate.models=[vft]")
+_PATHS = ("evaluate.assessment=null", "evaluate.models=[vft, rft, aft-dc, aft-bc]")
+_SMALLER = {
+    "tiny": ("hidden_size=64", "num_hidden_layers=2", "intermediate_size=172"),
+    "gpu": ("hidden_size=256", "num_hidden_layers=6", "intermediate_size=688"),
+}
+
+
+def plan(key: str, scale: str) -> list[Run]:
+    """The runs of a table; none where the scale has no questions for it."""
+    make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
+    return make(key)
+
+
+def seeds_of(key: str, scale: str) -> tuple[int, ...]:
+    """The seeds of a table unless others are asked for: five for the main one where models are small."""
+    return MAIN_SEEDS if key == "2" and scale != "paper" else SEEDS
+
+
+def methods_of(key: str) -> tuple[str, ...]:
+    """The methods that a table's fixed rows name."""
+    return tuple(row.name for row in SPECS[key].rows if isinstance(row, Row) and row.name != "vft")
+
+
+def _from_scratch(key: str, scale: str) -> list[Run]:
+    base = Run("base", "gpu-base.yaml") if scale == "gpu" else None
+    smaller = Run("small-base", f"{scale}-base.yaml", overrides=_smaller(scale))
+    binary = Run("binary", f"{scale}-binary.yaml", methods_of(key), base=base)
+    binary = replace(binary, grid=_grid(binary))
+    rank = Run("rank", f"{scale}-rank.yaml", methods_of(key), base=base)
+    rank = replace(rank, grid=_grid(rank))
+    small = Run("small", f"{scale}-binary.yaml", methods_of(key), base=smaller)
+    small = replace(small, grid=_grid(small))
+    betas = variants("aft-bc", "beta", FEW_BETAS)
+    if key == "1":
+        return [
+            replace(binary, name=f"pilot-{n}", grid=None, methods=(), overrides=(*_VFT_ALONE, f"data.num_train={n}"))
+            for n in CLEAN_QUESTIONS
+        ]
+    if key == "7":
+        return [_tuned(run, betas) for run in (binary, rank)]
+    if key == "beta":
+        return [_tuned(binary, variants("aft-bc", "beta", sorted({*BETAS, *FEW_BETAS})))]
+    if key == "k":
+        return [_with_k(binary, variants("aft-dc", "k", KS))]
+    if key == "self-consistency":
+        return [_paths(binary, num_questions=300)]
+    if key == "sensitivity":
+        sizes = [binary, small]
+        ks = [_with_k(run, variants("aft-bc", "k", (3, 6, 9))) for run in sizes]
+        return [*sizes, *_at_temperatures(binary), *ks, *(_tuned(run, betas) for run in sizes)]
+    if key == "5":
+        kinds = replace(
+            binary, name="kinds", config=f"{scale}-kinds.yaml", base=Run("kinds-base", f"{scale}-kinds-base.yaml")
+        )
+        return [replace(kinds, grid=_grid(kinds))]
+    if key == "laboratory":
+        return _laboratory(binary, scale)
+    if key == "laboratory-losses":
+        return [_in_world(rank, "harsh", "harsh-rank", scale)]
+    return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
+
+
+def _laboratory(mild: Run, scale: str) -> list[Run]:
+    """Worlds in which VFT misassesses more and more, beside the one of the other tables; with less to learn from."""
+    harsh, harsher = (_in_world(mild, world, world, scale) for world in ("harsh", "harsher"))
+    # with less to train on the best rates are others, so it has a grid of its own
+    few = replace(harsh, name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
+    return [mild, harsh, harsher, replace(few, grid=_grid(few))]
+
+
+def _in_world(run: Run, world: str, name: str, scale: str) -> Run:
+    """The run on the base model of a world that misreads more, with a grid there."""
+    base = Run(f"{world}-base", f"{scale}-{world}-base.yaml")
+    run = replace(run, name=name, config=f"{scale}-{name}.yaml", base=base, higher_rates=HIGHER_RATES[scale])
+    return replace(run, grid=_grid(run))
+
+
+def _smaller(scale: str) -> tuple[str, ...]:
+    return tuple(f"model.from_scratch.config.{size}" for size in _SMALLER[scale])
+
+
+def _grid(run: Run) -> Run:
+    """The run that chooses learning rates for another: same model and task, nothing measured but accuracy."""
+    overrides = (*run.overrides, *_VALIDATION, "sample.pool_questions=0")
+    return replace(run, name=f"{run.name}-grid", overrides=overrides, tuning=True, grid=None)
+
+
+def _tuned(run: Run, methods: tuple[str, ...]) -> Run:
+    """Methods compared on the questions and seeds that learning rates are chosen on, in the same folder."""
+    assert run.grid is not None
+    return replace(run.grid, methods=methods, grid=run.grid)
+
+
+def _with_k(run: Run, methods: tuple[str, ...]) -> Run:
+    """Several k from one set of samples, as many as the largest k."""
+    most = max(int(name.rpartition("-k")[2]) for name in methods)
+    overrides = (*run.overrides, f"sample.num_samples={most}")
+    return replace(run, name=f"{run.name}-{most}", methods=methods, overrides=overrides, source=run.name, takes=VFT)
+
+
+def _at_temperatures(run: Run) -> list[Run]:
+    hotter = ((f"{run.name}-t{t}", (*run.overrides, f"sample.temperature={t}")) for t in TEMPERATURES)
+    return [replace(run, name=name, overrides=overrides, source=run.name, takes=VFT) for name, overrides in hotter]
+
+
+def _paths(run: Run, num_questions: int | None = None) -> Run:
+    """The same models again, by votes of 1 to 64 paths."""
+    size = "null" if num_questions is None else num_questions
+    section = f"evaluate.self_consistency={{num_paths: 64, num_questions: {size}}}"
+    overrides = (*run.overrides, *_PATHS, section)
+    return replace(run, name=f"{run.name}-paths", overrides=overrides, source=run.name, takes=TRAINED)
+
+
+def _with_weights(key: str) -> tuple[str, ...]:
+    return methods_of(key) + (variants("rrhf", "w", WEIGHTS) if key == "9" else ())
+
+
+def _paper(key: str) -> list[Run]:
+    if key.startswith("laboratory"):
+        return []
+    methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
+    betas = BETAS if key == "beta" else BETAS_7
+    if key == "1":
+        return [_papers(model, task, (), _VFT_ALONE) for task in ("GSM8K", "ECQA") for model in MODELS]
+    if key == "2":
+        return [_papers(model, task, methods) for model in MODELS for task in TASKS]
+    if key == "3":
+        return [_papers(model, RANK, methods) for model in MODELS]
+    if key == "5":
+        run = _papers("LLama-7B", "GSM8K", ("aft-dc", "aft-bc"))
+        return [replace(run, name="llama-7b-multitask", config="paper-multitask.yaml")]
+    if key == "7":
+        return [_validated(_papers(m, t, ()), betas) for t in (*TASKS, RANK) for m in MODELS]
+    main = _papers("LLama-7B", "GSM8K", methods)
+    if key == "beta":
+        return [_validated(main, betas)]
+    if key == "k":
+        return [_with_k(main, variants("aft-dc", "k", KS))]
+    if key == "self-consistency":
+        return [_paths(main)]
+    if key == "sensitivity":
+        sizes = [_papers(model, "GSM8K", methods) for model in ("LLama2-7B", "LLama2-13B")]
+        ks = [_with_k(run, variants("aft-bc", "k", (3, 6, 9))) for run in sizes]
+        hotter = [run for size in sizes for run in _at_temperatures(size)]
+        return [*sizes, *hotter, *ks, *(_validated(run, FEW_BETAS) for run in sizes)]
+    return [_papers("LLama-7B", RANK, methods)]
+
+
+def _papers(model: str, task: str, methods: tuple[str, ...], overrides: tuple[str, ...] = ()) -> Run:
+    """One of the paper's own runs, with the boundary that it found best."""
+    hub = {name: path for path, name in MODEL_NAMES.items()}
+    kind = "rank" if task == RANK else task.lower()
+    own = (f"model.name_or_path={hub[model]}", f"align.loss.constraint.beta={best_beta(model, task):g}")
+    return Run(f"{model.lower()}-{kind}", f"paper-{kind}.yaml", methods, (*own, *overrides))
+
+
+def _validated(run: Run, betas: Sequence[float]) -> Run:
+    """Boundaries on the validation questions, from the samples of the run itself."""
+    methods = variants("aft-bc", "beta", betas)
+    overrides = (*run.overrides, *_VALIDATION)
+    name = f"{run.name}-validation"
+    return replace(run, name=name, methods=methods, overrides=overrides, source=run.name, takes=LABELLED)

@@ -1,0 +1,236 @@
+"""What a run folder holds, read for the report: metrics, predictions, pool scores, training curves, times.
+
+An absent file is None or an absent entry; a file that is there but cannot be used raises `DataError` or `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError, DataError
+from ..json_files import iter_json_lines, require
+from ..run.digest import digest_file
+from ..run.manifest import MANIFEST
+from ..stats.intervals import interval_from_sd
+
+# where a measure stands in metrics.json; the last key of a pool score is its mean
+MEASURES = {
+    "task_accuracy": ("task_accuracy",),
+    "assessment_accuracy": ("assessment_accuracy",),
+    "pool_assessment_accuracy": ("pool", "assessment_accuracy"),
+    "perplexity": ("perplexity",),
+    "pool_positive": ("pool", "positive"),
+    "pool_negative": ("pool", "negative"),
+}
+# further measures that a run may have left out: absent without a word
+OPTIONAL_MEASURES = {
+    "macro_accuracy": ("by_category", "macro"),
+    "perplexity_wrong": ("perplexity_wrong",),
+    "perplexity_reference": ("perplexity_reference",),
+}
+# measures by number of paths or by category
+FAMILIES = {
+    "vote": ("self_consistency", "vote"),
+    "pass": ("self_consistency", "pass"),
+    "categories": ("by_category", "categories"),
+}
+# per-question values that models are compared on: file and keys of a line
+VALUES = {
+    "task_accuracy": ("predictions.jsonl", "is_correct"),
+    "pool_assessment_accuracy": ("pool_questions.jsonl", "value"),
+    "vote": ("self_consistency.jsonl", "vote"),
+}
+_NUMBER = (int, float, type(None))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, None where the file is absent; anything else raises `DataError`."""
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """The mapping of a YAML file, None where the file is absent; anything else raises `ConfigError`."""
+    if not path.exists():
+        return None
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, got {type(value).__name__}")
+    return value
+
+
+def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """Model -> seed -> {measure: {"value", "low", "high", "n", ...} or None, "checkpoint", "split", families}.
+
+    A family is a mapping of measures: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
+    """
+    metrics: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in sorted(run_folder.glob("seed-*/evaluate/*/metrics.json")):
+        seed = re.fullmatch(r"seed-(\d+)", path.parents[2].name)
+        if seed:
+            metrics.setdefault(path.parent.name, {})[int(seed[1])] = _read_one(path)
+    return metrics
+
+
+def model_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, str]:
+    """Path within the run folder -> digest of the manifest of each model's alignment and evaluation, where it is there.
+
+    That of an evaluation holds its inputs, the digest of the model among them; that of an alignment its last log.
+    """
+    units = [f"{stage}/{model}" for model in models for stage in ("align", "evaluate")]
+    paths = [run_folder / f"seed-{seed}" / unit / MANIFEST for seed in seeds for unit in units]
+    return {path.relative_to(run_folder).as_posix(): digest_file(path) for path in paths if path.exists()}
+
+
+def _read_one(path: Path) -> dict[str, Any]:
+    raw = read_object(path) or {}
+    entry: dict[str, Any] = {
+        "split": require(raw, "split", str, str(path)),
+        "checkpoint": require(raw, "checkpoint", str, str(path)),
+    }
+    for measure, keys in MEASURES.items():
+        found, where = _section(raw, keys, str(path), optional=False)
+        entry[measure] = None if found is None else _measurement(found, where)
+    for measure, keys in OPTIONAL_MEASURES.items():
+        found, where = _section(raw, keys, str(path), optional=True)
+        entry[measure] = None if found is None else _measurement(found, where)
+    for family, keys in FAMILIES.items():
+        found, where = _section(raw, keys, str(path), optional=True)
+        members = {name: require(found or {}, name, dict, where) for name in found or {}}
+        entry[family] = {name: _measurement(member, f"{where}: {name}") for name, member in members.items()}
+    entry["assessment"] = _section(raw, ("assessment",), str(path), optional=True)[0]
+    return entry
+
+
+def _section(
+    raw: dict[str, Any], keys: tuple[str, ...], where: str, *, optional: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """What stands under nested keys, None where one of them is null or, if `optional`, absent; and where that is."""
+    value: dict[str, Any] | None = raw
+    for key in keys:
+        if value is not None:
+            given = {key: None, **value} if optional else value
+            value = require(given, key, (dict, type(None)), where)
+        where = f"{where}: {key}"
+    return value, where
+
+
+def _measurement(raw: dict[str, Any], where: str) -> dict[str, Any] | None:
+    """One measure as {"value", "low", "high", "n", counts}; a pool score gets its interval from its mean, sd and n."""
+    if "mean" in raw:
+        mean, sd = _finite(require(raw, "mean", _NUMBER, where)), _finite(require(raw, "sd", _NUMBER, where))
+        n = require(raw, "n", int, where)
+        low, high = interval_from_sd(mean, sd, n) if mean is not None else (None, None)
+        return None if mean is None else {"value": mean, "low": low, "high": high, "n": n, "sd_over_chains": sd}
+    measured: dict[str, Any] = {key: require(raw, key, _NUMBER, where) for key in ("value", "low", "high")}
+    measured["n"] = require(raw, "n", int, where)
+    measured.update({key: raw[key] for key in ("correct", "unparsed", "truncated", "skipped") if key in raw})
+    unbounded = measured["value"] is not None and not math.isfinite(measured["value"])
+    if unbounded or raw.get("infinite"):
+        # of how many chains the perplexity is infinite; an infinite value itself is no JSON
+        measured.update(value=None, low=None, high=None, infinite=raw.get("infinite") or 1)
+    return measured
+
+
+def read_values(run_folder: Path, model: str, by_seed: Iterable[int], measure: str) -> dict[int, dict[str, float]]:
+    """Seed -> question id -> value of one of `VALUES`, for evaluated seeds that kept it; nulls are left out.
+
+    Of votes, that of the largest number of paths.
+    """
+    name, key = VALUES[measure]
+    found: dict[int, dict[str, float]] = {}
+    for seed in sorted(by_seed):
+        path = run_folder / f"seed-{seed}" / "evaluate" / model / name
+        if not path.exists():
+            continue
+        values = found.setdefault(seed, {})
+        seen: set[str] = set()
+        for line, entry in iter_json_lines(path):
+            where = f"{path}:{line}"
+            question = require(entry, "question_id", str, where)
+            if question in seen:
+                raise DataError(f"{where}: question '{question}' appears twice")
+            seen.add(question)
+            value = _value(entry, key, where)
+            if value is not None:
+                values[question] = float(value)
+    return found
+
+
+def _value(entry: dict[str, Any], key: str, where: str) -> float | None:
+    if key != "vote":
+        value: float | None = require(entry, key, bool if key == "is_correct" else (int, float, type(None)), where)
+        return value
+    votes = require(entry, key, dict, where)
+    largest = max(votes, key=int, default=None)
+    return None if largest is None else require(votes, largest, (int, float), where)
+
+
+def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
+    """Per stage (`vft`, `align/rft`, ...), in order: seconds of each of its runs, and their largest peak memory."""
+    order = {name: position for position, name in enumerate(("base", "vft", "sample", "label", "align", "evaluate"))}
+    stages: dict[str, dict[str, Any]] = {}
+    for depth in ("*", "*/*", "*/*/*"):
+        for path in sorted(run_folder.glob(f"{depth}/manifest.json")):
+            unit = path.parent.relative_to(run_folder).parts
+            parts = unit[1:] if re.fullmatch(r"seed-\d+", unit[0]) else unit
+            if not parts or parts[0] not in order:
+                continue
+            name = "/".join(parts)
+            stage = stages.setdefault(name, {"stage": name, "seconds": {}, "peak_memory_bytes": None})
+            manifest = read_object(path) or {}
+            stage["seconds"]["/".join(unit)] = _finite(manifest.get("seconds"))
+            peaks = [_finite(manifest.get("peak_memory_bytes")), stage["peak_memory_bytes"]]
+            stage["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
+
+    def position(stage: dict[str, Any]) -> tuple[int, int]:
+        kind, _, model = stage["stage"].partition("/")
+        return order[kind], models.index(model) if model in models else len(models)
+
+    return sorted(stages.values(), key=position)
+
+
+def read_scores(
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], file: str = "pool.jsonl"
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Model -> (scores of right chains, of wrong chains), all seeds together; nats per token.
+
+    `file` is `pool.jsonl` (the fixed pool), `assessment.jsonl` (chains of the model's own) or `references.jsonl`
+    (references only, which are right). A score that was not finite is minus infinity.
+    """
+    scores: dict[str, tuple[list[float], list[float]]] = {}
+    seeds = list(seeds)
+    for model in models:
+        for seed in seeds:
+            path = Path(run_folder) / f"seed-{seed}" / "evaluate" / model / file
+            if not path.exists():
+                continue
+            right, wrong = scores.setdefault(model, ([], []))
+            for line, value in iter_json_lines(path):
+                where = f"{path}:{line}"
+                is_positive = require({"is_positive": True, **value}, "is_positive", bool, where)
+                side = right if is_positive else wrong
+                score = require(value, "score", _NUMBER, where)
+                side.append(-math.inf if score is None else float(score))  # null: not finite
+    return scores
+
+
+def _finite(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -1,0 +1,275 @@
+"""The loop that writes completions: a prompt is read once, its samples share it, and rows change hands as they finish.
+
+Continuous: the place of a finished row goes to the next completion. Static: all rows start together and the batch runs
+to its last one. Where nothing is left to take their places, finished rows leave the cache either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from ..errors import ConfigError
+from .slots import SlotCache
+
+# Reading prompts costs about a step, so a few places are filled together; leaving copies the cache.
+_JOIN_FRACTION = 1 / 16
+_LEAVE_FRACTION = 1 / 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen. temperature 0 is greedy; top_p keeps the smallest set of tokens with that probability."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """One completion: its prompt, and the seed of its random numbers."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    wanted: Sequence[Wanted],
+    decoding: Decoding,
+    *,
+    ends: frozenset[int],
+    pad: int,
+    slots: int,
+    continuous: bool,
+) -> Iterator[tuple[int, list[int]]]:
+    """Places in `wanted` with token ids, one of `ends` included where it was reached, in the order of finishing.
+
+    Completions of one prompt stand together in `wanted`. At most `slots` rows are decoded at once if `continuous`, all
+    of them if not. Memory: a cache of these rows, as wide as the longest that is live and 64 columns; beside it the
+    prompts read last, until all their completions have begun.
+    """
+    rows = _Rows(model, wanted, decoding, ends, pad, slots if continuous else len(wanted), continuous)
+    while rows.waiting or rows.num_live:
+        if rows.may_join():
+            yield from rows.join()
+        elif rows.should_leave():
+            rows.leave()
+        else:
+            yield from rows.step()
+
+
+@dataclasses.dataclass
+class _Prompts:
+    """Prompts that were read: their cache, as wide as the longest, logits (P, V) of what follows, and rows in both."""
+
+    cache: Cache
+    columns: int
+    logits: Tensor
+    rows: dict[tuple[int, ...], int]
+
+
+class _Rows:
+    """The rows of the cache: whose they are, what was written in them, and what is read next."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        wanted: Sequence[Wanted],
+        decoding: Decoding,
+        ends: frozenset[int],
+        pad: int,
+        slots: int,
+        continuous: bool,
+    ) -> None:
+        self.model, self.wanted, self.decoding = model, wanted, decoding
+        self.ends, self.pad, self.continuous = ends, pad, continuous
+        self.waiting = deque(range(len(wanted)))
+        self.prompts: _Prompts | None = None
+        self.cache: Cache | None = None
+        self.columns = 0  # of the cache
+        size = min(slots, len(wanted))
+        self.owners: list[int | None] = [None] * size
+        self.written: dict[int, list[int]] = {}
+        # what the device needs to know of each row
+        self.tokens = torch.zeros(size, dtype=torch.long, device=model.device)  # chosen, not yet read
+        self.positions = torch.zeros_like(self.tokens)  # where they stand
+        self.drawn = torch.zeros_like(self.tokens)  # which of a row's numbers is next
+        self.moving = torch.zeros_like(self.tokens)  # 1 while a row is live; a finished one stays where it is
+        numbers = decoding.max_new_tokens if decoding.temperature > 0 else 1
+        self.uniforms = torch.zeros(size, numbers, dtype=torch.float64, device=model.device)
+
+    @property
+    def num_live(self) -> int:
+        """How many rows are still written."""
+        return len(self.owners) - self.owners.count(None)
+
+    def may_join(self) -> bool:
+        """Whether completions wait, and enough places are free to read prompts for them."""
+        free = self.owners.count(None)
+        enough = max(1, int(_JOIN_FRACTION * len(self.owners))) if self.continuous else len(self.owners)
+        return bool(self.waiting) and free >= min(enough, len(self.waiting))
+
+    def should_leave(self) -> bool:
+        """Whether nobody waits, and so many rows are finished that a copy of the cache without them pays."""
+        return not self.waiting and self.owners.count(None) >= max(1, _LEAVE_FRACTION * len(self.owners))
+
+    def join(self) -> Iterator[tuple[int, list[int]]]:
+        """Begin waiting completions in the free places, and choose their first tokens."""
+        free = [slot for slot, owner in enumerate(self.owners) if owner is None]
+        while free and self.waiting:
+            if self.prompts is None:
+                self.prompts = self._read_prompts(len(free))
+            prompts, numbers = self.prompts, self._take(len(free))
+            slots, free = free[: len(numbers)], free[len(numbers) :]
+            rows = torch.tensor([prompts.rows[self.wanted[n].prompt_ids] for n in numbers], device=self.tokens.device)
+            at = torch.tensor(slots, device=self.tokens.device)
+            self._place(at, prompts, rows)
+            for slot, number in zip(slots, numbers, strict=True):
+                self.owners[slot] = number
+                self.written[number] = []
+            lengths = [len(self.wanted[number].prompt_ids) for number in numbers]
+            self.positions[at] = torch.tensor(lengths, device=at.device) - 1
+            self.drawn[at], self.moving[at] = 0, 1
+            if self.decoding.temperature > 0:
+                self.uniforms[at] = self._uniforms(numbers).to(at.device)
+            yield from self._choose(at, prompts.logits.index_select(0, rows))
+
+    def step(self) -> Iterator[tuple[int, list[int]]]:
+        """Read the rows' newest tokens into the cache, and choose the next."""
+        assert self.cache is not None
+        if isinstance(self.cache, SlotCache):
+            live = [number for number in self.owners if number is not None]
+            # in the cache: everything of the longest row but its newest token
+            self.columns = max(len(self.wanted[n].prompt_ids) + len(self.written[n]) for n in live) - 1
+            self.cache.trim(self.columns)
+        self.columns += 1
+        columns = torch.arange(self.columns, device=self.tokens.device)
+        positions = self.positions.unsqueeze(-1)
+        mask = columns >= self.columns - 1 - positions  # every row ends at the last column
+        logits = _forward(self.model, self.tokens.unsqueeze(-1), mask.long(), positions, self.cache)
+        yield from self._choose(slice(None), logits)
+
+    def leave(self) -> None:
+        """Drop the finished rows."""
+        assert self.cache is not None
+        keep = [slot for slot, owner in enumerate(self.owners) if owner is not None]
+        self.owners = [self.owners[slot] for slot in keep]
+        rows = torch.tensor(keep, device=self.tokens.device)
+        self.cache.reorder_cache(rows)  # not batch_select_indices: some layers then leave a state of theirs as it was
+        self.tokens, self.positions, self.drawn, self.moving, self.uniforms = (
+            values.index_select(0, rows)
+            for values in (self.tokens, self.positions, self.drawn, self.moving, self.uniforms)
+        )
+
+    def _read_prompts(self, count: int) -> _Prompts:
+        """Prefill the prompts of the next `count` completions."""
+        order = [self.wanted[number].prompt_ids for number in list(self.waiting)[:count]]
+        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(order))}
+        length = max(map(len, rows))
+        # left padding: the last column is every prompt's last token
+        device = self.tokens.device
+        input_ids = torch.tensor([[self.pad] * (length - len(p)) + list(p) for p in rows], device=device)
+        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in rows], device=device)
+        # rows join a cache that holds all columns, whatever a layer's window
+        cache = DynamicCache() if self.continuous else DynamicCache(config=self.model.config)
+        logits = _forward(self.model, input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        return _Prompts(cache, length, logits, rows)
+
+    def _take(self, count: int) -> list[int]:
+        """The next completions, at most `count`, whose prompts were read; forgets the prompts if none is left."""
+        assert self.prompts is not None
+        taken: list[int] = []
+        while self.waiting and self.wanted[self.waiting[0]].prompt_ids in self.prompts.rows:
+            if len(taken) == count:
+                return taken
+            taken.append(self.waiting.popleft())
+        self.prompts = None
+        return taken
+
+    def _place(self, slots: Tensor, prompts: _Prompts, rows: Tensor) -> None:
+        """Make `rows` of the prompts' cache the beginnings of the rows `slots`."""
+        if not self.continuous:
+            prompts.cache.reorder_cache(rows)
+            self.cache, self.columns = prompts.cache, prompts.columns
+            return
+        if self.cache is None:
+            self.cache = SlotCache(prompts.cache, len(self.owners))
+        assert isinstance(self.cache, SlotCache)
+        self.cache.put(slots, prompts.cache, rows)
+
+    def _uniforms(self, numbers: Sequence[int]) -> Tensor:
+        """(rows, max_new_tokens) float64 in [0, 1): a row's come from its own seed, on the CPU on every machine."""
+        generators = [torch.Generator().manual_seed(self.wanted[number].seed) for number in numbers]
+        limit = self.decoding.max_new_tokens
+        return torch.stack([torch.rand(limit, generator=generator, dtype=torch.float64) for generator in generators])
+
+    def _choose(self, at: Tensor | slice, logits: Tensor) -> Iterator[tuple[int, list[int]]]:
+        """Choose the next tokens of the rows `at` by `logits` (rows, V); what is finished with them."""
+        uniforms = None
+        if self.decoding.temperature > 0:
+            uniforms = self.uniforms[at].gather(-1, self.drawn[at].unsqueeze(-1)).squeeze(-1)
+        chosen = choose(logits, self.decoding, uniforms)
+        self.tokens[at] = chosen
+        self.positions[at] += self.moving[at]
+        self.drawn[at] += self.moving[at]
+        slots = range(len(self.owners)) if isinstance(at, slice) else at.tolist()
+        finished = []
+        for slot, token in zip(slots, chosen.tolist(), strict=True):
+            number = self.owners[slot]
+            if number is None:
+                continue
+            self.written[number].append(token)
+            if token in self.ends or len(self.written[number]) == self.decoding.max_new_tokens:
+                finished.append(slot)
+        if not finished:
+            return
+        stopped = torch.tensor(finished, device=self.tokens.device)
+        self.moving[stopped] = self.drawn[stopped] = 0
+        for slot in finished:
+            number = self.owners[slot]
+            assert number is not None
+            self.owners[slot] = None
+            yield number, self.written.pop(number)
+
+
+def _forward(model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+    """Logits (rows, V) float32 of the next token, after reading `input_ids` into the cache."""
+    result = model(
+        input_ids=input_ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    if result.get("past_key_values") is not cache:
+        raise ConfigError(
+            f"model: {type(model).__name__} does not use transformers' cache, so it cannot be sampled here"
+        )
+    return result.logits[:, -1].float()
+
+
+def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tensor:
+    """Next tokens (rows,): the likeliest, or drawn by inverting the distribution function at `uniforms` (rows,)."""
+    if uniforms is None:
+        return logits.argmax(dim=-1)
+    probabilities = (logits / decoding.temperature).softmax(dim=-1).double()
+    if decoding.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        before = ordered.cumsum(dim=-1) - ordered
+        ordered = ordered.masked_fill(before >= decoding.top_p, 0.0)
+        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
+    cumulative = probabilities.cumsum(dim=-1)
+    # the first token whose cumulative probability exceeds the number; one of probability 0 never does
+    threshold = uniforms.unsqueeze(-1) * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return drawn.clamp(max=logits.shape[-1] - 1)

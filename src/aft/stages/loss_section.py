@@ -1,0 +1,47 @@
+"""A `loss` section of the configuration as the trainer's objective."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+from ..config.losses import Constraint, RankingLoss
+from ..losses import (
+    CONSTRAINTS,
+    LOSSES,
+    REFERENCE_LOSSES,
+    displacement_statistics,
+    groups_with_pair,
+    pair_statistics,
+)
+from ..training.objective import Objective
+
+
+def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective:
+    """The objective that a `loss` section describes; None: L_VFT alone."""
+    if section is None:
+        return Objective(vft_reduction=vft_reduction)
+    function = LOSSES[section.name]
+    pairing = {"constraint": make_constraint(section.constraint), "min_rating_gap": section.min_rating_gap}
+    # what the function does not take is the trainer's part, and null is its own default
+    taken = inspect.signature(function).parameters
+    own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
+    return Objective(
+        vft_reduction=vft_reduction,
+        loss=functools.partial(function, **{**own, **pairing}),
+        statistics=functools.partial(pair_statistics, **pairing),
+        displacement=functools.partial(displacement_statistics, **pairing),
+        with_pair=functools.partial(groups_with_pair, min_rating_gap=section.min_rating_gap),
+        weight=section.weight,
+        reduction=section.reduction,
+        needs_reference=section.name in REFERENCE_LOSSES,
+        logps=getattr(section, "logps", "mean"),
+    )
+
+
+def make_constraint(section: Constraint) -> Any:
+    """The constraint that a `constraint` section describes."""
+    arguments = dataclasses.asdict(section)
+    return CONSTRAINTS[arguments.pop("name")](**arguments)

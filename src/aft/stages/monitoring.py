@@ -1,0 +1,78 @@
+"""What is measured while a model trains: validation, and the scores before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedTokenizerBase
+
+from ..config.schema import ValidationConfig
+from ..errors import AftError
+from ..json_files import write_json
+from ..run.manifest import read_json
+from ..sampling.decoding import Decoding
+from ..sampling.transformers_engine import sample
+from ..scoring.packing import Entry
+from ..scoring.responses import Scores
+from ..tasks import VALIDATION
+from ..training.trainer import AftTrainer
+from .context import Stage, references
+
+
+def validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Entry]:
+    return references(stage, stage.plan.task.load(VALIDATION, seed=seed), stage.encoder(tokenizer))
+
+
+def measure_accuracy(
+    stage: Stage, tokenizer: PreTrainedTokenizerBase, validation: ValidationConfig, seed: int
+) -> Callable[[torch.nn.Module], dict[str, float]]:
+    """A function of the model: greedy task accuracy on the first validation questions."""
+    questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
+    by_id = {question.id: question for question in questions}
+    requests = stage.requests(tokenizer, questions, [0])
+    decoding = Decoding(stage.config.evaluate.max_new_tokens, temperature=0.0)
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        state = PartialState()
+        mine = requests[state.process_index :: state.num_processes]
+        task, correct = stage.plan.task, 0
+        for completion in sample(
+            model,
+            tokenizer,
+            mine,
+            decoding,
+            seed_of=lambda *_: 0,
+            batch_size=validation.batch_size,
+        ):
+            question = by_id[completion.question_id]
+            answer = task.extract_answer(completion.completion, question).answer
+            correct += answer is not None and task.is_correct(answer, question)
+        total = torch.tensor(float(correct), device=stage.device)
+        if state.num_processes > 1:
+            torch.distributed.all_reduce(total)
+        return {"task_accuracy": total.item() / len(requests)}
+
+    return measure
+
+
+def initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
+    """Scores of all candidates before training; the methods of a seed that start alike share one file."""
+    stored = read_json(path) if trainer.is_world_process_zero() else None
+    box = [stored["scores"] if stored and stored.get("key") == key else None]
+    if trainer.args.world_size > 1:
+        broadcast_object_list(box)
+    if box[0] is not None:
+        return box[0]
+    if trainer.state.global_step > 0:
+        raise AftError(
+            f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
+            " Delete this unit's folder to start it again."
+        )
+    scores = trainer.score_candidates()
+    if trainer.is_world_process_zero():
+        write_json(path, {"key": key, "scores": scores})
+    return scores

@@ -1,0 +1,312 @@
+"""The plan of a run: its units of work in order, what each reads and writes, and which are up to date. No torch.
+
+A unit is one stage for one seed and, where there are several, one model. It is up to date while its inputs (the
+config sections it depends on, data, versions, the digests of the files it reads) equal those in its manifest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, align_config
+from ..config.launch_file import count_processes
+from ..config.load import merge
+from ..config.ratings import JudgeRatings
+from ..config.schema import STAGES, AlignConfig, VftConfig, model_names
+from ..errors import ConfigError
+from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
+from ..records import Question
+from ..run.digest import differences, digest_file
+from ..run.environment import versions
+from ..run.manifest import MANIFEST, STARTED, digest_folder, is_cut, read_manifest
+from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
+
+# Raised when the code of a stage begins to give another result for the same inputs.
+STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 2, "align": 2, "evaluate": 3}
+
+TRAINING_STAGES = ("pretrain", "vft", "align")
+
+DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One piece of work with a folder of its own. `name` is the method (align) or model (evaluate)."""
+
+    stage: str
+    seed: int | None
+    name: str | None
+    folder: Path
+
+    def __str__(self) -> str:
+        parts = [self.stage, self.name, None if self.seed is None else f"seed {self.seed}"]
+        return " ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Whether a unit must run, and why."""
+
+    state: str
+    reasons: tuple[str, ...] = ()
+
+
+class Plan:
+    """The units of a configuration and their state on disk."""
+
+    def __init__(self, config: Config, task: Task | None = None) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir)
+        self.task = task or make_task(**vars(config.data))
+
+    # ---- units ----
+
+    def units(self, stage: str) -> list[Unit]:
+        """The units of one stage, in order."""
+        if stage == "pretrain":
+            return [Unit(stage, None, None, self.folder / "base")]
+        if stage in ("vft", "sample", "label"):
+            return [Unit(stage, seed, None, self._seed_folder(seed) / stage) for seed in self.config.seeds]
+        names = list(self.config.methods) if stage == "align" else model_names(self.config)
+        return [
+            Unit(stage, seed, name, self._seed_folder(seed) / stage / name)
+            for seed in self.config.seeds
+            for name in names
+        ]
+
+    def _seed_folder(self, seed: int | None) -> Path:
+        return self.folder / f"seed-{seed}"
+
+    def stages(self) -> list[str]:
+        """The configured stages in the order in which they run."""
+        return [stage for stage in STAGES if stage in self.config.stages]
+
+    # ---- where things are ----
+
+    def checkpoint(self, name: str, seed: int | None) -> str:
+        """Folder or hub name of a model: base, vft or a method."""
+        if name == "base":
+            return self.config.model.name_or_path or str(self.folder / "base")
+        if name == "vft":
+            return str(self._seed_folder(seed) / "vft")
+        return str(self._seed_folder(seed) / "align" / name)
+
+    def completions(self, seed: int | None) -> Path:
+        """The sampled completions of a seed."""
+        return self._seed_folder(seed) / "sample" / "completions.jsonl"
+
+    def groups(self, seed: int | None) -> Path:
+        """The labelled groups of a seed."""
+        return self._seed_folder(seed) / "label" / "groups.jsonl"
+
+    def pool(self, seed: int | None) -> Path:
+        """The held-out groups of a seed that every model scores."""
+        return self._seed_folder(seed) / "label" / "pool.jsonl"
+
+    def judge_cache(self) -> Path:
+        """The folder of a judge's replies; not one that a label unit owns, so that what is rated again is not lost."""
+        section = self.config.label.ratings
+        named = section.cache if isinstance(section, JudgeRatings) else None
+        return Path(named) if named is not None else self.folder / "judge-cache"
+
+    def training_questions(self, seed: int) -> list[Question]:
+        """The questions that groups are made of: those with a known chain, then those with only an answer."""
+        return self.task.load(TRAIN, seed=seed) + self.task.load(ANSWER_ONLY, seed=seed)
+
+    def pool_questions(self, seed: int) -> list[Question]:
+        """The held-out questions whose completions every model scores."""
+        count = self.config.sample.pool_questions
+        questions = self.task.load(VALIDATION, seed=seed) if count else []
+        if count > len(questions):
+            raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
+        return questions[:count]
+
+    def describe_data(self) -> dict[str, Any]:
+        """How many questions each split has (with the first seed), and what a reader should know about them."""
+        splits = (TRAIN, ANSWER_ONLY, VALIDATION, TEST)
+        return {
+            "fingerprint": self.task.fingerprint(),
+            "questions": {split: len(self.task.load(split, seed=self.config.seeds[0])) for split in splits},
+            "notes": self.task.notes(),
+        }
+
+    def training(self, section: dict[str, Any]) -> dict[str, Any]:
+        """The shared TrainingArguments with a stage's own over them."""
+        return merge(self.config.training, section)
+
+    # ---- inputs ----
+
+    def reads(self, unit: Unit) -> dict[str, str | Path]:
+        """What a unit reads from earlier stages: checkpoints as text (a folder or hub name), files as paths."""
+        config, seed = self.config, unit.seed
+        if unit.stage == "vft":
+            return {"base": self.checkpoint("base", seed)}
+        if unit.stage == "sample":
+            return {config.sample.model: self.checkpoint(config.sample.model, seed)}
+        if unit.stage == "label":
+            return {"completions": self.completions(seed), **rating_files(config.label.ratings, seed or 0)}
+        if unit.stage == "align":
+            start = align_config(config, unit.name or "").init_from
+            return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
+        if unit.stage == "evaluate":
+            found: dict[str, str | Path] = {"model": self.checkpoint(unit.name or "", seed)}
+            return {**found, "pool": self.pool(seed)} if config.sample.pool_questions else found
+        return {}
+
+    def inputs(self, unit: Unit) -> dict[str, Any] | None:
+        """Everything a unit's result depends on, as JSON; None while something that it reads does not exist."""
+        reads = {}
+        for name, source in self.reads(unit).items():
+            digest = self._digest(source)
+            if digest is None:
+                return None
+            reads[name] = digest
+        packages = versions()
+        relevant = ("torch", "transformers", "peft", "tokenizers") if unit.stage != "label" else ()
+        return {
+            "stage_version": STAGE_VERSIONS[unit.stage],
+            "seed": unit.seed,
+            "data": self._fingerprint,
+            "config": self._sections(unit),
+            "reads": reads,
+            "versions": {name: packages[name] for name in relevant},
+        }
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return self.task.fingerprint()
+
+    def _sections(self, unit: Unit) -> dict[str, Any]:
+        """The keys of the configuration that decide a unit's result, under their own names as far as they have one."""
+        config = self.config
+        whole = dataclasses.asdict(config)
+        # where the data lies does not matter, what is in it does: the fingerprint
+        other_stages = {"num_pretrain": "pretrain", "num_test": "evaluate"}
+        data = {
+            key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
+        }
+        if unit.stage == "label":
+            ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))
+            return {"data": data, "label": {**whole["label"], "ratings": ratings}}
+        sections = {"data": data, "prompt": whole["prompt"], "model": self.model_keys(unit.stage)}
+        if unit.stage == "pretrain":
+            return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
+        if unit.stage == "vft":
+            return {**sections, "vft": self._trained(config.vft, whole["vft"])}
+        if unit.stage == "sample":
+            return {**sections, "sample": whole["sample"]}
+        if unit.stage == "align":
+            align = align_config(config, unit.name or "")
+            return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
+        return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+
+    def _recorded_ratings(self, unit: Unit) -> Any:
+        """What `label.ratings` was when a label unit was run, or None."""
+        for name in (MANIFEST, STARTED):
+            if (found := read_manifest(unit.folder / name)) is not None:
+                for key in ("inputs", "config", "label", "ratings"):
+                    found = found.get(key) if isinstance(found, dict) else None
+                return found
+        return None
+
+    def model_keys(self, stage: str) -> dict[str, Any]:
+        """Which weights, that the digest of the checkpoint says; this is how a stage uses them."""
+        model = self.config.model
+        if stage == "pretrain":
+            names = ["from_scratch", "max_length", "overlong"]
+        elif stage in ("vft", "align"):
+            names = ["dtype", "attn_implementation", "max_length", "overlong", "lora"]
+        else:
+            dtype = model.inference_dtype or model.dtype
+            return {"inference_dtype": dtype, "attn_implementation": model.attn_implementation}
+        return {name: value for name, value in dataclasses.asdict(model).items() if name in names}
+
+    def _trained(self, section: VftConfig | AlignConfig, keys: dict[str, Any]) -> dict[str, Any]:
+        """A training section with the shared arguments in it, and what its validation takes from elsewhere."""
+        validation = section.validation and {
+            **keys["validation"],
+            "max_new_tokens": self.config.evaluate.max_new_tokens,
+        }
+        return {**keys, "training": self.training(section.training), "validation": validation}
+
+    def _digest(self, source: str | Path) -> str | None:
+        if isinstance(source, Path):
+            return digest_file(source) if source.is_file() else None
+        folder = Path(source)
+        if folder.is_dir():
+            usable = (folder / "config.json").exists() and not is_cut(folder)
+            return digest_folder(folder) if usable else None
+        if folder.is_relative_to(self.folder):
+            return None  # an earlier stage has yet to write it
+        return f"hub:{source}@{self.config.model.revision or 'main'}"
+
+    # ---- state ----
+
+    def processes(self, unit: Unit) -> int | None:
+        """How many processes share the steps of a training unit; None of another, or where the launcher chooses."""
+        return count_processes(self.config.launch.config) if unit.stage in TRAINING_STAGES else None
+
+    def status(self, unit: Unit) -> Status:
+        """Whether a unit is up to date, can be continued, or must run, as things are on disk now."""
+        inputs = self.inputs(unit)
+        manifest = read_manifest(unit.folder / MANIFEST)
+        if inputs is None:
+            missing = [str(source) for source in self.reads(unit).values() if self._digest(source) is None]
+            return Status(RERUN if manifest else RUN, tuple(f"waits for {source}" for source in missing))
+        if manifest is not None:
+            reasons = differences(manifest["inputs"], inputs)
+            reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
+            return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
+        started = read_manifest(unit.folder / STARTED)
+        if started is None:
+            return Status(RUN)
+        reasons = differences(started["inputs"], inputs)
+        # no input, or whoever opens a finished run on another machine would be told to train it again
+        before, now = started.get("processes"), self.processes(unit)
+        if None not in (before, now) and before != now:
+            reasons.append(f"cut with {before} processes, now {now}: a step would see another batch")
+        return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, ("was cut",))
+
+    def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
+        """Every unit of `stages` with what would happen to it, counting on earlier stages to change what follows."""
+        result: list[tuple[Unit, Status]] = []
+        moving: dict[str, Unit] = {}  # folder -> unit that will write it
+        for stage in stages:
+            for unit in self.units(stage):
+                status = self.status(unit)
+                sources = [Path(source) for source in self.reads(unit).values()]
+                before = [moving[str(f)] for s in sources for f in (s, *s.parents) if str(f) in moving]
+                if before and status.state == DONE:
+                    status = Status(RERUN, (f"unless {before[0]} gives the same result again",))
+                elif before:
+                    known = [reason for reason in status.reasons if not reason.startswith("waits for ")]
+                    status = Status(status.state, (*known, f"after {before[0]}"))
+                if status.state != DONE:
+                    moving[str(unit.folder)] = unit
+                result.append((unit, status))
+        return result
+
+    def check_reads(self, stage: str) -> None:
+        """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written to its end."""
+        reads = {str(source): (name, source) for unit in self.units(stage) for name, source in self.reads(unit).items()}
+        problems = []
+        for name, source in reads.values():
+            if self._digest(source) is not None:
+                continue
+            if name in FILE_KEYS:
+                problems.append(f"{FILE_KEYS[name]}: no file {source} (looked in {Path.cwd()})")
+                continue
+            command = f"aft-train --config {self.folder / 'config.yaml'} --stage {self._maker(Path(source))}"
+            problems.append(
+                f"stage {stage} reads {source}, which is not there or not finished; make it with: {command}"
+            )
+        if problems:
+            raise ConfigError(problems)
+
+    def _maker(self, path: Path) -> str:
+        """The stage that writes a path of this run."""
+        parts = path.relative_to(self.folder).parts
+        return "pretrain" if parts[0] == "base" else parts[1]

@@ -1,0 +1,183 @@
+"""The `training` sections -> transformers' TrainingArguments: names checked, ours set, problems gathered."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
+from transformers.training_args import trainer_log_levels
+
+from ..errors import nearest
+
+# Where TrainingArguments' own default does not suit: every other key keeps transformers' default.
+DEFAULTS: dict[str, Any] = {
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "save_strategy": "no",
+    "save_total_limit": 2,
+    "report_to": "none",
+    "lr_scheduler_type": "linear",
+}
+
+# Keys that a run sets itself, and what to set instead.
+OWNED: dict[str, str] = {
+    "output_dir": "set the run's output_dir",
+    "seed": "set seeds",
+    "data_seed": "set seeds",
+    "use_cpu": "set launch.device",
+    "deepspeed": "set launch.config, to zero3 for one",
+    "remove_unused_columns": "batches are made by this package",
+    "label_names": "batches are made by this package",
+    "disable_tqdm": "progress is always shown",
+    "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "label_smoothing_factor": "the loss is this package's",
+    "average_tokens_across_devices": "every term is normalised over all ranks",
+    "train_sampling_strategy": "the order of the data is this package's",
+    "dataloader_drop_last": "no question is dropped",
+    "auto_find_batch_size": "set per_device_train_batch_size",
+    "length_column_name": "the order of the data is this package's",
+    "ignore_data_skip": "a run that is resumed goes on where it was",
+    "resume_from_checkpoint": "a stage that was cut resumes by itself",
+    "use_cache": "a checkpoint keeps its model's own",
+    "use_liger_kernel": "its forward would replace this package's",
+    "liger_kernel_config": "its forward would replace this package's",
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "set stages, and eval_strategy here"),
+    **dict.fromkeys(
+        (
+            "dataloader_num_workers",
+            "dataloader_pin_memory",
+            "dataloader_persistent_workers",
+            "dataloader_prefetch_factor",
+            "dataloader_multiprocessing_context",
+            "dataloader_in_order",
+        ),
+        "the data is in memory and batches are made by this package",
+    ),
+    **dict.fromkeys(
+        (
+            "prediction_loss_only",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "eval_accumulation_steps",
+            "include_for_metrics",
+            "batch_eval_metrics",
+            "bf16_full_eval",
+            "fp16_full_eval",
+        ),
+        "evaluation while training is this package's",
+    ),
+}
+
+# Bounds that TrainingArguments does not check: the least allowed value.
+LEAST: dict[str, float] = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "save_total_limit": 1,
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
+    "max_grad_norm": 0,
+    "warmup_steps": 0,
+    "eval_delay": 0,
+}
+ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
+
+
+def check_keys(values: Mapping[str, Any], where: str) -> list[str]:
+    """Problems of the keys of one `training` section, each by itself; `where` names the section."""
+    fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
+    problems = []
+    for key, value in values.items():
+        if key in OWNED:
+            problems.append(f"{where}.{key}: not to be set here; {OWNED[key]}")
+        elif key not in fields:
+            problems.append(f"{where}.{key}: TrainingArguments has no such key.{nearest(key, fields)}")
+        else:
+            wrong_type = _check_type(value, fields[key].type, f"{where}.{key}")
+            problems += wrong_type or _check_bounds(key, value, f"{where}.{key}")
+    return problems
+
+
+def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
+    """Problems of a stage's TrainingArguments together, after `check_keys` has found none."""
+    environment = dict(os.environ)  # where TrainingArguments leaves notes, which no stage's process may inherit
+    # it would be tried at once, and there are no other ranks to meet here
+    values = {key: value for key, value in values.items() if key != "ddp_backend"}
+    try:
+        arguments = make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
+        get_reporting_integration_callbacks(arguments.report_to)
+        Trainer.get_optimizer_cls_and_kwargs(arguments)
+        arguments.get_process_log_level()
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        return [" ".join(str(error).split())]
+    except KeyError:
+        return [f"log_level: got {arguments.log_level!r}, allowed: {', '.join(trainer_log_levels)}"]
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    if arguments.load_best_model_at_end and arguments.eval_strategy == "no":
+        return ["load_best_model_at_end: nothing is evaluated; set eval_strategy, and save_strategy like it"]
+    installed = get_available_reporting_integrations()
+    return [
+        f"report_to: {name} is not installed here; pip install it, or report_to=none"
+        for name in arguments.report_to
+        if name not in installed
+    ]
+
+
+def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
+    """A plain number, switch or text where TrainingArguments declares one; its richer types check themselves."""
+    members = set(typing.get_args(annotation)) or {annotation}
+    if not members <= {bool, int, float, str, type(None)}:
+        return []
+    if float in members and type(value) is int:
+        return []
+    if type(value) not in members:
+        names = " or ".join(sorted("null" if member is type(None) else member.__name__ for member in members))
+        return [f"{where}: expected {names}, got {value!r} ({type(value).__name__})"]
+    return []
+
+
+def _check_bounds(key: str, value: Any, where: str) -> list[str]:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return []
+    allowed = None
+    if not math.isfinite(value):
+        allowed = "a finite number"
+    elif key in LEAST and value < LEAST[key]:
+        allowed = f"{LEAST[key]} or more"
+    elif key in ABOVE_ZERO and value <= 0:
+        allowed = "more than 0"
+    elif key == "max_steps" and value != -1 and value < 1:
+        allowed = "1 or more, or -1 for num_train_epochs"
+    return [f"{where}: got {value}, allowed: {allowed}"] if allowed else []
+
+
+def make_arguments(
+    values: Mapping[str, Any], folder: Path, *, seed: int, data_seed: int, cpu: bool
+) -> TrainingArguments:
+    """TrainingArguments of one stage. Raises what TrainingArguments raises."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        data_seed=data_seed,
+        use_cpu=cpu,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+        **{**DEFAULTS, **values},
+    )
+    # several GPUs in one process would mean DataParallel; several GPUs are several processes here
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

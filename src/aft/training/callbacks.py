@@ -1,0 +1,92 @@
+"""What the trainer does at fixed points of transformers' loop: initial scores, logging, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..progress import Progress
+
+POSITIVE_DRIFT = "scores/positive_drift"
+
+
+class BeforeTraining(TrainerCallback):
+    """Calls a function of the step reached once the model is wrapped and placed, before the first further step."""
+
+    def __init__(self, begin: Callable[[int], None]) -> None:
+        self.begin = begin
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.begin(state.global_step)
+
+
+class LogAtStops(TrainerCallback):
+    """Logs also wherever a checkpoint is written, the model is evaluated, or training ends.
+
+    What is logged is a mean since the last log. A run that goes on from a checkpoint begins such a mean there, so one
+    that runs through must begin it there too; and no step may be left out of the last one.
+    """
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if control.should_save or control.should_evaluate or control.should_training_stop:
+            control.should_log = True
+        return control
+
+    on_epoch_end = on_step_end
+
+
+class StopOnCollapse(TrainerCallback):
+    """Ends training once the positives' mean score has fallen by more than `max_fall` in `patience` logs in a row.
+
+    Read from the log itself, so that a run that goes on from a checkpoint stops where one that runs through would. The
+    step at which it stops is no checkpoint: it would be gone on from. `reason` says why it stopped, None if it did not.
+    """
+
+    def __init__(self, max_fall: float, patience: int) -> None:
+        self.max_fall, self.patience = max_fall, patience
+        self.reason: str | None = None
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        drifts = [entry[POSITIVE_DRIFT] for entry in state.log_history if POSITIVE_DRIFT in entry][-self.patience :]
+        fallen = len(drifts) == self.patience and max(drifts) < -self.max_fall
+        if self.reason is None and fallen and state.global_step < state.max_steps:
+            self.reason = (
+                f"stopped at step {state.global_step} of {state.max_steps}: right chains score"
+                f" {-drifts[-1]:.3f} nats per token lower than before training (stop_on_collapse.max_fall:"
+                f" {self.max_fall:g})"
+            )
+            control.should_training_stop = True
+            control.should_save = False
+        return control
+
+
+class ShowProgress(TrainerCallback):
+    """Steps, loss and margin through `Progress`, in place of transformers' bars."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.progress: Progress | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress = Progress(self.description, state.max_steps, "step")
+        self.progress.__enter__()
+        self.progress.update(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.progress is not None:
+            self.progress.update(1)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs = kwargs.get("logs") or {}
+        shown = {"loss": "loss", "scores/margin": "margin", "eval_loss": "val", "eval_task_accuracy": "val acc"}
+        note = ", ".join(f"{label} {logs[key]:.3f}" for key, label in shown.items() if key in logs)
+        if self.progress is not None and note:
+            self.progress.update(0, note)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.progress is not None:
+            self.progress.__exit__()

@@ -1,0 +1,25 @@
+"""Finds the checkpoint from which a training resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete `checkpoint-N` in a folder, to resume from."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        # without save_only_model the state of the random numbers is there; the trainer's is written last
+        if number.isdigit() and any(path.glob("rng_state*.pth")) and _is_whole(path / "trainer_state.json"):
+            found.append((int(number), path))
+    return str(max(found)[1]) if found else None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

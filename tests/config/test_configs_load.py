@@ -1,0 +1,140 @@
+"""Every YAML under configs/ is read as what it claims to be, and the paper's settings resolve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aft.config import align_config, load_config, to_yaml
+from aft.config.load import read_yaml
+from aft.config.losses import BoundaryConstraint
+from aft.errors import ConfigError
+from aft.losses import LOSSES
+from aft.stages.plan import Plan
+from shared_data import shared_path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+LAUNCH = [path for path in FILES if path.parent.name == "accelerate"]
+PARENTS = {(path.parent / read_yaml(path)["extends"]).resolve() for path in FILES if "extends" in read_yaml(path)}
+# a file that others extend may leave to them what must be chosen
+RUNS = [path for path in FILES if path not in LAUNCH and ("output_dir" in read_yaml(path) or path not in PARENTS)]
+PARTS = [path for path in FILES if path not in LAUNCH and path not in RUNS]
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def overrides_for(path, gsm8k_folder):
+    """What a run needs on a machine without network: made-up questions, or files, in the place of the hub's."""
+    config = load_config(path)
+    data, model = config.data, config.model.name_or_path
+    if model and model.startswith("runs/"):  # a base model that another run makes
+        return ["model.name_or_path=models/arithmetic-base"]
+    if data.name == "mixture":
+        files = {"gsm8k": gsm8k_folder, "mmlu": shared_path("data", "mmlu", "mmlu_dev_test_csv.tar.gz")}
+        files |= {name: shared_path("data", name) for name in ("aqua", "ecqa")}
+        return [
+            f"data.parts.{name}.data.path={files[part.data.name]}"
+            for name, part in data.parts.items()
+            if hasattr(part.data, "path")
+        ]
+    if data.name in ("aqua", "ecqa"):
+        return [f"data.path={shared_path('data', data.name)}"]
+    return [f"data.path={gsm8k_folder}"] if data.name == "gsm8k" else []
+
+
+def test_there_are_some():
+    assert RUNS and LAUNCH
+    assert not list((ROOT / "configs").rglob("*.yml")), "the tests look for .yaml"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_a_run_resolves_and_reads_back(path, tmp_path):
+    config = load_config(path)
+    (tmp_path / "resolved.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(tmp_path / "resolved.yaml") == config
+
+
+@pytest.mark.parametrize("path", PARTS, ids=name_of)
+def test_a_part_lacks_only_what_must_be_chosen(path):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert all(problem.endswith(": missing; it has no default and must be chosen") for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=name_of)
+def test_a_launch_file_is_accelerates(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    loaded = load_config_from_file(str(path))
+    given = yaml.safe_load(path.read_text())
+    assert loaded.num_processes == given["num_processes"]
+
+
+# its new name is unknown to the oldest transformers that we allow
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(ROOT)  # where models/ and configs/accelerate/ are
+    overrides = overrides_for(path, gsm8k_folder)
+    ran = command("train", "--config", path, "--dry-run", f"output_dir={tmp_path / 'run'}", *overrides)
+    assert ran.code == 0, ran.err
+    config = load_config(path)
+    planned = {line.split()[1] for line in ran.out.splitlines() if line.startswith("run ")}
+    assert planned == set(config.stages)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_papers_settings():
+    files = [path for path in RUNS if path.name.startswith("llama2-7b-")]
+    others = [f"{loss}{kind}" for loss in LOSSES if loss != "alignment" for kind in ("", "-bc", "-dc")]
+    names = {"aft-bcl", "aft-dcl", "aft-none", "rft", "vft", *others}
+    assert {path.stem for path in files} == {f"llama2-7b-{name}" for name in names}
+    configs = {path.stem.removeprefix("llama2-7b-"): load_config(path) for path in files}
+    for config in configs.values():
+        assert config.data.name == "gsm8k"
+        assert (config.data.num_train, config.data.num_validation, config.data.num_test) == (None, 400, None)
+        assert (config.sample.num_samples, config.sample.temperature, config.sample.top_p) == (6, 1.0, 1.0)
+        assert config.model.max_length == 512
+    assert "align" not in configs["vft"].stages
+    methods = {name: align_config(config, name) for name, config in configs.items() if name != "vft"}
+    assert all(list(configs[name].methods) == [name] for name in methods)
+    assert methods["rft"].loss is None and methods["rft"].supervise == "reference_and_positives"
+    assert methods["aft-dcl"].loss.constraint.name == "detached"
+    assert methods["aft-bcl"].loss.constraint == BoundaryConstraint(name="boundary", beta=0.15)
+    kinds = {"": "none", "-bc": "boundary", "-dc": "detached"}
+    for name in others:
+        loss = name.partition("-")[0]
+        assert methods[name].loss.name == loss and methods[name].loss.constraint.name == kinds[name[len(loss) :]]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_key_gives_the_quickstart_another_loss_with_every_constraint(name):
+    config = load_config(ROOT / "configs" / "quickstart.yaml", [f"align.loss.name={name}"])
+    losses = {method: align_config(config, method).loss for method in config.methods}
+    kinds = {method: (loss.name, loss.constraint.name) for method, loss in losses.items() if loss is not None}
+    assert kinds == {
+        "aft-unconstrained": (name, "none"),
+        "aft-unconstrained-5e-4": (name, "none"),
+        "aft-detached": (name, "detached"),
+        "aft-boundary": (name, "boundary"),
+    }
+
+
+def test_gsm8k_rank_is_a_thousand_questions_drawn_by_a_seed(gsm8k_folder):
+    def drawn(*overrides):
+        config = load_config(ROOT / "configs" / "gsm8k" / "gsm8k-rank.yaml", [f"data.path={gsm8k_folder}", *overrides])
+        assert (config.sample.num_samples, config.stages) == (8, ["vft", "sample", "label"])
+        judge = config.label.ratings
+        assert (judge.name, judge.num_ratings, judge.min_score, judge.max_score) == ("judge", 3, 1.0, 10.0)
+        return [question.id for question in Plan(config).training_questions(0)]
+
+    ids = drawn()
+    assert len(set(ids)) == 1000 and ids == drawn()
+    places = sorted(int(name.removeprefix("gsm8k-train-")) for name in ids)
+    assert places[0] < 20 and places[-1] > 1280, "from all over the file's 1,300"
+    assert drawn("data.split_seed=1") != ids

@@ -1,0 +1,151 @@
+"""What is refused before anything runs, because it would fail in the middle or at the end of a stage."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import types
+import weakref
+
+import pytest
+import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from aft.config import load_config
+from aft.device import forget
+from aft.launch.preflight import check_run, find_lacking
+from aft.losses import alignment_loss
+from aft.scoring.forward import enable_scoring
+from aft.training.sharding import keep_output_precision
+from tiny_models import tiny_model
+
+FSDP = "distributed_type: FSDP\nnum_processes: 8\nfsdp_config: {fsdp_version: 2%s}\n"
+WHOLE = FSDP % ", fsdp_state_dict_type: FULL_STATE_DICT"
+
+
+@pytest.fixture
+def problems(tiny, tmp_path):
+    """The problems of the tiny configuration with these changes."""
+    return lambda *overrides: check_run(load_config(tiny, [f"output_dir={tmp_path / 'run'}", *overrides]))
+
+
+@pytest.fixture
+def launch_file(tmp_path):
+    def write(text):
+        path = tmp_path / "launch.yaml"
+        path.write_text(text)
+        return f"launch={{config: {path}}}"
+
+    return write
+
+
+def test_weights_that_no_later_stage_could_read(problems, launch_file):
+    [problem] = problems(launch_file(FSDP % ""))
+    assert "fsdp_config.fsdp_state_dict_type must be FULL_STATE_DICT" in problem and "SHARDED_STATE_DICT" in problem
+    assert problems(launch_file(WHOLE)) == []
+
+
+def test_decoding_with_divided_weights(problems, launch_file):
+    found = problems(launch_file(WHOLE), "vft.validation={num_questions: 4}", "align.validation={num_questions: 4}")
+    assert [problem.partition(":")[0] for problem in found] == ["vft.validation", "align.validation"]
+
+
+ZERO = "distributed_type: DEEPSPEED\nnum_processes: 8\ndeepspeed_config: {zero_stage: %s}\n"
+
+
+def test_zero(problems, launch_file):
+    assert problems(launch_file(ZERO % "3, zero3_save_16bit_model: true")) == []
+    [problem] = problems(launch_file(ZERO % 3))
+    assert "zero3_save_16bit_model must be true" in problem
+    [problem] = problems(launch_file(ZERO % 0))
+    assert "zero_stage: got 0, allowed: 1, 2, 3" in problem
+    assert problems(launch_file(ZERO % 2), "vft.validation={num_questions: 4}") == []
+    [problem] = problems(launch_file(ZERO % "3, zero3_save_16bit_model: true"), "align.validation={num_questions: 4}")
+    assert problem.startswith("align.validation: ") and problem.endswith("not with ZeRO-3")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (ZERO % "2, gradient_accumulation_steps: 4", "set training.gradient_accumulation_steps"),
+        (ZERO % "2, gradient_clipping: 1.0", "set training.max_grad_norm"),
+        (ZERO % 2 + "mixed_precision: bf16\n", "training.bf16 or training.fp16 decides"),
+        (ZERO % 2 + "use_cpu: true\n", "use_cpu must be false"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: a.json}\n", "is not supported"),
+    ],
+)
+def test_what_deepspeed_is_not_to_decide(problems, launch_file, lines, expected):
+    [problem] = problems(launch_file(lines))
+    assert expected in problem
+
+
+def test_deepspeed_that_is_not_installed(tiny, launch_file, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    lacking = find_lacking(load_config(tiny, [launch_file(ZERO % 2)]))
+    assert any("pip install 'aft[deepspeed]'" in line for line in lacking)
+
+
+def test_more_processes_than_gpus(tiny, launch_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    eight = launch_file("distributed_type: MULTI_GPU\nnum_machines: 2\nnum_processes: 8\n")
+    [lacking] = find_lacking(load_config(tiny, [eight]))
+    assert "starts 4 processes" in lacking and lacking.endswith("here: 2")
+    four = launch_file("distributed_type: MULTI_GPU\nnum_machines: 2\nnum_processes: 4\n")
+    assert find_lacking(load_config(tiny, [four])) == []
+
+
+def test_evaluation_while_training_without_questions(problems):
+    found = problems("data.num_validation=0", "sample.pool_questions=0")
+    assert any(problem.startswith("vft: evaluating while training needs validation questions") for problem in found)
+
+
+def test_what_stops_on_collapse_needs_the_log(problems):
+    asked = "align.stop_on_collapse={max_fall: 0.5}"
+    assert problems(asked, "training.logging_strategy=steps") == []
+    found = problems(asked, "training.logging_strategy='no'")
+    assert found and all("stop_on_collapse: reads the training log" in problem for problem in found)
+
+
+def test_a_best_model_by_a_figure_that_nothing_yields(problems):
+    training = "vft.training={eval_strategy: epoch, metric_for_best_model: %s, max_steps: 2}"
+    [problem] = problems(training % "task_accurcy", "vft.validation={num_questions: 4}")
+    assert "vft.training.metric_for_best_model: got 'task_accurcy'" in problem and "'task_accuracy'?" in problem
+    [problem] = problems(training % "task_accuracy")
+    assert "task_accuracy needs a validation section" in problem
+    assert problems(training % "eval_task_accuracy", "vft.validation={num_questions: 4}") == []
+
+
+def test_log_probs_keep_their_precision_under_fsdp2():
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
+    plugin = types.SimpleNamespace(fsdp_version=2, mixed_precision_policy=policy)
+    keep_output_precision(types.SimpleNamespace(state=types.SimpleNamespace(fsdp_plugin=plugin)))
+    assert plugin.mixed_precision_policy.output_dtype is None
+    assert plugin.mixed_precision_policy.param_dtype == torch.bfloat16
+    keep_output_precision(types.SimpleNamespace(state=types.SimpleNamespace()))  # no FSDP: nothing to do
+
+
+def test_a_finished_units_model_is_freed():
+    gc.disable()
+    try:
+        model = tiny_model("llama")
+        enable_scoring(model, chunk_bytes=2**20)
+        alive = weakref.ref(model)
+        del model
+        assert alive() is not None, "the forward holds the model, and the model its forward"
+        forget()
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("argument", ["scores", "ratings", "candidate_mask"])
+def test_a_list_in_the_place_of_a_tensor(argument):
+    arguments = {
+        "scores": torch.zeros(1, 2),
+        "ratings": torch.zeros(1, 2),
+        "candidate_mask": torch.ones(1, 2, dtype=torch.bool),
+    }
+    arguments[argument] = [[1.0, 0.0]]
+    with pytest.raises(ValueError, match=f"alignment_loss: {argument} must be a tensor, got list"):
+        alignment_loss(**arguments)

@@ -1,0 +1,98 @@
+"""The page of a grid of learning rates, and the scripts that write it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from paper_runs import write_run
+
+from aft.config import load_config
+from aft.json_files import write_json
+from aft.paper import runner
+from aft.paper.rates import grid_page
+from aft.report.build import write_report
+from aft.run.digest import digest_file
+
+ROOT = Path(__file__).resolve().parents[2]
+RIGHT, HALF, WRONG = [1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]
+
+
+def evaluated(folder: Path, answers, seeds=(0, 1)) -> Path:
+    """A run whose evaluations have manifests, with its report."""
+    write_run(folder, answers, {"seeds": list(seeds)})
+    for unit in folder.glob("seed-*/evaluate/*"):
+        write_json(unit / "manifest.json", {"inputs": {}, "outputs": {}, "git_revision": "abc"})
+    write_report(folder, picture=False)
+    return folder
+
+
+def test_the_best_is_bold_and_every_cell_has_its_manifests(tmp_path):
+    answers = {"vft": [HALF, HALF], "rft-lr0.1": [RIGHT, HALF], "rft-lr0.5": [WRONG, HALF], "aft-lr0.1": [RIGHT, RIGHT]}
+    folder = evaluated(tmp_path / "grid", answers)
+    text, results = grid_page(folder, ["rft"], [0.1, 0.5])
+    assert text.splitlines() == [
+        f"Validation accuracy (%) by learning rate, {folder}; seeds 0, 1; evaluated at commit abc:",
+        "",
+        "| method | 0.1 | 0.5 |",
+        "| --- | ---: | ---: |",
+        "| rft | **75.0 ± 35.4** | 25.0 ± 35.4 |",
+    ]
+    assert results["learning_rates"] == {"rft": 0.1}
+    assert {seed: value["value"] for seed, value in results["accuracy"]["rft"][0.1]["by_seed"].items()} == {
+        "0": 1.0,
+        "1": 0.5,
+    }
+    paths = [folder / f"seed-{seed}/evaluate/rft-lr{rate}/manifest.json" for seed in (0, 1) for rate in (0.1, 0.5)]
+    assert results["manifests"] == {path.as_posix(): digest_file(path) for path in paths}
+
+
+def test_no_page_without_a_grid(tmp_path):
+    assert grid_page(tmp_path, ["rft"], [0.1, 0.5]) is None
+    assert grid_page(evaluated(tmp_path / "grid", {"rft-lr0.1": [RIGHT]}, [0]), ["rft"], [0.1]) is None
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """In place of aft-train: whatever models a call asks for are evaluated, half right at the higher rate."""
+
+    def train(arguments):
+        assert arguments[0] == "--config"
+        config = load_config(arguments[1], arguments[2:])
+        answers = {name: [HALF if name.endswith("-lr0.001") else RIGHT] * len(config.seeds) for name in config.methods}
+        evaluated(Path(config.output_dir), {"vft": [HALF] * len(config.seeds), **answers}, config.seeds)
+
+    monkeypatch.setattr(runner, "train", train)
+    monkeypatch.chdir(ROOT)  # where configs/ is
+
+
+def test_the_losses_demo_names_what_is_behind_all_its_figures(tmp_path, trained, monkeypatch):
+    arguments = ["--output", str(tmp_path), "--seeds", "0", "1", "--tuning-seeds", "0", "--rates", "1e-4", "1e-3"]
+    monkeypatch.setattr("sys.argv", ["losses_demo.py", *arguments])
+    runpy.run_path(str(ROOT / "scripts" / "losses_demo.py"), run_name="__main__")
+    found = json.loads((tmp_path / "table4.json").read_text())
+    grid, best, same = found["grid"], found["at_best_rates"], found["at_same_rate"]
+    assert set(grid["learning_rates"].values()) == {1e-4} and grid["seeds"] == [0]
+    accuracy = [
+        {cell["model"]: cell["text"] for cell in page["cells"] if cell["column"] == "TAcc (%)"} for page in (best, same)
+    ]
+    assert [rows["vft"] for rows in accuracy] == ["50.0 ± 0.0", "50.0 ± 0.0"]
+    assert [rows["pro"] for rows in accuracy] == ["100.0 ± 0.0", "50.0 ± 0.0"]
+    for part, folder, model in ((grid, "grid/seed-0", "pro-lr0.0001"), (best, "final/seed-1", "pro")):
+        path = tmp_path / folder / "evaluate" / model / "manifest.json"
+        assert part["manifests"][path.as_posix()] == digest_file(path)
+    assert (tmp_path / "final/seed-1/evaluate/pro-lr0.001/manifest.json").as_posix() in same["manifests"]
+    text = (tmp_path / "table4.md").read_text()
+    assert text.count("## Table 4") == 2 and f"{tmp_path / 'grid'}; seeds 0; evaluated at commit abc:" in text
+
+
+def test_a_part_of_a_table_does_not_replace_the_whole(tmp_path, trained):
+    arguments = ["--output", str(tmp_path), "--rates", "1e-4", "1e-3", "--format", "markdown", "--only", "rank"]
+    runner.main("3", [*arguments, "--same-rate", "1e-3"])
+    written = {path.name for path in (tmp_path / "tiny").iterdir() if path.is_file()}
+    stems = ("table-3-rank", "table-3-rank-lr0.001", "table-3-rank-rank-grid")
+    assert written == {f"{stem}{ending}" for stem in stems for ending in (".md", ".json")}
+    grid = json.loads((tmp_path / "tiny" / "table-3-rank-rank-grid.json").read_text())
+    assert grid["learning_rates"]["rrhf"] == 1e-4 and grid["manifests"]

@@ -1,0 +1,236 @@
+"""Scores in every layout against the plain forward, one sequence at a time, for several architectures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aft.model import add_lora
+from aft.scoring.batching import Packer, StepSampler, entry_loader
+from aft.scoring.forward import enable_scoring
+from aft.scoring.packing import LAYOUTS, PACKED, PADDED, SHARED, Item, pack
+from aft.scoring.responses import candidate_scores, score_candidates, score_responses
+from tiny_models import CONFIGS, as_entries, checkpoint_activations, random_items, tiny_model
+
+# peft still asks transformers by a name that transformers is about to drop
+PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+CHUNK_BYTES = 4 * 32 * 7  # seven rows of logits: several chunks in every batch below
+KINDS = [[None, 1.0, 0.0], [None], [1.0, 0.0, 0.0, 1.0]]
+
+
+def plain_logps(model, item: Item) -> list[torch.Tensor]:
+    """Sum of the response's token log-probs for each response, each sequence alone and unpadded."""
+    found = []
+    for response in item.responses:
+        ids = torch.tensor([item.prompt_ids + response])
+        logps = model(input_ids=ids).logits[0].float().log_softmax(-1)
+        before = len(item.prompt_ids) - 1
+        found.append(torch.stack([logps[before + k, token] for k, token in enumerate(response)]).sum())
+    return found
+
+
+def scoring_model(architecture: str, **config):
+    model = tiny_model(architecture, **config)
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    return model
+
+
+# Every layout of every architecture that can have it: linear attention keeps a state, which rows cannot share.
+LAID_OUT = [(name, layout) for name in CONFIGS for layout in LAYOUTS if name != "qwen3_next" or layout == PADDED]
+
+
+@pytest.mark.parametrize(("architecture", "layout"), LAID_OUT)
+def test_scores_equal_the_plain_forward(architecture, layout):
+    items = random_items(3, KINDS)
+    with torch.no_grad():
+        plain = tiny_model(architecture)
+        expected = torch.stack([value for item in items for value in plain_logps(plain, item)])
+        # against sequences alone: neither padding nor company changes a score
+        seq_logps, lengths = score_responses(scoring_model(architecture), pack(items, 0, layout))
+    assert seq_logps.dtype == torch.float32
+    torch.testing.assert_close(seq_logps / lengths, expected / lengths, rtol=0, atol=1e-5)
+    assert lengths.tolist() == [len(response) for item in items for response in item.responses]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "opt"])
+def test_the_supervised_mean_is_the_models_own_cross_entropy(architecture):
+    items = random_items(4, [[None]] * 5)
+    batch = pack(items, 0, PADDED)
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, item in enumerate(items):
+        start = len(item.prompt_ids)
+        labels[row, start : start + len(item.responses[0])] = torch.tensor(item.responses[0])
+    with torch.no_grad():
+        whole = tiny_model(architecture)(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels
+        ).loss
+        seq_logps, lengths = score_responses(scoring_model(architecture), pack(items, 0, SHARED))
+    torch.testing.assert_close(-seq_logps.sum() / lengths.sum(), whole)
+
+
+def flat_gradient(model) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+def relative_distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize(("architecture", "layout"), LAID_OUT)
+def test_the_gradient_equals_the_one_through_whole_logits(architecture, layout):
+    items = random_items(5, KINDS)
+    weights = torch.linspace(-1, 1, 8)
+    plain, scoring = tiny_model(architecture), scoring_model(architecture)
+    (torch.stack([v for item in items for v in plain_logps(plain, item)]) * weights).sum().backward()
+    seq_logps, _ = score_responses(scoring, pack(items, 0, layout))
+    (seq_logps * weights).sum().backward()
+    assert relative_distance(flat_gradient(scoring), flat_gradient(plain)) < 1e-5
+
+
+def test_prompt_tokens_contribute_nothing_and_the_end_token_does():
+    model = scoring_model("llama")
+    prompt, response = [5, 6, 7], [8, 9, 1]
+    with torch.no_grad():
+        whole, lengths = score_responses(model, pack([Item("q", prompt, [response], [True], [None])], 0, SHARED))
+        # the same sequence with one more token counted as prompt: exactly that token's log-prob is missing
+        shorter, _ = score_responses(model, pack([Item("q", [*prompt, 8], [response[1:]], [True], [None])], 0, SHARED))
+        logps = tiny_model()(input_ids=torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        without_end, _ = score_responses(model, pack([Item("q", prompt, [response[:-1]], [True], [None])], 0, SHARED))
+    assert lengths.tolist() == [3]
+    assert (whole - shorter).item() == pytest.approx(logps[2, 8].item(), abs=1e-5)
+    assert (whole - without_end).item() == pytest.approx(logps[4, 1].item(), abs=1e-5)
+    # no gradient from the log-probs of prompt tokens: the head never sees the states that predict them
+    batch = pack([Item("q", prompt, [response], [True], [None])], 0, SHARED)
+    assert batch["positions"].tolist() == [2, 3, 4]
+
+
+def test_candidate_scores_by_hand():
+    batch = pack(random_items(0, [[None, 1.0, 0.0], [None], [1.0]]), 0, SHARED)
+    seq_logps = torch.tensor([-1.0, -6.0, -8.0, -1.0, -3.0], requires_grad=True)
+    scores = candidate_scores(seq_logps, torch.tensor([1, 2, 4, 1, 3]), batch)
+    assert scores.tolist() == [[-3.0, -2.0], [0.0, 0.0], [-1.0, 0.0]]
+    scores.sum().backward()
+    torch.testing.assert_close(seq_logps.grad, torch.tensor([0, 1 / 2, 1 / 4, 0, 1 / 3]))
+
+
+def test_candidate_scores_of_a_batch_without_candidates():
+    batch = pack(random_items(0, [[None], [None]]), 0, SHARED)
+    seq_logps = torch.tensor([-1.0, -2.0], requires_grad=True)
+    scores = candidate_scores(seq_logps, torch.tensor([1, 2]), batch)
+    assert scores.tolist() == [[0.0], [0.0]]
+    scores.sum().backward()
+    assert seq_logps.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("max_tokens", [None, 40])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_score_candidates_by_question_whatever_the_batches(batch_size, layout, max_tokens):
+    items = random_items(6, [*KINDS, [0.0, 1.0]])
+    model = scoring_model("qwen2")
+    counted = []
+    found = score_candidates(
+        model,
+        entry_loader(StepSampler(as_entries(items), Packer(0, layout, max_tokens), batch_size, shuffle=False)),
+        lambda batch: batch,
+        advance=counted.append,
+    )
+    plain = tiny_model("qwen2")
+    assert sum(counted) == 4 and sorted(found) == ["q0", "q2", "q3"]
+    with torch.no_grad():
+        for item in items:
+            logps = plain_logps(plain, item)
+            expected = [logps[index].item() / len(item.responses[index]) for index in item.candidates]
+            assert found.get(item.question_id, []) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gpt2"])
+def test_gradient_checkpointing_changes_no_gradient(architecture, layout):
+    """Layers that are made again in the backward pass must find the attention of the first time."""
+    items, gradients = random_items(5, KINDS), []
+    for checkpointed in (False, True):
+        model = scoring_model(architecture)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.train()
+        if checkpointed:
+            checkpoint_activations(model)
+        score_responses(model, pack(items, 0, layout))[0].sum().backward()
+        gradients.append(flat_gradient(model))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_lora_has_the_same_gradient_in_every_layout(checkpointed):
+    items, gradients = random_items(3, KINDS), {}
+    for layout in LAYOUTS:
+        torch.manual_seed(0)
+        model = add_lora(tiny_model(), {"r": 4, "target_modules": "all-linear", "init_lora_weights": "gaussian"})
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_()
+        enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+        if checkpointed:
+            checkpoint_activations(model)
+        model.train()
+        score_responses(model, pack(items, 0, layout))[0].sum().backward()
+        gradients[layout] = flat_gradient(model)
+    for layout in (SHARED, PACKED):
+        assert relative_distance(gradients[layout], gradients[PADDED]) < 1e-5
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_lora_scores_as_the_model_and_trains_only_adapters(checkpointed, layout):
+    items = random_items(3, KINDS)
+    model = add_lora(tiny_model(), {"r": 4, "target_modules": "all-linear"})
+    enable_scoring(model, chunk_bytes=CHUNK_BYTES)
+    if checkpointed:
+        checkpoint_activations(model)
+    model.train()
+    seq_logps, _ = score_responses(model, pack(items, 0, layout))
+    with torch.no_grad():
+        expected = torch.stack([value for item in items for value in plain_logps(tiny_model(), item)])
+    # an untrained adapter is zero
+    torch.testing.assert_close(seq_logps, expected, rtol=1e-5, atol=2e-5)
+    seq_logps.sum().backward()
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert with_gradient and all("lora_" in name for name in with_gradient)
+    assert with_gradient == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    changed = [p.grad.abs().sum().item() for n, p in model.named_parameters() if "lora_B" in n]
+    assert all(value > 0 for value in changed)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2"])
+def test_bfloat16_autocast_runs_and_stays_near(architecture, layout):
+    items = random_items(3, KINDS)
+    model = scoring_model(architecture, initializer_range=0.1)
+    expected, _ = score_responses(model, pack(items, 0, PADDED))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        seq_logps, _ = score_responses(model, pack(items, 0, layout))
+    assert seq_logps.dtype == torch.float32 and not torch.equal(seq_logps, expected)
+    torch.testing.assert_close(seq_logps, expected, rtol=0.02, atol=0.02)
+    seq_logps.sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_check_of_the_first_call_costs_no_gradient_under_autocast(layout):
+    """Weights that were cast without gradient must not be taken from autocast's cache, nor autocast stay on."""
+    batch, gradients = pack(random_items(3, KINDS), 0, layout), []
+    model = scoring_model("llama")
+    # as accelerate does it: one autocast object around every call
+    model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)
+    for _ in range(2):
+        model.zero_grad()
+        score_responses(model, batch)[0].sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        assert not torch.is_autocast_enabled("cpu")
+    assert all(gradient is not None for gradient in gradients[0])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)

@@ -1,0 +1,210 @@
+"""The evaluate stage on a tiny random model: every file and number against the completions that it kept."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from aft.answers import Extraction
+from aft.config import load_config
+from aft.errors import ConfigError
+from aft.evaluation.assessment import assessment_accuracy, perplexity
+from aft.evaluation.voting import Tally, vote_accuracy
+from aft.json_files import write_json_lines
+from aft.records import Candidate, Group, Question, read_completions
+from aft.run.manifest import UnitLog
+from aft.stages.context import Stage
+from aft.stages.evaluate import run_evaluate
+from aft.stages.plan import Plan
+from tiny_models import tiny_model, word_tokenizer
+
+
+class Parity:
+    """A task that a random model solves now and then: the answer is whether the completion's words are even or odd."""
+
+    def load(self, split, *, seed=0):
+        return [
+            Question(f"{split}-{n}", f"{'abcdefgh'[n]} b", "even", "a b", category="early" if n < 3 else "late")
+            for n in range(6)
+        ]
+
+    def reference_response(self, question):
+        return question.rationale
+
+    def extract_answer(self, completion, question=None):
+        words = completion.split()
+        if "?" in words:
+            return Extraction(None, "it asks back")
+        return Extraction("even" if len(words) % 2 == 0 else "odd", None)
+
+    def is_correct(self, answer, question):
+        return answer == question.answer
+
+    def fingerprint(self):
+        return "parity"
+
+    def notes(self):
+        return []
+
+
+CONFIG = """\
+output_dir: {folder}/run
+data: {{name: arithmetic, num_validation: 6}}
+model: {{name_or_path: {folder}/model, max_length: 64}}
+prompt: {{template: "{{question}}"}}
+sample: {{pool_questions: 2}}
+stages: [evaluate]
+evaluate:
+  models: [base]
+  max_new_tokens: 6
+  batch_size: 24
+  assessment: {{num_questions: 4, max_samples: 8, samples_per_round: 4, per_label: 2}}
+  self_consistency: {{num_paths: 8, ns: [1, 2, 8], num_questions: 5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """(folder of the unit, its metrics) of one evaluation."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    tiny_model(initializer_range=0.1).save_pretrained(folder / "model")
+    word_tokenizer().save_pretrained(folder / "model")
+    (folder / "run.yaml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
+    plan = Plan(load_config(folder / "run.yaml"), Parity())
+    candidates = (Candidate("a b", 1.0, "positive"), Candidate("c", 0.0, "negative"), Candidate("", 0.0, "negative"))
+    pool = [Group("p0", "a b", "even", None, candidates), Group("p1", "c b", "even", None, candidates[:1])]
+    write_json_lines(plan.pool(0), pool)
+    run(plan)
+    return plan, json.loads((plan.units("evaluate")[0].folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def run(plan):
+    unit = plan.units("evaluate")[0]
+    run_evaluate(Stage(plan, cpu=True), unit, UnitLog(unit.folder, plan.inputs(unit) or {}))
+
+
+def read(plan, name):
+    text = (plan.units("evaluate")[0].folder / name).read_text(encoding="utf-8")
+    return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+
+
+def test_accuracy_by_category(evaluated):
+    plan, metrics = evaluated
+    predictions = read(plan, "predictions.jsonl")
+    assert [line["category"] for line in predictions] == ["early"] * 3 + ["late"] * 3
+    correct = [line["is_correct"] for line in predictions]
+    assert metrics["task_accuracy"]["correct"] == sum(correct)
+    assert metrics["by_category"]["categories"]["early"]["correct"] == sum(correct[:3])
+    assert metrics["by_category"]["macro"]["value"] == pytest.approx(sum(correct) / 6)
+    assert metrics["by_category"]["micro"] == metrics["task_accuracy"]
+
+
+def test_assessment_samples_until_full_and_keeps_every_question(evaluated):
+    plan, metrics = evaluated
+    kept, chains = read(plan, "assessment_questions.jsonl"), read(plan, "assessment.jsonl")
+    assert len(kept) == 4
+    used = [line for line in kept if line["value"] is not None]
+    assert used and all(line["right"] == line["wrong"] == 2 for line in used)
+    assert len(chains) == 4 * len(used)
+    counts = metrics["assessment"]
+    assert (counts["questions"], counts["used"], counts["skipped"]) == (4, len(used), 4 - len(used))
+    # a full question is not sampled any further, another to the end of its budget
+    assert all(line["samples"] in ((4, 8) if line["value"] is not None else (8,)) for line in kept)
+    assert counts["samples"] == sum(line["samples"] for line in kept)
+    assert metrics["assessment_accuracy"] == assessment_accuracy(chains, skipped=counts["skipped"])
+    mean = sum(line["value"] for line in used) / len(used)
+    assert metrics["assessment_accuracy"]["value"] == pytest.approx(mean)
+
+
+def test_perplexity_of_right_wrong_and_reference_chains(evaluated):
+    plan, metrics = evaluated
+    chains, references = read(plan, "assessment.jsonl"), read(plan, "references.jsonl")
+    assert metrics["perplexity"] == perplexity([line["score"] for line in chains if line["is_positive"]])
+    assert metrics["perplexity_wrong"] == perplexity([line["score"] for line in chains if not line["is_positive"]])
+    assert [line["question_id"] for line in references] == [f"train-{n}" for n in range(4)]
+    assert metrics["perplexity_reference"]["value"] == pytest.approx(
+        sum(math.exp(-line["score"]) for line in references) / 4
+    )
+    assert metrics["scores"]["reference"]["n"] == 4
+
+
+def test_a_reference_is_scored_as_the_model_itself_would(evaluated):
+    plan, _ = evaluated
+    checkpoint, tokenizer = plan.checkpoint("base", 0), word_tokenizer()
+    model = Stage(plan, cpu=True).model(checkpoint).eval()
+    prompt, response = tokenizer("a b")["input_ids"], [*tokenizer("a b")["input_ids"], tokenizer.eos_token_id]
+    ids = torch.tensor([prompt + response])
+    with torch.no_grad():
+        logps = model(input_ids=ids).logits[0].log_softmax(-1)
+    score = sum(float(logps[len(prompt) - 1 + i, token]) for i, token in enumerate(response)) / len(response)
+    assert read(plan, "references.jsonl")[0]["score"] == pytest.approx(score, abs=1e-4)
+
+
+def test_votes_come_from_one_set_of_paths(evaluated):
+    plan, metrics = evaluated
+    folder = plan.units("evaluate")[0].folder
+    paths, lines = read_completions(folder / "paths.jsonl"), read(plan, "self_consistency.jsonl")
+    assert len(paths) == 5 * 8 and len(lines) == 5
+    task = Parity()
+    for line in lines:
+        answers = [task.extract_answer(p.completion).answer for p in paths if p.question_id == line["question_id"]]
+        votes = Tally(answers.count("even"), {"odd": answers.count("odd")}, answers.count(None))
+        assert (line["right"], line["unparsed"]) == (votes.right, votes.unparsed)
+        assert line["vote"] == {str(n): pytest.approx(p) for n, p in vote_accuracy(votes, [1, 2, 8]).items()}
+    found = metrics["self_consistency"]
+    assert (found["questions"], found["num_paths"], found["temperature"]) == (5, 8, 1.0)
+    assert list(found["vote"]) == list(found["pass"]) == ["1", "2", "8"]
+    assert found["vote"]["1"]["value"] == found["pass"]["1"]["value"]
+    assert found["vote"]["8"]["value"] == pytest.approx(sum(line["vote"]["8"] for line in lines) / 5)
+
+
+def test_the_pool_keeps_a_value_for_every_question(evaluated):
+    plan, metrics = evaluated
+    assert [line["question_id"] for line in read(plan, "pool_questions.jsonl")] == ["p0", "p1"]
+    assert read(plan, "pool_questions.jsonl")[1]["value"] is None
+    assert metrics["pool"]["assessment_accuracy"]["skipped"] == 1
+    assert metrics["pool"]["positive"]["n"] == 2
+
+
+def test_paths_that_are_there_are_not_sampled_again(evaluated):
+    plan, metrics = evaluated
+    folder = plan.units("evaluate")[0].folder
+    before = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    lines = (folder / "paths.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "paths.jsonl").unlink()
+    (folder / "paths.part-00000.jsonl").write_text("".join(lines[:11]), encoding="utf-8")
+    run(plan)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == before
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
+
+
+def test_without_its_sections_nothing_more_is_sampled(evaluated, tmp_path):
+    plan, _ = evaluated
+    folder = plan.folder.parent
+    overrides = [f"output_dir={tmp_path}/run", "evaluate.assessment=null", "evaluate.self_consistency=null"]
+    other = Plan(load_config(folder / "run.yaml", [*overrides, "sample.pool_questions=0"]), Parity())
+    run(other)
+    unit = other.units("evaluate")[0].folder
+    metrics = json.loads((unit / "metrics.json").read_text(encoding="utf-8"))
+    for key in ("assessment_accuracy", "assessment", "perplexity", "perplexity_reference", "pool", "self_consistency"):
+        assert metrics[key] is None
+    assert not list(unit.glob("own-*")) and not (unit / "paths.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("{num_paths: 8}", r"ns: must be from 1 to num_paths = 8, got \[16, 32, 64\]"),
+        ("{ns: []}", "ns: empty"),
+        ("{ns: [1, 1]}", "ns: a value appears twice"),
+        ("{num_paths: 2000}", "num_paths: must be at most 1000"),
+        ("{temperature: 0}", "temperature: must be above 0"),
+    ],
+)
+def test_settings_that_cannot_be(evaluated, value, problem):
+    plan, _ = evaluated
+    with pytest.raises(ConfigError, match=problem):
+        load_config(plan.folder.parent / "run.yaml", [f"evaluate.self_consistency={value}"])

@@ -1,0 +1,287 @@
+"""The training stages as the conductor runs them: what they leave on disk, adapters, and going on after a cut."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from aft.config import load_config
+from aft.errors import ConfigError
+from aft.json_files import write_json_lines
+from aft.model import build_model, build_word_tokenizer
+from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups
+from aft.run.manifest import MANIFEST, UnitLog, read_manifest
+from aft.stages.context import Stage
+from aft.stages.label import run_label
+from aft.stages.plan import DONE, Plan
+from aft.stages.train import run_align, run_pretrain, run_vft
+from aft.tasks import TRAIN
+from tiny_models import CONFIGS
+
+PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+DATA = {
+    "name": "arithmetic",
+    "num_train": 12,
+    "num_answer_only": 4,
+    "num_validation": 6,
+    "num_test": 6,
+    "num_pretrain": 40,
+    "options": {"min_statements": 1, "max_statements": 1},
+}
+
+
+@pytest.fixture
+def make_plan(tmp_path):
+    """`make_plan(changes)` plans a run on a saved random OPT, which has dropout."""
+    base = tmp_path / "opt"
+
+    def make(**changes) -> Plan:
+        values = {
+            "output_dir": str(tmp_path / "run"),
+            "stages": ["vft", "sample", "label", "align"],
+            "data": DATA,
+            "prompt": {"template": "{question}"},
+            "model": {"name_or_path": str(base), "max_length": 64},
+            "training": {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1, "max_steps": 4},
+            "align": {"init_from": "base"},
+            "methods": {"bcl": {}, "dcl": {"loss": {"constraint": {"name": "detached"}}}, "rft": {"loss": None}},
+            **changes,
+        }
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+        plan = Plan(load_config(str(tmp_path / "config.yaml"), []))
+        if not base.exists() and plan.config.model.name_or_path:
+            tokenizer = build_word_tokenizer(plan.task.vocabulary())
+            build_model("opt", CONFIGS["opt"], tokenizer, seed=0).save_pretrained(base)
+            tokenizer.save_pretrained(base)
+        return plan
+
+    return make
+
+
+def run_unit(plan: Plan, stage: str, name: str | None = None) -> Path:
+    unit = next(unit for unit in plan.units(stage) if unit.name == name)
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    {"pretrain": run_pretrain, "vft": run_vft, "align": run_align}[stage](Stage(plan, cpu=True), unit, log)
+    assert plan.status(unit).state == DONE
+    return unit.folder
+
+
+def write_groups(plan: Plan) -> None:
+    """Groups as labelling would leave them: the reference's neighbour is right, its beginning is wrong."""
+    groups = []
+    for question in plan.task.load(TRAIN, seed=0):
+        reference = plan.task.reference_response(question)
+        candidates = (
+            Candidate(reference, 1.0, POSITIVE, question.answer, index=0),
+            Candidate(reference.split("[ANS]")[0].strip(), 0.0, NEGATIVE, index=1),
+        )
+        groups.append(Group(question.id, question.question, question.answer, reference, candidates))
+    write_json_lines(plan.groups(0), groups)
+
+
+def history(folder: Path) -> list[dict]:
+    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
+
+
+def test_pretrain_builds_and_saves_a_model_that_transformers_loads(make_plan):
+    scratch = {"architecture": "llama", "config": CONFIGS["llama"]}
+    plan = make_plan(stages=["pretrain"], model={"from_scratch": scratch, "max_length": 64}, methods={"bcl": {}})
+    folder = run_unit(plan, "pretrain")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.config.vocab_size == len(tokenizer) and model.config.eos_token_id == tokenizer.eos_token_id
+    assert [entry["step"] for entry in history(folder) if "loss" in entry] == [1, 2, 3, 4]
+    assert (folder / "README.md").read_text().startswith("---\nlibrary_name: transformers")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["steps"] == 4 and manifest["responses"] == {
+        "responses": 40,
+        "dropped": 0,
+        "truncated": 0,
+        "empty": 0,
+    }
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_lora_leaves_an_adapter_and_the_merged_model(make_plan):
+    checkpoint = make_plan().config.model.name_or_path
+    lora = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    plan = make_plan(model={"name_or_path": checkpoint, "max_length": 64, "lora": lora})
+    folder = run_unit(plan, "vft")
+    base = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    merged = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert type(merged) is type(base) and AutoTokenizer.from_pretrained(folder).eos_token_id == 1
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        before, found = base(ids).logits, merged(ids).logits
+        adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()(ids).logits
+    torch.testing.assert_close(found, adapted, rtol=1e-4, atol=1e-4)
+    assert (found - before).abs().max() > 1e-2
+    plain = json.loads((Path(checkpoint) / "config.json").read_text())
+    assert json.loads((folder / "config.json").read_text()) == plain
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_dropout": 0.2, "target_modules": "all-linear"}])
+def test_a_stage_that_was_cut_goes_on_and_ends_the_same(make_plan, lora):
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 9}
+    model = {"name_or_path": make_plan().config.model.name_or_path, "max_length": 64, "lora": lora}
+    plan = make_plan(vft={"training": saving}, model=model)
+    folder = run_unit(plan, "vft")
+    weights, log = (folder / "model.safetensors").read_bytes(), history(folder)
+    # as if it had been cut behind its second step
+    for path in folder.iterdir():
+        if path.name != "checkpoint-2":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = run_unit(plan, "vft")
+    assert again == folder and (folder / "model.safetensors").read_bytes() == weights
+    assert [entry for entry in history(folder) if "loss" in entry] == [entry for entry in log if "loss" in entry]
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_an_adapter_begins_the_same_in_every_run(make_plan):
+    name = make_plan().config.model.name_or_path
+    plan = make_plan(model={"name_or_path": name, "max_length": 64, "lora": {"r": 4, "target_modules": "all-linear"}})
+    weights = []
+    for number in (1, 2):
+        torch.manual_seed(number)  # whatever the process has drawn before
+        folder = run_unit(plan, "vft")
+        weights.append((folder / "adapter" / "adapter_model.safetensors").read_bytes())
+        shutil.rmtree(folder)
+    assert weights[0] == weights[1]
+
+
+def test_methods_share_the_initial_scores_and_the_sharing_changes_nothing(make_plan):
+    plan = make_plan()
+    write_groups(plan)
+    first = run_unit(plan, "align", "bcl")
+    scores = first.parent / "initial-scores-base.json"
+    written = scores.stat().st_mtime_ns
+    second = run_unit(plan, "align", "dcl")
+    assert scores.stat().st_mtime_ns == written
+    weights, log = (second / "model.safetensors").read_bytes(), history(second)
+    drifts = {"scores/positive_drift", "scores/negative_drift"}
+    assert all(drifts <= set(entry) for entry in log if "loss" in entry)
+    # alone, it would have measured them itself: the same weights, the same numbers
+    scores.unlink()
+    shutil.rmtree(second)
+    run_unit(plan, "align", "dcl")
+    assert scores.exists() and (second / "model.safetensors").read_bytes() == weights
+    assert [entry for entry in history(second) if "loss" in entry] == [entry for entry in log if "loss" in entry]
+
+
+def test_graded_ratings_reach_the_loss(make_plan, tmp_path):
+    """Every candidate is wrong, so that right and wrong make no pair; the ratings of a file do."""
+
+    def first_step(**section):
+        plan = make_plan(output_dir=str(tmp_path / section["name"]), label={"ratings": section})
+        questions = plan.training_questions(0)
+        rows = [
+            {"question_id": question.id, "index": i, "completion": text, "truncated": False, "num_tokens": 4, "seed": 0}
+            for question in questions
+            for i, text in enumerate(("so [ANS] -1", "1 + 1 is 2 . [ANS] -2"))
+        ]
+        write_json_lines(plan.completions(0), rows)
+        write_json_lines(tmp_path / "ratings.jsonl", [{**row, "rating": 2.5 * row["index"]} for row in rows])
+        run_label(plan, plan.units("label")[0], lambda: None)
+        assert {c.label for group in read_groups(plan.groups(0)) for c in group.candidates} == {NEGATIVE}
+        return history(run_unit(plan, "align", "bcl"))[0]
+
+    binary = first_step(name="binary")
+    assert binary["groups/without_pair"] == 4 and binary["loss/align"] == 0
+    graded = first_step(name="file", path=str(tmp_path / "ratings.jsonl"))
+    assert graded["groups/without_pair"] == 0 and graded["loss/align"] > 0
+
+
+def test_a_method_without_a_term_logs_none(make_plan):
+    plan = make_plan()
+    write_groups(plan)
+    folder = run_unit(plan, "align", "rft")
+    assert not (folder.parent / "initial-scores-base.json").exists()
+    for entry in history(folder):
+        assert not any(key.startswith(("scores/", "loss/align", "groups/")) for key in entry)
+
+
+def test_validation_while_training_picks_the_best_model(make_plan):
+    training = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "task_accuracy",
+        "greater_is_better": True,
+    }
+    plan = make_plan(
+        vft={"training": training, "validation": {"num_questions": 5, "batch_size": 3}}, evaluate={"max_new_tokens": 12}
+    )
+    folder = run_unit(plan, "vft")
+    evaluated = [entry for entry in history(folder) if "eval_loss" in entry]
+    assert [entry["step"] for entry in evaluated] == [2, 4]
+    assert all(0 <= entry["eval_task_accuracy"] <= 1 for entry in evaluated)
+    best = json.loads((folder / "manifest.json").read_text())["best_step"]
+    assert best == 2  # the first of equals: a random model answers nothing
+    kept = folder / "checkpoint-2" / "model.safetensors"
+    assert kept.read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+# without L_VFT to hold it and at a rate far too high, the unconstrained loss tears the model apart
+TORN = {
+    "init_from": "base",
+    "loss": {"constraint": {"name": "none"}, "weight": 1e3},
+    "drift": False,
+    "training": {
+        "learning_rate": 0.3,
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": 9,
+    },
+}
+
+
+@pytest.mark.parametrize(("max_fall", "stops"), [(0.01, True), (50.0, False)])
+def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, stops):
+    plan = make_plan(methods={"torn": {**TORN, "stop_on_collapse": {"max_fall": max_fall, "patience": 2}}})
+    write_groups(plan)
+    folder = run_unit(plan, "align", "torn")
+    log = [entry for entry in history(folder) if "loss" in entry]
+    manifest = read_manifest(folder / MANIFEST)
+    if not stops:
+        assert manifest["stopped"] is None and len(log) == 8
+        return
+    drifts = [entry["scores/positive_drift"] for entry in log]
+    fallen = [drift < -max_fall for drift in drifts]
+    first = next(step for step in range(2, 9) if fallen[step - 2] and fallen[step - 1])
+    assert len(log) == first < 8 and manifest["steps"] == first
+    assert manifest["stopped"].startswith(f"stopped at step {first} of 8: right chains score")
+    # cut right there, it must not go on: it stops at the same step, with the same weights
+    weights = (folder / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in range(1, first)]
+    for path in folder.iterdir():
+        if not path.name.startswith("checkpoint-"):
+            path.unlink()
+    run_unit(plan, "align", "torn")
+    assert read_manifest(folder / MANIFEST)["steps"] == first
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_kto_wants_to_know_what_is_desirable_among_graded_ratings(make_plan):
+    plan = make_plan(
+        methods={"kto": {"loss": {"name": "kto"}}, "told": {"loss": {"name": "kto", "desirable_above": 5}}}
+    )
+    write_groups(plan)
+    path = plan.groups(0)
+    groups = [json.loads(line) for line in path.read_text().splitlines()]
+    for group in groups:
+        for candidate in group["candidates"]:
+            candidate["rating"] *= 7.5
+    path.write_text("".join(json.dumps(group) + "\n" for group in groups))
+    with pytest.raises(ConfigError, match=r"kto.*loss.desirable_above: must be given.*there are also 7.5$"):
+        run_unit(plan, "align", "kto")
+    run_unit(plan, "align", "told")

@@ -1,0 +1,158 @@
+"""The other losses inside the trainer: what they compare, and the reference that some of them take."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from aft.config.losses import (
+    BoundaryConstraint,
+    DetachedConstraint,
+    DpoLoss,
+    IpoLoss,
+    KtoLoss,
+    NcaLoss,
+    NoConstraint,
+    OrpoLoss,
+    ProLoss,
+    RrhfLoss,
+    SimpoLoss,
+)
+from aft.losses import (
+    REFERENCE_LOSSES,
+    Boundary,
+    Detached,
+    Unconstrained,
+    dpo_loss,
+    groups_with_pair,
+    ipo_loss,
+    kto_loss,
+    nca_loss,
+    orpo_loss,
+    pro_loss,
+    rrhf_loss,
+    simpo_loss,
+)
+from aft.scoring.packing import SHARED, pack
+from aft.scoring.responses import as_groups, candidate_scores, score_responses
+from aft.stages.loss_section import make_objective
+from tiny_trainers import items_for, make_trainer
+
+CONSTRAINTS = [
+    (NoConstraint("none"), Unconstrained()),
+    (DetachedConstraint("detached"), Detached()),
+    (BoundaryConstraint("boundary", beta=0.2), Boundary(beta=0.2)),
+]
+
+
+def terms(tmp_path, loss):
+    """(L_A of the trainer over all groups, what its loss was given) for one batch of every question."""
+    items = items_for("bcl")
+    trainer = make_trainer(tmp_path, items=items)
+    trainer.objective = make_objective(loss, "token_mean")
+    batch = pack(items, 0, SHARED)
+    with torch.no_grad():
+        seq_logps, lengths = score_responses(trainer.model, batch)
+        scores = candidate_scores(seq_logps, lengths, batch)
+        # a reference that differs from the model in every score
+        before = scores - torch.linspace(0.1, 0.9, scores.numel()).view_as(scores) * batch["candidate_mask"]
+        rows = zip(batch["question_ids"], before, batch["candidate_mask"], strict=True)
+        trainer.initial_scores = {name: row[mask].tolist() for name, row, mask in rows if mask.any()}
+        _, align = trainer.loss_terms(trainer.model, batch, trainer._count([batch]))
+    return align, scores, before, as_groups(lengths.float(), batch), batch["ratings"], batch["candidate_mask"]
+
+
+@pytest.mark.parametrize(("section", "constraint"), CONSTRAINTS, ids=lambda value: type(value).__name__)
+def test_rrhf_and_pro_compare_scores(tmp_path, section, constraint):
+    align, scores, _, _, ratings, mask = terms(tmp_path / "rrhf", RrhfLoss(name="rrhf", constraint=section))
+    groups = mask.any(dim=1).sum()
+    expected = rrhf_loss(scores, ratings, mask, constraint=constraint)[0].sum() / groups
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected > 0
+    loss = ProLoss(name="pro", constraint=section, dynamic_temperature=False)
+    align, scores, _, _, ratings, mask = terms(tmp_path / "pro", loss)
+    expected = pro_loss(scores, ratings, mask, constraint=constraint, dynamic_temperature=False)[0].sum() / groups
+    torch.testing.assert_close(align, expected, check_dtype=False)
+
+
+@pytest.mark.parametrize("logps", ["mean", "sum"])
+@pytest.mark.parametrize(("section", "constraint"), CONSTRAINTS, ids=lambda value: type(value).__name__)
+def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constraint, logps):
+    loss = DpoLoss(name="dpo", constraint=section, beta=0.5, logps=logps)
+    align, scores, before, lengths, ratings, mask = terms(tmp_path, loss)
+    options = {"beta": 0.5, "constraint": constraint, "lengths": lengths if logps == "sum" else None}
+    per_group, _ = dpo_loss(scores, before, ratings, mask, **options)
+    torch.testing.assert_close(align, per_group.sum() / mask.any(dim=1).sum(), check_dtype=False)
+    unmoved, _ = dpo_loss(scores, scores, ratings, mask, **options)
+    assert not torch.allclose(per_group, unmoved), "the reference must matter"
+
+
+def test_other_keys_reach_the_objective():
+    loss = DpoLoss(name="dpo", weight=0.5, reduction="sum", min_rating_gap=0.25)
+    objective = make_objective(loss, "token_sum")
+    shown = dataclasses.asdict(
+        dataclasses.replace(objective, loss=None, statistics=None, displacement=None, with_pair=None)
+    )
+    assert shown == {
+        "vft_reduction": "token_sum",
+        "loss": None,
+        "statistics": None,
+        "displacement": None,
+        "with_pair": None,
+        "weight": 0.5,
+        "reduction": "sum",
+        "needs_reference": True,
+        "logps": "mean",
+    }
+    for function in (objective.loss, objective.statistics, objective.displacement, objective.with_pair):
+        assert function.keywords["min_rating_gap"] == 0.25
+
+
+def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_path):
+    align, scores, _, lengths, ratings, mask = terms(tmp_path, RrhfLoss(name="rrhf", normalisation="reference_code"))
+    padded = []
+    for item in items_for("bcl"):
+        longest = max((len(item.responses[index]) for index in item.candidates), default=0)
+        padded.append(len(item.prompt_ids) + longest)
+    quotients = scores * lengths / torch.tensor(padded).unsqueeze(1)
+    expected = rrhf_loss(quotients, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected != rrhf_loss(scores, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+
+
+@pytest.mark.parametrize(
+    ("section", "function", "arguments"),
+    [
+        (SimpoLoss(name="simpo", beta=1.5, gamma=0.25), simpo_loss, {"beta": 1.5, "gamma": 0.25}),
+        (OrpoLoss(name="orpo"), orpo_loss, {}),
+        (IpoLoss(name="ipo", beta=0.3), ipo_loss, {"beta": 0.3}),
+        (
+            KtoLoss(name="kto", reference_point=0.5, undesirable_weight=0.7),
+            kto_loss,
+            {"reference_point": 0.5, "undesirable_weight": 0.7},
+        ),
+        (NcaLoss(name="nca", alpha=0.5), nca_loss, {"alpha": 0.5}),
+        (ProLoss(name="pro", normalisation="reference_code"), pro_loss, {"normalisation": "reference_code"}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_every_other_loss_gets_its_arguments(tmp_path, section, function, arguments):
+    align, scores, before, lengths, ratings, mask = terms(tmp_path, section)
+    if getattr(section, "logps", "mean") == "sum":
+        arguments = {**arguments, "lengths": lengths}
+    compared = (scores, before) if section.name in REFERENCE_LOSSES else (scores,)
+    expected = function(*compared, ratings, mask, **arguments)[0].sum() / mask.any(dim=1).sum()
+    torch.testing.assert_close(align, expected, check_dtype=False)
+    assert expected != function(*compared, ratings, mask)[0].sum() / mask.any(dim=1).sum() or not arguments
+
+
+def test_a_mean_over_groups_with_a_pair_leaves_out_the_others_whatever_acts_on_them(tmp_path):
+    """KTO's loss of a group without a pair is not 0."""
+    section = KtoLoss(name="kto", reduction="mean_with_pair", logps="mean")
+    align, scores, before, _, ratings, mask = terms(tmp_path, section)
+    per_group, _ = kto_loss(scores, before, ratings, mask)
+    paired = groups_with_pair(ratings, mask)
+    assert 0 < paired.sum() < mask.any(dim=1).sum() and (per_group[mask.any(dim=1) & ~paired] > 0).all()
+    torch.testing.assert_close(align, per_group[paired].mean(), check_dtype=False)

@@ -1,0 +1,112 @@
+"""Trains, scores and samples as one of several ranks; `test_two_ranks.py` compares what comes out with one rank's.
+
+Started as `python -m torch.distributed.run --nproc-per-node 2 tests/two_ranks.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from aft.errors import AftError
+from aft.sampling.decoding import Decoding
+from aft.sampling.requests import Request, derive_seed
+from aft.sampling.resumable import collect
+from aft.scoring.batching import Packer, StepSampler, entry_loader
+from aft.scoring.packing import SHARED, Item
+from aft.scoring.responses import score_candidates
+from tiny_models import as_entries, tiny_model, word_tokenizer
+from tiny_trainers import OBJECTIVES, items_for, logged, make_trainer
+
+STEP = 8
+NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair")
+
+
+def train(folder: Path, name: str, world_size: int) -> None:
+    """Three steps of eight questions out of eleven; one question a batch, where the last leaves a rank without one."""
+    items = items_for(name)
+    trainer = make_trainer(
+        folder / "run",
+        name,
+        dtype=torch.float64,
+        max_steps=3,
+        per_device_train_batch_size=STEP // world_size if name == "bcl" else 1,
+        per_device_eval_batch_size=2,
+        gradient_accumulation_steps=1 if name == "bcl" else STEP // world_size,
+        trainer={
+            "eval_entries": as_entries(items),
+            # calls of the model by tokens: ranks have unequal numbers of their own, and must make equally many
+            "max_tokens": 40 if name == "bcl" else None,
+            "initial_scores": None if OBJECTIVES[name][0].loss is None else lambda t: t.score_candidates(),
+        },
+    )
+    trainer.train()
+    evaluated = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        torch.save(trainer.model.state_dict(), folder / f"{name}.pt")
+        report = {"log": logged(trainer), "eval_loss": evaluated["eval_loss"], "initial": trainer.initial_scores}
+        (folder / f"{name}.json").write_text(json.dumps(report))
+
+
+def sample(folder: Path) -> None:
+    """Sampling into one file."""
+    requests = [Request(item.question_id, tuple(item.prompt_ids), (0, 1)) for item in items_for("bcl")]
+    collect(
+        tiny_model(),
+        word_tokenizer(),
+        requests,
+        Decoding(10),
+        path=folder / "completions.jsonl",
+        seed_of=lambda question_id, index: derive_seed("test", question_id, index),
+        batch_size=4,
+        description="sample",
+    )
+
+
+def score(folder: Path, rank: int, world_size: int) -> None:
+    """Scoring without a trainer, as evaluation does."""
+    trainer = make_trainer(folder / "run", "bcl")
+    entries = as_entries(items_for("bcl"))
+    sampler = StepSampler(entries, Packer(0, SHARED), 2, rank=rank, num_ranks=world_size, shuffle=False)
+    loader = entry_loader(sampler)
+    scores = score_candidates(trainer.model, loader, lambda batch: batch)
+    (folder / f"scores-{rank}.json").write_text(json.dumps(scores, sort_keys=True))
+
+
+def break_down(folder: Path, question_id: str, rank: int) -> None:
+    """A loss that is not finite for one question, and so on one rank alone."""
+    items = [
+        Item(f"q{number}", [3, 4], [[31 if f"q{number}" == question_id else 5, 1]], [True], [None])
+        for number in range(4)
+    ]
+    trainer = make_trainer(folder / "run", "vft", items=items, max_steps=1, gradient_accumulation_steps=2)
+    with torch.no_grad():
+        trainer.model.model.embed_tokens.weight[31] = math.nan
+    try:
+        trainer.train()
+    except AftError as error:
+        (folder / f"stopped-{rank}.txt").write_text(str(error))
+        raise
+    (folder / "trained.txt").touch()
+
+
+def main(folder: Path, broken_question: str | None = None) -> None:
+    """Everything in turn, or only what is to fail."""
+    state = PartialState(cpu=True)
+    if broken_question is not None:
+        break_down(folder, broken_question, state.process_index)
+    for name in NAMES:
+        train(folder, name, state.num_processes)
+    sample(folder)
+    score(folder, state.process_index, state.num_processes)
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
