@@ -1,7 +1,7 @@
 """Writes the tables inside README.md and docs/results.md from the committed pages: `make figures`.
 
 A block stands between two marks, `<!-- figures: MAKER ARGUMENT ... -->` and `<!-- /figures -->`. The first word names a
-function of `MAKERS`. The others are its arguments, quoted as in a shell: mostly the name of a page of docs/results. What
+function of `MAKERS`. The others are its arguments, quoted as in a shell: mostly a page of docs/results. What
 stands between the marks is written from docs/results/*.json and docs/performance.json alone; the prose is kept.
 """
 
@@ -36,8 +36,8 @@ MODELS = {
     "vft": "VFT",
     "vft-more": "VFT, as many further steps",
     "rft": "RFT",
-    "aft-unconstrained": "AFT, no constraint, at its best rate",
-    "aft-unconstrained-5e-4": "AFT, no constraint, at the others' rate",
+    "aft-unconstrained": "AFT, no constraint, 1e-4 (its best rate)",
+    "aft-unconstrained-5e-4": "AFT, no constraint, 5e-4 (the others' rate)",
     "aft-detached": "AFT, detached (DCL)",
     "aft-boundary": "AFT, boundary (BCL)",
     "aft-dcl": "AFT, detached (DCL)",
@@ -45,7 +45,7 @@ MODELS = {
 }
 # of a report; the measures of the paper's tables have theirs in MEASURES
 HEADINGS = {
-    "task_accuracy": ("test accuracy (%)", 100, 1),
+    "task_accuracy": ("task accuracy (%)", 100, 1),
     "vs_vft": ("points above VFT", 100, 1),
     "assessment_accuracy": ("assessment, own samples (%)", 100, 1),
     "pool_assessment_accuracy": ("assessment, pool (%)", 100, 1),
@@ -189,15 +189,26 @@ def claims(pages: Path, *sources: str) -> str:
 
 
 def verdicts(pages: Path, *places: str) -> str:
-    """Each claim of the pages, and in which places, `LABEL=PAGE[:RUN]`, it is held and not held."""
+    """Each claim of the pages, and in which places, `LABEL=PAGE[:RUN]`, it is held and not held.
+
+    Labels that differ in a number at their end are gathered.
+    """
     lines: dict[str, dict[str, list[str]]] = {}
     for place in places:
         label, _, source = place.partition("=")
         for claim in _claims(pages, source):
             labels = lines.setdefault(claim["claim"], {"held": [], "not held": []})[claim["status"]]
             labels += [label] if label not in labels else []
-    rows = [[claim, *(", ".join(found[status]) or ABSENT for status in found)] for claim, found in lines.items()]
+    rows = [[claim, *map(_gathered, found.values())] for claim, found in lines.items()]
     return markdown(["claim", "held in", "not held in"], rows)
+
+
+def _gathered(labels: list[str]) -> str:
+    numbers: dict[str, list[str]] = {}
+    for label in labels:
+        match = re.fullmatch(r"(.+) (\d)", label)
+        numbers.setdefault(match[1] if match else label, []).extend([match[2]] if match else [])
+    return "; ".join(" ".join([label, ", ".join(found)]).strip() for label, found in numbers.items()) or ABSENT
 
 
 def differences(pages: Path, *arguments: str) -> str:
@@ -291,7 +302,7 @@ def pairs(pages: Path, name: str, *wanted: str) -> str:
         by_seed = ", ".join(f"{100 * seed['mean']:+.1f}" for seed in accuracy["by_seed"].values())
         assessment = bootstrap(found[pair]["pool_assessment_accuracy"])
         lines.append([pair, bootstrap(accuracy), by_seed, assessment])
-    return markdown(["difference in points", "test accuracy", "by seed", "assessment, pool"], lines)
+    return markdown(["difference in points", "task accuracy", "by seed", "assessment, pool"], lines)
 
 
 def drift(pages: Path, name: str) -> str:
