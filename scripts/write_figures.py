@@ -29,7 +29,7 @@ PAGES = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", "docs/results.md")
 BEGIN, END = "<!-- figures:", "<!-- /figures -->"
 # a block never reaches over the beginning of another, so a forgotten end mark deletes no prose
-BLOCK = re.compile(rf"({BEGIN} (.*?) -->\n)(?:(?!{BEGIN}).)*?({END})", re.DOTALL)
+BLOCK = re.compile(rf"({BEGIN} ([^>]*) -->\n)(?:(?!{BEGIN}).)*?({END})", re.DOTALL)
 
 MODELS = {
     "base": "base model",

@@ -1,4 +1,4 @@
-"""The tables inside the documents are those that scripts/write_figures.py makes of the pages; the prose has no figures."""
+"""Tables inside the documents are those that scripts/write_figures.py makes of the pages; the prose has no figures."""
 
 from __future__ import annotations
 
@@ -52,10 +52,6 @@ def test_spreads_and_intervals_are_found():
     found = ("93.6 ± 1.1", "−0.5 [−0.9, −0.0]", "+4.5 [+3.9,\n+5.2]", "[1, 2]")
     assert all(SPREAD.search(text) for text in found)
     assert not any(SPREAD.search(text) for text in ("[page](results/tiny-k.md)", "[95 %]", "stages=[vft]"))
-
-
-def test_the_readme_is_one_page():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 170
 
 
 @pytest.mark.parametrize("page", sorted(RESULTS.glob("*.md")), ids=lambda page: page.stem)
