@@ -46,7 +46,7 @@ MODELS = {
 # of a report; the measures of the paper's tables have theirs in MEASURES
 HEADINGS = {
     "task_accuracy": ("task accuracy (%)", 100, 1),
-    "vs_vft": ("points above VFT", 100, 1),
+    "vs_vft": ("points above VFT", 100, 2),
     "assessment_accuracy": ("assessment, own samples (%)", 100, 1),
     "pool_assessment_accuracy": ("assessment, pool (%)", 100, 1),
     "perplexity": ("perplexity of own right chains", 1, 3),
@@ -289,7 +289,7 @@ def report(pages: Path, name: str, measures: str, *models: str) -> str:
 
 def _cell(value: Any, measure: str) -> str:
     _, factor, decimals = HEADINGS[measure]
-    return number(value, factor, decimals, signed=measure == "vs_vft")
+    return bootstrap(value) if measure == "vs_vft" else number(value, factor, decimals)
 
 
 def pairs(pages: Path, name: str, *wanted: str) -> str:
