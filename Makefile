@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-all check format bench bench-gpu losses-demo tables base-model clean
+.PHONY: quickstart test test-all check format bench bench-gpu tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,14 +45,14 @@ bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 bench-gpu:  ## its rows of one GPU
 	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
 
-losses-demo: $(VENV)/.plots  ## each loss without and with its constraint, as in the paper's Table 4
-	$(BIN)/python scripts/losses_demo.py
-
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses
 
 tables: $(VENV)/.plots  ## the paper's tables at the tiny scale, from nothing: hours on two cores (docs/tables.md)
 	for table in $(TABLES); do $(BIN)/python scripts/$$table.py --scale tiny || exit 1; done
+
+figures: $(VENV)/.plots  ## the tables inside README.md and docs/results.md, from the pages of docs/results
+	$(BIN)/python scripts/write_figures.py
 
 base-model: $(VENV)/.plots  ## rebuild the quickstart's base model
 	$(BIN)/aft-train --config configs/arithmetic/base.yaml

@@ -1,9 +1,9 @@
 """Copies what was measured from runs/ into docs/results: for each table and run a page to read, and a JSON file.
 
-`python scripts/collect_results.py` takes what is there of `make tables`, `make losses-demo`, `make quickstart`, the
-grid behind its learning rates and the GSM8K run, and leaves the pages of what is not there or not complete. `--page`
-adds what was made in a folder of its own. docs/results.md quotes these pages, and a test looks its figures up in them.
-Each JSON file has the digests of the manifests behind its figures.
+`python scripts/collect_results.py` takes what `make tables`, `make quickstart`, the grid behind its learning rates and
+the GSM8K run have written. It leaves the page of a run that is absent or incomplete. `--page` adds a table from another
+folder. `make figures` then writes the tables of README.md and docs/results.md from these pages. Each JSON file has the
+digests of the manifests behind its figures.
 """
 
 from __future__ import annotations
@@ -57,9 +57,6 @@ def collect(runs: Path) -> Iterator[Page]:
     """Every page that these runs have."""
     for scale in sorted(runs.glob("tables/*")):
         yield from _tables(scale)
-    demo = runs / "losses-demo" / "table4.json"
-    if demo.exists():
-        yield "losses-demo", _text(demo.with_suffix(".md")), _json(demo)
     for name, (folder, compare) in REPORTS.items():
         if any((runs / folder).glob("seed-*/evaluate/*/metrics.json")):
             report = build_report(runs / folder, compare=compare)

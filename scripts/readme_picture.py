@@ -1,6 +1,6 @@
 """The picture of the README: how a model scores right and wrong chains after VFT, and what each loss makes of that.
 
-`python scripts/readme_picture.py runs/losses-demo/final` after `make losses-demo` writes docs/images/scores.png.
+`python scripts/readme_picture.py runs/quickstart` after `make quickstart` writes docs/images/scores.png.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from aft.report.score_panel import draw_scores
 
 ROWS = {
     "vft": "VFT",
-    "aft-lr0.001": "aligned,\nno constraint",
-    "aft-bc-lr0.001": "aligned,\nboundary (AFT)",
+    "aft-unconstrained-5e-4": "aligned,\nno constraint",
+    "aft-boundary": "aligned,\nboundary (AFT)",
 }
 
 

@@ -82,14 +82,6 @@ def test_what_is_only_begun_replaces_nothing(tmp_path, collect):
     assert not list((tmp_path / "results").iterdir())
 
 
-def test_the_losses_demo_is_taken_as_it_is(tmp_path, collect):
-    write_text(tmp_path / "runs" / "losses-demo" / "table4.md", "both tables\n")
-    write_json(tmp_path / "runs" / "losses-demo" / "table4.json", {"seconds": 1})
-    collect()
-    assert (tmp_path / "results" / "losses-demo.md").read_text() == "both tables\n"
-    assert json.loads((tmp_path / "results" / "losses-demo.json").read_text()) == {"seconds": 1}
-
-
 def test_two_pages_of_one_name_are_refused(tmp_path, collect, capsys):
     table = tmp_path / "runs" / "tables" / "tiny" / "table-2.md"
     write_text(table, "# table 2\n")

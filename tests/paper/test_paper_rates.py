@@ -1,9 +1,8 @@
-"""The page of a grid of learning rates, and the scripts that write it."""
+"""The page of a grid of learning rates, and the runner that writes it."""
 
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -66,26 +65,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(runner, "train", train)
     monkeypatch.chdir(ROOT)  # where configs/ is
-
-
-def test_the_losses_demo_names_what_is_behind_all_its_figures(tmp_path, trained, monkeypatch):
-    arguments = ["--output", str(tmp_path), "--seeds", "0", "1", "--tuning-seeds", "0", "--rates", "1e-4", "1e-3"]
-    monkeypatch.setattr("sys.argv", ["losses_demo.py", *arguments])
-    runpy.run_path(str(ROOT / "scripts" / "losses_demo.py"), run_name="__main__")
-    found = json.loads((tmp_path / "table4.json").read_text())
-    grid, best, same = found["grid"], found["at_best_rates"], found["at_same_rate"]
-    assert set(grid["learning_rates"].values()) == {1e-4} and grid["seeds"] == [0]
-    accuracy = [
-        {cell["model"]: cell["text"] for cell in page["cells"] if cell["column"] == "TAcc (%)"} for page in (best, same)
-    ]
-    assert [rows["vft"] for rows in accuracy] == ["50.0 ± 0.0", "50.0 ± 0.0"]
-    assert [rows["pro"] for rows in accuracy] == ["100.0 ± 0.0", "50.0 ± 0.0"]
-    for part, folder, model in ((grid, "grid/seed-0", "pro-lr0.0001"), (best, "final/seed-1", "pro")):
-        path = tmp_path / folder / "evaluate" / model / "manifest.json"
-        assert part["manifests"][path.as_posix()] == digest_file(path)
-    assert (tmp_path / "final/seed-1/evaluate/pro-lr0.001/manifest.json").as_posix() in same["manifests"]
-    text = (tmp_path / "table4.md").read_text()
-    assert text.count("## Table 4") == 2 and f"{tmp_path / 'grid'}; seeds 0; evaluated at commit abc:" in text
 
 
 def test_a_part_of_a_table_does_not_replace_the_whole(tmp_path, trained):
