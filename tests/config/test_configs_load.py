@@ -90,26 +90,34 @@ def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
 
 
 def test_the_papers_settings():
-    files = [path for path in RUNS if path.name.startswith("llama2-7b-")]
-    others = [f"{loss}{kind}" for loss in LOSSES if loss != "alignment" for kind in ("", "-bc", "-dc")]
-    names = {"aft-bcl", "aft-dcl", "aft-none", "rft", "vft", *others}
-    assert {path.stem for path in files} == {f"llama2-7b-{name}" for name in names}
-    configs = {path.stem.removeprefix("llama2-7b-"): load_config(path) for path in files}
+    files = {path.stem.removeprefix("llama2-7b-"): path for path in RUNS if path.name.startswith("llama2-7b-")}
+    assert set(files) == {"vft", "rft", "aft-dcl", "aft-bcl", "losses"}
+    configs = {name: load_config(path) for name, path in files.items()}
     for config in configs.values():
         assert config.data.name == "gsm8k"
         assert (config.data.num_train, config.data.num_validation, config.data.num_test) == (None, 400, None)
         assert (config.sample.num_samples, config.sample.temperature, config.sample.top_p) == (6, 1.0, 1.0)
         assert config.model.max_length == 512
     assert "align" not in configs["vft"].stages
-    methods = {name: align_config(config, name) for name, config in configs.items() if name != "vft"}
+    methods = {name: align_config(configs[name], name) for name in ("rft", "aft-dcl", "aft-bcl")}
     assert all(list(configs[name].methods) == [name] for name in methods)
     assert methods["rft"].loss is None and methods["rft"].supervise == "reference_and_positives"
     assert methods["aft-dcl"].loss.constraint.name == "detached"
     assert methods["aft-bcl"].loss.constraint == BoundaryConstraint(name="boundary", beta=0.15)
-    kinds = {"": "none", "-bc": "boundary", "-dc": "detached"}
-    for name in others:
-        loss = name.partition("-")[0]
-        assert methods[name].loss.name == loss and methods[name].loss.constraint.name == kinds[name[len(loss) :]]
+
+
+def test_one_run_compares_the_losses_under_every_constraint():
+    config = load_config(ROOT / "configs" / "gsm8k" / "llama2-7b-losses.yaml")
+    kinds = {"": "none", "-dc": "detached", "-bc": "boundary"}
+    losses = dict.fromkeys(name.partition("-")[0] for name in config.methods)
+    assert list(config.methods) == [f"{loss}{kind}" for loss in losses for kind in kinds]
+    for name in config.methods:
+        loss, section = name.partition("-")[0], align_config(config, name).loss
+        assert (section.name, section.constraint.name) == (loss, kinds[name.removeprefix(loss)])
+    single = {"alignment-dc": "aft-dcl", "alignment-bc": "aft-bcl"}
+    for name, method in single.items():
+        alone = load_config(ROOT / "configs" / "gsm8k" / f"llama2-7b-{method}.yaml")
+        assert align_config(config, name) == align_config(alone, method)
 
 
 @pytest.mark.parametrize("name", LOSSES)
