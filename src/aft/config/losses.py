@@ -181,5 +181,5 @@ class NcaLoss(RankingTerm):
 
 if TYPE_CHECKING:
     RankingLoss = RankingTerm
-else:  # the union of the classes above, which tells the reader of a YAML file the names that it may give
+else:  # every loss above, so that a new one is allowed in YAML without an entry here
     RankingLoss = functools.reduce(operator.or_, RankingTerm.__subclasses__())

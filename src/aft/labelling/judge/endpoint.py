@@ -174,8 +174,8 @@ class _ReplyBytes(io.RawIOBase):
         super().close()
 
 
-class _InTime(urllib.request.AbstractHTTPHandler):
-    """Makes a request's `timeout` bound its reply as a whole."""
+class _Deadline(urllib.request.AbstractHTTPHandler):
+    """Cuts a reply, header and body, once the request's `timeout` is over."""
 
     def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
         deadline = time.monotonic() + (req.timeout or 0.0)
@@ -192,11 +192,11 @@ class _InTime(urllib.request.AbstractHTTPHandler):
         return super().do_open(connection, req, **options)
 
 
-class _Http(_InTime, urllib.request.HTTPHandler):
+class _Http(_Deadline, urllib.request.HTTPHandler):
     pass
 
 
-class _Https(_InTime, urllib.request.HTTPSHandler):
+class _Https(_Deadline, urllib.request.HTTPSHandler):
     pass
 
 
