@@ -108,16 +108,18 @@ def test_the_papers_settings():
 
 def test_one_run_compares_the_losses_under_every_constraint():
     config = load_config(ROOT / "configs" / "gsm8k" / "llama2-7b-losses.yaml")
+    found = {name: align_config(config, name) for name in config.methods}
     kinds = {"": "none", "-dc": "detached", "-bc": "boundary"}
-    losses = dict.fromkeys(name.partition("-")[0] for name in config.methods)
-    assert list(config.methods) == [f"{loss}{kind}" for loss in losses for kind in kinds]
-    for name in config.methods:
-        loss, section = name.partition("-")[0], align_config(config, name).loss
-        assert (section.name, section.constraint.name) == (loss, kinds[name.removeprefix(loss)])
-    single = {"alignment-dc": "aft-dcl", "alignment-bc": "aft-bcl"}
-    for name, method in single.items():
-        alone = load_config(ROOT / "configs" / "gsm8k" / f"llama2-7b-{method}.yaml")
-        assert align_config(config, name) == align_config(alone, method)
+    others = list(dict.fromkeys(name.partition("-")[0] for name in found if not name.startswith("aft-")))
+    assert list(found) == ["aft-none", "aft-dcl", "aft-bcl", *(f"{loss}{kind}" for loss in others for kind in kinds)]
+    for loss in others:
+        for kind, constraint in kinds.items():
+            section = found[f"{loss}{kind}"].loss
+            assert (section.name, section.constraint.name) == (loss, constraint)
+    assert found["aft-none"].loss.name == "alignment" and found["aft-none"].loss.constraint.name == "none"
+    for name in ("aft-dcl", "aft-bcl"):
+        alone = load_config(ROOT / "configs" / "gsm8k" / f"llama2-7b-{name}.yaml")
+        assert found[name] == align_config(alone, name)
 
 
 @pytest.mark.parametrize("name", LOSSES)
