@@ -125,7 +125,7 @@ MAY_USE = {
     "scoring": "torch transformers flash_attn",
     "sampling": "torch transformers accelerate",
     "training": "torch transformers accelerate tqdm",
-    "stages": "torch transformers accelerate",
+    "stages": "torch transformers accelerate huggingface_hub",
     "launch": "torch accelerate tqdm",
     "cli": "torch",
 }

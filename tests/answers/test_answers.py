@@ -17,11 +17,11 @@ from aft.answers import (
     extract_number,
     extract_text,
     format_number,
+    lenient_answer,
     normalise_number,
     numbers_equal,
     texts_equal,
 )
-from aft.errors import ConfigError
 
 # What a model wrote, and the answer that it gave (or why it gave none).
 COMPLETIONS = [
@@ -204,43 +204,8 @@ def test_the_marker_of_gsm8k(completion, expected):
     assert extract_number(completion, "####") == wanted
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("eighteen", "18"),
-        ("Eighteen.", "18"),
-        ("zero", "0"),
-        ("thirty-six", "36"),
-        ("eighteen dollars", "18"),
-        ("a hundred", "100"),
-        ("one hundred and twenty-three thousand four hundred five", "123405"),
-        ("two million and five", "2000005"),
-        ("minus five", "-5"),
-        ("negative twelve", "-12"),
-        ("two point five", "2.5"),
-        ("3 million", "3000000"),
-        ("36", "36"),
-        ("twelve o'clock", "12"),
-        ("twenty thirteen", NOT_A_NUMBER),
-        ("two three", NOT_A_NUMBER),
-        ("ten five", NOT_A_NUMBER),
-        ("one and a half", NOT_A_NUMBER),
-        ("two thirds", NOT_A_NUMBER),
-        ("half", NOT_A_NUMBER),
-        ("thirty-six, no, forty", NOT_A_NUMBER),
-        ("36, no, forty", NOT_A_NUMBER),
-        ("eighteen and 5", NOT_A_NUMBER),
-        ("thousand", NOT_A_NUMBER),
-        ("thousand million", NOT_A_NUMBER),
-        ("a park", NOT_A_NUMBER),
-        ("someone", NOT_A_NUMBER),
-        ("and", NOT_A_NUMBER),
-    ],
-)
-def test_number_words_only_if_asked(text, expected):
-    wanted = Extraction(None, expected) if expected == NOT_A_NUMBER else Extraction(expected, None)
-    assert extract_number(f"[ANS] {text}", "[ANS]", words=True) == wanted
-    if not any(character.isdigit() for character in text):
+def test_numbers_in_words_are_no_numbers():
+    for text in ("eighteen", "one hundred and five", "minus two point five", "half"):
         assert extract_number(f"[ANS] {text}", "[ANS]") == Extraction(None, NOT_A_NUMBER)
 
 
@@ -267,14 +232,11 @@ def test_number_words_only_if_asked(text, expected):
         ("", NO_MARKER),
     ],
 )
-def test_the_last_number_only_if_asked(completion, expected):
-    wanted = Extraction(None, expected) if expected in (NO_MARKER, NOT_A_NUMBER) else Extraction(expected, None)
-    assert extract_number(completion, "[ANS]", fallback="last_number") == wanted
-
-
-def test_an_unknown_fallback_names_the_known_one():
-    with pytest.raises(ConfigError, match=r"fallback: got 'last_numbr', allowed: last_number or null. Did you mean"):
-        extract_number("[ANS] 5", "[ANS]", fallback="last_numbr")
+def test_the_lenient_reader_takes_the_last_number(completion, expected):
+    wanted = (
+        Extraction(None, expected) if expected in (NO_MARKER, NO_TEXT, NOT_A_NUMBER) else Extraction(expected, None)
+    )
+    assert lenient_answer(completion, "36", marker="[ANS]") == wanted
 
 
 @pytest.mark.parametrize(
@@ -393,27 +355,6 @@ def test_fractions_and_mixed_numbers_are_read_back(whole, bottom, top):
     ):
         assert normalise_number(written) == value
         assert extract_number(f"[ANS] {written} cups", "[ANS]").answer == format_number(value)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10**12 - 1))
-def test_number_words_are_read_back(value):
-    assert normalise_number(in_words(value), words=True) == value
-    assert normalise_number(f"minus {in_words(value)} apples", words=True) == -value
-
-
-def in_words(value):
-    small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    small = [*small.split(), "seventeen", "eighteen", "nineteen"]
-    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-    for scale, name in ((10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred")):
-        if value >= scale:
-            rest = value % scale
-            joint = " and " if rest and rest < 100 else " "
-            return f"{in_words(value // scale)} {name}" + (joint + in_words(rest) if rest else "")
-    if value < 20:
-        return small[value]
-    return tens[value // 10 - 2] + (f"-{small[value % 10]}" if value % 10 else "")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from aft.answers import (
     SAME_TEXT,
     Extraction,
     extract_choice,
+    lenient_answer,
 )
 from aft.errors import ConfigError
 
@@ -222,36 +223,29 @@ def test_the_last_marker_s_line_decides(completion, expected):
     ("completion", "expected"),
     [
         ("So it is (B).", "B"),
-        ("First (A), but then option C", "C"),
-        ("[ANS] it must be what (C) says or (D)", "D"),  # the marker's line comes first
-        ("(A)\n[ANS] hmm", "A"),
+        ("First (A).\nBut then option C", "C"),
+        ("(A)\n[ANS] hmm", NOT_AN_OPTION),  # the marker's line comes first
         ("They go to the movie theatre", "B"),
-        ("They go to the park or the country", NO_MARKER),
-        ("[ANS] (B) not (C)\nThe answer is A", "C"),
-        ("no idea", NO_MARKER),
-        ("", NO_MARKER),
+        ("They go to the park or the country", AMBIGUOUS),
+        ("The answer is (C).", "C"),
+        ("(A) or so\n\\boxed{\\text{(D)}}", "D"),
+        ("", NOT_AN_OPTION),
     ],
 )
-def test_the_fallback_takes_the_last_choice_named(completion, expected):
-    assert extract_choice(completion, "[ANS]", PLACES, fallback="last_choice") == wanted(expected)
+def test_the_lenient_reader_looks_behind_any_marker_else_into_the_last_line(completion, expected):
+    assert lenient_answer(completion, "B", PLACES, "[ANS]") == wanted(expected)
 
 
-def test_what_is_found_strictly_needs_no_fallback():
+def test_the_lenient_reader_agrees_where_the_strict_one_finds_an_option():
     for text, options, expected in CHOICES:
-        if expected not in REASONS:
-            found = extract_choice(f"(E) [ANS] {text}", "[ANS]", options, fallback="last_choice")
-            assert found.answer == expected
+        if expected not in REASONS and "\n" not in text:
+            assert lenient_answer(f"(E) [ANS] {text}", "A", options, "[ANS]").answer == expected
 
 
 @pytest.mark.parametrize("options", [(), ("x",) * 27])
 def test_as_many_options_as_letters(options):
     with pytest.raises(ConfigError, match=r"options: between 1 and 26 of them have letters, got \d+"):
         extract_choice("[ANS] A", "[ANS]", options)
-
-
-def test_an_unknown_fallback_names_the_known_one():
-    with pytest.raises(ConfigError, match=r"fallback: got 'last', allowed: last_choice or null"):
-        extract_choice("[ANS] A", "[ANS]", PLACES, fallback="last")
 
 
 WORDS = st.text("abcdefghij xyz0123456789.,$%√-+/()", min_size=1, max_size=15)
@@ -261,13 +255,12 @@ WORDS = st.text("abcdefghij xyz0123456789.,$%√-+/()", min_size=1, max_size=15)
 @given(
     st.text(max_size=200),
     st.lists(st.text(max_size=20), min_size=1, max_size=6),
-    st.sampled_from([None, "last_choice"]),
 )
-def test_any_text_and_any_options_give_a_letter_or_a_reason(text, options, fallback):
+def test_any_text_and_any_options_give_a_letter_or_a_reason(text, options):
     for completion in (text, f"[ANS]{text}", f"[ANS] ({text}", f"[ANS] {options[0]}{text}"):
-        extraction = extract_choice(completion, "[ANS]", options, fallback=fallback)
-        assert (extraction.answer is None) != (extraction.reason is None)
-        assert extraction.answer is None or extraction.answer in LETTERS[: len(options)]
+        for extraction in (extract_choice(completion, "[ANS]", options), lenient_answer(completion, "A", options)):
+            assert (extraction.answer is None) != (extraction.reason is None)
+            assert extraction.answer is None or extraction.answer in LETTERS[: len(options)]
 
 
 @settings(deadline=None)

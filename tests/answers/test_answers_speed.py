@@ -22,9 +22,7 @@ OPTIONS = ("$8.75", "the park", "the big park", "None of these", "5√3")
 EXTRACTORS = {
     "text": lambda completion: extract_text(completion, "[ANS]"),
     "number": lambda completion: extract_number(completion, "[ANS]"),
-    "number, lenient": lambda completion: extract_number(completion, "[ANS]", words=True, fallback="last_number"),
     "choice": lambda completion: extract_choice(completion, "[ANS]", OPTIONS),
-    "choice, lenient": lambda completion: extract_choice(completion, "[ANS]", OPTIONS, fallback="last_choice"),
     "boxed": extract_boxed,
     "latex": normalise_latex,
     "audit, number": lambda completion: lenient_answer(completion, "5"),

@@ -90,26 +90,36 @@ def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
 
 
 def test_the_papers_settings():
-    files = [path for path in RUNS if path.name.startswith("llama2-7b-")]
-    others = [f"{loss}{kind}" for loss in LOSSES if loss != "alignment" for kind in ("", "-bc", "-dc")]
-    names = {"aft-bcl", "aft-dcl", "aft-none", "rft", "vft", *others}
-    assert {path.stem for path in files} == {f"llama2-7b-{name}" for name in names}
-    configs = {path.stem.removeprefix("llama2-7b-"): load_config(path) for path in files}
+    files = {path.stem.removeprefix("llama2-7b-"): path for path in RUNS if path.name.startswith("llama2-7b-")}
+    assert set(files) == {"vft", "rft", "aft-dcl", "aft-bcl", "losses"}
+    configs = {name: load_config(path) for name, path in files.items()}
     for config in configs.values():
         assert config.data.name == "gsm8k"
         assert (config.data.num_train, config.data.num_validation, config.data.num_test) == (None, 400, None)
         assert (config.sample.num_samples, config.sample.temperature, config.sample.top_p) == (6, 1.0, 1.0)
         assert config.model.max_length == 512
     assert "align" not in configs["vft"].stages
-    methods = {name: align_config(config, name) for name, config in configs.items() if name != "vft"}
+    methods = {name: align_config(configs[name], name) for name in ("rft", "aft-dcl", "aft-bcl")}
     assert all(list(configs[name].methods) == [name] for name in methods)
     assert methods["rft"].loss is None and methods["rft"].supervise == "reference_and_positives"
     assert methods["aft-dcl"].loss.constraint.name == "detached"
     assert methods["aft-bcl"].loss.constraint == BoundaryConstraint(name="boundary", beta=0.15)
-    kinds = {"": "none", "-bc": "boundary", "-dc": "detached"}
-    for name in others:
-        loss = name.partition("-")[0]
-        assert methods[name].loss.name == loss and methods[name].loss.constraint.name == kinds[name[len(loss) :]]
+
+
+def test_one_run_compares_the_losses_under_every_constraint():
+    config = load_config(ROOT / "configs" / "gsm8k" / "llama2-7b-losses.yaml")
+    found = {name: align_config(config, name) for name in config.methods}
+    kinds = {"": "none", "-dc": "detached", "-bc": "boundary"}
+    others = list(dict.fromkeys(name.partition("-")[0] for name in found if not name.startswith("aft-")))
+    assert list(found) == ["aft-none", "aft-dcl", "aft-bcl", *(f"{loss}{kind}" for loss in others for kind in kinds)]
+    for loss in others:
+        for kind, constraint in kinds.items():
+            section = found[f"{loss}{kind}"].loss
+            assert (section.name, section.constraint.name) == (loss, constraint)
+    assert found["aft-none"].loss.name == "alignment" and found["aft-none"].loss.constraint.name == "none"
+    for name in ("aft-dcl", "aft-bcl"):
+        alone = load_config(ROOT / "configs" / "gsm8k" / f"llama2-7b-{name}.yaml")
+        assert found[name] == align_config(alone, name)
 
 
 @pytest.mark.parametrize("name", LOSSES)

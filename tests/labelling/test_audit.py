@@ -29,7 +29,7 @@ COMPLETIONS = [
     ("q1", "6 * 6 = 36\n[ANS] 36", ("positive", "positive", "positive")),
     ("q1", "6 * 6 = 12\n[ANS] 12", ("negative", "negative", "negative")),
     ("q1", "So the answer is 36.", ("unparsed", "positive", "positive")),
-    ("q1", "[ANS] thirty-six", ("unparsed", "positive", None)),
+    ("q1", "6 * 6 makes\n36", ("unparsed", "positive", None)),
     ("q2", "[ANS] $1,080", ("positive", "positive", "positive")),
     ("q2", "[ANS] 1080.00", ("positive", "positive", "positive")),
     ("q2", "no idea", ("unparsed", "unparsed", "unparsed")),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import gradient_of
 
-from aft.losses import LOSSES, Boundary
+from aft.losses import LOSSES, REFERENCE_LOSSES, Boundary
 
 BETA = 0.15
 POSITIVES = [-0.25, -0.5]
@@ -17,7 +17,7 @@ REFERENCE = [-0.9, -0.3, -0.7]
 def push_up(name, negative, ratings=(1, 1, 0), *, mirror=True, **options):
     """How hard the negative is pushed up, by a loss that has a reference of its own for each candidate."""
     scores = torch.tensor([[*POSITIVES, negative]], dtype=torch.float64)
-    if name in ("dpo", "ipo", "kto", "nca"):
+    if name in REFERENCE_LOSSES:
         options["ref_scores"] = torch.tensor([REFERENCE], dtype=torch.float64)
     constraint = Boundary(beta=BETA, mirror=mirror)
     return -gradient_of(name, scores, torch.tensor([ratings]), constraint=constraint, **options)[0, 2].item()
@@ -64,7 +64,7 @@ def test_without_the_mirror_dpos_pull_lifts_a_negative_far_above_its_positive_an
     assert push_up("pro", EDGE, mirror=False) == pytest.approx(0, abs=1e-9)  # temperatures of 1
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "kto", "nca"])
+@pytest.mark.parametrize("name", sorted(REFERENCE_LOSSES))
 def test_with_lengths_ratios_are_sums_and_the_boundary_stays_per_token(name):
     scores = torch.tensor([[*POSITIVES, -0.55]], dtype=torch.float64)
     refs = torch.tensor([REFERENCE], dtype=torch.float64)

@@ -276,11 +276,13 @@ def test_bad_arguments_are_named(name):
 
 
 def test_tables_and_exports_agree():
+    assert {"dpo", "ipo", "kto", "nca"} <= losses.REFERENCE_LOSSES
+    assert not {"alignment", "rrhf", "pro", "simpo", "orpo"} & losses.REFERENCE_LOSSES
     assert {name: getattr(losses, f"{name}_loss") for name in losses.LOSSES} == losses.LOSSES
     for name, function in losses.LOSSES.items():
         parameters = inspect.signature(function).parameters
         assert {"scores", "ratings", "candidate_mask", "constraint", "min_rating_gap"} <= set(parameters)
-        assert ("ref_scores" in parameters) == (name in losses.REFERENCE_LOSSES)
+        assert list(parameters).index("ratings") == (2 if name in losses.REFERENCE_LOSSES else 1)
         default = parameters["constraint"].default
         assert default == (Boundary() if name == "alignment" else Unconstrained())
     assert {name: kind.__name__ for name, kind in losses.CONSTRAINTS.items()} == {

@@ -14,7 +14,7 @@ from paper_runs import over_seeds, run_result, write_run
 
 from aft.errors import AftError
 from aft.paper.figures import FIGURES, MODELS, RANK, TASKS, best_beta
-from aft.paper.page import make_page, pearson
+from aft.paper.page import make_page
 from aft.paper.picture import lines_of
 from aft.paper.render import as_csv, as_json, as_latex, as_markdown
 from aft.paper.run_results import at_suffix, read_run
@@ -100,27 +100,31 @@ def test_differences_from_vft_and_rft():
     assert set(rows) == {"RFT", "AFT DC"}
 
 
-def test_table_1_correlates_over_models():
+def runs_of_table_1(assessments):
     levels = {"LLama-7B": HALF, "LLama2-7B": [1] * 12 + [0] * 8, "LLama-13B": RIGHT}
-    runs = [
+    return [
         run_result(
             {"vft": [answers] * 2},
             model=model,
             task="GSM8K",
             measures={"assessment_accuracy": over_seeds([assessed, assessed])},
         )
-        for (model, answers), assessed in zip(levels.items(), (0.6, 0.62, 0.7), strict=True)
+        for (model, answers), assessed in zip(levels.items(), assessments, strict=False)
     ]
-    page = make_page(SPECS["1"], runs)
+
+
+def test_table_1_correlates_over_models():
+    page = make_page(SPECS["1"], runs_of_table_1((0.6, 0.62, 0.7)))
     assert page.table.rows[0] == ("LLama-7B", "VFT", "50.0 ± 0.0 / 60.0 ± 0.0", "36.48±0.92 / 68.41±0.32")
     assert page.notes[0] == "GSM8K: Pearson's correlation of the two figures over 3 models is 1.00 (paper: 0.93)."
 
 
-def test_pearson():
-    assert pearson([(1, 2), (2, 4), (3, 6)]) == pytest.approx(1)
-    assert pearson([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
-    assert pearson([(0, 0), (1, 1), (0, 1), (1, 0)]) == pytest.approx(0)
-    assert pearson([(1, 1), (2, 2)]) is None and pearson([(1, 1), (1, 2), (1, 3)]) is None
+@pytest.mark.parametrize(
+    ("assessments", "told"),
+    [((0.7, 0.62, 0.6), "3 models is -0.79"), ((0.6, 0.7), "2 models cannot"), ((0.6,) * 3, "3 models cannot")],
+)
+def test_a_correlation_needs_three_models_that_differ(assessments, told):
+    assert f"over {told}" in make_page(SPECS["1"], runs_of_table_1(assessments)).notes[0]
 
 
 def test_table_5_has_the_parts_of_a_mixture_across():

@@ -6,7 +6,6 @@ A completion is whatever a model wrote, so nothing here evaluates text, raises o
 from .choices import (
     AMBIGUOUS,
     CONTRADICTION,
-    LAST_CHOICE,
     LETTERS,
     NOT_AN_OPTION,
     SAME_TEXT,
@@ -24,15 +23,13 @@ from .markers import (
     normalise_text,
     texts_equal,
 )
-from .numbers import LAST_NUMBER, NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
+from .numbers import NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
 from .symbolic import SymbolicChecker, math_verify_installed, symbolic_checker
 
 __all__ = [
     "AMBIGUOUS",
     "CONTRADICTION",
     "EMPTY_BOX",
-    "LAST_CHOICE",
-    "LAST_NUMBER",
     "LETTERS",
     "NOT_AN_OPTION",
     "NOT_A_NUMBER",

@@ -14,15 +14,13 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from .latex import extract_boxed
 from .markers import Extraction, extract_after_marker, normalise_text
-from .numbers import Quantity, check_fallback, read_quantity
+from .numbers import Quantity, read_quantity
 
 NOT_AN_OPTION = "no option after the marker"
 AMBIGUOUS = "several options after the marker"
 SAME_TEXT = "text of several options after the marker"
 CONTRADICTION = "letter and text of different options after the marker"
 
-LAST_CHOICE = "last_choice"
-CHOICE_FALLBACKS = (LAST_CHOICE,)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _LEAD = re.compile(
@@ -69,26 +67,17 @@ class _Options(NamedTuple):
     tokens: tuple[str, ...]
 
 
-def extract_choice(completion: str, marker: str, options: Sequence[str], *, fallback: str | None = None) -> Extraction:
+def extract_choice(completion: str, marker: str, options: Sequence[str]) -> Extraction:
     """The letter (A for the first of `options`) of the option named behind the last marker, or why there is none.
 
     Args:
         options: their texts, without letters.
-        fallback: `last_choice`, where nothing else is found: the last letter given as a choice, `(B)` or `option B`, on
-            the last marker's line, else in the whole completion, else the option named in the last line of text.
-            None: nothing else counts.
-    Raises: `ConfigError` for no option, more than 26, or an unknown fallback.
+    Raises: `ConfigError` for no option or more than 26.
     """
-    check_fallback(fallback, CHOICE_FALLBACKS)
     if not 0 < len(options) <= len(LETTERS):
         raise ConfigError(f"options: between 1 and {len(LETTERS)} of them have letters, got {len(options)}")
     extraction = extract_after_marker(completion, marker)
-    if extraction.answer is not None:
-        extraction = read_choice(extraction.answer, options)
-    if extraction.answer is None and fallback == LAST_CHOICE:
-        lenient = _last_choice(completion, marker, options)
-        return extraction if lenient is None else Extraction(lenient, None)
-    return extraction
+    return extraction if extraction.answer is None else read_choice(extraction.answer, options)
 
 
 def read_choice(text: str, options: Sequence[str]) -> Extraction:
@@ -231,18 +220,6 @@ def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
             alone = True
         start = rest.find(tokens, start + 1)
     return alone, joined
-
-
-def _last_choice(completion: str, marker: str, options: Sequence[str]) -> str | None:
-    known, letters = _prepare(tuple(options)), LETTERS[: len(options)]
-    line = extract_after_marker(completion, marker).answer or ""
-    for text in (line, completion):
-        found = [letter for match in _MENTION.finditer(text) if (letter := _group(match)) in letters]
-        if found:
-            return found[-1]
-    last_line = completion.rstrip()[-_MAX_TEXT:].rpartition("\n")[2]
-    contained = _contained(_plain(last_line), known)
-    return min(contained) if len(contained) == 1 else None
 
 
 @functools.lru_cache(maxsize=4096)

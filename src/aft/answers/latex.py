@@ -6,7 +6,6 @@ import re
 
 from .markers import Extraction
 from .numbers import format_number, normalise_number
-from .symbolic import symbolic_checker
 
 NO_BOX = "no \\boxed{...}"
 OPEN_BOX = "the last \\boxed{ is not closed"
@@ -112,13 +111,6 @@ def _number(text: str) -> str | None:
     return None if value is None else format_number(value)
 
 
-def latex_equal(left: str, right: str, *, symbolic: bool = False, time_limit: float = 5.0) -> bool:
-    """Whether two LaTeX answers are the same: by `normalise_latex`, and with `symbolic` also to a symbolic engine.
-
-    The engine is math-verify, in a process of its own that is killed after `time_limit` seconds; what it does not
-    decide by then counts as different, and in `symbolic_checker().timeouts`.
-    Raises: `ConfigError` if `symbolic` and the extra `math` is not installed.
-    """
-    if normalise_latex(left) == normalise_latex(right):
-        return True
-    return symbolic and bool(symbolic_checker().equal(left, right, time_limit=time_limit))
+def latex_equal(left: str, right: str) -> bool:
+    """Whether two LaTeX answers are the same by `normalise_latex`: `x+1` and `1+x` differ."""
+    return normalise_latex(left) == normalise_latex(right)

@@ -8,13 +8,9 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..errors import ConfigError, nearest
 from .markers import Extraction, extract_after_marker
-from .number_words import has_number_word, read_number_words
 
 NOT_A_NUMBER = "no number after the marker"
-LAST_NUMBER = "last_number"
-NUMBER_FALLBACKS = (LAST_NUMBER,)
 
 
 class Quantity(NamedTuple):
@@ -24,31 +20,13 @@ class Quantity(NamedTuple):
     unit: str
 
 
-def extract_number(completion: str, marker: str, *, words: bool = False, fallback: str | None = None) -> Extraction:
-    """`format_number` of the number behind the last marker: equal answers are equal texts. Or why there is none.
-
-    Args:
-        words: read `eighteen` too.
-        fallback: `last_number`, where nothing else is found: the last number on the last marker's line, else the last
-            of the whole completion. None: nothing else counts.
-    Raises: `ConfigError` for an unknown fallback.
-    """
-    check_fallback(fallback, NUMBER_FALLBACKS)
+def extract_number(completion: str, marker: str) -> Extraction:
+    """`format_number` of the number behind the last marker: equal answers are equal texts. Or why there is none."""
     extraction = extract_after_marker(completion, marker)
-    value = None if extraction.answer is None else normalise_number(extraction.answer, words=words)
-    if value is None and fallback == LAST_NUMBER:
-        value = last_number(extraction.answer or "")
-        value = last_number(completion) if value is None else value
-    if value is not None:
-        return Extraction(format_number(value), None)
-    return extraction if extraction.answer is None else Extraction(None, NOT_A_NUMBER)
-
-
-def check_fallback(fallback: str | None, allowed: tuple[str, ...]) -> None:
-    """Raise `ConfigError` for a fallback that is neither None nor allowed."""
-    if fallback is not None and fallback not in allowed:
-        hint = nearest(fallback, allowed)
-        raise ConfigError(f"fallback: got '{fallback}', allowed: {', '.join(allowed)} or null.{hint}")
+    if extraction.answer is None:
+        return extraction
+    value = normalise_number(extraction.answer)
+    return Extraction(None, NOT_A_NUMBER) if value is None else Extraction(format_number(value), None)
 
 
 # Bounds far beyond any answer, so that `1e999999999` or an endless loop of digits costs nothing. They stay below
@@ -96,17 +74,17 @@ _UNIT_NAMES = {
 }  # fmt: skip
 
 
-def normalise_number(text: str, *, words: bool = False) -> Fraction | None:
+def normalise_number(text: str) -> Fraction | None:
     """The exact value of a written number; None where `text` is not one number with at most a unit behind it.
 
-    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`, with `words` also
-    `eighteen`. A currency sign, a percent sign and words behind the number are units and do not change it: `50%` is 50.
+    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`. A
+    currency sign, a percent sign and words behind the number are units and do not change it: `50%` is 50.
     """
-    quantity = read_quantity(text, words=words)
+    quantity = read_quantity(text)
     return None if quantity is None else quantity.value
 
 
-def read_quantity(text: str, *, words: bool = False) -> Quantity | None:
+def read_quantity(text: str) -> Quantity | None:
     """As `normalise_number`, with the unit."""
     text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     text = " ".join(text.split()).strip("*_`'\" ")
@@ -116,16 +94,14 @@ def read_quantity(text: str, *, words: bool = False) -> Quantity | None:
     if match is None or (match["sign"] and match["inner_sign"]):
         return None
     value = _mixed(match["whole"], match["top"], match["bottom"]) if match["top"] else _decimal(match)
-    end, negative = match.end(), "-" in (match["sign"], match["inner_sign"])
-    if value is None and words and (found := read_number_words(text)):
-        value, end, negative = *found, False
-    rest = text[end:]
+    negative = "-" in (match["sign"], match["inner_sign"])
     if value is None:
         return None
+    rest = text[match.end() :]
     if scale := _SCALE.match(rest):
         value *= _SCALES[scale[1].lower()]
         rest = rest[scale.end() :]
-    if _NO_UNIT.search(_POWERS.sub("", rest)) or (words and has_number_word(rest)):
+    if _NO_UNIT.search(_POWERS.sub("", rest)):
         return None
     if max(abs(value.numerator), value.denominator) > _MAX_VALUE:
         return None

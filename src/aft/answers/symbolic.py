@@ -31,17 +31,13 @@ class SymbolicChecker:
 
     def __init__(self) -> None:
         if not math_verify_installed():
-            raise ConfigError("symbolic equality needs math-verify; install it with: pip install 'aft[math]'")
+            raise ConfigError("this reading needs math-verify; install it with: pip install 'aft[math]'")
         self.timeouts = 0
         self.crashes = 0
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str | None] = queue.Queue()
         self._owner = os.getpid()
-
-    def equal(self, left: str, right: str, *, time_limit: float = 5.0) -> bool | None:
-        """Whether two LaTeX answers are the same value; None if that took too long or the engine broke."""
-        return self._ask({"left": left, "right": right}, time_limit)
 
     def grade(
         self, completion: str, gold: str, *, letters: str = "", time_limit: float = 5.0
@@ -50,7 +46,7 @@ class SymbolicChecker:
 
         Args:
             letters: with them the answers are choices, read as one of these letters.
-        Returns: None as from `equal`; no answer found is (False, None).
+        Returns: None if it took too long or the engine broke; no answer found is (False, None).
         """
         reply = self._ask({"completion": completion, "gold": gold, "letters": letters}, time_limit)
         return None if reply is None else (bool(reply[0]), reply[1])

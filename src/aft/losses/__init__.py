@@ -5,6 +5,7 @@ Every loss takes every constraint. The tables map the names used in a config to 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from .alignment import alignment_loss
@@ -41,7 +42,9 @@ LOSSES: dict[str, Callable] = {
 }
 
 # These take `ref_scores`, the scores under the frozen reference model, as their second argument.
-REFERENCE_LOSSES = frozenset({"dpo", "ipo", "kto", "nca"})
+REFERENCE_LOSSES = frozenset(
+    name for name, function in LOSSES.items() if "ref_scores" in inspect.signature(function).parameters
+)
 
 CONSTRAINTS: dict[str, type] = {
     "none": Unconstrained,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from huggingface_hub import ModelCardData
+
 from .. import __version__
 from ..config import Config, align_config
 from ..tasks import hub_names
@@ -14,11 +16,8 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
     """Markdown with the hub's metadata: what the checkpoint is, from what, and how to make it again."""
     align = align_config(config, unit.name or "") if unit.stage == "align" else None
     base = config.model.name_or_path
-    metadata = ["library_name: transformers", "tags:", "- aft", f"- {unit.stage}"]
-    if base:
-        metadata.append(f"base_model: {json.dumps(base)}")
-    if names := hub_names(config.data):
-        metadata += ["datasets:", *(f"- {name}" for name in names)]
+    names = hub_names(config.data) or None
+    metadata = ModelCardData(library_name="transformers", tags=["aft", unit.stage], base_model=base, datasets=names)
     loss = "L_VFT on the reference chains"
     if align is not None and align.supervise == "reference_and_positives":
         loss = "L_VFT on the reference chains and every sampled positive (RFT)"
@@ -31,7 +30,7 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
     marker = getattr(config.data, "answer_marker", None)
     lines = [
         "---",
-        *metadata,
+        metadata.to_yaml(),
         "---",
         "",
         f"# {unit}",

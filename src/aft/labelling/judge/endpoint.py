@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime
 import email.utils
 import http.client
+import io
 import json
 import math
 import os
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -17,7 +20,6 @@ from urllib.parse import urlsplit
 
 from ... import __version__
 from ...errors import AftError, ConfigError
-from .deadline import HTTPHandler, HTTPSHandler
 
 BASE_URL, API_KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "AFT_JUDGE_MODEL"
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -67,8 +69,8 @@ class Reply:
 class Endpoint:
     """Asks one chat endpoint. The key is sent to it and appears nowhere else: not in errors, replies or `repr`.
 
-    `timeout`: seconds from the start of a request to the last byte of its reply. Looking up the host's name is not
-    bounded, and each of its addresses may take so long to answer before the next is tried.
+    `timeout`: seconds from the start of a request to the last byte of its reply. Two steps are not bounded by it:
+    looking up the host's name, and connecting, where each address of the host may take `timeout` to answer.
     """
 
     def __init__(self, url: str, key: str = "", *, timeout: float = 120.0) -> None:
@@ -77,7 +79,7 @@ class Endpoint:
         if problems := [*_url_problems(self.url), *_key_problems(self._key)]:
             raise ConfigError(problems)
         # urllib would take the key along to wherever a redirect points
-        self._opener = urllib.request.build_opener(_NoRedirect, HTTPHandler, HTTPSHandler)
+        self._opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
     @classmethod
     def from_environment(cls, timeout: float = 120.0) -> Endpoint:
@@ -141,6 +143,61 @@ class Endpoint:
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
+
+
+class _ReplyBytes(io.RawIOBase):
+    """The bytes from a socket until `deadline`; after it, `TimeoutError`.
+
+    The socket's own timeout does not bound a reply: it starts anew with every byte, of a header too.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._socket, self._deadline = sock, deadline
+        self._stream = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """As of a socket, so that `http.client` reads from this in its place."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Deadline(urllib.request.AbstractHTTPHandler):
+    """Cuts a reply, header and body, once the request's `timeout` is over."""
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
+        deadline = time.monotonic() + (req.timeout or 0.0)
+
+        def connection(host: str, **given: Any) -> http.client.HTTPConnection:
+            made: http.client.HTTPConnection = http_class(host, **given)
+            made.response_class = lambda sock, *rest, **more: http.client.HTTPResponse(  # type: ignore[assignment]
+                _ReplyBytes(sock, deadline),  # type: ignore[arg-type]
+                *rest,
+                **more,
+            )
+            return made
+
+        return super().do_open(connection, req, **options)
+
+
+class _Http(_Deadline, urllib.request.HTTPHandler):
+    pass
+
+
+class _Https(_Deadline, urllib.request.HTTPSHandler):
+    pass
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
