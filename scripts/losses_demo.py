@@ -18,9 +18,8 @@ from typing import Any
 from aft.config import load_config
 from aft.json_files import write_json, write_text
 from aft.paper.commands import assign
-from aft.paper.grid import at_rate, at_rates, best_rates
 from aft.paper.page import make_page
-from aft.paper.rates import grid_page
+from aft.paper.rates import at_rate, at_rates, best_rates, grid_page
 from aft.paper.render import as_json, as_markdown
 from aft.paper.run_results import at_suffix, read_run
 from aft.paper.runner import train

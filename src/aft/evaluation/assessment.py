@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..records import POSITIVE, REFERENCE, Candidate, Completion, Group
+from ..stats.estimate import Estimate
 from ..stats.intervals import mean_interval, mean_sd
 from .accuracy import mean_with_interval
 
@@ -58,7 +59,7 @@ def question_shares(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
     return shares
 
 
-def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> dict[str, Any] | None:
+def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> Estimate | None:
     """`question_shares` averaged over questions, with a bootstrap interval over questions.
 
     A question without both kinds has no pair: it is counted in `skipped` beside those given. None if no question has
@@ -67,7 +68,7 @@ def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> 
     shares = question_shares(lines)
     values = [share for share in shares.values() if share is not None]
     skipped += len(shares) - len(values)
-    return None if not values else {**mean_with_interval(values), "skipped": skipped}
+    return None if not values else mean_with_interval(values, skipped=skipped)
 
 
 def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[str, int]:
@@ -98,20 +99,20 @@ def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[s
     ]
 
 
-def perplexity(scores: Sequence[float]) -> dict[str, Any] | None:
+def perplexity(scores: Sequence[float]) -> Estimate | None:
     """Mean over chains of exp(-score), with a 95 % interval over chains; None without any.
 
-    Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: `value`
-    is then None, because JSON has no infinity, and `infinite` says of how many chains.
+    Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: it is
+    then None, because JSON has no infinity, and `infinite` says of how many chains.
     """
     if not scores:
         return None
     values = [_exp(-score) for score in scores]
     infinite = sum(not math.isfinite(value) for value in values)
     if infinite:
-        return {"value": None, "low": None, "high": None, "n": len(values), "infinite": infinite}
+        return Estimate(None, n=len(values), beside={"infinite": infinite})
     low, high = mean_interval(values)
-    return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values), "infinite": 0}
+    return Estimate(mean_sd(values)[0], low=low, high=high, n=len(values), beside={"infinite": 0})
 
 
 def _exp(value: float) -> float:

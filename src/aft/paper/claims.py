@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..stats.comparison import difference
+from ..report.measures import MEASURES, Kind
+from ..report.spread import amount
+from ..stats.comparison import paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
 from .specs import LOSSES
@@ -21,13 +23,6 @@ from .specs import LOSSES
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
 TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "pool_perplexity", "vote_gain"
-# how a difference of each measure is written: what it is, factor, decimals
-SHOWN = {
-    TASK: ("task accuracy", 100, 2),
-    POOL: ("assessment accuracy on the pool", 100, 2),
-    PERPLEXITY: ("perplexity of the pool's right chains", 1, 4),
-    VOTE: ("gain from voting", 100, 2),
-}
 
 
 @dataclass(frozen=True)
@@ -135,14 +130,15 @@ def _any(states: Sequence[str]) -> str:
 def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     """Status and figures of one comparison."""
     a, b = _model(comparison.a, run), _model(comparison.b, run)
-    label, factor, decimals = SHOWN[comparison.measure]
+    measure = MEASURES[comparison.measure]
+    label = measure.words
     missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
     if a is None or b is None:
         return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
-    found = difference(run.values(comparison.measure, a), run.values(comparison.measure, b))
+    found = paired_by_seed(run.values(comparison.measure, a), run.values(comparison.measure, b))
     if found is None:
         return NOT_TESTED, f"{label}: not measured by question for both {a} and {b}"
-    text = f"{a} − {b}, {label}: {show(found, factor, decimals)}"
+    text = f"{a} − {b}, {label}: {show(found, measure.kind)}"
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
@@ -150,15 +146,15 @@ def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     return HELD if held else NOT_HELD, text
 
 
-def show(found: dict[str, Any], factor: float, decimals: int) -> str:
-    """A paired difference as text: mean, bootstrap interval over questions, and by seed."""
+def show(found: dict[str, Any], kind: Kind, *, brief: bool = False) -> str:
+    """A paired difference in a measure of this kind: mean, bootstrap interval over questions, and by seed."""
 
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{factor * value:+.{decimals}f}"
+    def difference(value: float | None) -> str:
+        return amount(value, kind.difference, brief=brief)
 
-    by_seed = ", ".join(number(seed["mean"]) for seed in found["by_seed"].values())
-    interval = f"[{number(found['bootstrap_low'])}, {number(found['bootstrap_high'])}]"
-    return f"{number(found['mean'])} {interval}; by seed {by_seed}"
+    by_seed = ", ".join(difference(seed["mean"]) for seed in found["by_seed"].values())
+    interval = f"[{difference(found['bootstrap_low'])}, {difference(found['bootstrap_high'])}]"
+    return f"{difference(found['mean'])} {interval}; by seed {by_seed}"
 
 
 def _model(name: str, run: RunResult) -> str | None:
@@ -178,5 +174,5 @@ def _model(name: str, run: RunResult) -> str | None:
 
 
 def _mean(run: RunResult, model: str) -> float:
-    mean = (run.measure(model, TASK) or {"mean": None})["mean"]
-    return -1.0 if mean is None else float(mean)
+    found = run.measure(model, TASK)
+    return -1.0 if found is None or found.mean is None else found.mean

@@ -23,9 +23,8 @@ from ..report.read import read_object
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
-from .grid import at_rate, at_rates, best_rates
 from .methods import CONTROLS, changes, parent
-from .rates import grid_page
+from .rates import at_rate, at_rates, best_rates, grid_page
 from .runs import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
 from .write import FORMATS, write_table

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from .figures import MODELS, RANK, TASKS, best_beta
 from .methods import variants
 from .run_results import MODEL_NAMES
-from .specs import SPECS, Row
+from .specs import SPECS, ModelRow
 
 SCALES = ("tiny", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
@@ -75,7 +75,7 @@ def seeds_of(key: str, scale: str) -> tuple[int, ...]:
 
 def methods_of(key: str) -> tuple[str, ...]:
     """The methods that a table's fixed rows name."""
-    return tuple(row.name for row in SPECS[key].rows if isinstance(row, Row) and row.name != "vft")
+    return tuple(row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name != "vft")
 
 
 def _from_scratch(key: str, scale: str) -> list[Run]:
