@@ -87,7 +87,7 @@ def print_report(folder: Path, *, picture: bool = True) -> None:
     from ..report.terminal import summary_table
 
     written = write_report(folder, picture=picture)
-    print(summary_table(read_report(folder / "report.json") or {}))
+    print(summary_table(read_report(folder / "report.json")))
     print("\n" + "\n".join(f"wrote {path}" for path in written))
 
 

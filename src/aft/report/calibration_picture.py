@@ -15,7 +15,7 @@ from .canvas import DASHES, GREY, INK, canvas, name_rows, panel_title, part_titl
 from .score_panel import ScoresByModel, draw_scores
 
 PARTS = 10
-COLUMNS = 5
+PANELS_IN_A_ROW = 5
 
 
 def draw_calibration(
@@ -26,7 +26,7 @@ def draw_calibration(
     `own`: scores of chains that each model wrote itself; `pool`: of the same chains for all. Both (right, wrong).
     """
     shown = [name for name in names if name in pool and sum(map(len, pool[name])) >= PARTS]
-    rows = math.ceil(len(shown) / COLUMNS)
+    rows = math.ceil(len(shown) / PANELS_IN_A_ROW)
     heights = (rows_height(len(names)), 0.6 + 1.7 * rows if shown else 0.6)
     with canvas(path, sum(heights)) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=heights)
@@ -63,7 +63,7 @@ def _rank(score: float) -> float:
 
 
 def _draw_shares(figure: Any, names: Sequence[str], pool: ScoresByModel) -> None:
-    rows = math.ceil(len(names) / COLUMNS)
+    rows = math.ceil(len(names) / PANELS_IN_A_ROW)
     columns = math.ceil(len(names) / rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for position, axes in enumerate(grid.flat):

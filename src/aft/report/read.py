@@ -124,10 +124,12 @@ def _estimate(raw: dict[str, Any], where: str) -> Estimate | None:
     return Estimate(value, low=low, high=high, n=n, beside=beside)
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """report.json as `build_report` makes a report, with an `Estimate` for each measure; None where it is absent."""
+def read_report(path: Path) -> dict[str, Any]:
+    """report.json as `build_report` makes a report, with an `Estimate` for each measure of a model."""
     report = read_object(path)
-    for model in (report or {"models": []})["models"]:
+    if report is None:
+        raise DataError(f"{path}: no such file; aft-report RUN writes it")
+    for model in report["models"]:
         for measure in MEASURED:
             found = model.get(measure.name)
             model[measure.name] = None if found is None else Estimate.from_json(found)
