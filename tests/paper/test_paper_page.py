@@ -8,19 +8,22 @@ import hashlib
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from paper_runs import over_seeds, run_result, write_run
 
 from aft.errors import AftError
 from aft.paper.figures import FIGURES, MODELS, RANK, TASKS, best_beta
-from aft.paper.page import make_page, pearson
+from aft.paper.page import cell_text, make_page, pearson
 from aft.paper.picture import lines_of
 from aft.paper.render import as_csv, as_json, as_latex, as_markdown
 from aft.paper.run_results import at_suffix, read_run
 from aft.paper.specs import SPECS, ModelRow
 from aft.report.canvas import missing_library
+from aft.stats.estimate import Estimate, to_json
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HALF, RIGHT, WRONG = [1, 0] * 10, [1] * 20, [0] * 20
 
 
@@ -265,6 +268,15 @@ def test_csv_keeps_all_digits(page):
 def test_json_is_json(page):
     found = json.loads(json.dumps(as_json(page)))
     assert found["table"] == "2" and {claim["status"] for claim in found["claims"]} <= {"not tested", "not held"}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*table-*.json")), ids=lambda path: path.stem)
+def test_the_numbers_of_a_kept_table_are_written_as_they_were(path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        values = {measure: value for measure, value in cell["values"].items() if measure != "beta"}
+        found = {measure: value and Estimate.from_json(value) for measure, value in values.items()}
+        assert to_json(found) == values
+        assert " / ".join(cell_text(measure, value) for measure, value in found.items()) in cell["text"]
 
 
 def test_every_alignment_and_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,10 +17,12 @@ from aft.errors import AftError, ConfigError, DataError
 from aft.report.build import build_report, write_report
 from aft.report.calibration_picture import shares_by_score
 from aft.report.canvas import missing_library
+from aft.report.page import markdown_page
 from aft.report.read import read_curves, read_report, read_scores
 from aft.report.terminal import summary_table
 from aft.stats.estimate import to_json
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 Z = 1.959963984540054
 MODELS = ["vft", "loose", "bounded"]
 # which of four questions are right, by model and seed
@@ -249,6 +252,19 @@ def test_json_holds_the_report(run):
     report = build_report(run)
     assert stored == to_json(report)
     assert read_report(paths[0]) == {**report, "picture": stored_picture}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "grid", "gsm8k-tiny"])
+def test_a_kept_report_gives_its_page_again(name):
+    path = RESULTS / f"{name}.json"
+    report = read_report(path)
+    assert markdown_page(report) == path.with_suffix(".md").read_text(encoding="utf-8")
+    assert to_json(report) == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_no_report_to_read(tmp_path):
+    with pytest.raises(DataError, match=r"report\.json: no such file"):
+        read_report(tmp_path / "report.json")
 
 
 def test_terminal_table_is_narrow_and_aligned(run):

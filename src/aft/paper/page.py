@@ -103,7 +103,7 @@ def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Ce
         key = (*_leading(spec, run, runs), *labels)
         for column, measures, task in _columns(spec, run):
             values = {measure: run.measure(model, measure) for measure in measures}
-            text = " / ".join(_shown(measure, value) for measure, value in values.items())
+            text = " / ".join(cell_text(measure, value) for measure, value in values.items())
             figure = _figure(spec, run, task, " ".join(labels))
             yield Cell(key, column, text, figure, _name(run), model, values)
 
@@ -133,8 +133,9 @@ def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str
     return (_name(run),) if len(runs) > 1 else ()
 
 
-def _shown(measure: str, value: Estimate | None) -> str:
-    kind = MEASURES[measure].kind if measure in MEASURES else SHARE  # of votes and categories
+def cell_text(measure: str, value: Estimate | None) -> str:
+    """A measure in a cell, by its kind; votes and categories are shares."""
+    kind = MEASURES[measure].kind if measure in MEASURES else SHARE
     return number(value, kind, brief=True, alone="")
 
 
@@ -165,7 +166,7 @@ def _best(spec: Spec, run: RunResult) -> Cell:
     if not found:
         return Cell((run.model,), run.task, ABSENT, _figure(spec, run, run.task, "β"), _name(run), None, {})
     _, best, model, value = min(found, key=lambda entry: entry[:2])
-    text = f"{best:g} ({_shown('task_accuracy', value)})"
+    text = f"{best:g} ({cell_text('task_accuracy', value)})"
     figure = _figure(spec, run, run.task, "β")
     return Cell((run.model,), run.task, text, figure, _name(run), model, {"task_accuracy": value, "beta": best})
 
@@ -293,4 +294,4 @@ def pearson(points: Iterable[Sequence[float]]) -> float | None:
     return float(together / (spread[0] * spread[1]) ** 0.5)
 
 
-__all__ = ["Cell", "Page", "Series", "TextTable", "make_page", "pearson", "rows_of"]
+__all__ = ["Cell", "Page", "Series", "TextTable", "cell_text", "make_page", "pearson", "rows_of"]

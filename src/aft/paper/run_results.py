@@ -13,7 +13,7 @@ from typing import Any
 
 from ..json_files import iter_json_lines, require
 from ..report.build import build_report
-from ..report.measures import COMPARED, DISPLACEMENT
+from ..report.measures import MEASURES
 from ..report.read import model_manifests, read_config, read_object, read_values
 from ..run.manifest import MANIFEST, read_manifest
 from ..stats.comparison import BySeed
@@ -61,7 +61,7 @@ class RunResult:
         if member:
             found: Estimate | None = entry["vote" if family == "vote" else "categories"].get(member)
             return found
-        if all(measure != drift.name for drift in DISPLACEMENT):
+        if not MEASURES[measure].log:
             found = entry[measure]
             return found
         logged = self.displacement.get(model, {})
@@ -171,7 +171,7 @@ def _strangers(folder: Path) -> dict[str, str]:
 
 
 def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:
-    if any(measure == compared.name for compared in COMPARED):
+    if MEASURES[measure].values:
         return read_values(folder, model, seeds, measure)
     file, read = {
         "pool_perplexity": ("pool.jsonl", _pool_perplexities),

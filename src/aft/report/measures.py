@@ -100,7 +100,7 @@ _ALL = (
         path=("by_category", "macro"),
         optional=True,
     ),
-    Measure("vs_vft", POINTS, heading="vs VFT (percentage points)", short="vs VFT"),
+    Measure("vs_vft", POINTS, "vs VFT (percentage points)", "vs VFT"),
     Measure(
         "assessment_accuracy",
         SHARE,
@@ -153,15 +153,9 @@ _ALL = (
         table="pool score of right chains",
         path=("pool", "positive"),
     ),
-    Measure(
-        "pool_negative",
-        NATS,
-        heading="pool score of wrong chains",
-        short="pool wrong",
-        path=("pool", "negative"),
-    ),
+    Measure("pool_negative", NATS, "pool score of wrong chains", "pool wrong", path=("pool", "negative")),
     # by question only, to compare two models
-    Measure("vote", SHARE, heading="majority vote of the most paths (%)", values=("self_consistency.jsonl", "vote")),
+    Measure("vote", SHARE, "majority vote of the most paths (%)", values=("self_consistency.jsonl", "vote")),
     Measure("vote_gain", SHARE, words="gain from voting"),
     Measure("pool_perplexity", Kind(1, 4, 4), words="perplexity of the pool's right chains"),
     # logged while training
@@ -188,7 +182,7 @@ _ALL = (
         table="both fell (%)",
         log="groups/both_fell",
     ),
-    Measure("active", LOGGED_SHARE, heading="wrong chains at their boundary (%)", log="constraint/active_fraction"),
+    Measure("active", LOGGED_SHARE, "wrong chains at their boundary (%)", log="constraint/active_fraction"),
 )
 MEASURES = {measure.name: measure for measure in _ALL}
 
