@@ -1,6 +1,6 @@
-"""Task accuracy, assessment accuracy, self-consistency and perplexity from completions and scores. No model, no torch.
+"""Task accuracy, overall and by category, and self-consistency from graded completions. No model, no torch.
 
-Definitions: the paper, section 3 and 5 (arXiv 2309.02144). Scores are means of token log-probs, nats per token.
+Definitions: the paper, sections 3 and 5 (arXiv 2309.02144).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def category_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any
 def vote_lines(
     predictions: Sequence[Mapping[str, Any]], questions: Sequence[Question], task: Task, ns: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One line per question: how often each answer was reached by its paths, and what n of them would make of it.
+    """One line per question: how often its paths reached each answer, and the chances of n of these paths.
 
     `predictions` are those of `judge` on all paths. `vote` and `pass` hold n (as text) -> probability that the majority
     of n paths is right, and that any of n paths is.
@@ -86,7 +86,7 @@ def vote_lines(
 
 
 def _tally(lines: Sequence[Mapping[str, Any]], question: Question, task: Task) -> Tally:
-    """The votes of one question. Two wrong answers are one if the task would take one for the other as its gold."""
+    """The votes of one question. Two wrong answers count as one if the task accepts one where the other is gold."""
     right = {line["answer"] for line in lines if line["is_correct"]}
     return tally(
         [line["answer"] for line in lines],

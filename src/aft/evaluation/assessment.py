@@ -17,7 +17,7 @@ from .accuracy import mean_with_interval
 
 
 def has_tokens(chain: Completion | Candidate) -> bool:
-    """Whether a chain can be scored: one that was cut before it had any text has no token."""
+    """True if a chain has a token to score. A chain that was cut before its first text has none."""
     return bool(chain.completion) or not chain.truncated
 
 
@@ -31,7 +31,7 @@ class Assessed:
     samples: int = 0
 
     def add(self, completion: Completion, is_correct: bool, per_label: int) -> None:
-        """Take a sample, unless it has no token, its text is there already or its side is full; count it anyway."""
+        """Count a sample, and keep it if it has a token, its text is new and its side is not full."""
         self.samples += 1
         side = self.positives if is_correct else self.negatives
         if has_tokens(completion) and completion.completion not in self.seen and len(side) < per_label:
@@ -39,7 +39,7 @@ class Assessed:
             side.append(completion)
 
     def is_full(self, per_label: int) -> bool:
-        """Whether both sides are."""
+        """True if both sides have `per_label` chains."""
         return len(self.positives) >= per_label and len(self.negatives) >= per_label
 
 
@@ -85,7 +85,7 @@ def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[
 
 
 def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line per question asked: what was found, and its share of pairs won (`value`); None where it was skipped."""
+    """One line per question: what was found, and its share of pairs won (`value`), None if the question was skipped."""
     shares = question_shares(lines)
     return [
         {

@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """All clauses must hold, and of each clause one comparison."""
+    """A claim holds if every clause does. A clause holds if one of its comparisons does."""
 
     text: str
     clauses: tuple[tuple[Comparison, ...], ...]
@@ -123,7 +123,7 @@ def verdict_on(key: str, run: RunResult, name: str) -> Verdict:
 
 
 def _any(states: Sequence[str]) -> str:
-    """One held comparison is enough; one that was not tested leaves the clause open."""
+    """Status of a clause: held if one comparison is, else not tested if one was not, else not held."""
     return HELD if HELD in states else NOT_TESTED if NOT_TESTED in states else NOT_HELD
 
 
@@ -161,7 +161,7 @@ def _model(name: str, run: RunResult) -> str | None:
     """The model of the run that a comparison names; None where there is none."""
     present = list(run.models)
     if name == "vft=steps":
-        # from the base model, AFT takes the steps that VFT took; from the VFT model, it takes further ones
+        # AFT takes as many steps as VFT from the base model, and further steps, as vft-more does, from the VFT model
         name = "vft" if run.start == "base" else "vft-more"
     series, _, place = name.partition(":")
     if not place:

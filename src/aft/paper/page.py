@@ -118,14 +118,14 @@ def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str
         return [(str(size), (f"vote@{size}",), run.task) for size in sizes]
     if spec.across == "category":
         names = list(dict.fromkeys(name for entry in entries for name in entry["categories"]))
-        # a mixture names its parts as its author did, the paper in capitals
+        # the paper writes tasks in capitals, a mixture as its author named them
         parts = [(name.upper(), (f"category:{name}",), name.upper()) for name in names]
         return [*parts, ("all", ("task_accuracy",), "all")]
     return [(run.task if spec.across == "task" else run.model, spec.measures, run.task)]
 
 
 def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str, ...]:
-    """What stands before a row's own labels: the side of a run that the columns do not tell."""
+    """The labels that say which run a row is of, as far as the columns do not say it."""
     if spec.across == "task":
         return (run.model,)
     if spec.across == "model":
@@ -173,12 +173,12 @@ def _best(spec: Spec, run: RunResult) -> Cell:
 
 def _pivot(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> TextTable:
     """Cells by row and column, the paper's figures beside the columns that have some."""
-    # a row of which there is nothing, ours or the paper's, is left to the notes
+    # a row without any figure, ours or the paper's, is only named in the notes
     rows = list(dict.fromkeys(cell.row for cell in cells if cell.model or cell.paper))
     columns = list(dict.fromkeys(cell.column for cell in cells))
     at = {(cell.row, cell.column): cell for cell in cells}
     width = max(len(row) for row in rows)
-    # a leading label more than the spec names is that of the run
+    # a label before those of the spec names the run
     headings = [*(("model",) if spec.across == "task" else ("run",) * (width - len(spec.headings))), *spec.headings]
     lines = [list(row) for row in rows]
     for column in columns:
@@ -187,7 +187,7 @@ def _pivot(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> Text
         for line, cell in zip(lines, own, strict=True):
             line.append(ABSENT if cell is None else cell.text)
         figures = [cell.paper if cell else "" for cell in own]
-        # with a measure to a column, the paper's figure is of all of them and stands once, at the end
+        # where each column is a measure, the paper's figure covers all of them and stands in the last column
         if any(figures) and (spec.across != "measure" or column == columns[-1]):
             headings.append(_paper_heading(spec, runs, [cell for cell in own if cell]))
             for line, figure in zip(lines, figures, strict=True):

@@ -55,7 +55,7 @@ def lines_of(page: Page) -> dict[str, Line]:
         if page.spec.picture is not None:
             number = _number(x)
             if number is None:
-                continue  # VFT beside a series that has no place for it
+                continue  # a row without a number, such as VFT, has no place on the axis
             x = number
         factor = ACCURACY.kind.factor
         lines.setdefault(name, []).append((x, factor * value.mean, factor * (value.sd or 0)))

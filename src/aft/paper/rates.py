@@ -56,7 +56,10 @@ def _name(method: str, rate: float) -> str:
 
 
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> tuple[str, dict[str, Any]] | None:
-    """As Markdown, the best of each method in bold, and as JSON; None where no grid was run, or of a single rate."""
+    """The grid as Markdown, the best rate of each method in bold, and as JSON.
+
+    None if no grid was run, or if there is only one rate.
+    """
     report = read_object(folder / "report.json")
     if report is None or len(rates) < 2:
         return None
@@ -66,7 +69,7 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         rows.append(
             [method, *(f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True))]
         )
-    # reports written before they named manifests have none
+    # older reports name no manifests
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
     manifests = {(folder / path).as_posix(): found[path] for path in found if Path(path).parent.name in names}
     seeds = ", ".join(map(str, report["seeds"]))

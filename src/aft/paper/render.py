@@ -91,7 +91,7 @@ def as_csv(page: Page) -> str:
     writer.writerow(CSV_HEADINGS)
     for cell in page.cells:
         for measure, value in cell.values.items():
-            # a number of the row itself, as the best β, is no estimate
+            # the best β is a plain number
             found = value if isinstance(value, Estimate) else Estimate(value)
             numbers = ["" if entry is None else entry for entry in (found.mean, found.sd, found.low, found.high)]
             place = [page.spec.key, cell.run, " / ".join(cell.row), cell.column, cell.model or "", measure]
@@ -100,7 +100,7 @@ def as_csv(page: Page) -> str:
 
 
 def as_json(page: Page) -> dict[str, Any]:
-    """Cells, differences, verdicts, notes and the manifests behind them, for whoever goes on from them."""
+    """Cells, differences, verdicts, notes and the manifests behind them."""
     return {
         "table": page.spec.key,
         "title": page.spec.title,

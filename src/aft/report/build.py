@@ -75,7 +75,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
 
     No evaluation at all raises `AftError` with the command that makes one.
 
-    `compare`: every model with every other, which takes long where there are many; else `pairs` is empty.
+    `compare`: compare every two models, which takes long if there are many; otherwise `pairs` is empty.
     """
     run_folder = Path(run_folder)
     if not run_folder.is_dir():
@@ -120,7 +120,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
 
 
 def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
-    """Seeds of the config, or, where it lists none, of the folders; evaluated ones always."""
+    """The seeds that the configuration lists, else those that have a folder; and every evaluated seed."""
     listed = (config or {}).get("seeds")
     found = {seed for by_seed in metrics.values() for seed in by_seed}
     if isinstance(listed, list) and all(isinstance(seed, int) for seed in listed):
@@ -132,7 +132,7 @@ def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str
 def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
     """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order.
 
-    Of these, what no stage of the run trains is expected only where it was found.
+    A model that no stage of the run trains is listed only if it was evaluated.
     """
     config = config or {}
     section = config.get("evaluate")
@@ -197,7 +197,7 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
 
 
 def _outdated(run_folder: Path, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
-    """Models that were trained again after they were evaluated: their figures are of weights that are gone."""
+    """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
     lines = []
     for name, by_seed in metrics.items():
         for seed in by_seed:

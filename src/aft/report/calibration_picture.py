@@ -50,7 +50,7 @@ def shares_by_score(right: Sequence[float], wrong: Sequence[float], parts: int =
     one score shows a level line. Scores that are not numbers count as the lowest.
     """
     count = len(right) + len(wrong)
-    # the second key, a chain's rank within its own side, does that
+    # chains of one score are ordered by their rank within their own side, so that right and wrong ones mix evenly
     labelled = [(score, (i + 0.5) / len(right), True) for i, score in enumerate(sorted(right, key=_rank))]
     labelled += [(score, (i + 0.5) / len(wrong), False) for i, score in enumerate(sorted(wrong, key=_rank))]
     ordered = [is_right for _, _, is_right in sorted(labelled, key=lambda item: (_rank(item[0]), item[1]))]
@@ -83,6 +83,6 @@ def _draw_shares(figure: Any, names: Sequence[str], pool: ScoresByModel) -> None
         axes.set_ylim(0, 100)
         axes.set_xticks([1, PARTS])
         rule(axes)
-        axes.tick_params(labelbottom=position + columns >= len(names))  # the lowest of its column
+        axes.tick_params(labelbottom=position + columns >= len(names))  # only under the lowest panel of a column
     figure.supylabel("right chains, %", fontsize=9)
     figure.supxlabel("tenth of the pool by score (dashed: share of right chains in the whole pool)", fontsize=9)

@@ -33,7 +33,7 @@ DASHES = (0, (4, 3))
 
 
 def missing_library() -> str | None:
-    """Why no picture can be drawn, as one line; None if it can."""
+    """One line that says why no picture can be drawn; None if matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
     return None
@@ -61,21 +61,21 @@ def rows_height(count: int) -> float:
 
 
 def name_rows(axes: Any, names: Sequence[str]) -> None:
-    """The names on the left, the first on top. A name may have lines of its own; a long one is wrapped."""
+    """Write the names on the left, the first on top. A long name is wrapped unless it has line breaks."""
     axes.tick_params(labelleft=True)
     axes.set_yticks(range(len(names)), [name if "\n" in name else textwrap.fill(name, 20) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
 def bands(axes: Any, count: int) -> None:
-    """Faint bands behind every second model, to follow a row across both panels."""
+    """Draw a faint band behind every second row, so that a row can be followed across panels."""
     for row in range(0, count, 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
     axes.tick_params(axis="y", length=0)
 
 
 def legend(axes: Any, side: str, handles: Sequence[Any] | None = None) -> None:
-    """Entries side by side between the title and the axes, without a say in the layout."""
+    """Draw the legend on one line between title and axes. The layout does not make room for it."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     box = axes.legend(
         handles=handles,
@@ -90,21 +90,21 @@ def legend(axes: Any, side: str, handles: Sequence[Any] | None = None) -> None:
 
 
 def part_title(figure: Any, text: str) -> None:
-    """The title of a part of a picture that has several panels."""
+    """Write the title of a group of panels."""
     figure.suptitle(text, x=0.005, ha="left", fontsize=10, fontweight="bold")
 
 
 def panel_title(axes: Any, text: str) -> None:
-    """The title of one of several small panels."""
+    """Write the title of a small panel."""
     axes.set_title(text, fontsize=9, fontweight="normal", loc="center")
 
 
 def rule(axes: Any) -> None:
-    """Faint horizontal lines to read values by."""
+    """Draw faint horizontal lines."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
 
 
 def say_nothing(axes: Any, text: str) -> None:
-    """A panel that says why it is empty."""
+    """Write into an empty panel why it is empty."""
     axes.set_xticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -77,7 +77,7 @@ def _estimate(model: Mapping[str, Any], measure: str) -> Any:
 
 
 def _error(value: Any) -> tuple[float, float]:
-    """Length of the error bar to the left and to the right."""
+    """Lengths of the error bar to the left and to the right."""
     if value.sd is not None:
         return value.sd, value.sd
     if value.low is None or value.high is None:
@@ -92,7 +92,7 @@ def _curve_grid(names: Sequence[str]) -> tuple[int, int]:
 
 
 def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
-    """Per method its scores, all on one axis, and below them two shares. Thick the mean over seeds, thin each seed."""
+    """For each method its scores and, below, two shares. Thick lines are means over seeds, thin ones single seeds."""
     shown = [name for name in names if name in curves]
     title = "c  Mean scores in training" if shown else "c  No training has logged scores"
     part_title(figure, title)
@@ -112,7 +112,7 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
         _draw_curve(scores, by_name.get("positive", {}), RIGHT)
         _draw_curve(scores, by_name.get("negative", {}), WRONG)
         _draw_curve(shares, by_name.get("both_fell", {}), FELL, factor=LOGGED_SHARE.factor)
-        # without a boundary it is 0 throughout
+        # a method without a boundary logs 0 throughout
         if any(value > 0 for points in by_name.get("active", {}).values() for value in points.values()):
             _draw_curve(shares, by_name["active"], ACTIVE, factor=LOGGED_SHARE.factor, linestyle=DASHES)
         panel_title(scores, shown[position])
@@ -121,7 +121,7 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
         for axes in (scores, shares):
             rule(axes)
             axes.tick_params(labelleft=column == 0)
-        shares.tick_params(labelbottom=position + columns >= len(shown))  # the lowest of its column
+        shares.tick_params(labelbottom=position + columns >= len(shown))  # only under the lowest panel of a column
     _share_limits([grid[2 * (position // columns), position % columns] for position in range(len(shown))])
     several = any(len(by_seed) > 1 for name in shown for by_seed in curves[name].values())
     figure.supxlabel("step (thick: mean over seeds; thin: each seed)" if several else "step", fontsize=9)
@@ -142,7 +142,7 @@ def _curve_handles() -> list[Any]:
 
 
 def _share_limits(panels: Sequence[Any]) -> None:
-    """One score axis for all panels, up to 0 at least."""
+    """Give all panels the same score axis, which reaches at least 0."""
     limits = [axes.get_ylim() for axes in panels]
     for axes in panels:
         axes.set_ylim(min(low for low, _ in limits), max(0.0, *(high for _, high in limits)))
@@ -156,7 +156,7 @@ def _draw_curve(
     for points in by_seed.values():
         steps = sorted(points)
         axes.plot(steps, [factor * points[step] for step in steps], color=color, linewidth=0.7, alpha=0.35)
-    # a mean over other seeds at every step would jump: only steps that all seeds have logged
+    # only steps that all seeds have logged: a mean over changing seeds would jump
     common = sorted(set.intersection(*(set(points) for points in by_seed.values())))
     means = [factor * float(np.mean([points[step] for points in by_seed.values()])) for step in common]
     axes.plot(common, means, color=color, linewidth=1.8, linestyle=linestyle)

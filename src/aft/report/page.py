@@ -63,7 +63,7 @@ def _calibration(file: str | None) -> str | None:
 
 
 def _has_vft(report: Mapping[str, Any]) -> bool:
-    """Whether VFT is among the models, so that the others have a difference from it."""
+    """True if VFT is among the models. Then the others have a difference from it."""
     return any(model["name"] == "vft" for model in report["models"])
 
 
@@ -79,7 +79,7 @@ def _main_table(report: dict[str, Any]) -> str:
 
 
 def spread_caption(report: Mapping[str, Any]) -> str:
-    """Which seeds, and what stands behind the ± and the brackets of the main table; at most 100 characters a line."""
+    """The seeds, and the meaning of ± and brackets in the main table; lines of at most 100 characters."""
     fewer = [
         f"{model['name']} on {', '.join(map(str, model['seeds']))} only"
         for model in report["models"]
@@ -133,7 +133,7 @@ def _range(report: dict[str, Any], measure: str) -> str:
 
 
 def _estimates(report: dict[str, Any], measure: str) -> list[Any]:
-    """Those of a measure, of every model and seed."""
+    """The estimates of a measure, of every model and seed."""
     return [found for model in report["models"] if model[measure] for found in model[measure].by_seed.values()]
 
 
@@ -168,7 +168,7 @@ def _bootstrap(found: Mapping[str, Any] | None) -> str:
 
 
 def _pairs(report: Mapping[str, Any]) -> str | None:
-    """Every two models on the same questions; None where the differences from VFT say it already."""
+    """Differences between every two models; None if they are the differences from VFT alone."""
     found = report.get("pairs") or []
     if len(found) < (2 if _has_vft(report) else 1):
         return None
@@ -237,7 +237,7 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
         for measure in DISPLACEMENT:
             last = {int(seed): Estimate(e[measure.name]) for seed, e in by_seed.items() if measure.name in e}
             if measure.name == "active" and not any(value.mean for value in last.values()):
-                last = {}  # without a boundary it is 0 throughout
+                last = {}  # a method without a boundary logs 0 throughout
             rows[-1].append(number(Estimate.over_seeds(last), measure.kind, alone=""))
     stopped = [
         f"- {name}, seed {seed}: {entry['stopped']}"

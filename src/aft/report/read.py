@@ -23,7 +23,7 @@ from ..stats.intervals import interval_from_sd
 from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
 
 _NUMBER = (int, float, type(None))
-_BESIDE = ("correct", "unparsed", "truncated", "skipped")  # what of metrics.json is kept beside a mean
+_BESIDE = ("correct", "unparsed", "truncated", "skipped")  # keys of metrics.json that `Estimate.beside` keeps
 
 Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
 
@@ -97,7 +97,7 @@ def _read_one(path: Path) -> dict[str, Any]:
 def _section(
     raw: dict[str, Any], keys: tuple[str, ...], where: str, *, optional: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """What stands under nested keys, None where one of them is null or, if `optional`, absent; and where that is."""
+    """The object under nested keys, and where it stands. None if a key is null or, if `optional`, absent."""
     value: dict[str, Any] | None = raw
     for key in keys:
         if value is not None:
@@ -119,7 +119,7 @@ def _estimate(raw: dict[str, Any], where: str) -> Estimate | None:
     value, low, high = (require(raw, key, _NUMBER, where) for key in ("value", "low", "high"))
     beside = {key: raw[key] for key in _BESIDE if key in raw}
     if raw.get("infinite") or (value is not None and not math.isfinite(value)):
-        # of how many chains the perplexity is infinite; an infinite value itself is no JSON
+        # JSON has no infinity, so that the mean is None and `infinite` counts the chains
         return Estimate(None, n=n, beside={**beside, "infinite": raw.get("infinite") or 1})
     return Estimate(value, low=low, high=high, n=n, beside=beside)
 

@@ -13,7 +13,7 @@ from .canvas import DASHES, GREY, INK, REFERENCE, RIGHT, WRONG, bands, legend, s
 # model -> (scores of right chains, of wrong chains), nats per token
 ScoresByModel = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
-CUT = 1.0  # per cent of a model's chains that may lie beyond the left edge of the score axis; they are counted there
+CUT = 1.0  # per cent of a model's chains that may lie left of the score axis; the axis label counts them
 TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 
 
@@ -49,7 +49,7 @@ def draw_scores(
                 axes.plot([_stretch(np.median(side))] * 2, [row, row + sign * 0.44], color=INK, linewidth=1.4)
         if name in outlines and outlines[name].size:
             height = _density(_stretch(outlines[name]), grid)
-            outline = np.where(height > 0.01, row - 0.44 * height, np.nan)  # no line along the row where nothing is
+            outline = np.where(height > 0.01, row - 0.44 * height, np.nan)  # no line where the density is 0
             axes.plot(grid, outline, color=REFERENCE, linewidth=1.1)
     if references is None:
         for side, color in zip(finite.get("vft", ()), (RIGHT, WRONG), strict=False):
@@ -71,12 +71,12 @@ def _finite(scores: Sequence[float]) -> Any:
 
 
 def _stretch(scores: Any) -> Any:
-    """Position on the score axis: a square root widens the region near 0, where trained models crowd."""
+    """Position on the score axis. A square root widens the region near 0, where most scores of trained models lie."""
     return -np.sqrt(np.maximum(0.0, -np.asarray(scores, dtype=float)))
 
 
 def _score_ticks(low: float) -> Any:
-    """Round scores at least a tenth of the axis (from `low` to 0, as positions) apart."""
+    """Round scores as ticks, at least a tenth of the axis apart. The axis goes from position `low` to 0."""
     chosen: list[float] = []
     for tick in TICKS:
         position = _stretch(-tick)

@@ -12,7 +12,7 @@ from .measures import Kind, Measure
 
 
 def amount(value: float | None, kind: Kind, *, brief: bool = False) -> str:
-    """A number alone."""
+    """A number without its spread; a dash for None."""
     if value is None:
         return ABSENT
     return f"{value * kind.factor:{'+' if kind.signed else ''}.{kind.brief if brief else kind.decimals}f}"
@@ -33,7 +33,7 @@ def number(value: Estimate | None, kind: Kind, *, brief: bool = False, alone: st
 
 
 def model_number(model: Mapping[str, Any], measure: Measure, *, brief: bool = False) -> str:
-    """A measure of a model of a report; the difference from VFT with its normal interval."""
+    """The cell of a measure for a model of a report. The difference from VFT has its normal interval."""
     found = model[measure.name]
     if measure.name == "vs_vft" and found is not None:
         found = normal_estimate(found)

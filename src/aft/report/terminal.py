@@ -31,7 +31,7 @@ def summary_table(report: Mapping[str, Any]) -> str:
 
 
 def _blocks(names: Column, columns: Sequence[Column]) -> list[list[Column]]:
-    """The columns in as many blocks as the width needs, each behind the names."""
+    """The columns in blocks that fit the width. Each block begins with the names."""
     blocks, block, width = [], [names], _width(names)
     for column in columns:
         if width + 2 + _width(column) > WIDTH and len(block) > 1:
