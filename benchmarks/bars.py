@@ -6,6 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Sequence
 
+from aft.markdown import markdown
 from timing import Summary
 
 NOT_MEASURED = "not measured"
@@ -36,10 +37,9 @@ class Bar:
         return [self.measure, f"{self.sense} {self.bar:g}{self.unit}", measured, self.verdict]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of figures with their units, all to the left."""
+    return markdown(headings, rows, numbers=False)
 
 
 def bar_table(bars: Sequence[Bar]) -> str:

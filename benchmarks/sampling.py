@@ -28,6 +28,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aft.sampling.decoding import Decoding, Wanted, decode
+from bars import table
 from groups import shared_folder
 
 NUM_SAMPLES, LIMIT, REPEATS, PROMPTS = 6, 512, 3, (4, 16)
@@ -210,11 +211,12 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    print("| measure | way | useful tokens per second | against `generate` |\n|---|---|---|---|")
+    rows = []
     for row in measure(parser.parse_args().repeats):
         speed = row["tokens_per_second"]
         shown = f"{speed['median']:,.0f} ({speed['min']:,.0f}–{speed['max']:,.0f})"
-        print(f"| {row['name']} | {row['variant']} | {shown} | {row['ratio']:.2f}× |")
+        rows.append([row["name"], row["variant"], shown, f"{row['ratio']:.2f}×"])
+    print(table(["measure", "way", "useful tokens per second", "against `generate`"], rows))
 
 
 if __name__ == "__main__":

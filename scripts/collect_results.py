@@ -17,9 +17,12 @@ from typing import Any
 from aft.json_files import write_json, write_text
 from aft.markdown import markdown
 from aft.report.build import build_report
+from aft.report.measures import MEASURES
 from aft.report.page import markdown_page
+from aft.report.spread import amount
 from aft.run.digest import digest_file
 from aft.run.manifest import MANIFEST
+from aft.stats.estimate import to_json
 
 Page = tuple[str, str, Any]  # its name, the Markdown, what is behind it
 # page -> the run's folder, and whether every pair of its models is compared, which is long where there are many
@@ -61,7 +64,7 @@ def collect(runs: Path) -> Iterator[Page]:
         if any((runs / folder).glob("seed-*/evaluate/*/metrics.json")):
             report = build_report(runs / folder, compare=compare)
             if not any(model["missing_seeds"] for model in report["models"]):
-                yield name, markdown_page(report), report
+                yield name, markdown_page(report), to_json(report)
     trained = sorted(runs.glob(f"vft-*/seed-*/vft/{MANIFEST}"))
     if trained:
         yield "vft-rates", *_vft_rates(trained, runs)
@@ -115,9 +118,16 @@ def _vft_rates(manifests: list[Path], runs: Path) -> tuple[str, Any]:
             }
         )
     results.sort(key=lambda result: (result["learning_rate"], result["seed"]))
+    kind = MEASURES["task_accuracy"].kind
     rows = [
-        [f"{r['learning_rate']:g}", str(r["seed"]), f"{100 * r['task_accuracy']:.1f}", str(r["step"]), str(r["commit"])]
-        for r in results
+        [
+            f"{found['learning_rate']:g}",
+            str(found["seed"]),
+            amount(found["task_accuracy"], kind, brief=True),
+            str(found["step"]),
+            str(found["commit"]),
+        ]
+        for found in results
     ]
     title = "# VFT by learning rate\n\nThe best of its epochs by greedy accuracy on validation questions.\n\n"
     return title + markdown(["learning rate", "seed", "validation accuracy (%)", "step", "commit"], rows), results

@@ -11,13 +11,13 @@ import json
 import math
 import types
 import typing
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aft.config import data, losses, ratings, schema
+from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,8 +110,8 @@ def render() -> str:
     default_rows = [(f"`training.{key}`", f"`{_yaml(value)}`") for key, value in DEFAULTS.items()]
     owned_rows = [(f"`{key}`", reason) for key, reason in OWNED.items()]
     launch_files = sorted(path.stem for path in (ROOT / "configs" / "accelerate").glob("*.yaml"))
-    page = INTRODUCTION.replace("{defaults}", _table(("key", "default"), default_rows))
-    page = page.replace("{owned}", _table(("key", "why, or what to set instead"), owned_rows))
+    page = INTRODUCTION.replace("{defaults}", markdown(("key", "default"), default_rows, numbers=False))
+    page = page.replace("{owned}", markdown(("key", "why, or what to set instead"), owned_rows, numbers=False))
     page = page.replace("{launch_files}", ", ".join(f"`{name}`" for name in launch_files))
     return "\n\n".join([page.rstrip(), *_sections(schema.Config)]) + "\n"
 
@@ -153,7 +153,7 @@ def _sections(cls: Any, path: str = "") -> list[str]:
         nested += [(inner, f"{key}.NAME") for inner in _named_classes(hints[field.name])]
     chosen = typing.get_args(hints["name"]) if "name" in hints else ()
     heading = f"### {path} with name: {chosen[0]}" if chosen else f"### {path}" if path else "## Every key"
-    own = "\n\n".join([heading, cls.__doc__, _table(("key", "type", "default", "meaning"), rows)])
+    own = "\n\n".join([heading, cls.__doc__, markdown(("key", "type", "default", "meaning"), rows, numbers=False)])
     return [own, *(section for inner, key in nested for section in _sections(inner, key))]
 
 
@@ -205,11 +205,6 @@ def _yaml(value: Any) -> str:
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)
     return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf)).removesuffix("...\n").rstrip()
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ("---",) * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 from aft.errors import AftError
 from aft.json_files import write_text
 from aft.markdown import ABSENT, markdown
-from aft.paper.page import MEASURES
 from aft.paper.specs import SPECS
-from aft.report.spread import bootstrap, number, spread
+from aft.report.measures import MEASURES, POINTS, SHARE
+from aft.report.spread import amount, number
+from aft.stats.comparison import bootstrap_estimate
+from aft.stats.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "results"
@@ -42,16 +44,6 @@ MODELS = {
     "aft-boundary": "AFT, boundary (BCL)",
     "aft-dcl": "AFT, detached (DCL)",
     "aft-bcl": "AFT, boundary (BCL)",
-}
-# of a report; the measures of the paper's tables have theirs in MEASURES
-HEADINGS = {
-    "task_accuracy": ("task accuracy (%)", 100, 1),
-    "vs_vft": ("points above VFT", 100, 2),
-    "assessment_accuracy": ("assessment, own samples (%)", 100, 1),
-    "pool_assessment_accuracy": ("assessment, pool (%)", 100, 1),
-    "perplexity": ("perplexity of own right chains", 1, 3),
-    "pool_positive": ("pool score of right chains", 1, 3),
-    "pool_negative": ("pool score of wrong chains", 1, 3),
 }
 
 
@@ -141,7 +133,7 @@ def worlds(pages: Path, name: str, measure: str) -> str:
     at = {tuple(cell["row"]): cell["text"] for cell in cells}
     runs, methods = (list(dict.fromkeys(side)) for side in zip(*at, strict=True))
     lines = [[method, *(at.get((run, method), ABSENT) for run in runs)] for method in methods]
-    return markdown([MEASURES[measure][0], *(run.split(",")[0] for run in runs)], lines)
+    return markdown([MEASURES[measure].table, *(run.split(",")[0] for run in runs)], lines)
 
 
 class Difference(NamedTuple):
@@ -265,7 +257,7 @@ def rates(pages: Path, name: str) -> str:
     lines = []
     for method, by_rate in grid.items():
         best = max(by_rate, key=lambda rate: (by_rate[rate]["mean"], -rate))
-        cells = {rate: number(value, 100, 1) for rate, value in by_rate.items()}
+        cells = {rate: number(Estimate.from_json(value), SHARE, brief=True) for rate, value in by_rate.items()}
         cells[best] = f"**{cells[best]}**"
         lines.append([method, *(cells.get(rate, ABSENT) for rate in tried)])
     return markdown(["validation accuracy (%)", *(f"{rate:g}" for rate in tried)], lines)
@@ -279,17 +271,20 @@ def report(pages: Path, name: str, measures: str, *models: str) -> str:
     found = {model["name"]: model for model in _page(pages, name)["models"]}
     columns = measures.split(",")
     _known(models, found, "model")
-    _known(columns, HEADINGS, "measure")
+    _known(columns, MEASURES, "measure")
     lines = []
     for model in models or found:
         cells = [_cell(found[model].get(measure), measure) for measure in columns]
         lines.append([MODELS.get(model, model), *cells])
-    return markdown(["model", *(HEADINGS[measure][0] for measure in columns)], lines)
+    return markdown(["model", *(MEASURES[measure].heading for measure in columns)], lines)
 
 
 def _cell(value: Any, measure: str) -> str:
-    _, factor, decimals = HEADINGS[measure]
-    return bootstrap(value) if measure == "vs_vft" else number(value, factor, decimals)
+    if value is None:
+        return ABSENT
+    if measure == "vs_vft":
+        return number(bootstrap_estimate(value), POINTS)
+    return number(Estimate.from_json(value), MEASURES[measure].kind, brief=True)
 
 
 def pairs(pages: Path, name: str, *wanted: str) -> str:
@@ -299,30 +294,33 @@ def pairs(pages: Path, name: str, *wanted: str) -> str:
     lines = []
     for pair in wanted:
         accuracy = found[pair]["task_accuracy"]
-        by_seed = ", ".join(f"{100 * seed['mean']:+.1f}" for seed in accuracy["by_seed"].values())
-        assessment = bootstrap(found[pair]["pool_assessment_accuracy"])
-        lines.append([pair, bootstrap(accuracy), by_seed, assessment])
+        by_seed = ", ".join(amount(seed["mean"], POINTS, brief=True) for seed in accuracy["by_seed"].values())
+        lines.append([pair, _interval(accuracy), by_seed, _interval(found[pair]["pool_assessment_accuracy"])])
     return markdown(["difference in points", "task accuracy", "by seed", "assessment, pool"], lines)
+
+
+def _interval(difference: Any) -> str:
+    return ABSENT if difference is None else number(bootstrap_estimate(difference), POINTS)
 
 
 def drift(pages: Path, name: str) -> str:
     """How far a run's alignment moved the scores of training questions' chains, over seeds."""
+    measures = [MEASURES[key] for key in ("positive_drift", "negative_drift", "both_fell")]
     lines = []
     for model, by_seed in _page(pages, name)["displacement"].items():
-        cells = [
-            spread(
-                [seed[measure] for seed in by_seed.values()], MEASURES[measure][1], MEASURES[measure][2], signed=sign
-            )
-            for measure, sign in (("positive_drift", True), ("negative_drift", True), ("both_fell", False))
+        found = [
+            Estimate.over_seeds({int(seed): Estimate(value[measure.name]) for seed, value in by_seed.items()})
+            for measure in measures
         ]
+        cells = [number(value, measure.kind, alone="") for value, measure in zip(found, measures, strict=True)]
         lines.append([MODELS.get(model, model), *cells])
-    return markdown(["model", *(MEASURES[key][0] for key in ("positive_drift", "negative_drift", "both_fell"))], lines)
+    return markdown(["model", *(measure.table for measure in measures)], lines)
 
 
 def vft_rates(pages: Path) -> str:
     """VFT by learning rate and seed."""
     found = _page(pages, "vft-rates")
-    at = {(line["seed"], line["learning_rate"]): f"{100 * line['task_accuracy']:.1f}" for line in found}
+    at = {(line["seed"], line["learning_rate"]): amount(line["task_accuracy"], SHARE, brief=True) for line in found}
     every, tried = (sorted(set(side)) for side in zip(*at, strict=True))
     lines = [[f"seed {seed}", *(at.get((seed, rate), ABSENT) for rate in tried)] for seed in every]
     return markdown(["validation accuracy (%)", *(f"{rate:g}" for rate in tried)], lines)

@@ -95,7 +95,7 @@ MAY_IMPORT = {
     "convert": "config json_files prompts records tasks",
     "report": "json_files markdown run stats",
     "stages": "config json_files losses model progress prompts records run tasks grading"
-    " scoring sampling training labelling evaluation",
+    " scoring sampling training labelling evaluation stats",
     "launch": "config device json_files model progress run tasks labelling stages training",
     "paper": "config json_files markdown labelling run stats report",
     "cli": "config json_files progress prompts records convert labelling launch paper report stages",

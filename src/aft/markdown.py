@@ -19,13 +19,21 @@ def plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is left-aligned and the others right-aligned; bars inside cells are escaped."""
+def per_cent(count: int, total: int, decimals: int = 1) -> str:
+    """A share as per cent, without its sign; empty without a total."""
+    return f"{100 * count / total:.{decimals}f}" if total else ""
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """A table whose first column is left-aligned, and the others right-aligned if they hold `numbers`.
+
+    Bars inside cells are escaped.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
-    rule = "| --- |" + " ---: |" * (len(headings) - 1)
+    rule = "| --- |" + (" ---: |" if numbers else " --- |") * (len(headings) - 1)
     return "\n".join([line(headings), rule, *map(line, rows)])
 
 

@@ -25,6 +25,7 @@ from aft.evaluation.assessment import (
 from aft.grading import judge
 from aft.records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from aft.stats.bootstrap import accuracy_interval, bootstrap_interval, macro_interval
+from aft.stats.estimate import Estimate
 from aft.stats.intervals import wilson
 
 
@@ -59,7 +60,7 @@ def test_task_accuracy():
     assert [line["unparsed"] for line in lines] == [None, None, "no marker", None]
     assert lines[2]["truncated"] and lines[2]["question"] == "ask 2" and lines[2]["gold"] == "42"
     low, high = wilson(2, 4)
-    assert task_accuracy(lines) == {
+    assert task_accuracy(lines).to_json() == {
         "value": 2 / 4,
         "low": low,
         "high": high,
@@ -79,8 +80,8 @@ def test_category_accuracy():
     lines = [*judged("law", True, False, False, False), *judged("algebra", True), *judged(None, True)]
     found = category_accuracy(lines)
     low, high = macro_interval([(1, 1), (1, 4)])
-    assert found["macro"] == {"value": 0.625, "low": low, "high": high, "n": 2}
-    assert (found["micro"]["value"], found["micro"]["correct"], found["without_category"]) == (0.5, 3, 1)
+    assert found["macro"] == Estimate(0.625, low=low, high=high, n=2)
+    assert (found["micro"].mean, found["micro"].beside["correct"], found["without_category"]) == (0.5, 3, 1)
     assert list(found["categories"]) == ["algebra", "law"]
     assert found["categories"]["law"] == task_accuracy(lines[:4])
     assert category_accuracy(judged(None, True, False)) is None
@@ -97,21 +98,21 @@ def lines(question: str, right: list[float], wrong: list[float]) -> list[dict]:
 def test_assessment_accuracy_counts_pairs_and_ties_half():
     # 9 pairs: -1 beats all three, -2 beats two, -3 beats one and ties with one
     found = assessment_accuracy(lines("a", [-1.0, -2.0, -3.0], [-1.5, -3.0, -4.0]), skipped=0)
-    assert found["value"] == pytest.approx((3 + 2 + 1.5) / 9)
-    assert found["n"] == 1 and found["skipped"] == 0 and found["low"] is None
+    assert found.mean == pytest.approx((3 + 2 + 1.5) / 9)
+    assert found.n == 1 and found.beside["skipped"] == 0 and found.low is None
 
 
 def test_assessment_accuracy_averages_over_questions_not_pairs():
     many = lines("a", [-1.0] * 3, [-2.0] * 3)  # 9 of 9
     few = lines("b", [-2.0], [-1.0])  # 0 of 1
     found = assessment_accuracy(many + few, skipped=0)
-    assert found["value"] == 1 / 2 and found["n"] == 2
-    assert (found["low"], found["high"]) == bootstrap_interval([1.0, 0.0]) == (0.0, 1.0)
+    assert found.mean == 1 / 2 and found.n == 2
+    assert (found.low, found.high) == bootstrap_interval([1.0, 0.0]) == (0.0, 1.0)
 
 
 def test_an_assessment_that_is_always_right_still_has_a_width():
     found = assessment_accuracy([line for q in "abcd" for line in lines(q, [-1.0], [-2.0])], skipped=0)
-    assert (found["value"], found["low"], found["high"]) == (1.0, *wilson(4, 4))
+    assert (found.mean, found.low, found.high) == (1.0, *wilson(4, 4))
 
 
 def test_the_share_of_every_question_is_kept():
@@ -121,20 +122,20 @@ def test_the_share_of_every_question_is_kept():
 
 def test_lines_of_questions_may_be_mixed():
     mixed = [*lines("a", [-1.0], []), *lines("b", [], [-3.0]), *lines("a", [], [-2.0]), *lines("b", [-4.0], [])]
-    assert assessment_accuracy(mixed, skipped=0)["value"] == (1 + 0) / 2
+    assert assessment_accuracy(mixed, skipped=0).mean == (1 + 0) / 2
 
 
 def test_a_question_with_one_side_missing_is_skipped_and_counted():
     found = assessment_accuracy(
         [*lines("a", [-1.0], [-2.0]), *lines("b", [-1.0], []), *lines("c", [], [-1.0])], skipped=4
     )
-    assert found["value"] == 1.0 and found["n"] == 1 and found["skipped"] == 6
+    assert found.mean == 1.0 and found.n == 1 and found.beside["skipped"] == 6
     assert assessment_accuracy(lines("b", [-1.0], []), skipped=0) is None
     assert assessment_accuracy([], skipped=3) is None
 
 
 def test_a_score_that_is_not_a_number_wins_no_pair():
-    assert assessment_accuracy(lines("a", [math.nan], [-2.0]), skipped=0)["value"] == 0.0
+    assert assessment_accuracy(lines("a", [math.nan], [-2.0]), skipped=0).mean == 0.0
 
 
 # ---- perplexity and scores ----
@@ -143,10 +144,10 @@ def test_a_score_that_is_not_a_number_wins_no_pair():
 def test_perplexity_is_the_mean_of_exponentials():
     found = perplexity([-0.5, -1.0, 0.0])
     values = [math.exp(0.5), math.exp(1.0), 1.0]
-    assert found["value"] == pytest.approx(sum(values) / 3) and found["n"] == 3
+    assert found.mean == pytest.approx(sum(values) / 3) and found.n == 3
     mean = sum(values) / 3
     sd = math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
-    assert found["high"] - found["value"] == pytest.approx(1.959964 * sd / math.sqrt(3), rel=1e-5)
+    assert found.high - found.mean == pytest.approx(1.959964 * sd / math.sqrt(3), rel=1e-5)
     assert perplexity([]) is None
 
 
@@ -154,8 +155,8 @@ def test_perplexity_is_the_mean_of_exponentials():
 def test_an_infinite_perplexity_is_null_and_counted(score):
     """exp overflows a float beyond 709 nats per token, and JSON has no infinity."""
     found = perplexity([-1.0, score, -2.0])
-    assert found == {"value": None, "low": None, "high": None, "n": 3, "infinite": 1}
-    json.dumps(found, allow_nan=False)
+    assert found.to_json() == {"value": None, "low": None, "high": None, "n": 3, "infinite": 1}
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_scores_are_described():
@@ -173,8 +174,8 @@ def test_scores_that_json_cannot_hold_are_null_in_the_files():
 
 def test_pool_metrics_count_questions_without_both_kinds():
     found = pool_metrics([*lines("a", [-1.0, -2.0], [-3.0]), *lines("b", [], [-1.0])], questions=5)
-    assert found["assessment_accuracy"]["value"] == 1.0
-    assert found["assessment_accuracy"]["skipped"] == 1 + 3  # b, and the three that have no line
+    assert found["assessment_accuracy"].mean == 1.0
+    assert found["assessment_accuracy"].beside["skipped"] == 1 + 3  # b, and the three that have no line
     assert found["positive"] == {"mean": -1.5, "sd": math.sqrt(0.5), "n": 2, "not_finite": 0}
     assert found["negative"] == {"mean": -2.0, "sd": math.sqrt(2), "n": 2, "not_finite": 0}
     assert pool_metrics([], questions=5) is None
@@ -271,8 +272,8 @@ def test_self_consistency_averages_over_questions_with_intervals():
     found = vote_lines(judge(completions, questions, Numbers()), questions, Numbers(), [1, 2])
     metrics = self_consistency(found)
     low, high = accuracy_interval([1.0, 0.0])
-    assert metrics["vote"]["2"] == {"value": 0.5, "low": low, "high": high, "n": 2}
-    assert metrics["pass"]["1"]["value"] == 0.5
+    assert metrics["vote"]["2"] == Estimate(0.5, low=low, high=high, n=2)
+    assert metrics["pass"]["1"].mean == 0.5
     assert (metrics["questions"], metrics["unparsed"], metrics["truncated"]) == (2, 1, 0)
 
 

@@ -7,7 +7,7 @@ import torch
 from cases import random_groups
 
 from aft.losses import STATISTICS, Boundary, Detached, alignment_loss, metrics_from_statistics, pair_statistics
-from aft.losses.pairs import UNCONSTRAINED, compare_candidates, difference, groups_with_pair, log_one_plus_sum
+from aft.losses.pairs import UNCONSTRAINED, compare_candidates, groups_with_pair, log_one_plus_sum, lower_minus_higher
 
 
 def pairs_for(scores, ratings, mask=None, constraint=UNCONSTRAINED, gap=0.0):
@@ -16,7 +16,7 @@ def pairs_for(scores, ratings, mask=None, constraint=UNCONSTRAINED, gap=0.0):
 
 def boundary_term(pairs):
     """T - s_j of every pair."""
-    return pairs.log_terms(difference, mirror=False)[1]
+    return pairs.log_terms(lower_minus_higher, mirror=False)[1]
 
 
 def test_higher_rating_outranks_lower_and_ties_make_no_pair():

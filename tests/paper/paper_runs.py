@@ -11,15 +11,13 @@ from typing import Any
 import yaml
 
 from aft.paper.run_results import RunResult
-from aft.stats.intervals import mean_sd
+from aft.stats.estimate import Estimate
 
 Answers = Mapping[str, Sequence[Sequence[float]]]  # model -> for each seed the value of each question
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    mean, sd = mean_sd(values)
-    by_seed = {str(seed): {"value": value, "low": None, "high": None, "n": 1} for seed, value in enumerate(values)}
-    return {"mean": mean, "sd": sd, "low": None, "high": None, "by_seed": by_seed}
+def over_seeds(values: Sequence[float]) -> Estimate | None:
+    return Estimate.over_seeds({seed: Estimate(value, n=1) for seed, value in enumerate(values)})
 
 
 def entry(name: str, accuracies: Sequence[float], seeds: int, **measures: Any) -> dict[str, Any]:

@@ -8,19 +8,22 @@ import hashlib
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from paper_runs import over_seeds, run_result, write_run
 
 from aft.errors import AftError
 from aft.paper.figures import FIGURES, MODELS, RANK, TASKS, best_beta
-from aft.paper.page import make_page
+from aft.paper.page import cell_text, make_page
 from aft.paper.picture import lines_of
 from aft.paper.render import as_csv, as_json, as_latex, as_markdown
 from aft.paper.run_results import at_suffix, read_run
-from aft.paper.specs import SPECS, Row
-from aft.report import overview_picture as plots
+from aft.paper.specs import SPECS, ModelRow
+from aft.report.canvas import missing_library
+from aft.stats.estimate import Estimate, to_json
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HALF, RIGHT, WRONG = [1, 0] * 10, [1] * 20, [0] * 20
 
 
@@ -42,7 +45,7 @@ def test_the_papers_figures():
 @pytest.mark.parametrize("key", FIGURES)
 def test_every_figure_stands_in_a_row_of_its_table(key):
     spec = SPECS[key]
-    labels = {" ".join(row.labels) for row in spec.rows if isinstance(row, Row)}
+    labels = {" ".join(row.labels) for row in spec.rows if isinstance(row, ModelRow)}
     series = {f"{0.1 * step:.1f}" for step in range(1, 10)} if key == "9" else {"β"} if key == "7" else set()
     assert {row for _, _, row in FIGURES[key]} <= labels | series
 
@@ -61,7 +64,7 @@ def test_table_4_puts_each_loss_without_and_with_beside_the_paper():
     assert rows["RRHF", "without"][0] == "0.0 ± 0.0" and rows["RRHF", "without"][-1] == "7.51 / 87.44 / 1.80"
     assert rows["RRHF", "without"][-4:-1] == ("-0.500 ± 0.354", "-1.500 ± 0.000", "40.0 ± 0.0")
     drift = run.measure("rrhf", "positive_drift")
-    assert drift is not None and drift["by_seed"] == {"0": {"value": -0.25}, "1": {"value": -0.75}}
+    assert drift is not None and drift.to_json()["by_seed"] == {"0": {"value": -0.25}, "1": {"value": -0.75}}
     assert rows["RRHF", "with"][0] == "100.0 ± 0.0" and rows["RRHF", "with"][-1] == "25.53 / 79.89 / 1.35"
     assert rows["AFT", "with"] == (*("–",) * 8, "26.08 / 81.36 / 1.37")
     assert ("DPO", "with") not in rows and any("DPO with" in note for note in make_page(SPECS["4"], [run]).notes)
@@ -236,7 +239,7 @@ def test_methods_of_one_suffix_stand_under_their_bare_names():
     run = run_result({"vft": [HALF], "rft": [HALF], "rft-lr0.001": [RIGHT]})
     same = at_suffix(run, "-lr0.001")
     assert set(same.models) == {"vft", "rft"}
-    assert same.measure("rft", "task_accuracy")["mean"] == 1 and run.measure("rft", "task_accuracy")["mean"] == 0.5
+    assert same.measure("rft", "task_accuracy").mean == 1 and run.measure("rft", "task_accuracy").mean == 0.5
     assert same.values("task_accuracy", "rft") == run.values("task_accuracy", "rft-lr0.001")
     assert same.values("task_accuracy", "vft") == run.values("task_accuracy", "vft")
 
@@ -269,6 +272,15 @@ def test_csv_keeps_all_digits(page):
 def test_json_is_json(page):
     found = json.loads(json.dumps(as_json(page)))
     assert found["table"] == "2" and {claim["status"] for claim in found["claims"]} <= {"not tested", "not held"}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*table-*.json")), ids=lambda path: path.stem)
+def test_the_numbers_of_a_kept_table_are_written_as_they_were(path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        values = {measure: value for measure, value in cell["values"].items() if measure != "beta"}
+        found = {measure: value and Estimate.from_json(value) for measure, value in values.items()}
+        assert to_json(found) == values
+        assert " / ".join(cell_text(measure, value) for measure, value in found.items()) in cell["text"]
 
 
 def test_every_alignment_and_evaluation_behind_a_page_is_named_with_its_digest(tmp_path):
@@ -310,7 +322,7 @@ def test_the_command_writes_beside_the_first_run(tmp_path, command):
     folder = write_run(tmp_path / "run", {"vft": [HALF] * 3, "rft": [RIGHT] * 3}, config)
     ran = command("report", "--table", "2", folder, "--format", "all")
     assert ran.code == 0 and "| LLama-7B | RFT | 100.0 ± 0.0 | 39.75±1.03 |" in ran.out
-    drawn = [] if plots.missing_library() else ["table-2.png"]
+    drawn = [] if missing_library() else ["table-2.png"]
     written = sorted(path.name for path in folder.iterdir() if path.is_file())
     assert written == sorted(["config.yaml", "table-2.csv", "table-2.json", "table-2.md", "table-2.tex", *drawn])
     ran = command("report", "--table", "2", tmp_path / "none")

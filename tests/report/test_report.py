@@ -8,18 +8,21 @@ import json
 import math
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from aft.errors import AftError, ConfigError, DataError
-from aft.report import overview_picture as plots
 from aft.report.build import build_report, write_report
 from aft.report.calibration_picture import shares_by_score
-from aft.report.curves import read_curves
-from aft.report.page import summary_table
-from aft.report.read import read_scores
+from aft.report.canvas import missing_library
+from aft.report.page import markdown_page
+from aft.report.read import read_curves, read_report, read_scores
+from aft.report.terminal import summary_table
+from aft.stats.estimate import to_json
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 Z = 1.959963984540054
 MODELS = ["vft", "loose", "bounded"]
 # which of four questions are right, by model and seed
@@ -129,11 +132,11 @@ def test_seeds_are_aggregated_as_mean_and_sample_sd(run):
     assert [model["name"] for model in report["models"]] == MODELS
     bounded = model_of(report, "bounded")
     # 3/4 and 2/4: mean 0.625, sd √((0.125² + 0.125²) / 1)
-    assert bounded["task_accuracy"]["mean"] == 0.625
-    assert bounded["task_accuracy"]["sd"] == pytest.approx(math.sqrt(2 * 0.125**2))
-    assert bounded["task_accuracy"]["low"] is None
-    assert bounded["perplexity"]["mean"] == pytest.approx(1.55)
-    assert bounded["task_accuracy"]["by_seed"]["1"]["unparsed"] == 1
+    assert bounded["task_accuracy"].mean == 0.625
+    assert bounded["task_accuracy"].sd == pytest.approx(math.sqrt(2 * 0.125**2))
+    assert bounded["task_accuracy"].low is None
+    assert bounded["perplexity"].mean == pytest.approx(1.55)
+    assert bounded["task_accuracy"].by_seed[1].beside["unparsed"] == 1
     assert report["missing"] == []
 
 
@@ -180,9 +183,9 @@ def test_one_seed_shows_intervals(run):
     assert [model["name"] for model in report["models"]] == ["base", *MODELS]
     assert report["missing"] == ["base: not evaluated on any seed"]
     bounded = model_of(report, "bounded")
-    assert (bounded["task_accuracy"]["sd"], bounded["task_accuracy"]["low"]) == (None, 0.625)
+    assert (bounded["task_accuracy"].sd, bounded["task_accuracy"].low) == (None, 0.625)
     # over 16 right chains with sd 0.1
-    assert bounded["pool_positive"]["low"] == pytest.approx(-0.2 - Z * 0.1 / 4)
+    assert bounded["pool_positive"].low == pytest.approx(-0.2 - Z * 0.1 / 4)
     text = summary_table(report)
     assert "75.0 [62.5, 100.0]" in text
     assert "1.500 [1.250, 1.750]" in text
@@ -195,9 +198,9 @@ def test_a_model_shared_by_all_seeds_keeps_its_interval(run):
         folder = run / f"seed-{seed}" / "evaluate" / "base"
         write(folder / "metrics.json", {**metrics("vft", 0), "model": "base", "checkpoint": "base"})
     base = model_of(build_report(run), "base")["task_accuracy"]
-    assert (base["mean"], base["sd"], base["low"], base["high"]) == (0.5, None, 0.375, 0.75)
+    assert (base.mean, base.sd, base.low, base.high) == (0.5, None, 0.375, 0.75)
     vft = model_of(build_report(run), "vft")["pool_positive"]
-    assert (vft["sd"], vft["low"]) == (0.0, None)
+    assert (vft.sd, vft.low) == (0.0, None)
 
 
 def test_every_cell_of_the_tables_has_its_spread(run):
@@ -244,8 +247,24 @@ def test_json_holds_the_report(run):
     paths = write_report(run, picture=False)
     assert [path.name for path in paths] == ["report.json", "report.md", "report.csv"]
     stored = json.loads(paths[0].read_text(encoding="utf-8"))
-    assert stored.pop("picture") == {"file": None, "calibration": None, "note": "No picture was asked for."}
-    assert stored == build_report(run)
+    stored_picture = stored.pop("picture")
+    assert stored_picture == {"file": None, "calibration": None, "note": "No picture was asked for."}
+    report = build_report(run)
+    assert stored == to_json(report)
+    assert read_report(paths[0]) == {**report, "picture": stored_picture}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "grid", "gsm8k-tiny"])
+def test_a_kept_report_gives_its_page_again(name):
+    path = RESULTS / f"{name}.json"
+    report = read_report(path)
+    assert markdown_page(report) == path.with_suffix(".md").read_text(encoding="utf-8")
+    assert to_json(report) == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_no_report_to_read(tmp_path):
+    with pytest.raises(DataError, match=r"report\.json: no such file"):
+        read_report(tmp_path / "report.json")
 
 
 def test_terminal_table_is_narrow_and_aligned(run):
@@ -313,8 +332,8 @@ def test_an_unbounded_perplexity_is_shown_not_hidden(run):
     )
     report = build_report(run)
     loose = model_of(report, "loose")["perplexity"]
-    assert (loose["mean"], loose["infinite"]) == (None, 1)
-    assert loose["by_seed"]["1"]["value"] == 1.6
+    assert (loose.mean, loose.infinite) == (None, 1)
+    assert loose.by_seed[1].mean == 1.6
     assert report["missing"] == []
     assert "infinite" in summary_table(report)
     write_report(run, picture=False)
@@ -412,10 +431,9 @@ def test_without_matplotlib_the_page_says_how_to_get_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert [path.name for path in write_report(run)] == ["report.json", "report.md", "report.csv"]
     line = "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
-    assert plots.missing_library() == line
+    assert missing_library() == line
     assert line in (run / "report.md").read_text(encoding="utf-8").splitlines()
-    stored = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    assert summary_table(stored).endswith(line)
+    assert summary_table(read_report(run / "report.json")).endswith(line)
 
 
 # ---- votes, categories, further perplexities ----
@@ -470,8 +488,8 @@ def rich(run):
 def test_votes_are_aggregated_over_seeds_for_every_number_of_paths(rich):
     vote = model_of(build_report(rich), "loose")["vote"]
     assert list(vote) == ["1", "4"]
-    assert vote["4"]["mean"] == pytest.approx(0.5 + 1 / 8 + 1 / 32)
-    assert vote["4"]["sd"] == pytest.approx(math.sqrt(2) / 32)
+    assert vote["4"].mean == pytest.approx(0.5 + 1 / 8 + 1 / 32)
+    assert vote["4"].sd == pytest.approx(math.sqrt(2) / 32)
     write_report(rich, picture=False)
     assert "| loose | 40.62 ± 4.42 | 65.62 ± 4.42 |" in page_of(rich)
     text = summary_table(build_report(rich))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from aft.errors import AftError
-from aft.run.digest import differences, digest_file, digest_weights
+from aft.run.digest import changed_keys, digest_file, digest_weights
 from aft.run.environment import environment
 from aft.run.folder import move_aside
 from aft.run.manifest import MANIFEST, STARTED, UnitLog, digest_folder, is_cut, read_json, read_manifest
@@ -124,7 +124,7 @@ def test_a_damaged_manifest_says_what_to_do(tmp_path, content):
     ],
 )
 def test_differences_name_each_leaf(before, now, expected):
-    assert differences(before, now) == expected
+    assert changed_keys(before, now) == expected
 
 
 # ---- moving aside ----

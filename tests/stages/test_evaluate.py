@@ -114,7 +114,7 @@ def test_assessment_samples_until_full_and_keeps_every_question(evaluated):
     # a full question is not sampled any further, another to the end of its budget
     assert all(line["samples"] in ((4, 8) if line["value"] is not None else (8,)) for line in kept)
     assert counts["samples"] == sum(line["samples"] for line in kept)
-    assert metrics["assessment_accuracy"] == assessment_accuracy(chains, skipped=counts["skipped"])
+    assert metrics["assessment_accuracy"] == assessment_accuracy(chains, skipped=counts["skipped"]).to_json()
     mean = sum(line["value"] for line in used) / len(used)
     assert metrics["assessment_accuracy"]["value"] == pytest.approx(mean)
 
@@ -122,8 +122,9 @@ def test_assessment_samples_until_full_and_keeps_every_question(evaluated):
 def test_perplexity_of_right_wrong_and_reference_chains(evaluated):
     plan, metrics = evaluated
     chains, references = read(plan, "assessment.jsonl"), read(plan, "references.jsonl")
-    assert metrics["perplexity"] == perplexity([line["score"] for line in chains if line["is_positive"]])
-    assert metrics["perplexity_wrong"] == perplexity([line["score"] for line in chains if not line["is_positive"]])
+    for name, is_positive in (("perplexity", True), ("perplexity_wrong", False)):
+        scores = [line["score"] for line in chains if line["is_positive"] == is_positive]
+        assert metrics[name] == perplexity(scores).to_json()
     assert [line["question_id"] for line in references] == [f"train-{n}" for n in range(4)]
     assert metrics["perplexity_reference"]["value"] == pytest.approx(
         sum(math.exp(-line["score"]) for line in references) / 4

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from aft.stats.bootstrap import bootstrap_interval
-from aft.stats.comparison import difference, paired_difference
+from aft.stats.comparison import paired_by_seed, paired_difference
 from aft.stats.intervals import wilson
 
 Z = 1.959963984540054
@@ -55,9 +55,9 @@ def test_pairing_is_tighter_than_two_separate_intervals():
 def test_a_difference_pairs_questions_and_pools_seeds():
     a = {0: {"x": 1.0, "y": 1.0, "only a": 1.0}, 1: {"x": 0.0}, 2: {"x": 1.0}}
     b = {0: {"x": 0.0, "y": 1.0}, 1: {"x": 1.0}}
-    found = difference(a, b)
+    found = paired_by_seed(a, b)
     # x: mean over the seeds 1/2 against 1/2; y: 1 against 1
     assert (found["mean"], found["n"], found["a_higher"], found["b_higher"]) == (0.0, 2, 1, 1)
     assert (found["unmatched"], found["unpaired_seeds"]) == (1, [2])
-    assert difference({0: {"x": 1.0}}, {1: {"x": 1.0}}) is None
-    assert difference({0: {"x": 1.0}}, {0: {"y": 1.0}}) is None
+    assert paired_by_seed({0: {"x": 1.0}}, {1: {"x": 1.0}}) is None
+    assert paired_by_seed({0: {"x": 1.0}}, {0: {"y": 1.0}}) is None

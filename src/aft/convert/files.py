@@ -9,8 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataError
 from ..json_files import iter_json_lines, iter_lines, write_json, write_json_lines
-
-Row = dict[str, Any]
+from .rows import Row
 
 LINES, LIST, PARQUET = ".jsonl", ".json", ".parquet"
 DATASET_INFO = "dataset_info.json"

@@ -1,6 +1,6 @@
-"""Task accuracy, assessment accuracy, self-consistency and perplexity from completions and scores. No model, no torch.
+"""Task accuracy, overall and by category, and self-consistency from graded completions. No model, no torch.
 
-Definitions: the paper, section 3 and 5 (arXiv 2309.02144). Scores are means of token log-probs, nats per token.
+Definitions: the paper, sections 3 and 5 (arXiv 2309.02144).
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ from typing import Any
 
 from ..records import Question
 from ..stats.bootstrap import accuracy_interval, macro_interval
+from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd, wilson
 from ..tasks.base import Task
 from .voting import Tally, pass_at_k, tally, vote_accuracy
 
 
-def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> Estimate:
     """Share of right final answers with Wilson's 95 % interval over questions; an unparsed completion is wrong."""
     correct = sum(line["is_correct"] for line in predictions)
     low, high = wilson(correct, len(predictions))
-    return {
-        "value": correct / len(predictions),
-        "low": low,
-        "high": high,
-        "n": len(predictions),
+    counts = {
         "correct": correct,
         "unparsed": sum(line["answer"] is None for line in predictions),
         "truncated": sum(line["truncated"] for line in predictions),
     }
+    return Estimate(correct / len(predictions), low=low, high=high, n=len(predictions), beside=counts)
 
 
 def category_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -43,21 +41,22 @@ def category_accuracy(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any
             by_category.setdefault(line["category"], []).append(line)
     if not by_category:
         return None
-    found = {name: task_accuracy(lines) for name, lines in sorted(by_category.items())}
-    low, high = macro_interval([(entry["correct"], entry["n"]) for entry in found.values()])
-    mean = sum(entry["value"] for entry in found.values()) / len(found)
+    sizes = {name: len(lines) for name, lines in sorted(by_category.items())}
+    right = {name: sum(line["is_correct"] for line in by_category[name]) for name in sizes}
+    low, high = macro_interval([(right[name], sizes[name]) for name in sizes])
+    mean = sum(right[name] / sizes[name] for name in sizes) / len(sizes)
     return {
-        "macro": {"value": mean, "low": low, "high": high, "n": len(found)},
+        "macro": Estimate(mean, low=low, high=high, n=len(sizes)),
         "micro": task_accuracy(predictions),
-        "without_category": len(predictions) - sum(entry["n"] for entry in found.values()),
-        "categories": found,
+        "without_category": len(predictions) - sum(sizes.values()),
+        "categories": {name: task_accuracy(by_category[name]) for name in sizes},
     }
 
 
 def vote_lines(
     predictions: Sequence[Mapping[str, Any]], questions: Sequence[Question], task: Task, ns: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One line per question: how often each answer was reached by its paths, and what n of them would make of it.
+    """One line per question: how often its paths reached each answer, and the chances of n of these paths.
 
     `predictions` are those of `judge` on all paths. `vote` and `pass` hold n (as text) -> probability that the majority
     of n paths is right, and that any of n paths is.
@@ -87,7 +86,7 @@ def vote_lines(
 
 
 def _tally(lines: Sequence[Mapping[str, Any]], question: Question, task: Task) -> Tally:
-    """The votes of one question. Two wrong answers are one if the task would take one for the other as its gold."""
+    """The votes of one question. Two wrong answers count as one if the task accepts one where the other is gold."""
     right = {line["answer"] for line in lines if line["is_correct"]}
     return tally(
         [line["answer"] for line in lines],
@@ -108,6 +107,7 @@ def self_consistency(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def mean_with_interval(values: Sequence[float]) -> dict[str, Any]:
+def mean_with_interval(values: Sequence[float], **beside: int) -> Estimate:
+    """Mean of shares in [0, 1], one for each question, with its interval over questions."""
     low, high = accuracy_interval(values)
-    return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values)}
+    return Estimate(mean_sd(values)[0], low=low, high=high, n=len(values), beside=beside)

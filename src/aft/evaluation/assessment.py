@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..records import POSITIVE, REFERENCE, Candidate, Completion, Group
+from ..stats.estimate import Estimate
 from ..stats.intervals import mean_interval, mean_sd
 from .accuracy import mean_with_interval
 
 
 def has_tokens(chain: Completion | Candidate) -> bool:
-    """Whether a chain can be scored: one that was cut before it had any text has no token."""
+    """True if a chain has a token to score. A chain that was cut before its first text has none."""
     return bool(chain.completion) or not chain.truncated
 
 
@@ -30,7 +31,7 @@ class Assessed:
     samples: int = 0
 
     def add(self, completion: Completion, is_correct: bool, per_label: int) -> None:
-        """Take a sample, unless it has no token, its text is there already or its side is full; count it anyway."""
+        """Count a sample, and keep it if it has a token, its text is new and its side is not full."""
         self.samples += 1
         side = self.positives if is_correct else self.negatives
         if has_tokens(completion) and completion.completion not in self.seen and len(side) < per_label:
@@ -38,7 +39,7 @@ class Assessed:
             side.append(completion)
 
     def is_full(self, per_label: int) -> bool:
-        """Whether both sides are."""
+        """True if both sides have `per_label` chains."""
         return len(self.positives) >= per_label and len(self.negatives) >= per_label
 
 
@@ -58,7 +59,7 @@ def question_shares(lines: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
     return shares
 
 
-def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> dict[str, Any] | None:
+def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> Estimate | None:
     """`question_shares` averaged over questions, with a bootstrap interval over questions.
 
     A question without both kinds has no pair: it is counted in `skipped` beside those given. None if no question has
@@ -67,7 +68,7 @@ def assessment_accuracy(lines: Sequence[Mapping[str, Any]], *, skipped: int) -> 
     shares = question_shares(lines)
     values = [share for share in shares.values() if share is not None]
     skipped += len(shares) - len(values)
-    return None if not values else {**mean_with_interval(values), "skipped": skipped}
+    return None if not values else mean_with_interval(values, skipped=skipped)
 
 
 def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[str, int]:
@@ -84,7 +85,7 @@ def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[
 
 
 def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One line per question asked: what was found, and its share of pairs won (`value`); None where it was skipped."""
+    """One line per question: what was found, and its share of pairs won (`value`), None if the question was skipped."""
     shares = question_shares(lines)
     return [
         {
@@ -98,20 +99,20 @@ def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[s
     ]
 
 
-def perplexity(scores: Sequence[float]) -> dict[str, Any] | None:
+def perplexity(scores: Sequence[float]) -> Estimate | None:
     """Mean over chains of exp(-score), with a 95 % interval over chains; None without any.
 
-    Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: `value`
-    is then None, because JSON has no infinity, and `infinite` says of how many chains.
+    Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: it is
+    then None, because JSON has no infinity, and `infinite` says of how many chains.
     """
     if not scores:
         return None
     values = [_exp(-score) for score in scores]
     infinite = sum(not math.isfinite(value) for value in values)
     if infinite:
-        return {"value": None, "low": None, "high": None, "n": len(values), "infinite": infinite}
+        return Estimate(None, n=len(values), beside={"infinite": infinite})
     low, high = mean_interval(values)
-    return {"value": mean_sd(values)[0], "low": low, "high": high, "n": len(values), "infinite": 0}
+    return Estimate(mean_sd(values)[0], low=low, high=high, n=len(values), beside={"infinite": 0})
 
 
 def _exp(value: float) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MOST_PATHS = 1000  # the number of subsets of more would not fit a float
+MOST_PATHS = 1000  # with more, the number of subsets would not fit a float
 
 
 @dataclass

@@ -24,7 +24,7 @@ from ..answers import (
     symbolic_checker,
 )
 from ..grading import read_answer
-from ..markdown import markdown
+from ..markdown import ABSENT, markdown, per_cent
 from ..progress import Progress
 from ..records import NEGATIVE, POSITIVE, UNPARSED, Completion, Question
 from ..stats.intervals import wilson
@@ -102,7 +102,7 @@ class Audit:
             found = Counter(reading.label for item in self.audited if (reading := item.readings[name]) is not None)
             if found:
                 total = found.total()
-                rows.append([name, *(f"{found[label]:,} ({100 * found[label] / total:.1f} %)" for label in LABELS)])
+                rows.append([name, *(f"{found[label]:,} ({per_cent(found[label], total)} %)" for label in LABELS)])
         return markdown(["reader", *LABELS], rows)
 
     def _agreement(self) -> str:
@@ -208,7 +208,7 @@ def _examples(audited: Sequence[Audited]) -> str:
     for one in audited:
         readings = [one.readings[name] for name in READERS]
         cells = [
-            "–" if item is None else f"{(item.answer or item.reason or '')[:_SHOWN]} ({item.label})"
+            ABSENT if item is None else f"{(item.answer or item.reason or '')[:_SHOWN]} ({item.label})"
             for item in readings
         ]
         name, end = f"{one.question_id} #{one.index}", f"…{one.completion[-_TAIL:]}"

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..errors import ConfigError, DataError
 from ..grading import read_answer
-from ..markdown import aligned
+from ..markdown import aligned, per_cent
 from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from ..tasks.base import Task
 
@@ -74,7 +74,7 @@ class Counts:
         }
         rows = []
         for counts, total in ((of_questions, self.questions), (of_completions, self.completions)):
-            rows += [(name, f"{n:,}", f"{100 * n / total:.1f} %" if total else "") for name, n in counts.items()]
+            rows += [(name, f"{n:,}", f"{per_cent(n, total)} %" if total else "") for name, n in counts.items()]
         return aligned(("labelling", "count", "share"), rows)
 
 

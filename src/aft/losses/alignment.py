@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import Boundary, Constraint, compare_candidates, difference, log_one_plus_sum, pair_metrics
+from .pairs import Boundary, Constraint, compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
 
 PAPER_BOUNDARY = Boundary()
 
@@ -46,6 +46,8 @@ def alignment_loss(
         of 1e4 between scores stay finite. A real candidate with a nan rating makes its group's loss nan.
     """
     pairs = compare_candidates("alignment_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    terms = torch.cat(pairs.log_terms(difference, mirror=False), dim=-1)  # (B, G, M), M = G, or 2 G with a boundary
+    terms = torch.cat(
+        pairs.log_terms(lower_minus_higher, mirror=False), dim=-1
+    )  # (B, G, M), M = G, or 2 G with a boundary
     per_group = log_one_plus_sum(terms.flatten(1))  # (B,)
     return per_group, pair_metrics(pairs)

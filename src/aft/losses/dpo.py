@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, difference, log_one_plus_sum, mirrors, pair_metrics
+from .pairs import (
+    UNCONSTRAINED,
+    Constraint,
+    compare_candidates,
+    log_one_plus_sum,
+    lower_minus_higher,
+    mirrors,
+    pair_metrics,
+)
 from .reference import log_ratios
 
 
@@ -52,5 +60,5 @@ def dpo_loss(
     """
     pairs = compare_candidates("dpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     values = log_ratios("dpo_loss", pairs, ref_scores, beta, lengths)
-    terms = pairs.log_terms(difference, values=values, mirror=mirrors(constraint))
+    terms = pairs.log_terms(lower_minus_higher, values=values, mirror=mirrors(constraint))
     return log_one_plus_sum(torch.cat(terms, dim=-1)).sum(dim=1), pair_metrics(pairs)

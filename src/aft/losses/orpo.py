@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, difference, log_one_plus_sum, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
 
 # the odds of a response with probability 1 are infinite
 _HIGHEST_SCORE = -1e-6
@@ -43,7 +43,7 @@ def orpo_loss(
         score above -1e-6 counts as -1e-6 and gets no gradient from the odds. Gaps of 1e4 between scores stay finite.
     """
     pairs = compare_candidates("orpo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    terms = pairs.log_terms(difference, values=_log_odds)
+    terms = pairs.log_terms(lower_minus_higher, values=_log_odds)
     return pairs.mean(log_one_plus_sum(torch.stack(terms, dim=-1))), pair_metrics(pairs)
 
 

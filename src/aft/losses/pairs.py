@@ -78,7 +78,7 @@ def _as_they_are(scores: Tensor) -> Tensor:
     return scores
 
 
-def difference(lower: Tensor, higher: Tensor) -> Tensor:
+def lower_minus_higher(lower: Tensor, higher: Tensor) -> Tensor:
     """The exponent of most losses."""
     return lower - higher
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..stats.comparison import difference
+from ..report.measures import MEASURES, Kind
+from ..report.spread import amount
+from ..stats.comparison import paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
 from .specs import LOSSES
@@ -21,13 +23,6 @@ from .specs import LOSSES
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
 TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "pool_perplexity", "vote_gain"
-# how a difference of each measure is written: what it is, factor, decimals
-SHOWN = {
-    TASK: ("task accuracy", 100, 2),
-    POOL: ("assessment accuracy on the pool", 100, 2),
-    PERPLEXITY: ("perplexity of the pool's right chains", 1, 4),
-    VOTE: ("gain from voting", 100, 2),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """All clauses must hold, and of each clause one comparison."""
+    """A claim holds if every clause does. A clause holds if one of its comparisons does."""
 
     text: str
     clauses: tuple[tuple[Comparison, ...], ...]
@@ -128,21 +123,22 @@ def verdict_on(key: str, run: RunResult, name: str) -> Verdict:
 
 
 def _any(states: Sequence[str]) -> str:
-    """One held comparison is enough; one that was not tested leaves the clause open."""
+    """Status of a clause: held if one comparison is, else not tested if one was not, else not held."""
     return HELD if HELD in states else NOT_TESTED if NOT_TESTED in states else NOT_HELD
 
 
 def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     """Status and figures of one comparison."""
     a, b = _model(comparison.a, run), _model(comparison.b, run)
-    label, factor, decimals = SHOWN[comparison.measure]
+    measure = MEASURES[comparison.measure]
+    label = measure.words
     missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
     if a is None or b is None:
         return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
-    found = difference(run.values(comparison.measure, a), run.values(comparison.measure, b))
+    found = paired_by_seed(run.values(comparison.measure, a), run.values(comparison.measure, b))
     if found is None:
         return NOT_TESTED, f"{label}: not measured by question for both {a} and {b}"
-    text = f"{a} − {b}, {label}: {show(found, factor, decimals)}"
+    text = f"{a} − {b}, {label}: {show(found, measure.kind)}"
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
@@ -150,22 +146,22 @@ def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     return HELD if held else NOT_HELD, text
 
 
-def show(found: dict[str, Any], factor: float, decimals: int) -> str:
-    """A paired difference as text: mean, bootstrap interval over questions, and by seed."""
+def show(found: dict[str, Any], kind: Kind, *, brief: bool = False) -> str:
+    """A paired difference in a measure of this kind: mean, bootstrap interval over questions, and by seed."""
 
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{factor * value:+.{decimals}f}"
+    def difference(value: float | None) -> str:
+        return amount(value, kind.difference, brief=brief)
 
-    by_seed = ", ".join(number(seed["mean"]) for seed in found["by_seed"].values())
-    interval = f"[{number(found['bootstrap_low'])}, {number(found['bootstrap_high'])}]"
-    return f"{number(found['mean'])} {interval}; by seed {by_seed}"
+    by_seed = ", ".join(difference(seed["mean"]) for seed in found["by_seed"].values())
+    interval = f"[{difference(found['bootstrap_low'])}, {difference(found['bootstrap_high'])}]"
+    return f"{difference(found['mean'])} {interval}; by seed {by_seed}"
 
 
 def _model(name: str, run: RunResult) -> str | None:
     """The model of the run that a comparison names; None where there is none."""
     present = list(run.models)
     if name == "vft=steps":
-        # from the base model, AFT takes the steps that VFT took; from the VFT model, it takes further ones
+        # AFT takes as many steps as VFT from the base model, and further steps, as vft-more does, from the VFT model
         name = "vft" if run.start == "base" else "vft-more"
     series, _, place = name.partition(":")
     if not place:
@@ -178,5 +174,5 @@ def _model(name: str, run: RunResult) -> str | None:
 
 
 def _mean(run: RunResult, model: str) -> float:
-    mean = (run.measure(model, TASK) or {"mean": None})["mean"]
-    return -1.0 if mean is None else float(mean)
+    found = run.measure(model, TASK)
+    return -1.0 if found is None or found.mean is None else found.mean

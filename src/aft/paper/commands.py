@@ -32,7 +32,7 @@ class Command:
 
     @property
     def arguments(self) -> list[str]:
-        """What stands behind `aft-train`."""
+        """The arguments of aft-train."""
         return ["--config", self.config, *self.overrides]
 
     def load(self) -> Config:
@@ -50,7 +50,7 @@ class Copy:
 
 
 def command(run: Run, folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], given: Sequence[str]) -> Command:
-    """The call that makes a run in `folder`, beside the others of its scale; `given` overrides beat all."""
+    """The call that makes a run in `folder`. The overrides in `given` come last, so that they take precedence."""
     values: dict[str, Any] = {"output_dir": str(folder)}
     base = None if run.base is None else folder.parent / run.base.name
     if base is not None:
@@ -148,7 +148,7 @@ def _machine(step: Command) -> tuple[int, int]:
     """GPUs and CPU cores of a run: eight cores beside a GPU, without GPUs one for each process."""
     launch, asked = step.load().launch, {}
     if launch.config is not None:
-        with contextlib.suppress(ConfigError):  # aft-train says what is wrong with it
+        with contextlib.suppress(ConfigError):  # aft-train reports the error
             asked = read_launch_file(launch.config)
     processes = int(asked.get("num_processes") or 1)
     if launch.device == "cpu" or on_cpu(asked):

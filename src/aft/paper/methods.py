@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import AftError, nearest
 
-# aft-bc is `align` as it stands: the boundary, with the configuration's beta
+# aft-bc changes nothing: `align` has the boundary, with the configuration's beta
 METHODS: dict[str, dict[str, Any]] = {
     "vft-more": {"supervise": "reference", "loss": None},
     "rft": {"supervise": "reference_and_positives", "loss": None},
@@ -38,7 +38,7 @@ class Control:
     unit: str
 
 
-# AFT computes every candidate of a question, RFT the right ones alone: equal steps are not equal work
+# equal steps are not equal work: AFT computes every candidate of a question, RFT only the right ones
 CONTROLS = {
     "rft-sequences": Control("rft", "aft-dc", "sequences"),
     "rft-tokens": Control("rft", "aft-dc", "response_tokens"),
@@ -83,12 +83,12 @@ def variants(name: str, kind: str, values: Sequence[float]) -> tuple[str, ...]:
 
 
 def resolve(name: str, present: Sequence[str]) -> str | None:
-    """The name under which a run has a method: its own or an alias; None where it has not."""
+    """The name of a method in a run, its own or an alias; None if the run does not have it."""
     return next((known for known in (name, *ALIASES.get(name, ())) if known in present), None)
 
 
 def fits(name: str, loss: Mapping[str, Any] | None) -> bool:
-    """Whether a trained model's `align.loss` is what its name says, if that is one of the tables'."""
+    """True if a trained model has the `align.loss` of the method of its name, or if no method has that name."""
     base = parent(re.sub(r"-lr[0-9.e+-]+$", "", name))
     known = next((own for own in METHODS if base in (own, *ALIASES.get(own, ()))), None)
     if known is None:

@@ -10,32 +10,22 @@ from typing import Any
 
 from ..errors import AftError
 from ..markdown import ABSENT
+from ..report.measures import MEASURES, SHARE
 from ..report.spread import number
-from ..stats.comparison import BySeed, difference
+from ..stats.comparison import BySeed, paired_by_seed
+from ..stats.estimate import Estimate
 from .claims import Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
 from .run_results import RunResult, distinguish, evaluated_at
-from .specs import Row, Series, Spec
+from .specs import ModelRow, Series, Spec
 
-# measure -> heading, factor, decimals
-MEASURES = {
-    "task_accuracy": ("TAcc (%)", 100, 1),
-    "assessment_accuracy": ("AAcc, own samples (%)", 100, 1),
-    "pool_assessment_accuracy": ("AAcc, pool (%)", 100, 1),
-    "perplexity": ("PPL of own right chains", 1, 3),
-    "pool_positive": ("pool score of right chains", 1, 3),
-    "positive_drift": ("drift of right chains", 1, 3),
-    "negative_drift": ("drift of wrong chains", 1, 3),
-    "both_fell": ("both fell (%)", 100, 1),
-}
-SIGNED = ("positive_drift", "negative_drift")
 PAPER = "paper"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table. `values`: measure -> {mean, sd, ...} behind the text."""
+    """One place of a table. `values`: measure -> the estimate behind the text, or β."""
 
     row: tuple[str, ...]
     column: str
@@ -47,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """Headings and rows of text."""
 
     headings: tuple[str, ...]
@@ -60,8 +50,8 @@ class Page:
 
     spec: Spec
     cells: tuple[Cell, ...]
-    table: Grid
-    differences: Grid
+    table: TextTable
+    differences: TextTable
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     manifests: Mapping[str, str]  # path -> digest: of every alignment and evaluation behind the page
@@ -72,7 +62,7 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
     runs = distinguish(runs)
     cells = tuple(cell for run in runs for cell in _cells(spec, run, runs))
     if not any(cell.model for cell in cells):
-        wanted = ", ".join(row.name if isinstance(row, Row) else row.pattern for row in spec.rows)
+        wanted = ", ".join(row.name if isinstance(row, ModelRow) else row.pattern for row in spec.rows)
         folders = ", ".join(str(run.folder) for run in runs)
         raise AftError(f"table {spec.key}: none of its models ({wanted}) is evaluated in {folders}")
     return Page(
@@ -98,7 +88,7 @@ def rows_of(spec: Spec, run: RunResult) -> Iterator[tuple[tuple[str, ...], str |
     """(labels, model of the run or None) of every row, the members of a series in the order of their numbers."""
     present = list(run.models)
     for row in spec.rows:
-        if isinstance(row, Row):
+        if isinstance(row, ModelRow):
             yield row.labels, resolve(row.name, present)
             continue
         matches = [(match, name) for name in present if (match := re.fullmatch(row.pattern, name))]
@@ -114,7 +104,7 @@ def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Ce
         key = (*_leading(spec, run, runs), *labels)
         for column, measures, task in _columns(spec, run):
             values = {measure: run.measure(model, measure) for measure in measures}
-            text = " / ".join(_shown(measure, value) for measure, value in values.items())
+            text = " / ".join(cell_text(measure, value) for measure, value in values.items())
             figure = _figure(spec, run, task, " ".join(labels))
             yield Cell(key, column, text, figure, _name(run), model, values)
 
@@ -122,21 +112,21 @@ def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Ce
 def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str]]:
     """(heading, measures of a cell, task) of each column that a run fills."""
     if spec.across == "measure":
-        return [(MEASURES[measure][0], (measure,), run.task) for measure in spec.measures]
+        return [(MEASURES[measure].table, (measure,), run.task) for measure in spec.measures]
     entries = run.models.values()
     if spec.across == "paths":
         sizes = sorted({int(size) for entry in entries for size in entry["vote"]})
         return [(str(size), (f"vote@{size}",), run.task) for size in sizes]
     if spec.across == "category":
         names = list(dict.fromkeys(name for entry in entries for name in entry["categories"]))
-        # a mixture names its parts as its author did, the paper in capitals
+        # the paper writes tasks in capitals, a mixture as its author named them
         parts = [(name.upper(), (f"category:{name}",), name.upper()) for name in names]
         return [*parts, ("all", ("task_accuracy",), "all")]
     return [(run.task if spec.across == "task" else run.model, spec.measures, run.task)]
 
 
 def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str, ...]:
-    """What stands before a row's own labels: the side of a run that the columns do not tell."""
+    """The labels that say which run a row is of, as far as the columns do not say it."""
     if spec.across == "task":
         return (run.model,)
     if spec.across == "model":
@@ -144,9 +134,10 @@ def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str
     return (_name(run),) if len(runs) > 1 else ()
 
 
-def _shown(measure: str, value: Mapping[str, Any] | None) -> str:
-    _, factor, decimals = MEASURES.get(measure, (measure, 100, 1))
-    return number(value, factor, decimals, signed=measure in SIGNED).removesuffix(" (no interval)")
+def cell_text(measure: str, value: Estimate | None) -> str:
+    """A measure in a cell, by its kind; votes and categories are shares."""
+    kind = MEASURES[measure].kind if measure in MEASURES else SHARE
+    return number(value, kind, brief=True, alone="")
 
 
 def _figure(spec: Spec, run: RunResult, task: str, label: str) -> str:
@@ -171,24 +162,24 @@ def _best(spec: Spec, run: RunResult) -> Cell:
     found = []
     for labels, model in rows_of(spec, run):
         value = run.measure(model, "task_accuracy")
-        if value is not None and value["mean"] is not None:
-            found.append((-value["mean"], float(labels[0]), model, value))
+        if value is not None and value.mean is not None:
+            found.append((-value.mean, float(labels[0]), model, value))
     if not found:
         return Cell((run.model,), run.task, ABSENT, _figure(spec, run, run.task, "β"), _name(run), None, {})
     _, best, model, value = min(found, key=lambda entry: entry[:2])
-    text = f"{best:g} ({_shown('task_accuracy', value)})"
+    text = f"{best:g} ({cell_text('task_accuracy', value)})"
     figure = _figure(spec, run, run.task, "β")
     return Cell((run.model,), run.task, text, figure, _name(run), model, {"task_accuracy": value, "beta": best})
 
 
-def _pivot(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grid:
+def _pivot(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> TextTable:
     """Cells by row and column, the paper's figures beside the columns that have some."""
-    # a row of which there is nothing, ours or the paper's, is left to the notes
+    # a row without any figure, ours or the paper's, is only named in the notes
     rows = list(dict.fromkeys(cell.row for cell in cells if cell.model or cell.paper))
     columns = list(dict.fromkeys(cell.column for cell in cells))
     at = {(cell.row, cell.column): cell for cell in cells}
     width = max(len(row) for row in rows)
-    # a leading label more than the spec names is that of the run
+    # a label before those of the spec names the run
     headings = [*(("model",) if spec.across == "task" else ("run",) * (width - len(spec.headings))), *spec.headings]
     lines = [list(row) for row in rows]
     for column in columns:
@@ -197,12 +188,12 @@ def _pivot(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grid
         for line, cell in zip(lines, own, strict=True):
             line.append(ABSENT if cell is None else cell.text)
         figures = [cell.paper if cell else "" for cell in own]
-        # with a measure to a column, the paper's figure is of all of them and stands once, at the end
+        # where each column is a measure, the paper's figure covers all of them and stands in the last column
         if any(figures) and (spec.across != "measure" or column == columns[-1]):
             headings.append(_paper_heading(spec, runs, [cell for cell in own if cell]))
             for line, figure in zip(lines, figures, strict=True):
                 line.append(figure or ABSENT)
-    return Grid(tuple(headings[-len(lines[0]) :]), tuple(map(tuple, lines)))
+    return TextTable(tuple(headings[-len(lines[0]) :]), tuple(map(tuple, lines)))
 
 
 def _paper_heading(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell]) -> str:
@@ -215,7 +206,7 @@ def _paper_heading(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell])
     return f"{PAPER} ({spec.reference[0]}, {_part(spec, next(iter(of.values())))}){':' if measures else ''}{measures}"
 
 
-def _differences(spec: Spec, runs: Sequence[RunResult]) -> Grid:
+def _differences(spec: Spec, runs: Sequence[RunResult]) -> TextTable:
     """Every row's paired difference from VFT and from RFT in every run, in points."""
     measure = "vote" if spec.across == "paths" else "task_accuracy"
     rows: list[tuple[str, ...]] = []
@@ -228,7 +219,7 @@ def _differences(spec: Spec, runs: Sequence[RunResult]) -> Grid:
                 against = [_versus(run, measure, model, other, part) for other in others]
                 if any(text != ABSENT for text in against):
                     rows.append((_name(run), " ".join(labels) + (f", {part}" if part else ""), *against))
-    return Grid(("run", "model", "− VFT", "− RFT"), tuple(rows))
+    return TextTable(("run", "model", "− VFT", "− RFT"), tuple(rows))
 
 
 def _parts(spec: Spec, run: RunResult) -> list[str | None]:
@@ -247,12 +238,12 @@ def _versus(run: RunResult, measure: str, model: str, other: str | None, part: s
 
     found = None
     if other is not None and other != model:
-        found = difference(values(model), values(other))
+        found = paired_by_seed(values(model), values(other))
     if found is None:
         return ABSENT
     low, high = found["bootstrap_low"], found["bootstrap_high"]
     sure = low is not None and high is not None and (low > 0 or high < 0)
-    return show(found, 100, 1) + (" *" if sure else "")
+    return show(found, MEASURES[measure].kind, brief=True) + (" *" if sure else "")
 
 
 def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
@@ -281,7 +272,7 @@ def _pearson(runs: Sequence[RunResult]) -> Iterator[str]:
         points = []
         for run in runs:
             pair = [run.measure("vft", measure) for measure in ("task_accuracy", "assessment_accuracy")]
-            means = [value["mean"] for value in pair if value is not None and value["mean"] is not None]
+            means = [value.mean for value in pair if value is not None and value.mean is not None]
             if run.task == task and len(means) == 2:
                 points.append(means)
         try:
@@ -293,4 +284,4 @@ def _pearson(runs: Sequence[RunResult]) -> Iterator[str]:
         yield f"{task}: Pearson's correlation of the two figures over {len(points)} models {shown}{beside}."
 
 
-__all__ = ["Cell", "Grid", "Page", "Series", "make_page", "rows_of"]
+__all__ = ["Cell", "Page", "Series", "TextTable", "cell_text", "make_page", "rows_of"]

@@ -7,26 +7,22 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..report.overview_picture import DPI, STYLE, WIDTH
+from ..report.canvas import WIDTH, canvas
+from ..report.measures import MEASURES
 from .methods import NUMBER
 from .page import Cell, Page
 
+ACCURACY = MEASURES["task_accuracy"]
 Line = list[tuple[Any, float, float]]  # x, mean, sd
 
 
 def draw_page(page: Page, path: Path) -> None:
     """Draw into the PNG file `path`. Needs matplotlib."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lines = lines_of(page)
     numbers = page.spec.picture is not None
     rows = max((len(line) for line in lines.values()), default=1)
-    with rc_context(STYLE):
-        height = 4.0 if numbers else 1.2 + 0.35 * rows
-        figure: Any = Figure(figsize=(0.7 * WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
+    height = 4.0 if numbers else 1.2 + 0.35 * rows
+    with canvas(path, height, width=0.7 * WIDTH) as figure:
         axes = figure.subplots()
         axes.set_title(textwrap.fill(page.spec.title.partition(":")[0], 80))
         for name, line in lines.items():
@@ -37,21 +33,20 @@ def draw_page(page: Page, path: Path) -> None:
                 axes.errorbar(means, xs, xerr=sds, marker="o", linestyle="none", capsize=2, label=name)
         if numbers:
             axes.set_xlabel(page.spec.picture)
-            axes.set_ylabel("task accuracy (%)")
+            axes.set_ylabel(ACCURACY.heading)
         else:
-            axes.set_xlabel("task accuracy (%)")
+            axes.set_xlabel(ACCURACY.heading)
             axes.invert_yaxis()
         if len(lines) > 1:
             figure.legend(loc="outside lower center", ncols=3)
-        figure.savefig(path, format="png")
 
 
 def lines_of(page: Page) -> dict[str, Line]:
     """Name -> points. Of a series a line for each run, of votes one for each row; else the rows, a colour a run."""
     lines: dict[str, Line] = {}
     for cell in page.cells:
-        value = next((v for key, v in cell.values.items() if key == "task_accuracy" or key.startswith("vote@")), None)
-        if value is None or value["mean"] is None:
+        value = next((v for key, v in cell.values.items() if key == ACCURACY.name or key.startswith("vote@")), None)
+        if value is None or value.mean is None:
             continue
         label = " ".join(cell.row)
         name, x = cell.run, label
@@ -60,9 +55,10 @@ def lines_of(page: Page) -> dict[str, Line]:
         if page.spec.picture is not None:
             number = _number(x)
             if number is None:
-                continue  # VFT beside a series that has no place for it
+                continue  # a row without a number, such as VFT, has no place on the axis
             x = number
-        lines.setdefault(name, []).append((x, 100 * value["mean"], 100 * (value["sd"] or 0)))
+        factor = ACCURACY.kind.factor
+        lines.setdefault(name, []).append((x, factor * value.mean, factor * (value.sd or 0)))
     return {name: sorted(line) if page.spec.picture else line for name, line in lines.items()}
 
 

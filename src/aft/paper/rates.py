@@ -1,30 +1,75 @@
-"""The page of a grid of learning rates: every method's validation accuracy by rate, and the manifests behind it."""
+"""A grid of learning rates over the methods of a run: the names, the best rate of each method, and the grid's page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..config import merge
+from ..errors import AftError
 from ..markdown import markdown
+from ..report.measures import MEASURES
 from ..report.read import read_object
 from ..report.spread import number
-from .grid import accuracies, at_rates, best_rates
+from ..stats.estimate import Estimate, to_json
 from .run_results import evaluated_at
+
+ACCURACY = MEASURES["task_accuracy"]
+
+
+def at_rates(methods: Mapping[str, Any], rates: Sequence[float]) -> dict[str, Any]:
+    """Every method at every learning rate, under names that `best_rates` reads."""
+    return {_name(method, rate): at_rate(changes, rate) for method, changes in methods.items() for rate in rates}
+
+
+def at_rate(changes: Mapping[str, Any] | None, rate: float) -> dict[str, Any]:
+    """A method's changes to `align` with a learning rate among them."""
+    return merge(changes or {}, {"training": {"learning_rate": rate}})
+
+
+def best_rates(report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
+    """The rate of each method with the best mean task accuracy in a grid's report.json; the lowest of equal ones."""
+    measured = accuracies(report, methods, rates)
+    best = {}
+    for method, by_rate in measured.items():
+        means = {rate: found.mean for rate, found in by_rate.items() if found.mean is not None}
+        if not means:
+            raise AftError(f"{method}: no accuracy at any of the learning rates {', '.join(map('{:g}'.format, rates))}")
+        best[method] = min(means, key=lambda rate: (-means[rate], rate))
+    return best
+
+
+def accuracies(
+    report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]
+) -> dict[str, dict[float, Estimate]]:
+    """Method -> rate -> task accuracy in a report.json; a rate not measured is absent."""
+    found = {model["name"]: model[ACCURACY.name] for model in report["models"] if model[ACCURACY.name]}
+    return {
+        method: {rate: Estimate.from_json(found[_name(method, rate)]) for rate in rates if _name(method, rate) in found}
+        for method in methods
+    }
+
+
+def _name(method: str, rate: float) -> str:
+    return f"{method}-lr{rate:g}"
 
 
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> tuple[str, dict[str, Any]] | None:
-    """As Markdown, the best of each method in bold, and as JSON; None where no grid was run, or of a single rate."""
+    """The grid as Markdown, the best rate of each method in bold, and as JSON.
+
+    None if no grid was run, or if there is only one rate.
+    """
     report = read_object(folder / "report.json")
     if report is None or len(rates) < 2:
         return None
     best, measured, rows = best_rates(report, methods, rates), accuracies(report, methods, rates), []
     for method, by_rate in measured.items():
-        cells = [number(by_rate.get(rate), 100, 1) for rate in rates]
+        cells = [number(by_rate.get(rate), ACCURACY.kind, brief=True) for rate in rates]
         rows.append(
             [method, *(f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True))]
         )
-    # reports written before they named manifests have none
+    # older reports name no manifests
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
     manifests = {(folder / path).as_posix(): found[path] for path in found if Path(path).parent.name in names}
     seeds = ", ".join(map(str, report["seeds"]))
@@ -32,7 +77,7 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
     results = {
         "grid": folder.as_posix(),
         "seeds": report["seeds"],
-        "accuracy": measured,
+        "accuracy": to_json(measured),
         "learning_rates": best,
         "manifests": manifests,
     }

@@ -8,8 +8,9 @@ import io
 from typing import Any
 
 from ..markdown import markdown
+from ..stats.estimate import Estimate, to_json
 from .claims import HELD, NOT_HELD, NOT_TESTED
-from .page import Grid, Page
+from .page import Page, TextTable
 
 MEANING = (
     "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value. "
@@ -56,9 +57,9 @@ def as_latex(page: Page) -> str:
     )
 
 
-def _tabular(grid: Grid) -> str:
-    lines = [rf"  \begin{{tabular}}{{l{'r' * (len(grid.headings) - 1)}}}", r"    \toprule", _line(grid.headings)]
-    lines += [r"    \midrule", *map(_line, grid.rows), r"    \bottomrule", r"  \end{tabular}"]
+def _tabular(table: TextTable) -> str:
+    lines = [rf"  \begin{{tabular}}{{l{'r' * (len(table.headings) - 1)}}}", r"    \toprule", _line(table.headings)]
+    lines += [r"    \midrule", *map(_line, table.rows), r"    \bottomrule", r"  \end{tabular}"]
     return "\n".join(lines)
 
 
@@ -90,21 +91,20 @@ def as_csv(page: Page) -> str:
     writer.writerow(CSV_HEADINGS)
     for cell in page.cells:
         for measure, value in cell.values.items():
-            if isinstance(value, (int, float)):  # a number of the row itself, as the best β
-                value = {"mean": value}
-            found = [None if value is None else value.get(key) for key in ("mean", "sd", "low", "high")]
-            seeds = " ".join((value or {}).get("by_seed", {}))
-            row = [page.spec.key, cell.run, " / ".join(cell.row), cell.column, cell.model or "", measure, *found, seeds]
-            writer.writerow(["" if entry is None else entry for entry in [*row, cell.paper]])
+            # the best β is a plain number
+            found = value if isinstance(value, Estimate) else Estimate(value)
+            numbers = ["" if entry is None else entry for entry in (found.mean, found.sd, found.low, found.high)]
+            place = [page.spec.key, cell.run, " / ".join(cell.row), cell.column, cell.model or "", measure]
+            writer.writerow([*place, *numbers, " ".join(map(str, found.by_seed)), cell.paper])
     return text.getvalue()
 
 
 def as_json(page: Page) -> dict[str, Any]:
-    """Cells, differences, verdicts, notes and the manifests behind them, for whoever goes on from them."""
+    """Cells, differences, verdicts, notes and the manifests behind them."""
     return {
         "table": page.spec.key,
         "title": page.spec.title,
-        "cells": [dataclasses.asdict(cell) for cell in page.cells],
+        "cells": [to_json(vars(cell)) for cell in page.cells],
         "differences": dataclasses.asdict(page.differences),
         "claims": [dataclasses.asdict(verdict) for verdict in page.verdicts],
         "notes": list(page.notes),

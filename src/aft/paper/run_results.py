@@ -13,10 +13,11 @@ from typing import Any
 
 from ..json_files import iter_json_lines, require
 from ..report.build import build_report
-from ..report.read import VALUES, model_manifests, read_config, read_object, read_values
+from ..report.measures import MEASURES
+from ..report.read import model_manifests, read_config, read_object, read_values
 from ..run.manifest import MANIFEST, read_manifest
 from ..stats.comparison import BySeed
-from ..stats.intervals import mean_sd
+from ..stats.estimate import Estimate
 from . import methods
 
 MODEL_NAMES = {
@@ -27,7 +28,6 @@ MODEL_NAMES = {
 }
 TASK_NAMES = {"gsm8k": "GSM8K", "aqua": "AQUA", "ecqa": "ECQA", "mmlu": "MMLU"}
 STARTS = ("base", "vft")  # what no method is called
-DRIFTS = ("positive_drift", "negative_drift", "both_fell")
 
 Values = Callable[[str, str], BySeed]  # (measure, model) -> seed -> question -> value
 
@@ -52,24 +52,22 @@ class RunResult:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def measure(self, model: str | None, measure: str) -> Mapping[str, Any] | None:
-        """A measure over seeds (`mean`, `sd`, ...): of the report, a drift, `vote@8`, or `category:NAME`."""
+    def measure(self, model: str | None, measure: str) -> Estimate | None:
+        """A measure over seeds: of the report, a drift, `vote@8`, or `category:NAME`."""
         if model is None or model not in self.models:
             return None
         entry = self.models[model]
         family, _, member = measure.partition("@" if "@" in measure else ":")
         if member:
-            found: Mapping[str, Any] | None = entry["vote" if family == "vote" else "categories"].get(member)
+            found: Estimate | None = entry["vote" if family == "vote" else "categories"].get(member)
             return found
-        if measure not in DRIFTS:
+        if not MEASURES[measure].log:
             found = entry[measure]
             return found
-        logged = {seed: last[measure] for seed, last in self.displacement.get(model, {}).items() if measure in last}
-        if not logged:
-            return None
-        mean, sd = mean_sd(list(logged.values()))
-        by_seed = {seed: {"value": value} for seed, value in logged.items()}
-        return {"mean": mean, "sd": sd, "low": None, "high": None, "by_seed": by_seed}
+        logged = self.displacement.get(model, {})
+        return Estimate.over_seeds(
+            {int(seed): Estimate(last[measure]) for seed, last in logged.items() if measure in last}
+        )
 
     def manifests(self, models: Sequence[str]) -> dict[str, str]:
         """Path -> digest of the manifest of each alignment and evaluation of these models, where it is there."""
@@ -173,7 +171,7 @@ def _strangers(folder: Path) -> dict[str, str]:
 
 
 def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:
-    if measure in VALUES:
+    if MEASURES[measure].values:
         return read_values(folder, model, seeds, measure)
     file, read = {
         "pool_perplexity": ("pool.jsonl", _pool_perplexities),

@@ -1,6 +1,6 @@
-"""Makes a table from nothing: base models, grids of learning rates, runs, then the page. Behind every script of tables.
+"""Makes a table from scratch: base models, grids of learning rates, runs, then the page. Every table script calls it.
 
-Everything is a call of aft-train, so what is done is skipped and what was cut goes on.
+Every step is a call of aft-train: finished stages are skipped, interrupted stages resume.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from ..report.read import read_object
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
-from .grid import at_rate, at_rates, best_rates
 from .methods import CONTROLS, changes, parent
-from .rates import grid_page
+from .rates import at_rate, at_rates, best_rates, grid_page
 from .runs import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
 from .specs import SPECS
 from .write import FORMATS, write_table
@@ -38,7 +37,7 @@ Step = Command | Copy
 
 
 class _Waiting(AftError):
-    """Runs whose results decide what comes next have not been run."""
+    """A later step needs the results of runs that have not been run."""
 
     def __init__(self, folders: Sequence[Path], what: str, hint: str = "") -> None:
         self.missing = f"{what} of {', '.join(map(str, folders))}"
@@ -77,7 +76,7 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--slurm", action="store_true", help="print an sbatch script of the commands")
     given = sys.argv[1:] if arguments is None else arguments
-    # taken out first: an option with several values would swallow what follows it
+    # overrides are taken out first: an option with several values would swallow them
     overrides = [text for text in given if "=" in text and not text.startswith("-")]
     known = parser.parse_args(
         [text for text in given if text not in overrides], argparse.Namespace(overrides=overrides)
@@ -133,9 +132,9 @@ def _chosen(key: str, options: argparse.Namespace) -> list[Run]:
 
 
 def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> Iterator[Step]:
-    """What a table needs, in order. A step may rest on the results of those before it, so they must be taken in turn.
+    """The steps of a table. Take each before you ask for the next: a step may need the results of earlier ones.
 
-    Raises `_Waiting` where such a result is not there.
+    Raises `_Waiting` if such a result is missing.
     """
     folder = options.output / options.scale
     given = options.overrides
@@ -144,7 +143,9 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     grids = dict.fromkeys(run.grid for run in runs if run.grid is not None)
     methods = {grid: {name: changes(name) for name in tuned(runs, grid) if name not in CONTROLS} for grid in grids}
     rates = yield from _tune(methods, options)
-    unmatched: list[tuple[Run, Sequence[int], dict[str, Any]]] = []  # runs whose controls need the others' work first
+    unmatched: list[
+        tuple[Run, Sequence[int], dict[str, Any]]
+    ] = []  # runs whose controls need the work of other methods first
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
             yield Copy(folder / run.source, folder / run.name, run.takes)
@@ -167,7 +168,7 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
 def _tune(
     methods: Mapping[Run, Mapping[str, Any]], options: argparse.Namespace
 ) -> Generator[Step, None, dict[Run, Mapping[str, float]]]:
-    """The steps that try learning rates, grid by grid, and then the best of each method; a single rate is not tried."""
+    """Yields the runs of the grids, then returns the best rate of each method. A single rate is taken without a run."""
     folder = options.output / options.scale
     best: dict[Run, Mapping[str, float]] = {}
     waiting = []
@@ -179,7 +180,7 @@ def _tune(
         names = at_rates(own, tried)
         yield command(grid, folder / grid.name, options.tuning_seeds, names, options.overrides)
         report = read_object(folder / grid.name / "report.json")
-        # a report that other methods or rates have left is none of this grid
+        # a report without all these names is left over from another grid
         if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
             waiting.append(folder / grid.name)
         else:
@@ -190,7 +191,7 @@ def _tune(
 
 
 def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """The controls of a run with the steps of equal work. They have no place among methods at one rate for all."""
+    """The controls of a run, with the number of steps that makes their work equal."""
     controls = [name for name in run.methods if name in CONTROLS]
     steps = {name: matched_steps(CONTROLS[name], folder, seeds) for name in controls}
     waiting = [name for name in controls if steps[name] is None]
@@ -236,14 +237,14 @@ def _take(step: Step) -> None:
 
 
 def train(arguments: Sequence[str]) -> None:
-    """aft-train in a process of its own; where it fails, this one ends with its code."""
+    """Run aft-train in its own process; if it fails, exit with its code."""
     done = subprocess.run([sys.executable, "-m", "aft.cli.train", *arguments], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
 
 def copy_units(step: Copy) -> list[Path]:
-    """Copy finished units that the target has not; aft-train runs again what does not fit there."""
+    """Copy finished units that the target lacks. aft-train runs those again whose inputs differ there."""
     made = []
     for seed in sorted(step.source.glob("seed-*")):
         for unit in step.units:
@@ -262,7 +263,7 @@ def copy_units(step: Copy) -> list[Path]:
 
 
 def _script(key: str, runs: Sequence[Run], steps: Iterator[Step], options: argparse.Namespace) -> str:
-    """The commands as text, the table's last; where a grid has to be run first, those before and a word about it."""
+    """The commands as text, the table's last. If a grid must be run first, a note ends the list early."""
     taken: list[Step] = []
     last, note = _report_commands(key, runs, options), []
     try:

@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 from .figures import MODELS, RANK, TASKS, best_beta
 from .methods import variants
 from .run_results import MODEL_NAMES
-from .specs import SPECS, Row
+from .specs import SPECS, ModelRow
 
 SCALES = ("tiny", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
 RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4)}
-HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # beside them where there is more to unlearn
+HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # also tried where there is more to unlearn
 KS = (8, 16, 32, 64)
 BETAS = (-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8)  # Figure 2b
 BETAS_7 = tuple(step / 20 for step in range(11))  # Table 7: 0, 0.05 … 0.5
 FEW_BETAS = (0.0, 0.05, 0.15, 0.5, 1.0)
 WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 is RRHF itself
 TEMPERATURES = (0.7, 1.3)  # beside 1
-CLEAN_QUESTIONS = (25, 50, 100, 200)  # the pilot's models are as good as these make them
-FEW = {"tiny": 100, "gpu": 400}  # questions whose answer alone is known, where there are few of them
+CLEAN_QUESTIONS = (25, 50, 100, 200)  # one pilot model for each number of clean training questions
+FEW = {"tiny": 100, "gpu": 400}  # number of answer-only questions in the run with few of them
 
 VFT = ("vft",)
 LABELLED = (*VFT, "sample", "label")
@@ -63,7 +63,7 @@ _SMALLER = {
 
 
 def plan(key: str, scale: str) -> list[Run]:
-    """The runs of a table; none where the scale has no questions for it."""
+    """The runs of a table; none if the table is not available at this scale."""
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
 
@@ -75,7 +75,7 @@ def seeds_of(key: str, scale: str) -> tuple[int, ...]:
 
 def methods_of(key: str) -> tuple[str, ...]:
     """The methods that a table's fixed rows name."""
-    return tuple(row.name for row in SPECS[key].rows if isinstance(row, Row) and row.name != "vft")
+    return tuple(row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name != "vft")
 
 
 def _from_scratch(key: str, scale: str) -> list[Run]:
@@ -118,9 +118,9 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
 
 
 def _laboratory(mild: Run, scale: str) -> list[Run]:
-    """Worlds in which VFT misassesses more and more, beside the one of the other tables; with less to learn from."""
+    """The world of the other tables, two in which VFT misassesses more, and one of these with less data."""
     harsh, harsher = (_in_world(mild, world, world, scale) for world in ("harsh", "harsher"))
-    # with less to train on the best rates are others, so it has a grid of its own
+    # the best learning rates differ with less data, so this run has its own grid
     few = replace(harsh, name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
     return [mild, harsh, harsher, replace(few, grid=_grid(few))]
 

@@ -9,7 +9,7 @@ from .methods import NUMBER
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """A row: its labels, and the name of the model behind it."""
 
     labels: tuple[str, ...]
@@ -35,7 +35,7 @@ class Spec:
 
     key: str
     title: str
-    rows: tuple[Row | Series, ...]
+    rows: tuple[ModelRow | Series, ...]
     across: str
     headings: tuple[str, ...] = ("method",)
     measures: tuple[str, ...] = ("task_accuracy",)
@@ -44,8 +44,8 @@ class Spec:
     picture: str | None = None
 
 
-def _rows(*pairs: tuple[str, str]) -> tuple[Row, ...]:
-    return tuple(Row((label,), name) for label, name in pairs)
+def _rows(*pairs: tuple[str, str]) -> tuple[ModelRow, ...]:
+    return tuple(ModelRow((label,), name) for label, name in pairs)
 
 
 _TAKEN_4 = ("RRHF", "rrhf", "rrhf-dc"), ("PRO", "pro", "pro-dc"), ("DPO", "dpo", "dpo-dc"), ("AFT", "aft", "aft-bc")
@@ -54,9 +54,9 @@ _MAIN = _rows(
 )
 LOSSES = ("aft", "rrhf", "pro", "dpo")
 _ROWS_4 = (
-    Row(("VFT", "–"), "vft"),
+    ModelRow(("VFT", "–"), "vft"),
     *(
-        Row((label, kind), name)
+        ModelRow((label, kind), name)
         for label, *pair in _TAKEN_4
         for kind, name in zip(("without", "with"), pair, strict=True)
     ),
@@ -216,10 +216,10 @@ _ALL = (
         title="Laboratory: each loss without and with its constraint (DC; AFT: boundary) where VFT misassesses",
         rows=(
             *_ROWS_4,
-            Row(("AFT", "RDC1"), "aft-dc"),
-            Row(("AFT", "RDC2"), "aft-dc2"),
-            Row(("RFT", "–"), "rft"),
-            Row(("VFT, further steps", "–"), "vft-more"),
+            ModelRow(("AFT", "RDC1"), "aft-dc"),
+            ModelRow(("AFT", "RDC2"), "aft-dc2"),
+            ModelRow(("RFT", "–"), "rft"),
+            ModelRow(("VFT, further steps", "–"), "vft-more"),
         ),
         across="measure",
         headings=("method", "constraint"),

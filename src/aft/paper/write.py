@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..json_files import write_json, write_text
-from ..report.overview_picture import missing_library
+from ..report.canvas import missing_library
 from .page import make_page
 from .picture import draw_page
 from .render import as_csv, as_json, as_latex, as_markdown

@@ -14,20 +14,19 @@ from typing import Any
 from ..errors import AftError
 from ..json_files import write_json, write_text
 from ..run.manifest import MANIFEST, digest_folder, is_cut
-from ..stats.comparison import difference, every_pair
-from ..stats.intervals import mean_sd
-from . import calibration_picture as calibration
-from . import overview_picture as plots
+from ..stats.comparison import every_pair, paired_by_seed
+from ..stats.estimate import Estimate, to_json
+from . import canvas
+from .calibration_picture import draw_calibration
 from .csv_file import csv_text
-from .curves import read_curves, read_displacement
-from .page import markdown_page, summary_table
+from .measures import COMPARED, FAMILIES, MEASURED
+from .overview_picture import draw_report
+from .page import markdown_page
 from .read import (
-    FAMILIES,
-    MEASURES,
-    OPTIONAL_MEASURES,
-    VALUES,
     model_manifests,
     read_config,
+    read_curves,
+    read_displacement,
     read_metrics,
     read_object,
     read_scores,
@@ -35,7 +34,7 @@ from .read import (
     stage_times,
 )
 
-__all__ = ["build_report", "summary_table", "write_report"]
+__all__ = ["build_report", "write_report"]
 
 VFT = "vft"
 
@@ -44,7 +43,7 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     """Write report.json, report.md, report.csv and, where matplotlib is installed, the pictures into the run folder."""
     run_folder = Path(run_folder)
     report = build_report(run_folder)
-    note = plots.missing_library() if picture else "No picture was asked for."
+    note = canvas.missing_library() if picture else "No picture was asked for."
     written = [run_folder / "report.json", run_folder / "report.md", run_folder / "report.csv"]
     pictures = [] if note else _draw(run_folder, report)
     report["picture"] = {
@@ -52,7 +51,7 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
         "calibration": "calibration.png" if len(pictures) > 1 else None,
         "note": note,
     }
-    write_json(written[0], report)
+    write_json(written[0], to_json(report))
     write_text(written[1], markdown_page(report))
     write_text(written[2], csv_text(report))
     return [*written, *pictures]
@@ -62,21 +61,21 @@ def _draw(run_folder: Path, report: dict[str, Any]) -> list[Path]:
     names, seeds = [model["name"] for model in report["models"]], report["seeds"]
     pool = read_scores(run_folder, names, seeds)
     drawn = [run_folder / "report.png"]
-    plots.draw_report(report, pool, read_curves(run_folder, names, seeds), drawn[0])
+    draw_report(report, pool, read_curves(run_folder, names, seeds), drawn[0])
     own = read_scores(run_folder, names, seeds, "assessment.jsonl")
     references = read_scores(run_folder, names, seeds, "references.jsonl")
     if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
         drawn.append(run_folder / "calibration.png")
-        calibration.draw_calibration(
-            names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1]
-        )
+        draw_calibration(names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1])
     return drawn
 
 
 def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
-    """The results of a run, ready for JSON. No evaluation at all raises `AftError` with the command that makes one.
+    """The results of a run, with an `Estimate` for each measure of a model; `to_json` makes report.json of it.
 
-    `compare`: every model with every other, which takes long where there are many; else `pairs` is empty.
+    No evaluation at all raises `AftError` with the command that makes one.
+
+    `compare`: compare every two models, which takes long if there are many; otherwise `pairs` is empty.
     """
     run_folder = Path(run_folder)
     if not run_folder.is_dir():
@@ -91,8 +90,8 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
     seeds = _seeds(run_folder, config, metrics)
     names = _model_names(config, metrics)
     values = {
-        measure: {name: read_values(run_folder, name, metrics.get(name, {}), measure) for name in names}
-        for measure in VALUES
+        measure.name: {name: read_values(run_folder, name, metrics.get(name, {}), measure.name) for name in names}
+        for measure in COMPARED
     }
     models = [_model_entry(name, metrics.get(name, {}), values["task_accuracy"], seeds) for name in names]
     counts = {str(seed): read_object(run_folder / f"seed-{seed}" / "label" / "counts.json") for seed in seeds}
@@ -121,7 +120,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
 
 
 def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
-    """Seeds of the config, or, where it lists none, of the folders; evaluated ones always."""
+    """The seeds that the configuration lists, else those that have a folder; and every evaluated seed."""
     listed = (config or {}).get("seeds")
     found = {seed for by_seed in metrics.values() for seed in by_seed}
     if isinstance(listed, list) and all(isinstance(seed, int) for seed in listed):
@@ -133,7 +132,7 @@ def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str
 def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
     """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order.
 
-    Of these, what no stage of the run trains is expected only where it was found.
+    A model that no stage of the run trains is listed only if it was evaluated.
     """
     config = config or {}
     section = config.get("evaluate")
@@ -164,51 +163,23 @@ def _model_entry(
         "checkpoints": checkpoints,
     }
     single = len(checkpoints) == 1
-    for measure in (*MEASURES, *OPTIONAL_MEASURES):
-        found = {seed: value[measure] for seed, value in sorted(by_seed.items()) if value[measure] is not None}
-        entry[measure] = _over_seeds(found, one_checkpoint=single)
+    for measure in MEASURED:
+        found = {seed: value[measure.name] for seed, value in sorted(by_seed.items()) if value[measure.name]}
+        entry[measure.name] = Estimate.over_seeds(found, one_checkpoint=single)
     for family in FAMILIES:
-        members = list(dict.fromkeys(name for value in by_seed.values() for name in value[family]))
-        entry[family] = {}
-        for member in members:
-            found = {seed: value[family][member] for seed, value in sorted(by_seed.items()) if member in value[family]}
-            entry[family][member] = _over_seeds(found, one_checkpoint=single)
+        of_family = {seed: value[family.name] for seed, value in sorted(by_seed.items())}
+        entry[family.name] = {}
+        for member in dict.fromkeys(member for value in by_seed.values() for member in value[family.name]):
+            found = {seed: members[member] for seed, members in of_family.items() if member in members}
+            entry[family.name][member] = Estimate.over_seeds(found, one_checkpoint=single)
     entry["assessment"] = {str(seed): value["assessment"] for seed, value in sorted(by_seed.items())}
     entry["vs_vft"] = None if name == VFT else _versus(predictions[name], predictions.get(VFT, {}))
     return entry
 
 
-def _over_seeds(by_seed: dict[int, dict[str, Any]], *, one_checkpoint: bool) -> dict[str, Any] | None:
-    """Mean and sample sd over seeds. The interval stands in for the sd where there is only one value to show.
-
-    A model shared by all seeds (the base) gives the same number again and again; its sd of 0 would say nothing.
-    One infinite value (`infinite` chains) makes the mean infinite: it is then None, and `infinite` is there.
-    """
-    measured = {seed: value for seed, value in by_seed.items() if value["value"] is not None}
-    infinite = sum(value.get("infinite", 0) for value in by_seed.values())
-    if not by_seed:
-        return None
-    mean: float | None = None
-    sd: float | None = None
-    low = high = None
-    if measured and not infinite:
-        mean, sd = mean_sd([value["value"] for value in measured.values()])
-        if len(measured) == 1 or (one_checkpoint and sd == 0):
-            first = next(iter(measured.values()))
-            sd, low, high = None, first["low"], first["high"]
-    return {
-        "mean": mean,
-        "sd": sd,
-        "low": low,
-        "high": high,
-        **({"infinite": infinite} if infinite else {}),
-        "by_seed": {str(seed): value for seed, value in by_seed.items()},
-    }
-
-
 def _versus(own: dict[int, dict[str, float]], vft: dict[int, dict[str, float]]) -> dict[str, Any] | None:
-    """`comparison.difference` in task accuracy to VFT, its counts named after the two sides."""
-    found = difference(own, vft)
+    """`paired_by_seed` in task accuracy to VFT, its counts named after the two sides."""
+    found = paired_by_seed(own, vft)
     if found is None:
         return None
     renamed = {"a_higher": "only_this_right", "b_higher": "only_vft_right"}
@@ -226,7 +197,7 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
 
 
 def _outdated(run_folder: Path, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
-    """Models that were trained again after they were evaluated: their figures are of weights that are gone."""
+    """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
     lines = []
     for name, by_seed in metrics.items():
         for seed in by_seed:
@@ -243,23 +214,19 @@ def _outdated(run_folder: Path, metrics: Mapping[str, Mapping[int, Any]]) -> lis
 def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
     evaluated = [model for model in models if model["seeds"]]
     lines = []
-    for measure in (*MEASURES, *OPTIONAL_MEASURES):
+    for measure in MEASURED:
         absent = {}
         for model in evaluated:
-            by_seed = (model[measure] or {"by_seed": {}})["by_seed"]
-            seeds = [seed for seed in model["seeds"] if not _is_measured(by_seed.get(str(seed)))]
+            by_seed = model[measure.name].by_seed if model[measure.name] else {}
+            seeds = [seed for seed in model["seeds"] if seed not in by_seed or not by_seed[seed].is_measured]
             if seeds:
                 whole = len(seeds) == len(model["seeds"])
                 absent[model["name"]] = "" if whole else f" (seed {', '.join(map(str, seeds))})"
         everywhere = len(absent) == len(evaluated) and not any(absent.values())
-        if absent and not (everywhere and measure in OPTIONAL_MEASURES):
+        if absent and not (everywhere and measure.optional):
             who = "any model" if everywhere else ", ".join(name + seeds for name, seeds in absent.items())
-            lines.append(f"{measure.replace('_', ' ')}: not measured for {who}")
+            lines.append(f"{measure.name.replace('_', ' ')}: not measured for {who}")
     unpaired = [model["name"] for model in evaluated if model["name"] != VFT and model["vs_vft"] is None]
     if unpaired and any(model["name"] == VFT for model in models):
         lines.append(f"difference from VFT: no predictions.jsonl on common questions for {', '.join(unpaired)}")
     return lines
-
-
-def _is_measured(entry: dict[str, Any] | None) -> bool:
-    return entry is not None and (entry["value"] is not None or bool(entry.get("infinite")))

@@ -8,11 +8,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .read import FAMILIES, MEASURES, OPTIONAL_MEASURES
+from .measures import FAMILIES, MEASURED
 
 HEADINGS = ("model", "seed", "measure", "value", "low", "high", "n")
-# measures of a family are named after its member: vote@8, pass@8, accuracy:algebra
-NAMES = {"vote": "vote@", "pass": "pass@", "categories": "accuracy:"}
 
 
 def csv_text(report: Mapping[str, Any]) -> str:
@@ -27,15 +25,15 @@ def csv_text(report: Mapping[str, Any]) -> str:
 
 def _rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
     for model in report["models"]:
-        found = [(measure, model[measure]) for measure in (*MEASURES, *OPTIONAL_MEASURES)]
-        found += [(NAMES[family] + name, entry) for family in FAMILIES for name, entry in model[family].items()]
-        for seed in map(str, model["seeds"]):
+        found = [(measure.name, model[measure.name]) for measure in MEASURED]
+        found += [(family.prefix + name, entry) for family in FAMILIES for name, entry in model[family.name].items()]
+        for seed in model["seeds"]:
             for measure, entry in found:
-                value = (entry or {"by_seed": {}})["by_seed"].get(seed)
+                value = entry and entry.by_seed.get(seed)
                 if value is not None:
-                    number = math.inf if value.get("infinite") else value["value"]
-                    yield [model["name"], seed, measure, number, value["low"], value["high"], value["n"]]
-            versus = (model["vs_vft"] or {"by_seed": {}})["by_seed"].get(seed)
+                    mean = math.inf if value.infinite else value.mean
+                    yield [model["name"], seed, measure, mean, value.low, value.high, value.n]
+            versus = (model["vs_vft"] or {"by_seed": {}})["by_seed"].get(str(seed))
             if versus is not None:
                 ends = [versus["bootstrap_low"], versus["bootstrap_high"]]
                 yield [model["name"], seed, "vs_vft", versus["mean"], *ends, versus["n"]]

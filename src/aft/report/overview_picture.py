@@ -1,109 +1,88 @@
-"""The picture of a report: accuracies, how each model scores the pool's right and wrong chains, and training curves.
-
-matplotlib is optional (the `plots` extra) and loaded only to draw; no window, no global state.
-"""
+"""The picture of a report: accuracies, how each model scores the pool's right and wrong chains, and training curves."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .curves import Curves
-from .score_panel import DASHES, RIGHT, WRONG, Scores, bands, draw_scores, legend
-
-MEASURES = (
-    ("task_accuracy", "task", "o", "#222222"),
-    ("assessment_accuracy", "assessment (own)", "D", "#0072B2"),
-    ("pool_assessment_accuracy", "assessment (pool)", "s", "#CC79A7"),
+from ..stats.estimate import Estimate
+from .canvas import (
+    DASHES,
+    INK,
+    RIGHT,
+    WRONG,
+    bands,
+    canvas,
+    legend,
+    name_rows,
+    panel_title,
+    part_title,
+    rows_height,
+    rule,
 )
-FELL, ACTIVE = "#222222", "#0072B2"
-WIDTH, DPI = 10.0, 200  # inches, dots per inch: legible when shown 1000 pixels wide
-STYLE = {
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handletextpad": 0.4,
-    "legend.columnspacing": 1.2,
-}
+from .measures import LOGGED_SHARE, MEASURES
+from .read import Curves
+from .score_panel import ScoresByModel, draw_scores
+
+MARKED = [(measure, measure.mark) for measure in MEASURES.values() if measure.mark]
+FELL, ACTIVE = INK, "#0072B2"
 
 
-def missing_library() -> str | None:
-    """Why no picture can be drawn, as one line; None if it can."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
-    return None
-
-
-def draw_report(report: Mapping[str, Any], pool_scores: Scores, curves: Curves, path: Path) -> None:
+def draw_report(report: Mapping[str, Any], pool_scores: ScoresByModel, curves: Curves, path: Path) -> None:
     """Draw the three panels into the PNG file `path`. A panel without data says so."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = [model["name"] for model in report["models"]]
     shown = [name for name in names if name in curves]
-    heights = (1.35 + 0.45 * len(names), 0.8 + 2.5 * _curve_grid(shown)[0] if shown else 0.3)
-    with rc_context(STYLE):
-        figure: Any = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
+    heights = (rows_height(len(names)), 0.8 + 2.5 * _curve_grid(shown)[0] if shown else 0.3)
+    with canvas(path, sum(heights)) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=heights)
         left, right = top.subplots(1, 2, sharey=True, width_ratios=(1, 1.5))
         _draw_accuracies(left, report["models"])
         title = "b  Scores of the same right and wrong chains"
         draw_scores(right, names, pool_scores, title=title, empty="no pool was scored")
-        left.set_yticks(range(len(names)), [textwrap.fill(name, 20) for name in names])
-        left.set_ylim(len(names) - 0.5, -0.5)  # the first model on top
+        name_rows(left, names)
         _draw_curves(bottom, names, curves)
-        figure.savefig(path, format="png")
 
 
 def _draw_accuracies(axes: Any, models: Sequence[Mapping[str, Any]]) -> None:
-    measures = [entry for entry in MEASURES if any(_mean(model, entry[0]) is not None for model in models)]
-    for position, (measure, label, marker, color) in enumerate(measures):
-        offset = 0.22 * (position - (len(measures) - 1) / 2)
-        rows = [row for row, model in enumerate(models) if _mean(model, measure) is not None]
-        values = [models[row][measure] for row in rows]
+    shown = [(measure, mark) for measure, mark in MARKED if any(_estimate(model, measure.name) for model in models)]
+    for position, (measure, mark) in enumerate(shown):
+        offset = 0.22 * (position - (len(shown) - 1) / 2)
+        found = {row: value for row, model in enumerate(models) if (value := _estimate(model, measure.name))}
         axes.errorbar(
-            [100 * value["mean"] for value in values],
-            [row + offset for row in rows],
-            xerr=np.array([_error(value) for value in values]).reshape(-1, 2).T * 100,
-            fmt=marker,
-            color=color,
+            [measure.kind.factor * value.mean for value in found.values()],
+            [row + offset for row in found],
+            xerr=np.array([_error(value) for value in found.values()]).reshape(-1, 2).T * measure.kind.factor,
+            fmt=mark.marker,
+            color=mark.color,
             markersize=4.0,
             elinewidth=1.4,
-            label=label,
+            label=mark.label,
         )
     axes.set_title("a  Accuracy", pad=20)
     bands(axes, len(models))
     axes.margins(x=0.08)
     axes.set_xlabel("%")
-    if measures:
+    if shown:
         legend(axes, "right")  # may reach over the names' column, never into the next panel
 
 
-def _mean(model: Mapping[str, Any], measure: str) -> float | None:
-    return None if model[measure] is None else model[measure]["mean"]
+def _estimate(model: Mapping[str, Any], measure: str) -> Any:
+    """The estimate of a measure; None where it has no finite mean."""
+    found: Estimate | None = model[measure]
+    return None if found is None or found.mean is None else found
 
 
-def _error(value: Mapping[str, Any]) -> tuple[float, float]:
-    """Length of the error bar to the left and to the right."""
-    if value["sd"] is not None:
-        return value["sd"], value["sd"]
-    if value["low"] is None or value["high"] is None:
+def _error(value: Any) -> tuple[float, float]:
+    """Lengths of the error bar to the left and to the right."""
+    if value.sd is not None:
+        return value.sd, value.sd
+    if value.low is None or value.high is None:
         return 0.0, 0.0
-    return max(0.0, value["mean"] - value["low"]), max(0.0, value["high"] - value["mean"])
+    return max(0.0, value.mean - value.low), max(0.0, value.high - value.mean)
 
 
 def _curve_grid(names: Sequence[str]) -> tuple[int, int]:
@@ -113,10 +92,10 @@ def _curve_grid(names: Sequence[str]) -> tuple[int, int]:
 
 
 def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
-    """Per method its scores, all on one axis, and below them two shares. Thick the mean over seeds, thin each seed."""
+    """For each method its scores and, below, two shares. Thick lines are means over seeds, thin ones single seeds."""
     shown = [name for name in names if name in curves]
     title = "c  Mean scores in training" if shown else "c  No training has logged scores"
-    figure.suptitle(title, x=0.005, ha="left", fontsize=10, fontweight="bold")
+    part_title(figure, title)
     if not shown:
         return
     figure.legend(handles=_curve_handles(), loc="upper right", ncols=4, bbox_to_anchor=(1.0, 1.0), handlelength=1.6)
@@ -132,17 +111,17 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
         by_name = curves[shown[position]]
         _draw_curve(scores, by_name.get("positive", {}), RIGHT)
         _draw_curve(scores, by_name.get("negative", {}), WRONG)
-        _draw_curve(shares, by_name.get("both_fell", {}), FELL, factor=100)
-        # without a boundary it is 0 throughout
+        _draw_curve(shares, by_name.get("both_fell", {}), FELL, factor=LOGGED_SHARE.factor)
+        # a method without a boundary logs 0 throughout
         if any(value > 0 for points in by_name.get("active", {}).values() for value in points.values()):
-            _draw_curve(shares, by_name["active"], ACTIVE, factor=100, linestyle=DASHES)
-        scores.set_title(shown[position], fontsize=9, fontweight="normal", loc="center")
+            _draw_curve(shares, by_name["active"], ACTIVE, factor=LOGGED_SHARE.factor, linestyle=DASHES)
+        panel_title(scores, shown[position])
         shares.set_ylim(-4, 104)
         shares.set_yticks((0, 50, 100))
         for axes in (scores, shares):
-            axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+            rule(axes)
             axes.tick_params(labelleft=column == 0)
-        shares.tick_params(labelbottom=position + columns >= len(shown))  # the lowest of its column
+        shares.tick_params(labelbottom=position + columns >= len(shown))  # only under the lowest panel of a column
     _share_limits([grid[2 * (position // columns), position % columns] for position in range(len(shown))])
     several = any(len(by_seed) > 1 for name in shown for by_seed in curves[name].values())
     figure.supxlabel("step (thick: mean over seeds; thin: each seed)" if several else "step", fontsize=9)
@@ -163,7 +142,7 @@ def _curve_handles() -> list[Any]:
 
 
 def _share_limits(panels: Sequence[Any]) -> None:
-    """One score axis for all panels, up to 0 at least."""
+    """Give all panels the same score axis, which reaches at least 0."""
     limits = [axes.get_ylim() for axes in panels]
     for axes in panels:
         axes.set_ylim(min(low for low, _ in limits), max(0.0, *(high for _, high in limits)))
@@ -177,7 +156,7 @@ def _draw_curve(
     for points in by_seed.values():
         steps = sorted(points)
         axes.plot(steps, [factor * points[step] for step in steps], color=color, linewidth=0.7, alpha=0.35)
-    # a mean over other seeds at every step would jump: only steps that all seeds have logged
+    # only steps that all seeds have logged: a mean over changing seeds would jump
     common = sorted(set.intersection(*(set(points) for points in by_seed.values())))
     means = [factor * float(np.mean([points[step] for points in by_seed.values()])) for step in common]
     axes.plot(common, means, color=color, linewidth=1.8, linestyle=linestyle)

@@ -1,59 +1,16 @@
-"""A report dictionary as text: the Markdown page, and the plain table for a terminal."""
+"""A report as its Markdown page: the main table with caption and pictures, and all that the numbers rest on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..markdown import ABSENT, markdown, plain
+from ..stats.comparison import bootstrap_estimate, normal_estimate
+from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
-from . import sections
-from .read import OPTIONAL_MEASURES
-from .spread import bootstrap, number
-
-Column = tuple[str, Sequence[str]]  # heading, cells
-WIDTH = 100  # columns of the terminal table
-# measure, heading of the page, heading in a terminal, factor, decimals on the page and in a terminal
-COLUMNS = (
-    ("task_accuracy", "task accuracy (%)", "task acc. %", 100, 2, 1),
-    ("macro_accuracy", "macro accuracy (%)", "macro acc. %", 100, 2, 1),
-    ("vs_vft", "vs VFT (percentage points)", "vs VFT", 100, 2, 1),
-    ("assessment_accuracy", "assessment accuracy (%), own samples, train questions", "assess. own %", 100, 2, 1),
-    ("pool_assessment_accuracy", "assessment accuracy (%), pool", "assess. pool %", 100, 2, 1),
-    ("perplexity", "perplexity of right chains", "perplexity", 1, 3, 3),
-    ("perplexity_wrong", "perplexity of wrong chains", "ppl. wrong", 1, 3, 3),
-    ("perplexity_reference", "perplexity of reference chains", "ppl. reference", 1, 3, 3),
-    ("pool_positive", "pool score of right chains", "pool right", 1, 3, 3),
-    ("pool_negative", "pool score of wrong chains", "pool wrong", 1, 3, 3),
-)
-
-
-def summary_table(report: dict[str, Any]) -> str:
-    """The main table as aligned plain text, at most 100 columns wide, with its caption and what is missing."""
-    columns = [
-        (column[2], [_cell(model, column, column[5]) for model in report["models"]])
-        for column in COLUMNS
-        if any(model[column[0]] is not None for model in report["models"])
-    ]
-    names = ("method", [model["name"] for model in report["models"]])
-    sizes = sorted({int(n) for model in report["models"] for n in model["vote"]})
-    votes = [(f"vote@{n} %", [number(model["vote"].get(str(n)), 100, 1) for model in report["models"]]) for n in sizes]
-    blocks = [*_blocks(names, columns), *(_blocks(names, votes) if votes else [])]
-    notes = [_spread_caption(report), *(f"missing: {line}" for line in report["missing"])]
-    picture = (report.get("picture") or {}).get("note")
-    return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else []))])
-
-
-def _blocks(names: Column, columns: Sequence[Column]) -> list[list[Column]]:
-    """The columns in as many blocks as the width needs, each behind the names."""
-    blocks, block, width = [], [names], _width(names)
-    for column in columns:
-        if width + 2 + _width(column) > WIDTH and len(block) > 1:
-            blocks.append(block)
-            block, width = [names], _width(names)
-        block.append(column)
-        width += 2 + _width(column)
-    return [*blocks, block]
+from .measures import COLUMNS, COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family
+from .spread import amount, model_number, number
 
 
 def markdown_page(report: dict[str, Any]) -> str:
@@ -64,13 +21,13 @@ def markdown_page(report: dict[str, Any]) -> str:
         _main_table(report),
         _caption(report),
         _picture(picture["file"]) if picture["file"] else picture["note"],
-        sections.calibration(picture.get("calibration")),
+        _calibration(picture.get("calibration")),
         _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
-        _section("Differences from VFT", _differences(report) if sections.has_vft(report) else None),
-        _section("Every pair of models", sections.pairs(report)),
-        _section("Self-consistency", sections.votes(report)),
-        _section("How far alignment moved the scores", sections.displacement(report)),
-        _section("Accuracy by category", sections.categories(report)),
+        _section("Differences from VFT", _differences(report) if _has_vft(report) else None),
+        _section("Every pair of models", _pairs(report)),
+        _section("Self-consistency", _votes(report)),
+        _section("How far alignment moved the scores", _displacement(report)),
+        _section("Accuracy by category", _categories(report)),
         _section("What the numbers rest on", _sizes(report)),
         _section("Labelled samples", _labelled(report)),
         _section("Time and memory", _times(report)),
@@ -93,22 +50,36 @@ def _picture(file: str) -> str:
     )
 
 
+def _calibration(file: str | None) -> str | None:
+    """The picture of scores with its caption."""
+    if file is None:
+        return None
+    return (
+        f"![How well scores tell right from wrong]({file})\n\n"
+        "*a*: each model's scores of chains of its own, right ones above the line and wrong ones below, and of the"
+        " references. *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with"
+        " its 95 % interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
+    )
+
+
+def _has_vft(report: Mapping[str, Any]) -> bool:
+    """True if VFT is among the models. Then the others have a difference from it."""
+    return any(model["name"] == "vft" for model in report["models"])
+
+
 def _main_table(report: dict[str, Any]) -> str:
-    columns = [
-        column
-        for column in COLUMNS
-        if (column[0] not in OPTIONAL_MEASURES or any(model[column[0]] is not None for model in report["models"]))
-        and (column[0] != "vs_vft" or sections.has_vft(report))
+    measures = [
+        measure
+        for measure in COLUMNS
+        if (not measure.optional or any(model[measure.name] is not None for model in report["models"]))
+        and (measure.name != "vs_vft" or _has_vft(report))
     ]
-    rows = [[model["name"], *(_cell(model, column, column[4]) for column in columns)] for model in report["models"]]
-    return markdown(["method", *(column[1] for column in columns)], rows)
+    rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
+    return markdown(["method", *(measure.heading for measure in measures)], rows)
 
 
-def _cell(model: dict[str, Any], column: tuple[str, str, str, int, int, int], decimals: int) -> str:
-    return number(model[column[0]], column[3], decimals, signed=column[0] == "vs_vft")
-
-
-def _spread_caption(report: dict[str, Any]) -> str:
+def spread_caption(report: Mapping[str, Any]) -> str:
+    """The seeds, and the meaning of ± and brackets in the main table; lines of at most 100 characters."""
     fewer = [
         f"{model['name']} on {', '.join(map(str, model['seeds']))} only"
         for model in report["models"]
@@ -119,7 +90,7 @@ def _spread_caption(report: dict[str, Any]) -> str:
         "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value\n"
         "(perplexity and pool scores: over chains)."
     )
-    if not sections.has_vft(report):
+    if not _has_vft(report):
         return text
     return (
         f"{text} vs VFT: percentage points of task accuracy on the same\n"
@@ -130,10 +101,10 @@ def _spread_caption(report: dict[str, Any]) -> str:
 def _caption(report: dict[str, Any]) -> str:
     return " ".join(
         [
-            _spread_caption(report).replace("\n", " "),
+            spread_caption(report).replace("\n", " "),
             *(
                 ["How far the difference moves from seed to seed stands under *Differences from VFT*."]
-                if sections.has_vft(report)
+                if _has_vft(report)
                 else []
             ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
@@ -147,7 +118,7 @@ def _caption(report: dict[str, Any]) -> str:
             + (
                 f", {_range(report, 'perplexity_wrong')} wrong ones and the references of"
                 f" {_range(report, 'perplexity_reference')} training questions."
-                if _entries(report, "perplexity_reference")
+                if _estimates(report, "perplexity_reference")
                 else "."
             ),
         ]
@@ -155,20 +126,15 @@ def _caption(report: dict[str, Any]) -> str:
 
 
 def _range(report: dict[str, Any], measure: str) -> str:
-    sizes = sorted({entry["n"] for _, _, entry in _entries(report, measure)})
+    sizes = sorted({found.n for found in _estimates(report, measure)})
     if not sizes:
         return "no"
     return f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
-def _entries(report: dict[str, Any], measure: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """(model, seed, entry) of one measure."""
-    return [
-        (model["name"], seed, entry)
-        for model in report["models"]
-        if model[measure] is not None
-        for seed, entry in model[measure]["by_seed"].items()
-    ]
+def _estimates(report: dict[str, Any], measure: str) -> list[Any]:
+    """The estimates of a measure, of every model and seed."""
+    return [found for model in report["models"] if model[measure] for found in model[measure].by_seed.values()]
 
 
 def _differences(report: dict[str, Any]) -> str:
@@ -177,16 +143,13 @@ def _differences(report: dict[str, Any]) -> str:
         value = model["vs_vft"]
         if value is None:
             continue
-        by_seed = ", ".join(
-            f"{seed}: {ABSENT if entry['mean'] is None else format(100 * entry['mean'], '+.2f')}"
-            for seed, entry in value["by_seed"].items()
-        )
-        sd = ABSENT if value["sd_over_seeds"] is None else f"{100 * value['sd_over_seeds']:.2f}"
+        by_seed = ", ".join(f"{seed}: {amount(found['mean'], POINTS)}" for seed, found in value["by_seed"].items())
+        sd = amount(value["sd_over_seeds"], SHARE)
         unmatched = f"{value['unmatched']:,}"
         if value["unpaired_seeds"]:
             unmatched += f", and seed {', '.join(map(str, value['unpaired_seeds']))} as a whole"
         counts = [f"{value[key]:,}" for key in ("n", "only_this_right", "only_vft_right")]
-        intervals = [number(value, 100, 2, signed=True), bootstrap(value)]
+        intervals = [number(normal_estimate(value), POINTS), _bootstrap(value)]
         rows.append([model["name"], *intervals, by_seed, sd, *counts, unmatched])
     if not rows:
         return "None: no model shares predictions with VFT."
@@ -200,6 +163,98 @@ def _differences(report: dict[str, Any]) -> str:
     )
 
 
+def _bootstrap(found: Mapping[str, Any] | None) -> str:
+    return ABSENT if found is None else number(bootstrap_estimate(found), POINTS)
+
+
+def _pairs(report: Mapping[str, Any]) -> str | None:
+    """Differences between every two models; None if they are the differences from VFT alone."""
+    found = report.get("pairs") or []
+    if len(found) < (2 if _has_vft(report) else 1):
+        return None
+    measures = [measure for measure in COMPARED if any(pair[measure.name] is not None for pair in found)]
+    headings = ["difference", *(measure.bare_heading for measure in measures)]
+    rows = [[f"{pair['a']} − {pair['b']}", *(_bootstrap(pair[measure.name]) for measure in measures)] for pair in found]
+    return (
+        markdown(headings, rows)
+        + "\n\nPercentage points on the questions that both answered, [95 % interval] of a paired bootstrap over"
+        " questions (10,000 resamples, fixed seed), the seeds held fixed. An interval that holds 0 does not tell a pair"
+        " apart; among many pairs, one in twenty that are alike will seem to differ."
+    )
+
+
+def _votes(report: Mapping[str, Any]) -> str | None:
+    """Majority vote and pass@k by number of paths; None where no model has any."""
+    parts = []
+    for family in FAMILIES:
+        table = _by_paths(report["models"], family) if family.letter else None
+        if table:
+            parts.append(f"{family.title}:\n\n{table}")
+    if not parts:
+        return None
+    parts.append(
+        "All n come from one set of paths: each number is the mean over every subset of that size, computed exactly."
+        " Votes are on equal answers, not on equal spellings. A path without an answer votes for nothing; where none"
+        " has one, the question is wrong. Answers that tie share the win equally. n = 1 is the share of right paths, at"
+        " the sampling temperature: not the greedy task accuracy above. One seed: [95 % interval] over questions."
+    )
+    return "\n\n".join(parts)
+
+
+def _by_paths(models: Sequence[Mapping[str, Any]], family: Family) -> str | None:
+    shown = [model for model in models if model[family.name]]
+    sizes = sorted({int(size) for model in shown for size in model[family.name]})
+    rows = [[model["name"], *(number(model[family.name].get(str(n)), SHARE) for n in sizes)] for model in shown]
+    return markdown(["method", *(f"{family.letter} = {n}" for n in sizes)], rows) if rows else None
+
+
+def _categories(report: Mapping[str, Any]) -> str | None:
+    """Task accuracy by category, macro and micro; None where the task has no categories."""
+    shown = [model for model in report["models"] if model["categories"]]
+    if not shown:
+        return None
+    names = sorted({name for model in shown for name in model["categories"]})
+    headings = ["category", "questions", *(model["name"] for model in shown)]
+    rows = []
+    for name in names:
+        entries = [model["categories"].get(name) for model in shown]
+        sizes = sorted({value.n for entry in entries if entry for value in entry.by_seed.values()})
+        size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        rows.append([name, size, *(number(entry, SHARE) for entry in entries)])
+    for title, measure in (("macro: mean of the categories", "macro_accuracy"), ("micro: all", "task_accuracy")):
+        rows.append([title, "", *(number(model[measure], SHARE) for model in shown)])
+    return markdown(headings, rows)
+
+
+def _displacement(report: Mapping[str, Any]) -> str | None:
+    """How far training moved the scores of right and wrong chains; None where it logged no drift."""
+    found = report.get("displacement") or {}
+    if not found:
+        return None
+    rows = []
+    for name, by_seed in found.items():
+        rows.append([name])
+        for measure in DISPLACEMENT:
+            last = {int(seed): Estimate(e[measure.name]) for seed, e in by_seed.items() if measure.name in e}
+            if measure.name == "active" and not any(value.mean for value in last.values()):
+                last = {}  # a method without a boundary logs 0 throughout
+            rows[-1].append(number(Estimate.over_seeds(last), measure.kind, alone=""))
+    stopped = [
+        f"- {name}, seed {seed}: {entry['stopped']}"
+        for name, by_seed in found.items()
+        for seed, entry in by_seed.items()
+        if entry["stopped"]
+    ]
+    parts = [
+        markdown(["method", *(measure.heading for measure in DISPLACEMENT)], rows),
+        "Last log of the training; drift is the change of the mean score since before the first step, on the training"
+        " questions' own candidates. A margin that grows while both fall is bought by making right chains less likely"
+        " too.",
+        "\n".join(stopped),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
 def _sizes(report: dict[str, Any]) -> str:
     headings = ["method", "seed", "right / questions", "unparsed", "truncated", "assessment: used, skipped"]
     headings += [
@@ -211,9 +266,9 @@ def _sizes(report: dict[str, Any]) -> str:
     headings += ["pool chains: right, wrong"]
     rows = []
     for model in report["models"]:
-        for seed in map(str, model["seeds"]):
+        for seed in model["seeds"]:
             task, own, pool, right, wrong = (
-                _entry(model, measure, seed)
+                _on_seed(model, measure, seed)
                 for measure in (
                     "task_accuracy",
                     "assessment_accuracy",
@@ -222,16 +277,16 @@ def _sizes(report: dict[str, Any]) -> str:
                     "pool_negative",
                 )
             )
-            asked = model["assessment"][seed] or {}
-            row = [f"{plain(task.get('correct'))} / {plain(task.get('n'))}"]
-            row += [plain(task.get("unparsed")), plain(task.get("truncated"))]
-            row += [f"{plain(asked.get('used', own.get('n')))}, {plain(asked.get('skipped', own.get('skipped')))}"]
+            asked = model["assessment"][str(seed)] or {}
+            row = [f"{plain(task.beside.get('correct'))} / {plain(task.n)}"]
+            row += [plain(task.beside.get("unparsed")), plain(task.beside.get("truncated"))]
+            row += [f"{plain(asked.get('used', own.n))}, {plain(asked.get('skipped', own.beside.get('skipped')))}"]
             row += [f"{plain(asked.get('too_few_right'))}, {plain(asked.get('too_few_wrong'))}"]
-            row += [plain(asked.get("samples")), f"{plain(pool.get('n'))}, {plain(pool.get('skipped'))}"]
+            row += [plain(asked.get("samples")), f"{plain(pool.n)}, {plain(pool.beside.get('skipped'))}"]
             chains = ("perplexity", "perplexity_wrong", "perplexity_reference")
-            row += [", ".join(_chains(_entry(model, measure, seed)) for measure in chains)]
-            row += [f"{plain(right.get('n'))}, {plain(wrong.get('n'))}"]
-            rows.append([model["name"], seed, *row])
+            row += [", ".join(_chains(_on_seed(model, measure, seed)) for measure in chains)]
+            row += [f"{plain(right.n)}, {plain(wrong.n)}"]
+            rows.append([model["name"], str(seed), *row])
     return (
         markdown(headings, rows)
         + "\n\nUnparsed: no answer found, counted as wrong. Truncated: stopped by the length limit. Skipped: questions"
@@ -239,14 +294,14 @@ def _sizes(report: dict[str, Any]) -> str:
     )
 
 
-def _entry(model: Mapping[str, Any], measure: str, seed: str) -> dict[str, Any]:
-    found: dict[str, Any] = (model[measure] or {"by_seed": {}})["by_seed"].get(seed, {})
-    return found
+def _on_seed(model: Mapping[str, Any], measure: str, seed: int) -> Estimate:
+    """The estimate of one seed; an empty one where it was not measured."""
+    found: Estimate | None = model[measure]
+    return Estimate(None) if found is None else found.by_seed.get(seed, Estimate(None))
 
 
-def _chains(entry: Mapping[str, Any]) -> str:
-    infinite = entry.get("infinite")
-    return plain(entry.get("n")) + (f" ({infinite:,} infinite)" if infinite else "")
+def _chains(found: Estimate) -> str:
+    return plain(found.n) + (f" ({found.infinite:,} infinite)" if found.infinite else "")
 
 
 def _labelled(report: dict[str, Any]) -> str:
@@ -291,16 +346,3 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat.update(_flatten(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner})
     return flat
-
-
-def _width(column: Column) -> int:
-    return max(len(cell) for cell in [column[0], *column[1]])
-
-
-def _aligned(block: Sequence[Column]) -> str:
-    """Columns under their headings; the first to the left, numbers to the right."""
-    widths = [_width(column) for column in block]
-    pad: Sequence[Callable[[str, int], str]] = [str.ljust] + [str.rjust] * (len(block) - 1)
-    lines = [[column[0] for column in block], ["-" * width for width in widths]]
-    lines += [list(row) for row in zip(*(column[1] for column in block), strict=True)]
-    return "\n".join("  ".join(p(c, w) for p, c, w in zip(pad, row, widths, strict=True)).rstrip() for row in lines)

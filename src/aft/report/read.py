@@ -18,36 +18,14 @@ from ..errors import ConfigError, DataError
 from ..json_files import iter_json_lines, require
 from ..run.digest import digest_file
 from ..run.manifest import MANIFEST
+from ..stats.estimate import Estimate
 from ..stats.intervals import interval_from_sd
+from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
 
-# where a measure stands in metrics.json; the last key of a pool score is its mean
-MEASURES = {
-    "task_accuracy": ("task_accuracy",),
-    "assessment_accuracy": ("assessment_accuracy",),
-    "pool_assessment_accuracy": ("pool", "assessment_accuracy"),
-    "perplexity": ("perplexity",),
-    "pool_positive": ("pool", "positive"),
-    "pool_negative": ("pool", "negative"),
-}
-# further measures that a run may have left out: absent without a word
-OPTIONAL_MEASURES = {
-    "macro_accuracy": ("by_category", "macro"),
-    "perplexity_wrong": ("perplexity_wrong",),
-    "perplexity_reference": ("perplexity_reference",),
-}
-# measures by number of paths or by category
-FAMILIES = {
-    "vote": ("self_consistency", "vote"),
-    "pass": ("self_consistency", "pass"),
-    "categories": ("by_category", "categories"),
-}
-# per-question values that models are compared on: file and keys of a line
-VALUES = {
-    "task_accuracy": ("predictions.jsonl", "is_correct"),
-    "pool_assessment_accuracy": ("pool_questions.jsonl", "value"),
-    "vote": ("self_consistency.jsonl", "vote"),
-}
 _NUMBER = (int, float, type(None))
+_BESIDE = ("correct", "unparsed", "truncated", "skipped")  # keys of metrics.json that `Estimate.beside` keeps
+
+Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
@@ -77,9 +55,9 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
-    """Model -> seed -> {measure: {"value", "low", "high", "n", ...} or None, "checkpoint", "split", families}.
+    """Model -> seed -> {measure: `Estimate` or None, "checkpoint", "split", families}.
 
-    A family is a mapping of measures: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
+    A family is a mapping of estimates: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
     """
     metrics: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(run_folder.glob("seed-*/evaluate/*/metrics.json")):
@@ -105,16 +83,13 @@ def _read_one(path: Path) -> dict[str, Any]:
         "split": require(raw, "split", str, str(path)),
         "checkpoint": require(raw, "checkpoint", str, str(path)),
     }
-    for measure, keys in MEASURES.items():
-        found, where = _section(raw, keys, str(path), optional=False)
-        entry[measure] = None if found is None else _measurement(found, where)
-    for measure, keys in OPTIONAL_MEASURES.items():
-        found, where = _section(raw, keys, str(path), optional=True)
-        entry[measure] = None if found is None else _measurement(found, where)
-    for family, keys in FAMILIES.items():
-        found, where = _section(raw, keys, str(path), optional=True)
+    for measure in MEASURED:
+        found, where = _section(raw, measure.path, str(path), optional=measure.optional)
+        entry[measure.name] = None if found is None else _estimate(found, where)
+    for family in FAMILIES:
+        found, where = _section(raw, family.path, str(path), optional=True)
         members = {name: require(found or {}, name, dict, where) for name in found or {}}
-        entry[family] = {name: _measurement(member, f"{where}: {name}") for name, member in members.items()}
+        entry[family.name] = {name: _estimate(member, f"{where}: {name}") for name, member in members.items()}
     entry["assessment"] = _section(raw, ("assessment",), str(path), optional=True)[0]
     return entry
 
@@ -122,7 +97,7 @@ def _read_one(path: Path) -> dict[str, Any]:
 def _section(
     raw: dict[str, Any], keys: tuple[str, ...], where: str, *, optional: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """What stands under nested keys, None where one of them is null or, if `optional`, absent; and where that is."""
+    """The object under nested keys, and where it stands. None if a key is null or, if `optional`, absent."""
     value: dict[str, Any] | None = raw
     for key in keys:
         if value is not None:
@@ -132,29 +107,47 @@ def _section(
     return value, where
 
 
-def _measurement(raw: dict[str, Any], where: str) -> dict[str, Any] | None:
-    """One measure as {"value", "low", "high", "n", counts}; a pool score gets its interval from its mean, sd and n."""
+def _estimate(raw: dict[str, Any], where: str) -> Estimate | None:
+    """One measure of metrics.json; a pool score gets its interval from its mean, sd and n over chains."""
+    n = require(raw, "n", int, where)
     if "mean" in raw:
         mean, sd = _finite(require(raw, "mean", _NUMBER, where)), _finite(require(raw, "sd", _NUMBER, where))
-        n = require(raw, "n", int, where)
-        low, high = interval_from_sd(mean, sd, n) if mean is not None else (None, None)
-        return None if mean is None else {"value": mean, "low": low, "high": high, "n": n, "sd_over_chains": sd}
-    measured: dict[str, Any] = {key: require(raw, key, _NUMBER, where) for key in ("value", "low", "high")}
-    measured["n"] = require(raw, "n", int, where)
-    measured.update({key: raw[key] for key in ("correct", "unparsed", "truncated", "skipped") if key in raw})
-    unbounded = measured["value"] is not None and not math.isfinite(measured["value"])
-    if unbounded or raw.get("infinite"):
-        # of how many chains the perplexity is infinite; an infinite value itself is no JSON
-        measured.update(value=None, low=None, high=None, infinite=raw.get("infinite") or 1)
-    return measured
+        if mean is None:
+            return None
+        low, high = interval_from_sd(mean, sd, n)
+        return Estimate(mean, low=low, high=high, n=n, beside={"sd_over_chains": sd})
+    value, low, high = (require(raw, key, _NUMBER, where) for key in ("value", "low", "high"))
+    beside = {key: raw[key] for key in _BESIDE if key in raw}
+    if raw.get("infinite") or (value is not None and not math.isfinite(value)):
+        # JSON has no infinity, so that the mean is None and `infinite` counts the chains
+        return Estimate(None, n=n, beside={**beside, "infinite": raw.get("infinite") or 1})
+    return Estimate(value, low=low, high=high, n=n, beside=beside)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """report.json as `build_report` makes a report, with an `Estimate` for each measure of a model."""
+    report = read_object(path)
+    if report is None:
+        raise DataError(f"{path}: no such file; aft-report RUN writes it")
+    for model in report["models"]:
+        for measure in MEASURED:
+            found = model.get(measure.name)
+            model[measure.name] = None if found is None else Estimate.from_json(found)
+        for family in FAMILIES:
+            members = model.get(family.name) or {}
+            model[family.name] = {name: found and Estimate.from_json(found) for name, found in members.items()}
+    return report
 
 
 def read_values(run_folder: Path, model: str, by_seed: Iterable[int], measure: str) -> dict[int, dict[str, float]]:
-    """Seed -> question id -> value of one of `VALUES`, for evaluated seeds that kept it; nulls are left out.
+    """Seed -> question id -> value of a measure of `COMPARED`, for evaluated seeds that kept it; nulls are left out.
 
     Of votes, that of the largest number of paths.
     """
-    name, key = VALUES[measure]
+    kept = MEASURES[measure].values
+    if kept is None:
+        raise ValueError(f"read_values: {measure} is not kept by question")
+    name, key = kept
     found: dict[int, dict[str, float]] = {}
     for seed in sorted(by_seed):
         path = run_folder / f"seed-{seed}" / "evaluate" / model / name
@@ -230,6 +223,48 @@ def read_scores(
                 score = require(value, "score", _NUMBER, where)
                 side.append(-math.inf if score is None else float(score))  # null: not finite
     return scores
+
+
+def read_curves(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> Curves:
+    """Model -> a measure of `LOGGED` -> seed -> {step: value} as training logged it, where it did."""
+    curves: Curves = {}
+    seeds = list(seeds)
+    for model in models:
+        for seed in seeds:
+            for entry in _log(run_folder, model, seed):
+                for measure in LOGGED:
+                    if measure.log in entry and "step" in entry:
+                        by_seed = curves.setdefault(model, {}).setdefault(measure.name, {})
+                        by_seed.setdefault(seed, {})[int(entry["step"])] = float(entry[measure.log])
+    return curves
+
+
+def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, dict[str, Any]]:
+    """Model -> seed -> {a measure of `LOGGED`: its last logged value, "stopped": why training ended early or None}.
+
+    Only where training has logged how far scores moved.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    seeds = list(seeds)
+    drift = MEASURES["positive_drift"].log
+    for model in models:
+        for seed in seeds:
+            logged = [entry for entry in _log(run_folder, model, seed) if drift in entry]
+            if logged:
+                manifest = read_object(_folder(run_folder, model, seed) / "manifest.json") or {}
+                last = {m.name: float(logged[-1][m.log]) for m in LOGGED if m.log in logged[-1]}
+                found.setdefault(model, {})[str(seed)] = {**last, "stopped": manifest.get("stopped")}
+    return found
+
+
+def _folder(run_folder: Path, model: str, seed: int) -> Path:
+    return Path(run_folder) / f"seed-{seed}" / "align" / model
+
+
+def _log(run_folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
+    state = read_object(_folder(run_folder, model, seed) / "trainer_state.json")
+    log: list[dict[str, Any]] = (state or {}).get("log_history", [])
+    return log
 
 
 def _finite(value: Any) -> float | None:

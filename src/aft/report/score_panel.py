@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-# model -> (scores of right chains, of wrong chains), nats per token
-Scores = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+from .canvas import DASHES, GREY, INK, REFERENCE, RIGHT, WRONG, bands, legend, say_nothing
 
-# Okabe and Ito's colours: told apart with any colour vision, and in grey by their lightness
-RIGHT, WRONG, REFERENCE = "#009E73", "#D55E00", "#0072B2"
-DASHES = (0, (4, 3))
-CUT = 1.0  # per cent of a model's chains that may lie beyond the left edge of the score axis; they are counted there
+# model -> (scores of right chains, of wrong chains), nats per token
+ScoresByModel = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+CUT = 1.0  # per cent of a model's chains that may lie left of the score axis; the axis label counts them
 TICKS = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100)
 
 
 def draw_scores(
     axes: Any,
     names: Sequence[str],
-    scores: Scores,
+    scores: ScoresByModel,
     *,
     title: str,
     empty: str,
@@ -47,10 +46,10 @@ def draw_scores(
             if side.size:
                 edge = row + sign * 0.44 * _density(_stretch(side), grid)
                 axes.fill_between(grid, row, edge, color=color, alpha=0.75, linewidth=0)
-                axes.plot([_stretch(np.median(side))] * 2, [row, row + sign * 0.44], color="#222222", linewidth=1.4)
+                axes.plot([_stretch(np.median(side))] * 2, [row, row + sign * 0.44], color=INK, linewidth=1.4)
         if name in outlines and outlines[name].size:
             height = _density(_stretch(outlines[name]), grid)
-            outline = np.where(height > 0.01, row - 0.44 * height, np.nan)  # no line along the row where nothing is
+            outline = np.where(height > 0.01, row - 0.44 * height, np.nan)  # no line where the density is 0
             axes.plot(grid, outline, color=REFERENCE, linewidth=1.1)
     if references is None:
         for side, color in zip(finite.get("vft", ()), (RIGHT, WRONG), strict=False):
@@ -71,41 +70,13 @@ def _finite(scores: Sequence[float]) -> Any:
     return values[np.isfinite(values)]
 
 
-def bands(axes: Any, count: int) -> None:
-    """Faint bands behind every second model, to follow a row across both panels."""
-    for row in range(0, count, 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
-    axes.tick_params(axis="y", length=0)
-
-
-def legend(axes: Any, side: str, handles: Sequence[Any] | None = None) -> None:
-    """Entries side by side between the title and the axes, without a say in the layout."""
-    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
-    box = axes.legend(
-        handles=handles,
-        loc=f"lower {side}",
-        bbox_to_anchor=(0.0 if side == "left" else 1.0, 1.0),
-        ncols=len(handles),
-        borderaxespad=0.0,
-        borderpad=0.2,
-        handlelength=1.3,
-    )
-    box.set_in_layout(False)
-
-
-def say_nothing(axes: Any, text: str) -> None:
-    """A panel that says why it is empty."""
-    axes.set_xticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
-
-
 def _stretch(scores: Any) -> Any:
-    """Position on the score axis: a square root widens the region near 0, where trained models crowd."""
+    """Position on the score axis. A square root widens the region near 0, where most scores of trained models lie."""
     return -np.sqrt(np.maximum(0.0, -np.asarray(scores, dtype=float)))
 
 
 def _score_ticks(low: float) -> Any:
-    """Round scores at least a tenth of the axis (from `low` to 0, as positions) apart."""
+    """Round scores as ticks, at least a tenth of the axis apart. The axis goes from position `low` to 0."""
     chosen: list[float] = []
     for tick in TICKS:
         position = _stretch(-tick)
@@ -130,9 +101,9 @@ def _score_legend(axes: Any, *, has_vft: bool, has_references: bool) -> None:
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(color=RIGHT, label="right chains"), Patch(color=WRONG, label="wrong chains")]
-    handles.append(Line2D([], [], color="#222222", linewidth=1.4, label="median"))
+    handles.append(Line2D([], [], color=INK, linewidth=1.4, label="median"))
     if has_references:
         handles.append(Line2D([], [], color=REFERENCE, linewidth=1.1, label="references"))
     if has_vft:
-        handles.append(Line2D([], [], color="#777777", linewidth=1.0, linestyle=DASHES, label="median under VFT"))
+        handles.append(Line2D([], [], color=GREY, linewidth=1.0, linestyle=DASHES, label="median under VFT"))
     legend(axes, "left", handles)

@@ -1,43 +1,40 @@
-"""Numbers with their spread as text, and Markdown tables."""
+"""Numbers with their spread as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..markdown import ABSENT
-from ..stats.intervals import mean_sd
+from ..stats.comparison import normal_estimate
+from ..stats.estimate import Estimate
+from .measures import Kind, Measure
 
 
-def number(value: Mapping[str, Any] | None, factor: float, decimals: int, *, signed: bool = False) -> str:
-    """`mean ± sd` over seeds, or `value [low, high]`, or the value and that it has no interval."""
-    if value is not None and value.get("infinite"):
-        return "infinite"
-    if value is None or value["mean"] is None:
-        return ABSENT
-
-    def show(amount: float) -> str:
-        return f"{amount * factor:{'+' if signed else ''}.{decimals}f}"
-
-    if value.get("sd") is not None:
-        return f"{show(value['mean'])} ± {value['sd'] * factor:.{decimals}f}"
-    if value["low"] is not None and value["high"] is not None:
-        return f"{show(value['mean'])} [{show(value['low'])}, {show(value['high'])}]"
-    return f"{show(value['mean'])} (no interval)"
-
-
-def spread(values: Sequence[float], factor: float, decimals: int, *, signed: bool = False) -> str:
-    """`mean ± sd` of plain values, one for each seed; the value alone if there is one."""
-    if not values:
-        return ABSENT
-    mean, sd = mean_sd(values)
-    text = number({"mean": mean, "sd": sd, "low": None, "high": None}, factor, decimals, signed=signed)
-    return text.removesuffix(" (no interval)")
-
-
-def bootstrap(value: Mapping[str, Any] | None) -> str:
-    """A paired difference in points with its bootstrap interval."""
+def amount(value: float | None, kind: Kind, *, brief: bool = False) -> str:
+    """A number without its spread; a dash for None."""
     if value is None:
         return ABSENT
-    ends = {"low": value["bootstrap_low"], "high": value["bootstrap_high"]}
-    return number({"mean": value["mean"], **ends}, 100, 2, signed=True)
+    return f"{value * kind.factor:{'+' if kind.signed else ''}.{kind.brief if brief else kind.decimals}f}"
+
+
+def number(value: Estimate | None, kind: Kind, *, brief: bool = False, alone: str = " (no interval)") -> str:
+    """`mean ± sd` over seeds, or `mean [low, high]`, or the mean and `alone` if it has neither."""
+    if value is not None and value.infinite:
+        return "infinite"
+    if value is None or value.mean is None:
+        return ABSENT
+    text = amount(value.mean, kind, brief=brief)
+    if value.sd is not None:
+        return f"{text} ± {amount(value.sd, kind, brief=brief).removeprefix('+')}"
+    if value.low is not None and value.high is not None:
+        return f"{text} [{amount(value.low, kind, brief=brief)}, {amount(value.high, kind, brief=brief)}]"
+    return text + alone
+
+
+def model_number(model: Mapping[str, Any], measure: Measure, *, brief: bool = False) -> str:
+    """The cell of a measure for a model of a report. The difference from VFT has its normal interval."""
+    found = model[measure.name]
+    if measure.name == "vs_vft" and found is not None:
+        found = normal_estimate(found)
+    return number(found, measure.kind, brief=brief)

@@ -31,7 +31,7 @@ def digest_value(value: Any) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def differences(before: Any, now: Any, path: str = "") -> list[str]:
+def changed_keys(before: Any, now: Any, path: str = "") -> list[str]:
     """`key: was X, is Y` for every leaf in which two JSON values differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
@@ -42,7 +42,7 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
             elif key not in now:
                 found.append(f"{where}: was {_short(before[key])}, is gone")
             else:
-                found.extend(differences(before[key], now[key], where))
+                found.extend(changed_keys(before[key], now[key], where))
         return found
     return [] if before == now else [f"{path}: was {_short(before)}, is {_short(now)}"]
 

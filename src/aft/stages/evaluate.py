@@ -39,6 +39,7 @@ from ..scoring.entries import scoring_entries
 from ..scoring.layouts import choose_layout
 from ..scoring.packing import Entry
 from ..scoring.responses import score_candidates, to_device
+from ..stats.estimate import to_json
 from ..tasks import TRAIN
 from .context import Stage
 from .plan import Unit
@@ -142,7 +143,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         return
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
-    write_json(unit.folder / "metrics.json", metrics)
+    write_json(unit.folder / "metrics.json", to_json(metrics))
     log.complete(["metrics.json", *files])
 
 

@@ -19,7 +19,7 @@ from ..config.schema import STAGES, AlignConfig, VftConfig, model_names
 from ..errors import ConfigError
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..records import Question
-from ..run.digest import differences, digest_file
+from ..run.digest import changed_keys, digest_file
 from ..run.environment import versions
 from ..run.manifest import MANIFEST, STARTED, digest_folder, is_cut, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
@@ -257,13 +257,13 @@ class Plan:
             missing = [str(source) for source in self.reads(unit).values() if self._digest(source) is None]
             return Status(RERUN if manifest else RUN, tuple(f"waits for {source}" for source in missing))
         if manifest is not None:
-            reasons = differences(manifest["inputs"], inputs)
+            reasons = changed_keys(manifest["inputs"], inputs)
             reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
             return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
         started = read_manifest(unit.folder / STARTED)
         if started is None:
             return Status(RUN)
-        reasons = differences(started["inputs"], inputs)
+        reasons = changed_keys(started["inputs"], inputs)
         # no input, or whoever opens a finished run on another machine would be told to train it again
         before, now = started.get("processes"), self.processes(unit)
         if None not in (before, now) and before != now:

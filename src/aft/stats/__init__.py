@@ -1,1 +1,1 @@
-"""Intervals and comparisons."""
+"""Estimates with their uncertainty: intervals, bootstrap, paired comparisons."""

@@ -39,7 +39,7 @@ def bootstrap_interval(
 def _resampled_means(values: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
     """(resamples,): the mean of as many values drawn with replacement."""
     distinct, counts = np.unique(values, return_counts=True)
-    # where few values recur, how often each is drawn says all about a resample and is far less to draw
+    # with few distinct values, drawing how often each occurs is the same and much faster
     few = 8 * len(distinct) <= len(values)
     means = np.empty(resamples)
     block = max(1, 2_000_000 // (len(distinct) if few else len(values)))

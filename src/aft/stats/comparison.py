@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from .bootstrap import bootstrap_interval
+from .estimate import Estimate
 from .intervals import CONFIDENCE, mean_interval, mean_sd
 
 BySeed = Mapping[int, Mapping[str, float]]  # seed -> question -> value
@@ -61,7 +62,7 @@ def paired_difference(
     )
 
 
-def difference(a: BySeed, b: BySeed) -> dict[str, Any] | None:
+def paired_by_seed(a: BySeed, b: BySeed) -> dict[str, Any] | None:
     """Mean of a − b, per seed and pooled; None where no seed has a question that both models answered.
 
     Pooled: a question's value is its mean over the seeds that asked it of both models, so that seeds of the same
@@ -97,14 +98,24 @@ def difference(a: BySeed, b: BySeed) -> dict[str, Any] | None:
     }
 
 
+def normal_estimate(found: Mapping[str, Any]) -> Estimate:
+    """The mean of a record of `paired_by_seed` with its normal interval."""
+    return Estimate(found["mean"], low=found["low"], high=found["high"], n=found["n"])
+
+
+def bootstrap_estimate(found: Mapping[str, Any]) -> Estimate:
+    """The same mean with its bootstrap interval."""
+    return Estimate(found["mean"], low=found["bootstrap_low"], high=found["bootstrap_high"], n=found["n"])
+
+
 def every_pair(names: Sequence[str], values: Mapping[str, Mapping[str, BySeed]]) -> list[dict[str, Any]]:
-    """For every two models, {"a", "b", measure: `difference` or None}: the later of the two minus the earlier.
+    """For every two models, {"a", "b", measure: `paired_by_seed` or None}: the later of the two minus the earlier.
 
     `values` are by measure, then by model. Pairs that share no value at all are left out.
     """
     pairs = []
     for earlier, later in itertools.combinations(names, 2):
-        found = {measure: difference(by_model[later], by_model[earlier]) for measure, by_model in values.items()}
+        found = {measure: paired_by_seed(by_model[later], by_model[earlier]) for measure, by_model in values.items()}
         if any(value is not None for value in found.values()):
             pairs.append({"a": later, "b": earlier, **found})
     return pairs

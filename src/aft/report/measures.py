@@ -1,0 +1,199 @@
+"""What a measure is: where it is found, what it is called, how it is written. One table, read by report and tables.
+
+Names of measures are keys of report.json and of `Spec.measures`; numbers of a kind are written by `spread`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How numbers of a kind are written: times `factor`, with `decimals`, or `brief` ones where space is short."""
+
+    factor: float
+    decimals: int
+    brief: int
+    signed: bool = False
+
+    @property
+    def difference(self) -> Kind:
+        """The kind of a difference between two such numbers: always with its sign."""
+        return dataclasses.replace(self, signed=True)
+
+
+SHARE = Kind(100, 2, 1)  # as per cent
+POINTS = SHARE.difference
+NATS = Kind(1, 3, 3)  # scores, nats per token
+PERPLEXITY = Kind(1, 3, 3)
+LOGGED_SHARE = Kind(100, 1, 1)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A measure in the picture of accuracies."""
+
+    label: str
+    marker: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    `heading`: of its column on a page, with the unit; `short`: in the terminal; `table`: in the paper's tables;
+    `words`: in a sentence. `path`: its keys in metrics.json; `optional`: a run may have left it out without a word.
+    `values`: the file of an evaluation that has it by question, and the key of a line. `log`: its key in the training
+    log. What is empty is not there.
+    """
+
+    name: str
+    kind: Kind
+    heading: str = ""
+    short: str = ""
+    table: str = ""
+    words: str = ""
+    path: tuple[str, ...] = ()
+    optional: bool = False
+    values: tuple[str, str] | None = None
+    log: str = ""
+    mark: Mark | None = None
+
+    @property
+    def bare_heading(self) -> str:
+        """The heading without its unit, for a column of differences."""
+        return self.heading.replace(" (%)", "")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Shares by number of paths or by category. `prefix`: what stands before a member's name in report.csv."""
+
+    name: str
+    path: tuple[str, ...]
+    prefix: str
+    title: str = ""
+    letter: str = ""
+
+
+# in the order of the columns of a page
+_ALL = (
+    Measure(
+        "task_accuracy",
+        SHARE,
+        heading="task accuracy (%)",
+        short="task acc. %",
+        table="TAcc (%)",
+        words="task accuracy",
+        path=("task_accuracy",),
+        values=("predictions.jsonl", "is_correct"),
+        mark=Mark("task", "o", "#222222"),
+    ),
+    Measure(
+        "macro_accuracy",
+        SHARE,
+        heading="macro accuracy (%)",
+        short="macro acc. %",
+        path=("by_category", "macro"),
+        optional=True,
+    ),
+    Measure("vs_vft", POINTS, "vs VFT (percentage points)", "vs VFT"),
+    Measure(
+        "assessment_accuracy",
+        SHARE,
+        heading="assessment accuracy (%), own samples, train questions",
+        short="assess. own %",
+        table="AAcc, own samples (%)",
+        path=("assessment_accuracy",),
+        mark=Mark("assessment (own)", "D", "#0072B2"),
+    ),
+    Measure(
+        "pool_assessment_accuracy",
+        SHARE,
+        heading="assessment accuracy (%), pool",
+        short="assess. pool %",
+        table="AAcc, pool (%)",
+        words="assessment accuracy on the pool",
+        path=("pool", "assessment_accuracy"),
+        values=("pool_questions.jsonl", "value"),
+        mark=Mark("assessment (pool)", "s", "#CC79A7"),
+    ),
+    Measure(
+        "perplexity",
+        PERPLEXITY,
+        heading="perplexity of right chains",
+        short="perplexity",
+        table="PPL of own right chains",
+        path=("perplexity",),
+    ),
+    Measure(
+        "perplexity_wrong",
+        PERPLEXITY,
+        heading="perplexity of wrong chains",
+        short="ppl. wrong",
+        path=("perplexity_wrong",),
+        optional=True,
+    ),
+    Measure(
+        "perplexity_reference",
+        PERPLEXITY,
+        heading="perplexity of reference chains",
+        short="ppl. reference",
+        path=("perplexity_reference",),
+        optional=True,
+    ),
+    Measure(
+        "pool_positive",
+        NATS,
+        heading="pool score of right chains",
+        short="pool right",
+        table="pool score of right chains",
+        path=("pool", "positive"),
+    ),
+    Measure("pool_negative", NATS, "pool score of wrong chains", "pool wrong", path=("pool", "negative")),
+    # by question only, to compare two models
+    Measure("vote", SHARE, "majority vote of the most paths (%)", values=("self_consistency.jsonl", "vote")),
+    Measure("vote_gain", SHARE, words="gain from voting"),
+    Measure("pool_perplexity", Kind(1, 4, 4), words="perplexity of the pool's right chains"),
+    # logged while training
+    Measure("positive", NATS, log="scores/positive"),
+    Measure("negative", NATS, log="scores/negative"),
+    Measure(
+        "positive_drift",
+        NATS.difference,
+        heading="right chains, nats per token",
+        table="drift of right chains",
+        log="scores/positive_drift",
+    ),
+    Measure(
+        "negative_drift",
+        NATS.difference,
+        heading="wrong chains, nats per token",
+        table="drift of wrong chains",
+        log="scores/negative_drift",
+    ),
+    Measure(
+        "both_fell",
+        LOGGED_SHARE,
+        heading="questions on which both fell (%)",
+        table="both fell (%)",
+        log="groups/both_fell",
+    ),
+    Measure("active", LOGGED_SHARE, "wrong chains at their boundary (%)", log="constraint/active_fraction"),
+)
+MEASURES = {measure.name: measure for measure in _ALL}
+
+COLUMNS = [measure for measure in _ALL if measure.short]  # of the main table
+MEASURED = sorted((measure for measure in _ALL if measure.path), key=lambda measure: measure.optional)
+COMPARED = [measure for measure in _ALL if measure.values]  # of every pair of models
+LOGGED = [measure for measure in _ALL if measure.log]
+DISPLACEMENT = [measure for measure in LOGGED if measure.heading]
+
+FAMILIES = (
+    Family("vote", ("self_consistency", "vote"), "vote@", "Majority vote of n paths (%)", "n"),
+    Family("pass", ("self_consistency", "pass"), "pass@", "pass@k: any of k paths is right (%)", "k"),
+    Family("categories", ("by_category", "categories"), "accuracy:"),
+)
