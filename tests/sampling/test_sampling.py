@@ -13,9 +13,9 @@ from aft.errors import ConfigError
 from aft.model import build_model
 from aft.records import Completion
 from aft.sampling.decoding import Decoding, Wanted, choose, decode
-from aft.sampling.requests import CONTINUOUS, STATIC, Request, derive_seed, plan_shards
+from aft.sampling.requests import CONTINUOUS, STATIC, Request, derive_seed, make_seeds, plan_shards
 from aft.sampling.slots import SPARE_COLUMNS
-from aft.sampling.transformers_engine import sample, usable_batching
+from aft.sampling.transformers_engine import TransformersEngine
 from tiny_models import CONFIGS, random_ids, tiny_model, word_tokenizer
 
 GREEDY = Decoding(max_new_tokens=12, temperature=0.0)
@@ -25,18 +25,21 @@ def seed_of(question_id: str, index: int) -> int:
     return derive_seed("test", 0, question_id, index)
 
 
+def ask(question_id: str, prompt_ids, indices=(0,)) -> Request:
+    return Request(question_id, tuple(prompt_ids), make_seeds(question_id, indices, "test", 0))
+
+
 def requests(count: int, indices=(0,), *, low: int = 1, high: int = 9, seed: int = 0) -> list[Request]:
     generator = random.Random(seed)
-    return [Request(f"q{n}", tuple(random_ids(generator, low, high)), tuple(indices)) for n in range(count)]
+    return [ask(f"q{n}", random_ids(generator, low, high), indices) for n in range(count)]
 
 
 def sampled(model, wanted, decoding, batch_size=100, batching=CONTINUOUS, tokenizer=None) -> list[Completion]:
     """All completions in the order of requests and indices."""
-    tokenizer = tokenizer or word_tokenizer()
-    found = sample(model, tokenizer, wanted, decoding, seed_of=seed_of, batch_size=batch_size, batching=batching)
-    by_key = {(c.question_id, c.index): c for c in found}
-    assert len(by_key) == sum(len(request.indices) for request in wanted)
-    return [by_key[request.question_id, index] for request in wanted for index in request.indices]
+    engine = TransformersEngine(model, tokenizer or word_tokenizer(), batch_size, batching)
+    by_key = {(c.question_id, c.index): c for c in engine.generate(engine.plan(wanted), decoding)}
+    assert len(by_key) == sum(len(request.seeds) for request in wanted)
+    return [by_key[request.question_id, index] for request in wanted for index in request.seeds]
 
 
 def collected(model, wanted, decoding, batch_size, batching=CONTINUOUS) -> dict[tuple[str, int], Completion]:
@@ -87,7 +90,7 @@ def test_greedy_equals_generate_when_the_cache_is_renewed_and_trimmed(architectu
     ]
     expected = [by_generate(model, one.prompt_ids, 30) for one in wanted]
     assert len(set(map(len, expected))) > 1 and max(map(len, expected)) > 12
-    found = decode(model, wanted, Decoding(30, 0.0), ends=frozenset(stops), pad=0, slots=3, continuous=True)
+    found = decode(model, wanted, Decoding(30, 0.0), ends=frozenset(stops), pad=0, slots=3)
     assert dict(found) == dict(enumerate(expected))
 
 
@@ -98,7 +101,7 @@ def test_a_place_goes_to_the_next_completion_while_the_others_go_on():
     model.register_forward_pre_hook(
         lambda _, args, inputs: calls.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
     )
-    order = [n for n, _ in decode(model, wanted, GREEDY, ends=frozenset({1, 5}), pad=0, slots=4, continuous=True)]
+    order = [n for n, _ in decode(model, wanted, GREEDY, ends=frozenset({1, 5}), pad=0, slots=4)]
     assert order != sorted(order) and sorted(order) == list(range(16))
     steps = [rows for rows, columns in calls if columns == 1]
     # 4 places are full until the last prompts were read, then rows leave
@@ -112,7 +115,7 @@ def test_a_prompt_is_read_once_for_all_its_completions():
         lambda _, args, inputs: lengths.append(inputs["input_ids"].numel()), with_kwargs=True
     )
     wanted = [Wanted((3, 4, 5, 6, 7), seed) for seed in range(10)]
-    assert len(dict(decode(model, wanted, Decoding(4), ends=frozenset({1}), pad=0, slots=3, continuous=True))) == 10
+    assert len(dict(decode(model, wanted, Decoding(4), ends=frozenset({1}), pad=0, slots=3))) == 10
     assert lengths[0] == 5 and all(length <= 3 for length in lengths[1:])
 
 
@@ -127,7 +130,7 @@ def test_the_cache_holds_no_more_than_the_longest_live_row_and_a_block():
             widths.append((inputs["attention_mask"].shape[1], inputs["past_key_values"].layers[0].keys.shape[2]))
 
     model.register_forward_pre_hook(watch, with_kwargs=True)
-    dict(decode(model, wanted, Decoding(20, 0.0), ends=frozenset(), pad=0, slots=2, continuous=True))
+    dict(decode(model, wanted, Decoding(20, 0.0), ends=frozenset(), pad=0, slots=2))
     seen, allocated = zip(*widths, strict=True)
     assert max(seen) == 119 and 20 < seen[-1] < 24
     assert max(allocated) <= 100 + 20 + SPARE_COLUMNS and allocated[-1] <= 4 + 20 + SPARE_COLUMNS
@@ -145,12 +148,13 @@ def test_the_cache_holds_no_more_than_the_longest_live_row_and_a_block():
     ],
 )
 def test_a_model_whose_rows_cannot_join_runs_static_and_says_why(architecture, config, reason, capsys):
-    model = tiny_model(architecture, **config)
-    assert usable_batching(model, CONTINUOUS) == STATIC
+    tokenizer, model = word_tokenizer(), tiny_model(architecture, **config)
+    assert TransformersEngine(model, tokenizer, 4).batching == STATIC
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and re.search(reason, line)
-    assert usable_batching(model, STATIC) == STATIC and capsys.readouterr().err == ""
-    assert usable_batching(tiny_model("mistral"), CONTINUOUS) == CONTINUOUS and capsys.readouterr().err == ""
+    assert TransformersEngine(model, tokenizer, 4, STATIC).batching == STATIC
+    assert TransformersEngine(tiny_model("mistral"), tokenizer, 4).batching == CONTINUOUS
+    assert capsys.readouterr().err == ""
 
 
 def test_any_of_several_end_tokens_ends_and_is_not_shown():
@@ -198,12 +202,12 @@ def test_a_seed_gives_the_same_completion_whatever_the_batch(architecture):
             assert collected(model, wanted, decoding, batch_size, batching) == expected
     # alone, in another order, and beside other indices
     assert collected(model, wanted[::-1], decoding, 100) == expected
-    single = Request("q2", wanted[2].prompt_ids, (3,))
+    single = ask("q2", wanted[2].prompt_ids, (3,))
     assert collected(model, [single], decoding, 1) == {("q2", 3): expected["q2", 3]}
 
 
 def test_completions_come_in_the_order_of_requests_and_indices():
-    wanted = [Request("b", (4, 5), (2, 0)), Request("a", (3,), (1,))]
+    wanted = [ask("b", (4, 5), (2, 0)), ask("a", (3,), (1,))]
     completions = sampled(tiny_model(), wanted, Decoding(3))
     assert [(c.question_id, c.index) for c in completions] == [("b", 2), ("b", 0), ("a", 1)]
     assert [c.seed for c in completions] == [seed_of("b", 2), seed_of("b", 0), seed_of("a", 1)]
@@ -296,7 +300,7 @@ def test_whole_completions_have_the_probability_that_the_model_gives_them():
     joint[1, 0] = first[1]  # ended after one token
     observed = torch.zeros(32, 32)
     ids = word_tokenizer().get_vocab()
-    for c in sampled(model, [Request("q", prompt, tuple(range(count)))], Decoding(2), 500):
+    for c in sampled(model, [ask("q", prompt, range(count))], Decoding(2), 500):
         tokens = [ids[word] for word in c.completion.split()]
         if len(tokens) == c.num_tokens == 2:
             observed[tokens[0], tokens[1]] += 1
@@ -338,7 +342,7 @@ def ids(shards) -> list[list[str]]:
 
 
 def test_a_plan_keeps_questions_whole_and_lengths_together():
-    wanted = [Request(f"q{n}", (3,) * length, (0, 1)) for n, length in enumerate([5, 2, 9, 2, 5, 1])]
+    wanted = [ask(f"q{n}", (3,) * length, (0, 1)) for n, length in enumerate([5, 2, 9, 2, 5, 1])]
     assert ids(plan_shards(wanted, 5, STATIC)) == [["q5", "q1"], ["q3", "q0"], ["q4", "q2"]]
     # a question with more completions than fit has a batch of its own
     assert ids(plan_shards(wanted, 1, STATIC)) == [[name] for name in ("q5", "q1", "q3", "q0", "q4", "q2")]
@@ -346,9 +350,9 @@ def test_a_plan_keeps_questions_whole_and_lengths_together():
 
 
 def test_a_continuous_plan_has_even_shards_of_several_batches():
-    wanted = [Request(f"q{n}", (3,) * length, (0, 1)) for n, length in enumerate([5, 2, 9, 2, 5, 1])]
+    wanted = [ask(f"q{n}", (3,) * length, (0, 1)) for n, length in enumerate([5, 2, 9, 2, 5, 1])]
     assert ids(plan_shards(wanted, 2, CONTINUOUS)) == [["q5", "q1", "q3", "q0", "q4", "q2"]]
     assert ids(plan_shards(wanted, 1, CONTINUOUS)) == [["q5", "q1", "q3"], ["q0", "q4", "q2"]]
-    many = [Request(f"q{n}", (3,), tuple(range(6))) for n in range(1000)]
+    many = [ask(f"q{n}", (3,), range(6)) for n in range(1000)]
     sizes = [6 * len(shard) for shard in plan_shards(many, 64, CONTINUOUS)]
     assert max(sizes) <= 8 * 64 and min(sizes) > 7 * 64 and sum(sizes) == 6000

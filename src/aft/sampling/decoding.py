@@ -48,16 +48,15 @@ def decode(
     *,
     ends: frozenset[int],
     pad: int,
-    slots: int,
-    continuous: bool,
+    slots: int | None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Places in `wanted` with token ids, one of `ends` included where it was reached, in the order of finishing.
 
-    Completions of one prompt stand together in `wanted`. At most `slots` rows are decoded at once if `continuous`, all
-    of them if not. Memory: a cache of these rows, as wide as the longest that is live and 64 columns; beside it the
-    prompts read last, until all their completions have begun.
+    Completions of one prompt stand together in `wanted`. At most `slots` rows are decoded at once, and the place of a
+    finished one goes to the next; None: all rows start together. Memory: a cache of these rows, as wide as the longest
+    that is live and 64 columns; beside it the prompts read last, until all their completions have begun.
     """
-    rows = _Rows(model, wanted, decoding, ends, pad, slots if continuous else len(wanted), continuous)
+    rows = _Rows(model, wanted, decoding, ends, pad, slots)
     while rows.waiting or rows.num_live:
         if rows.may_join():
             yield from rows.join()
@@ -87,16 +86,15 @@ class _Rows:
         decoding: Decoding,
         ends: frozenset[int],
         pad: int,
-        slots: int,
-        continuous: bool,
+        slots: int | None,
     ) -> None:
         self.model, self.wanted, self.decoding = model, wanted, decoding
-        self.ends, self.pad, self.continuous = ends, pad, continuous
+        self.ends, self.pad, self.continuous = ends, pad, slots is not None
         self.waiting = deque(range(len(wanted)))
         self.prompts: _Prompts | None = None
         self.cache: Cache | None = None
         self.columns = 0  # of the cache
-        size = min(slots, len(wanted))
+        size = len(wanted) if slots is None else min(slots, len(wanted))
         self.owners: list[int | None] = [None] * size
         self.written: dict[int, list[int]] = {}
         # what the device needs to know of each row

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 CONTINUOUS, STATIC = "continuous", "static"
 
@@ -21,17 +21,22 @@ _SHARD_BATCHES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One question to sample: completions `indices` of it are wanted."""
+    """One question to sample. `seeds`: index of each completion that is wanted -> seed of its random numbers."""
 
     question_id: str
     prompt_ids: tuple[int, ...]
-    indices: tuple[int, ...]
+    seeds: Mapping[int, int]
 
 
 def derive_seed(*parts: str | int) -> int:
     """A seed below 2**63 from what an item is; the same parts give the same seed on every machine."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def make_seeds(question_id: str, indices: Iterable[int], *parts: str | int) -> dict[int, int]:
+    """The seeds of a question's completions, derived from `parts`, the question and the index."""
+    return {index: derive_seed(*parts, question_id, index) for index in indices}
 
 
 def plan_shards(requests: Sequence[Request], batch_size: int, batching: str) -> list[list[Request]]:
@@ -41,7 +46,7 @@ def plan_shards(requests: Sequence[Request], batch_size: int, batching: str) -> 
     Continuous: as even as questions allow, about 8 times `batch_size` at most.
     """
     ordered = sorted(requests, key=lambda r: len(r.prompt_ids))  # stable: equal lengths keep their order
-    sizes = [len(request.indices) for request in ordered]
+    sizes = [len(request.seeds) for request in ordered]
     total = sum(sizes)
     num_shards = -(-total // (_SHARD_BATCHES * batch_size))
     shards: list[list[Request]] = []
