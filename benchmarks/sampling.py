@@ -116,16 +116,14 @@ def with_generate(model: PreTrainedModel, lengths: Lengths, prompts: list[list[i
     return torch.where(ended.any(-1), ended.int().argmax(-1) + 1, written.shape[1]).tolist()
 
 
-def with_ours(
-    model: PreTrainedModel, prompts: list[list[int]], seed: int, slots: int, *, continuous: bool
-) -> list[int]:
-    """This library's loop, at most `slots` rows at once."""
+def with_ours(model: PreTrainedModel, prompts: list[list[int]], seed: int, slots: int | None) -> list[int]:
+    """This library's loop, at most `slots` rows at once; None: static batches."""
     wanted = [
         Wanted(tuple(prompt), (seed * 1000 + row) * 100 + n)
         for row, prompt in enumerate(prompts)
         for n in range(NUM_SAMPLES)
     ]
-    written = decode(model, wanted, Decoding(LIMIT), ends=frozenset({END}), pad=PAD, slots=slots, continuous=continuous)
+    written = decode(model, wanted, Decoding(LIMIT), ends=frozenset({END}), pad=PAD, slots=slots)
     found = {place: len(tokens) for place, tokens in written}
     return [found[place] for place in range(len(wanted))]
 
@@ -162,7 +160,7 @@ def _measure(repeats: int, prompts: Sequence[int]) -> list[dict[str, Any]]:
         drawn = generator.choices(questions, k=count)
         return [[*generator.choices(range(COUNT + LIMIT + 1, VOCABULARY), k=n - 1), BEGIN] for n in drawn]
 
-    with_ours(model, new_prompts(1), 0, 6, continuous=True)  # warms up
+    with_ours(model, new_prompts(1), 0, 6)  # warms up
     tokens: dict[int, list[int]] = {count: [] for count in prompts}
     seconds: dict[tuple[int, str], list[float]] = {}
     for repeat in range(repeats):
@@ -171,10 +169,10 @@ def _measure(repeats: int, prompts: Sequence[int]) -> list[dict[str, Any]]:
             ours = functools.partial(with_ours, model, batch, repeat)
             found: dict[str, list[int]] = {}
             for variant, work in (
-                (CONTINUOUS, functools.partial(ours, rows, continuous=True)),
+                (CONTINUOUS, functools.partial(ours, rows)),
                 (GENERATE, lambda batch=batch, found=found: with_generate(model, lengths, batch, found[CONTINUOUS])),
-                (STATIC, functools.partial(ours, rows, continuous=False)),
-                (FEW_ROWS, functools.partial(ours, rows // 4, continuous=True)),
+                (STATIC, functools.partial(ours, None)),
+                (FEW_ROWS, functools.partial(ours, rows // 4)),
             ):
                 taken, found[variant] = _timed(work)
                 seconds.setdefault((count, variant), []).append(taken)

@@ -22,7 +22,7 @@ from aft.evaluation.assessment import (
     question_shares,
     score_lines,
 )
-from aft.grading import judge
+from aft.grading import grade_all
 from aft.records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from aft.stats.bootstrap import accuracy_interval, bootstrap_interval, macro_interval
 from aft.stats.estimate import Estimate
@@ -54,7 +54,7 @@ def test_task_accuracy():
         completion("so 42", question="q2", truncated=True),
         completion("[ANS] 1 [ANS] 42", question="q3"),
     ]
-    lines = judge(completions, questions, Numbers())
+    lines = grade_all(Numbers(), completions, questions)
     assert [line["is_correct"] for line in lines] == [True, False, False, True]
     assert [line["answer"] for line in lines] == ["42", "41", None, "42"]
     assert [line["unparsed"] for line in lines] == [None, None, "no marker", None]
@@ -252,7 +252,7 @@ def test_votes_are_on_equal_answers_and_unparsed_paths_never_win():
         *paths("b", "[ANS] 6", "[ANS] 6.0", "[ANS] 5", "[ANS] 12/2"),
         *paths("c", "hm", "hm", "hm", "hm"),
     ]
-    found = vote_lines(judge(completions, questions, Numbers()), questions, Numbers(), [1, 2, 4])
+    found = vote_lines(grade_all(Numbers(), completions, questions), questions, Numbers(), [1, 2, 4])
     assert [(line["right"], line["wrong"], line["unparsed"]) for line in found] == [
         (2, {"7": 1}, 1),
         (1, {"6": 3}, 0),
@@ -269,7 +269,7 @@ def test_votes_are_on_equal_answers_and_unparsed_paths_never_win():
 def test_self_consistency_averages_over_questions_with_intervals():
     questions = [Question("a", "ask a", "1"), Question("b", "ask b", "1")]
     completions = [*paths("a", "[ANS] 1", "[ANS] 1"), *paths("b", "[ANS] 2", "hm")]
-    found = vote_lines(judge(completions, questions, Numbers()), questions, Numbers(), [1, 2])
+    found = vote_lines(grade_all(Numbers(), completions, questions), questions, Numbers(), [1, 2])
     metrics = self_consistency(found)
     low, high = accuracy_interval([1.0, 0.0])
     assert metrics["vote"]["2"] == Estimate(0.5, low=low, high=high, n=2)

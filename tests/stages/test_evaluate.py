@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 
@@ -14,9 +15,9 @@ from aft.errors import ConfigError
 from aft.evaluation.assessment import assessment_accuracy, perplexity
 from aft.evaluation.voting import Tally, vote_accuracy
 from aft.json_files import write_json_lines
-from aft.records import Candidate, Group, Question, read_completions
+from aft.records import Candidate, Group, Question, read_completions, read_groups
 from aft.run.manifest import UnitLog
-from aft.stages.context import Stage
+from aft.stages.context import Inference, Stage
 from aft.stages.evaluate import run_evaluate
 from aft.stages.plan import Plan
 from tiny_models import tiny_model, word_tokenizer
@@ -180,6 +181,42 @@ def test_paths_that_are_there_are_not_sampled_again(evaluated):
     run(plan)
     assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == before
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
+
+
+class Replay:
+    """An engine without a model: it repeats completions that another has made, in reverse."""
+
+    def __init__(self, completions):
+        self.by_seed = {completion.seed: completion for completion in completions}
+
+    def plan(self, requests):
+        return [[request] for request in requests]
+
+    def generate(self, shards, decoding):
+        for (request,) in reversed(shards):
+            for seed in reversed(request.seeds.values()):
+                yield self.by_seed[seed]
+
+
+def test_another_engine_fits_and_is_closed_before_the_model_is_loaded(evaluated, tmp_path, monkeypatch):
+    plan, metrics = evaluated
+    folder, loaded = plan.units("evaluate")[0].folder, []
+
+    @contextlib.contextmanager
+    def engine(subject, section):
+        names = ["completions.jsonl", "paths.jsonl", *(path.name for path in folder.glob("own-*.jsonl"))]
+        yield Replay([completion for name in names for completion in read_completions(folder / name)])
+        loaded.append("model" in vars(subject))
+
+    monkeypatch.setattr(Inference, "engine", engine)
+    other = Plan(load_config(plan.folder.parent / "run.yaml", [f"output_dir={tmp_path}/run"]), Parity())
+    write_json_lines(other.pool(0), read_groups(plan.pool(0)))
+    run(other)
+    unit = other.units("evaluate")[0].folder
+    assert loaded == [False]
+    assert json.loads((unit / "metrics.json").read_text(encoding="utf-8")) == metrics
+    for path in folder.glob("*.jsonl"):
+        assert (unit / path.name).read_bytes() == path.read_bytes()
 
 
 def test_without_its_sections_nothing_more_is_sampled(evaluated, tmp_path):

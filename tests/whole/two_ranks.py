@@ -15,8 +15,9 @@ from accelerate import PartialState
 
 from aft.errors import AftError
 from aft.sampling.decoding import Decoding
-from aft.sampling.requests import Request, derive_seed
+from aft.sampling.requests import Request, make_seeds
 from aft.sampling.resumable import collect
+from aft.sampling.transformers_engine import TransformersEngine
 from aft.scoring.batching import Packer, StepSampler, entry_loader
 from aft.scoring.packing import SHARED, Item
 from aft.scoring.responses import score_candidates
@@ -55,17 +56,12 @@ def train(folder: Path, name: str, world_size: int) -> None:
 
 def sample(folder: Path) -> None:
     """Sampling into one file."""
-    requests = [Request(item.question_id, tuple(item.prompt_ids), (0, 1)) for item in items_for("bcl")]
-    collect(
-        tiny_model(),
-        word_tokenizer(),
-        requests,
-        Decoding(10),
-        path=folder / "completions.jsonl",
-        seed_of=lambda question_id, index: derive_seed("test", question_id, index),
-        batch_size=4,
-        description="sample",
-    )
+    requests = [
+        Request(item.question_id, tuple(item.prompt_ids), make_seeds(item.question_id, (0, 1), "test"))
+        for item in items_for("bcl")
+    ]
+    engine = TransformersEngine(tiny_model(), word_tokenizer(), batch_size=4)
+    collect(engine, requests, Decoding(10), path=folder / "completions.jsonl", description="sample")
 
 
 def score(folder: Path, rank: int, world_size: int) -> None:

@@ -58,8 +58,8 @@ def vote_lines(
 ) -> list[dict[str, Any]]:
     """One line per question: how often its paths reached each answer, and the chances of n of these paths.
 
-    `predictions` are those of `judge` on all paths. `vote` and `pass` hold n (as text) -> probability that the majority
-    of n paths is right, and that any of n paths is.
+    `predictions` are those of `grade_all` on all paths. `vote` and `pass` hold n (as text) -> probability that the
+    majority of n paths is right, and that any of n paths is.
     """
     by_question: dict[str, list[Mapping[str, Any]]] = {question.id: [] for question in questions}
     for line in predictions:

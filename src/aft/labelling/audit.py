@@ -15,7 +15,6 @@ from typing import Any
 
 from ..answers import (
     LETTERS,
-    Extraction,
     SymbolicChecker,
     format_number,
     lenient_answer,
@@ -23,7 +22,7 @@ from ..answers import (
     normalise_number,
     symbolic_checker,
 )
-from ..grading import read_answer
+from ..grading import Verdict, grade, grade_answer
 from ..markdown import ABSENT, markdown, per_cent
 from ..progress import Progress
 from ..records import NEGATIVE, POSITIVE, UNPARSED, Completion, Question
@@ -152,7 +151,6 @@ def audit_completions(
     with Progress("audit", len(completions), "completion") as progress:
         for position, completion in enumerate(completions):
             question = by_id[completion.question_id]
-            extraction = read_answer(task, completion, question)
             lenient = lenient_answer(completion.completion, question.answer, question.options, marker)
             symbolic: Reading | str = NOT_INSTALLED
             if installed:
@@ -161,8 +159,8 @@ def audit_completions(
             if isinstance(symbolic, str):
                 silent[symbolic] += 1
             readings = {
-                TASK: _reading(extraction, question, task),
-                LENIENT: _reading(lenient, question, task),
+                TASK: _reading(grade(task, completion, question)),
+                LENIENT: _reading(grade_answer(task, lenient, question)),
                 MATH_VERIFY: symbolic if isinstance(symbolic, Reading) else None,
             }
             audited.append(Audited(question.id, completion.index, question.answer, completion.completion, readings))
@@ -170,10 +168,8 @@ def audit_completions(
     return Audit(audited, dict(silent))
 
 
-def _reading(extraction: Extraction, question: Question, task: Task) -> Reading:
-    if extraction.answer is None:
-        return Reading(None, extraction.reason, UNPARSED)
-    return Reading(extraction.answer, None, POSITIVE if task.is_correct(extraction.answer, question) else NEGATIVE)
+def _reading(graded: Verdict) -> Reading:
+    return Reading(graded.answer, graded.reason, graded.label)
 
 
 def _symbolic(completion: Completion, question: Question, checker: SymbolicChecker, time_limit: float) -> Reading | str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import ConfigError, DataError
-from ..grading import read_answer
+from ..grading import grade
 from ..markdown import aligned, per_cent
 from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
 from ..tasks.base import Task
@@ -178,22 +178,19 @@ def _reference(references: References, question: Question) -> str | None:
 
 def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
     """A completion with its label and rating, counted."""
-    extraction = read_answer(task, completion, question)
-    if extraction.answer is None:
-        label = UNPARSED
-        reason = extraction.reason or "no reason given"
+    graded = grade(task, completion, question)
+    if graded.answer is None:
+        reason = graded.reason or "no reason given"
         counts.unparsed[reason] = counts.unparsed.get(reason, 0) + 1
-    elif task.is_correct(extraction.answer, question):
-        label = POSITIVE
+    elif graded.is_correct:
         counts.positives += 1
     else:
-        label = NEGATIVE
         counts.negatives += 1
     return Candidate(
         completion=completion.completion,
-        rating=RATINGS[label],
-        label=label,
-        answer=extraction.answer,
+        rating=RATINGS[graded.label],
+        label=graded.label,
+        answer=graded.answer,
         truncated=completion.truncated,
         index=completion.index,
     )

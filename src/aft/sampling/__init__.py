@@ -1,7 +1,9 @@
-"""Completions from a model: which ones, the loop over the cache, files that survive a cut."""
+"""Completions from a model: which ones, the engines that sample them, files that survive a cut."""
 
 from .decoding import Decoding
-from .requests import Request, derive_seed
-from .transformers_engine import sample
+from .engine import Engine
+from .requests import Request, derive_seed, make_seeds
+from .resumable import collect
+from .transformers_engine import TransformersEngine
 
-__all__ = ["Decoding", "Request", "derive_seed", "sample"]
+__all__ = ["Decoding", "Engine", "Request", "TransformersEngine", "collect", "derive_seed", "make_seeds"]

@@ -1,7 +1,7 @@
-"""The loop that writes completions: a prompt is read once, its samples share it, and rows change hands as they finish.
+"""The sampling loop. A prompt is computed once for all its completions.
 
-Continuous: the place of a finished row goes to the next completion. Static: all rows start together and the batch runs
-to its last one. Where nothing is left to take their places, finished rows leave the cache either way.
+Continuous batching: the next completion takes the slot of a finished one. Static batching: all completions start
+together, and the batch runs until the last one ends. In both, finished rows leave the cache once nothing waits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from transformers.cache_utils import Cache
 from ..errors import ConfigError
 from .slots import SlotCache
 
-# Reading prompts costs about a step, so a few places are filled together; leaving copies the cache.
+# Prompts are read when this share of the slots is free, because reading them costs about as much as a step. Rows leave
+# when this share is finished, because leaving copies the cache.
 _JOIN_FRACTION = 1 / 16
 _LEAVE_FRACTION = 1 / 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. temperature 0 is greedy; top_p keeps the smallest set of tokens with that probability."""
+    """How tokens are chosen. Temperature 0 is greedy; `top_p` keeps the smallest set of tokens of that probability."""
 
     max_new_tokens: int
     temperature: float = 1.0
@@ -48,16 +49,16 @@ def decode(
     *,
     ends: frozenset[int],
     pad: int,
-    slots: int,
-    continuous: bool,
+    slots: int | None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """Places in `wanted` with token ids, one of `ends` included where it was reached, in the order of finishing.
+    """Yields (place in `wanted`, token ids) of every completion, in the order of finishing.
 
-    Completions of one prompt stand together in `wanted`. At most `slots` rows are decoded at once if `continuous`, all
-    of them if not. Memory: a cache of these rows, as wide as the longest that is live and 64 columns; beside it the
-    prompts read last, until all their completions have begun.
+    The token ids include the one of `ends` that ended them; without it the length limit did. Completions of one prompt
+    stand together in `wanted`. With `slots`, batching is continuous and at most so many rows are decoded at once;
+    None: static, all rows together. Memory: a cache of these rows, 64 columns wider than the longest unfinished one,
+    and the cache of the prompts read last until all their completions have begun.
     """
-    rows = _Rows(model, wanted, decoding, ends, pad, slots if continuous else len(wanted), continuous)
+    rows = _Rows(model, wanted, decoding, ends, pad, slots)
     while rows.waiting or rows.num_live:
         if rows.may_join():
             yield from rows.join()
@@ -69,7 +70,7 @@ def decode(
 
 @dataclasses.dataclass
 class _Prompts:
-    """Prompts that were read: their cache, as wide as the longest, logits (P, V) of what follows, and rows in both."""
+    """P prompts that were read: their cache of `columns`, logits (P, V) of the next token, and each prompt's row."""
 
     cache: Cache
     columns: int
@@ -78,7 +79,7 @@ class _Prompts:
 
 
 class _Rows:
-    """The rows of the cache: whose they are, what was written in them, and what is read next."""
+    """The state of the loop: which completion has which row (slot) of the cache, and the tokens written so far."""
 
     def __init__(
         self,
@@ -87,43 +88,42 @@ class _Rows:
         decoding: Decoding,
         ends: frozenset[int],
         pad: int,
-        slots: int,
-        continuous: bool,
+        slots: int | None,
     ) -> None:
         self.model, self.wanted, self.decoding = model, wanted, decoding
-        self.ends, self.pad, self.continuous = ends, pad, continuous
+        self.ends, self.pad, self.continuous = ends, pad, slots is not None
         self.waiting = deque(range(len(wanted)))
         self.prompts: _Prompts | None = None
         self.cache: Cache | None = None
         self.columns = 0  # of the cache
-        size = min(slots, len(wanted))
+        size = len(wanted) if slots is None else min(slots, len(wanted))
         self.owners: list[int | None] = [None] * size
         self.written: dict[int, list[int]] = {}
-        # what the device needs to know of each row
-        self.tokens = torch.zeros(size, dtype=torch.long, device=model.device)  # chosen, not yet read
-        self.positions = torch.zeros_like(self.tokens)  # where they stand
-        self.drawn = torch.zeros_like(self.tokens)  # which of a row's numbers is next
-        self.moving = torch.zeros_like(self.tokens)  # 1 while a row is live; a finished one stays where it is
+        # state of each row on the device
+        self.tokens = torch.zeros(size, dtype=torch.long, device=model.device)  # chosen last, not yet in the cache
+        self.positions = torch.zeros_like(self.tokens)  # of `tokens` in their rows
+        self.drawn = torch.zeros_like(self.tokens)  # how many of the row's uniform numbers are used
+        self.moving = torch.zeros_like(self.tokens)  # 1 until the row is finished, then 0
         numbers = decoding.max_new_tokens if decoding.temperature > 0 else 1
         self.uniforms = torch.zeros(size, numbers, dtype=torch.float64, device=model.device)
 
     @property
     def num_live(self) -> int:
-        """How many rows are still written."""
+        """How many rows are unfinished."""
         return len(self.owners) - self.owners.count(None)
 
     def may_join(self) -> bool:
-        """Whether completions wait, and enough places are free to read prompts for them."""
+        """Whether completions wait and enough slots are free to read their prompts."""
         free = self.owners.count(None)
         enough = max(1, int(_JOIN_FRACTION * len(self.owners))) if self.continuous else len(self.owners)
         return bool(self.waiting) and free >= min(enough, len(self.waiting))
 
     def should_leave(self) -> bool:
-        """Whether nobody waits, and so many rows are finished that a copy of the cache without them pays."""
+        """Whether no completion waits and enough rows are finished to copy the cache without them."""
         return not self.waiting and self.owners.count(None) >= max(1, _LEAVE_FRACTION * len(self.owners))
 
     def join(self) -> Iterator[tuple[int, list[int]]]:
-        """Begin waiting completions in the free places, and choose their first tokens."""
+        """Begin waiting completions in the free slots, and choose their first tokens."""
         free = [slot for slot, owner in enumerate(self.owners) if owner is None]
         while free and self.waiting:
             if self.prompts is None:
@@ -148,7 +148,7 @@ class _Rows:
         assert self.cache is not None
         if isinstance(self.cache, SlotCache):
             live = [number for number in self.owners if number is not None]
-            # in the cache: everything of the longest row but its newest token
+            # the cache holds all of the longest row but its newest token
             self.columns = max(len(self.wanted[n].prompt_ids) + len(self.written[n]) for n in live) - 1
             self.cache.trim(self.columns)
         self.columns += 1
@@ -159,19 +159,19 @@ class _Rows:
         yield from self._choose(slice(None), logits)
 
     def leave(self) -> None:
-        """Drop the finished rows."""
+        """Drop the finished rows from the cache and the state."""
         assert self.cache is not None
         keep = [slot for slot, owner in enumerate(self.owners) if owner is not None]
         self.owners = [self.owners[slot] for slot in keep]
         rows = torch.tensor(keep, device=self.tokens.device)
-        self.cache.reorder_cache(rows)  # not batch_select_indices: some layers then leave a state of theirs as it was
+        self.cache.reorder_cache(rows)  # not batch_select_indices: it leaves the state of some layers unchanged
         self.tokens, self.positions, self.drawn, self.moving, self.uniforms = (
             values.index_select(0, rows)
             for values in (self.tokens, self.positions, self.drawn, self.moving, self.uniforms)
         )
 
     def _read_prompts(self, count: int) -> _Prompts:
-        """Prefill the prompts of the next `count` completions."""
+        """Compute the prompts of the next `count` completions."""
         order = [self.wanted[number].prompt_ids for number in list(self.waiting)[:count]]
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(order))}
         length = max(map(len, rows))
@@ -179,13 +179,13 @@ class _Rows:
         device = self.tokens.device
         input_ids = torch.tensor([[self.pad] * (length - len(p)) + list(p) for p in rows], device=device)
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in rows], device=device)
-        # rows join a cache that holds all columns, whatever a layer's window
+        # without the config, a layer with a sliding window keeps all its columns, as `SlotCache` needs
         cache = DynamicCache() if self.continuous else DynamicCache(config=self.model.config)
         logits = _forward(self.model, input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
         return _Prompts(cache, length, logits, rows)
 
     def _take(self, count: int) -> list[int]:
-        """The next completions, at most `count`, whose prompts were read; forgets the prompts if none is left."""
+        """Take at most `count` waiting completions whose prompts were read; forget the prompts after the last one."""
         assert self.prompts is not None
         taken: list[int] = []
         while self.waiting and self.wanted[self.waiting[0]].prompt_ids in self.prompts.rows:
@@ -196,7 +196,7 @@ class _Rows:
         return taken
 
     def _place(self, slots: Tensor, prompts: _Prompts, rows: Tensor) -> None:
-        """Make `rows` of the prompts' cache the beginnings of the rows `slots`."""
+        """Copy `rows` of the prompts' cache to the rows `slots`."""
         if not self.continuous:
             prompts.cache.reorder_cache(rows)
             self.cache, self.columns = prompts.cache, prompts.columns
@@ -207,13 +207,13 @@ class _Rows:
         self.cache.put(slots, prompts.cache, rows)
 
     def _uniforms(self, numbers: Sequence[int]) -> Tensor:
-        """(rows, max_new_tokens) float64 in [0, 1): a row's come from its own seed, on the CPU on every machine."""
+        """(rows, max_new_tokens) float64 in [0, 1), each row from its own seed; on the CPU, as devices differ."""
         generators = [torch.Generator().manual_seed(self.wanted[number].seed) for number in numbers]
         limit = self.decoding.max_new_tokens
         return torch.stack([torch.rand(limit, generator=generator, dtype=torch.float64) for generator in generators])
 
     def _choose(self, at: Tensor | slice, logits: Tensor) -> Iterator[tuple[int, list[int]]]:
-        """Choose the next tokens of the rows `at` by `logits` (rows, V); what is finished with them."""
+        """Choose the next tokens of the rows `at` by `logits` (rows, V); yields what is now finished."""
         uniforms = None
         if self.decoding.temperature > 0:
             uniforms = self.uniforms[at].gather(-1, self.drawn[at].unsqueeze(-1)).squeeze(-1)
@@ -242,7 +242,7 @@ class _Rows:
 
 
 def _forward(model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-    """Logits (rows, V) float32 of the next token, after reading `input_ids` into the cache."""
+    """Logits (rows, V) float32 of the next token; `input_ids` (rows, T) are added to the cache."""
     result = model(
         input_ids=input_ids,
         attention_mask=mask,
@@ -259,7 +259,7 @@ def _forward(model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions:
 
 
 def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tensor:
-    """Next tokens (rows,): the likeliest, or drawn by inverting the distribution function at `uniforms` (rows,)."""
+    """Next tokens (rows,) of `logits` (rows, V): the likeliest, or drawn by inverse transform of `uniforms` (rows,)."""
     if uniforms is None:
         return logits.argmax(dim=-1)
     probabilities = (logits / decoding.temperature).softmax(dim=-1).double()

@@ -1,39 +1,29 @@
-"""Sampling into a file that can be cut at any moment: finished shards are kept, a second run goes on there."""
+"""Sampling into a file that can be cut at any moment: what is written is kept, and a second run goes on there."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..json_files import json_line, write_json_lines
 from ..progress import Progress, say
 from ..records import Completion, read_completions
 from .decoding import Decoding
-from .requests import CONTINUOUS, Request, plan_shards
-from .transformers_engine import sample_shard, usable_batching
+from .engine import Engine
+from .requests import Request
 
 
 def collect(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[Request],
-    decoding: Decoding,
-    *,
-    path: Path,
-    seed_of: Callable[[str, int], int],
-    batch_size: int,
-    description: str,
-    batching: str = CONTINUOUS,
+    engine: Engine, requests: Sequence[Request], decoding: Decoding, *, path: Path, description: str
 ) -> list[Completion]:
-    """All requested completions, by question in the order of `requests`, then index; read from `path` where it exists.
+    """All requested completions, by question in the order of `requests`, then index; read from `path` if it exists.
 
-    While it runs, every rank appends what is finished to `path`'s part file. The ranks divide the shards among them;
-    the result is the same for any number of ranks. After a cut, shards that were not finished are sampled again, and so
-    is a line that was cut in the middle. Raises nothing of its own.
+    All ranks call this together. While it runs, every rank appends what is finished to a part file of its own beside
+    `path`. The ranks divide the engine's shards among them, and the result is the same for any number of ranks. After
+    a cut, unfinished shards are sampled again, and so is a line that was cut in the middle. `description` stands
+    beside the progress. Raises nothing of its own.
     """
     state = PartialState()
     parts = _parts(path)
@@ -45,12 +35,8 @@ def collect(
         state.wait_for_everyone()
         done = {(c.question_id, c.index) for earlier in parts for c in read_completions(earlier)}
         state.wait_for_everyone()
-        batching = usable_batching(model, batching)
-        shards = plan_shards(requests, batch_size, batching)[state.process_index :: state.num_processes]
-        make = functools.partial(
-            sample_shard, model, tokenizer, decoding=decoding, seed_of=seed_of, batch_size=batch_size, batching=batching
-        )
-        _sample_missing(make, shards, part, done, description)
+        shards = engine.plan(requests)[state.process_index :: state.num_processes]
+        _sample_missing(engine, shards, decoding, part=part, done=done, description=description)
         state.wait_for_everyone()
         if state.is_main_process:
             _merge(path, requests)
@@ -71,27 +57,30 @@ def _remove(parts: Sequence[Path]) -> None:
 
 
 def _sample_missing(
-    make: Callable[[Sequence[Request]], Iterator[Completion]],
+    engine: Engine,
     shards: Sequence[Sequence[Request]],
+    decoding: Decoding,
+    *,
     part: Path,
     done: set[tuple[str, int]],
     description: str,
 ) -> None:
-    """Append to `part` what `make` gives for shards of which not everything is `done`."""
-    total = sum(len(request.indices) for shard in shards for request in shard)
+    """Append to `part` the completions that are not `done`, from all shards that hold one."""
+    unfinished = [shard for shard in shards if not _keys(shard) <= done]
+    total, missing = (sum(len(_keys(shard)) for shard in some) for some in (shards, unfinished))
     part.parent.mkdir(parents=True, exist_ok=True)
     with Progress(description, total, "completion") as progress, part.open("a", encoding="utf-8") as handle:
-        for shard in shards:
-            keys = {(request.question_id, index) for request in shard for index in request.indices}
-            if keys <= done:
-                progress.skip(len(keys))
-                continue
-            # the whole shard again, also where a part of it is there: logits' last bits depend on what runs beside
-            for completion in make(shard):
-                if (completion.question_id, completion.index) not in done:
-                    handle.write(json_line(completion))
-                    handle.flush()
-                progress.update(1, progress.rate(completion.num_tokens))
+        if missing < total:
+            progress.skip(total - missing)
+        for completion in engine.generate(unfinished, decoding):
+            if (completion.question_id, completion.index) not in done:
+                handle.write(json_line(completion))
+                handle.flush()
+            progress.update(1, progress.rate(completion.num_tokens))
+
+
+def _keys(shard: Sequence[Request]) -> set[tuple[str, int]]:
+    return {(request.question_id, index) for request in shard for index in request.seeds}
 
 
 def _drop_cut_line(part: Path) -> None:
@@ -106,5 +95,5 @@ def _drop_cut_line(part: Path) -> None:
 def _merge(path: Path, requests: Sequence[Request]) -> None:
     parts = _parts(path)
     found = {(c.question_id, c.index): c for part in parts for c in read_completions(part)}
-    write_json_lines(path, [found[request.question_id, index] for request in requests for index in request.indices])
+    write_json_lines(path, [found[request.question_id, index] for request in requests for index in request.seeds])
     _remove(parts)

@@ -1,8 +1,8 @@
-"""A key-value cache whose rows change hands: a new row is written over a finished one, and nothing else moves.
+"""A key-value cache for continuous batching: a new completion's row is written over a finished one's.
 
-Every row ends at the same column, the newest, and begins where its own prompt began; what lies before is masked. So a
-step writes one column for all rows, a row that joins is written up to the newest column, and columns before the
-longest row are left out of the computation at once and of memory when the block is next renewed.
+Every row ends at the newest column. A row begins where its own prompt begins, and the columns before it are masked. So
+a step writes one column for all rows, and a row that joins is written up to the newest column. Columns before the
+longest row are no longer computed with. Their memory is freed when the block is next renewed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
-# Columns that are allocated ahead: growing by one column at a time copies the whole cache at every step.
+# Columns allocated ahead of need. To grow by one column at a time would copy the whole cache at every step.
 SPARE_COLUMNS = 64
 
 
 class SlotLayer(DynamicLayer):
     """One layer's keys and values (rows, heads, columns, size); columns `begin` to `end` are in use.
 
-    A layer with a sliding window is kept whole as well: the window is then in transformers' mask.
+    A layer with a sliding window keeps all its columns too, because transformers' mask applies the window.
     """
 
     def __init__(self, source: DynamicLayer, rows: int) -> None:
         super().__init__()
         self.dtype, self.device = source.keys.dtype, source.keys.device
         self.begin, self.end = 0, source.keys.shape[-2]
-        # zeros: what is masked has weight 0, and 0 times a NaN left in the memory would be NaN
+        # Zeros, because masked columns have weight 0, and 0 times a NaN left in the memory would be NaN.
         self.keys, self.values = (
             states.new_zeros(rows, states.shape[1], self.end + SPARE_COLUMNS, states.shape[3])
             for states in (source.keys, source.values)
@@ -35,7 +35,7 @@ class SlotLayer(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the newest columns; what all rows may look at (rows, heads, columns, size), without a copy."""
+        """Write the newest columns and return all columns in use (rows, heads, columns, size), without a copy."""
         begin, end = self.end, self.end + key_states.shape[-2]
         if end > self.keys.shape[-2]:
             self.renew(None)
@@ -54,7 +54,7 @@ class SlotLayer(DynamicLayer):
         self.renew(beam_idx)
 
     def renew(self, rows: Tensor | None, columns: int = 0) -> None:
-        """Move what is in use to a new block that has room, at least `columns` wide; `rows` None: all rows."""
+        """Copy `rows` (None: all) into a new block that is at least `columns` wide and has spare columns."""
         used = self.get_seq_length()
         width = max(used, columns)
 
@@ -80,26 +80,26 @@ class SlotLayer(DynamicLayer):
 
 
 class SlotCache(Cache):
-    """The layers of a cache of `rows` rows, as empty as wide as `source`."""
+    """An empty cache with `rows` rows and the layers and columns of `source`."""
 
     def __init__(self, source: Cache, rows: int) -> None:
         super().__init__(layers=[SlotLayer(layer, rows) for layer in source.layers])
 
     def put(self, slots: Tensor, source: Cache, rows: Tensor) -> None:
-        """Write `rows` of a cache of prompts over `slots`."""
+        """Write `rows` of `source`, a cache of prompts, over the rows `slots`."""
         for layer, of_source in zip(self.layers, source.layers, strict=True):
             layer.put(slots, of_source, rows)
 
     def trim(self, columns: int) -> None:
-        """Leave out what lies more than `columns` before the end: no row that is still needed is longer."""
+        """Stop using all but the last `columns` columns. No row that is still needed may be longer."""
         for layer in self.layers:
             layer.begin = max(layer.begin, layer.end - columns)
 
 
 def why_rows_cannot_join(model: PreTrainedModel) -> str | None:
-    """What in a model forbids that a row takes the place of another while the rest goes on; None: nothing."""
+    """Why this model cannot use continuous batching, or None if it can."""
     config = model.config.get_text_config(decoder=True)
-    # a window is a matter of the mask, as long as a row's columns are counted from its own end
+    # A sliding window needs no layer of its own: the mask counts a row's columns from the row's end.
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
     others = sorted(
         {type(layer).__name__ for layer in DynamicCache(config=model.config).layers if type(layer) not in plain}

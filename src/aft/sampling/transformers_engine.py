@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,66 +13,59 @@ from .requests import CONTINUOUS, STATIC, Request, plan_shards
 from .slots import why_rows_cannot_join
 
 
-def usable_batching(model: PreTrainedModel, batching: str) -> str:
-    """`batching`, or static with a line that says why this model's rows cannot take each other's places."""
+class TransformersEngine:
+    """The `Engine` of a transformers model, which should be in evaluation mode.
+
+    At most `batch_size` completions are decoded at once. If the model's rows cannot take each other's places,
+    `continuous` batching becomes `static`, and a line says why.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        batching: str = CONTINUOUS,
+    ) -> None:
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+        self.batching = _usable_batching(model, batching)
+        self._ends = _end_ids(model, tokenizer)
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Shards over all requests, because the last bits of logits can depend on what is decoded beside them."""
+        return plan_shards(requests, self.batch_size, self.batching)
+
+    def generate(self, shards: Sequence[Sequence[Request]], decoding: Decoding) -> Iterator[Completion]:
+        """The completions of one shard after the other, in the order of finishing."""
+        for shard in shards:
+            yield from self._generate(shard, decoding)
+
+    def _generate(self, shard: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        keys = [(request, index) for request in shard for index in request.seeds]
+        tokenizer = self.tokenizer
+        finished = decode(
+            self.model,
+            [Wanted(request.prompt_ids, request.seeds[index]) for request, index in keys],
+            decoding,
+            ends=self._ends,
+            pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            slots=self.batch_size if self.batching == CONTINUOUS else None,
+        )
+        for place, tokens in finished:
+            (request, index), ended = keys[place], tokens[-1] in self._ends
+            # some tokenizers are told to tidy up spaces, and then the text would encode to other tokens
+            text = tokenizer.decode(
+                tokens[:-1] if ended else tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            yield Completion(request.question_id, index, text, not ended, len(tokens), request.seeds[index])
+
+
+def _usable_batching(model: PreTrainedModel, batching: str) -> str:
     reason = why_rows_cannot_join(model) if batching == CONTINUOUS else None
     if reason is None:
         return batching
     say(f"sampling: {type(model).__name__} runs each batch to its end, because {reason}")
     return STATIC
-
-
-def sample_shard(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    shard: Sequence[Request],
-    decoding: Decoding,
-    *,
-    seed_of: Callable[[str, int], int],
-    batch_size: int,
-    batching: str,
-) -> Iterator[Completion]:
-    """The completions of one shard as they finish.
-
-    `seed_of(question_id, index)` is the seed of a completion. Uses the model as it is: in evaluation mode, please.
-    """
-    keys = [(request, index) for request in shard for index in request.indices]
-    seeds = [seed_of(request.question_id, index) for request, index in keys]
-    ends = _end_ids(model, tokenizer)
-    finished = decode(
-        model,
-        [Wanted(request.prompt_ids, seed) for (request, _), seed in zip(keys, seeds, strict=True)],
-        decoding,
-        ends=ends,
-        pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        slots=batch_size,
-        continuous=batching == CONTINUOUS,
-    )
-    for place, tokens in finished:
-        (request, index), ended = keys[place], tokens[-1] in ends
-        # as it was written: some tokenizers are told to tidy up spaces, and then the text would encode to other tokens
-        text = tokenizer.decode(
-            tokens[:-1] if ended else tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        yield Completion(request.question_id, index, text, not ended, len(tokens), seeds[place])
-
-
-def sample(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    requests: Sequence[Request],
-    decoding: Decoding,
-    *,
-    seed_of: Callable[[str, int], int],
-    batch_size: int,
-    batching: str = CONTINUOUS,
-) -> Iterator[Completion]:
-    """All completions, in the order in which they finish."""
-    batching = usable_batching(model, batching)
-    for shard in plan_shards(requests, batch_size, batching):
-        yield from sample_shard(
-            model, tokenizer, shard, decoding, seed_of=seed_of, batch_size=batch_size, batching=batching
-        )
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +12,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
+from ..config.schema import EvaluateConfig, SampleConfig
 from ..errors import ConfigError
 from ..model import encode_prompt, encode_response, load_model, load_tokenizer
 from ..records import Question
-from ..sampling.requests import Request
+from ..sampling.engine import Engine
+from ..sampling.requests import Request, make_seeds
+from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.entries import Encoder, reference_entries
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import Entry
@@ -69,10 +74,19 @@ class Stage:
         )
 
     def requests(
-        self, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question], indices: Sequence[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: Sequence[Question],
+        indices: Sequence[int],
+        *,
+        purpose: str,
+        seed: int,
     ) -> list[Request]:
-        """The same completions wanted of every question."""
-        return [Request(q.id, tuple(self.prompt_ids(tokenizer, q.question)), tuple(indices)) for q in questions]
+        """The same completions wanted of every question. `purpose` and the run's seed make their seeds."""
+        return [
+            Request(q.id, tuple(self.prompt_ids(tokenizer, q.question)), make_seeds(q.id, indices, purpose, seed))
+            for q in questions
+        ]
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +104,29 @@ class Stage:
             keep_bytes=section.logps_keep_mb * 2**20,
             attn_implementation=section.attn_implementation,
         )
+
+
+@dataclass
+class Inference:
+    """A checkpoint to sample from and to score. The model is loaded once, when it is first needed."""
+
+    stage: Stage
+    checkpoint: str
+
+    @functools.cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The checkpoint's tokenizer."""
+        return self.stage.tokenizer(self.checkpoint)
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        """The checkpoint's model in the type for inference, on the device, in evaluation mode."""
+        return self.stage.model(self.checkpoint, inference=True).to(self.stage.device).eval()
+
+    @contextlib.contextmanager
+    def engine(self, section: SampleConfig | EvaluateConfig) -> Iterator[Engine]:
+        """The engine that samples from the checkpoint. What it holds beside `model` is given back at the end."""
+        yield TransformersEngine(self.model, self.tokenizer, section.batch_size, section.batching)
 
 
 def references(stage: Stage, questions: Sequence[Question], encoder: Encoder) -> list[Entry]:

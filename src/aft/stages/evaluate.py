@@ -26,13 +26,13 @@ from ..evaluation.assessment import (
     question_shares,
     score_lines,
 )
-from ..grading import judge
+from ..grading import grade, grade_all
 from ..json_files import write_json, write_json_lines
 from ..progress import Progress, say
 from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
 from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
-from ..sampling.requests import derive_seed
+from ..sampling.engine import Engine
 from ..sampling.resumable import collect
 from ..scoring.batching import Packer, StepSampler, entry_loader
 from ..scoring.entries import scoring_entries
@@ -41,30 +41,25 @@ from ..scoring.packing import Entry
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
-from .context import Stage
+from .context import Inference, Stage
 from .plan import Unit
 
 Lines = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """The model under test, and how it is sampled and scored."""
+class _Sampler:
+    """Samples from the model under test into files of the unit's folder."""
 
     stage: Stage
     unit: Unit
-    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    said: set[str | None] = dataclasses.field(default_factory=set)
-
-    @property
-    def seed(self) -> int:
-        return self.unit.seed or 0
+    engine: Engine
 
     def questions(self) -> list[Question]:
         """The questions of task accuracy."""
         section = self.stage.config.evaluate
-        return self.stage.plan.task.load(section.split, seed=self.seed)[: section.num_questions]
+        return self.stage.plan.task.load(section.split, seed=self.unit.seed or 0)[: section.num_questions]
 
     def sample(
         self,
@@ -76,18 +71,26 @@ class _Subject:
         purpose: str,
         description: str,
     ) -> list[Completion]:
-        """Completions of the model's own, kept in `file` of the unit's folder; `purpose` makes their seeds."""
+        """Completions kept in `file`; `purpose` makes their seeds."""
+        seed = self.unit.seed or 0
         return collect(
-            self.model,
-            self.tokenizer,
-            self.stage.requests(self.tokenizer, questions, indices),
+            self.engine,
+            self.stage.requests(self.tokenizer, questions, indices, purpose=purpose, seed=seed),
             decoding,
             path=self.unit.folder / file,
-            seed_of=lambda question_id, index: derive_seed(purpose, self.seed, question_id, index),
-            batch_size=self.stage.config.evaluate.batch_size,
-            batching=self.stage.config.evaluate.batching,
             description=f"{self.unit}: {description}",
         )
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores chains under the model under test. `said`: what was said about its layout."""
+
+    stage: Stage
+    unit: Unit
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    said: set[str | None] = dataclasses.field(default_factory=set)
 
     def score(self, groups: Sequence[Group], description: str) -> Lines:
         """One line with a score for every candidate of the groups."""
@@ -123,20 +126,20 @@ class _Subject:
 
 def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Measure one model into metrics.json and, line by line, into the files beside it (docs/metrics.md)."""
-    checkpoint = stage.plan.checkpoint(unit.name or "", unit.seed)
-    tokenizer = stage.tokenizer(checkpoint)
-    model = stage.model(checkpoint, inference=True).to(stage.device).eval()
-    stage.enable_scoring(model)
-    subject = _Subject(stage, unit, model, tokenizer)
+    subject = Inference(stage, stage.plan.checkpoint(unit.name or "", unit.seed))
+    with subject.engine(stage.config.evaluate) as engine:
+        sampler = _Sampler(stage, unit, subject.tokenizer, engine)
+        predicted, assessed, voted = _predict(sampler), _sample_both_kinds(sampler), _vote(sampler)
+    stage.enable_scoring(subject.model)
+    scorer = _Scorer(stage, unit, subject.tokenizer, subject.model)
     metrics: dict[str, Any] = {
         "model": unit.name,
         "seed": unit.seed,
         "split": stage.config.evaluate.split,
-        "checkpoint": checkpoint,
+        "checkpoint": subject.checkpoint,
     }
     files: dict[str, Lines] = {}
-    for part in (_predict, _assess, _score_pool, _vote):
-        found, lines = part(subject)
+    for found, lines in (predicted, _assess(scorer, assessed), _score_pool(scorer), voted):
         metrics.update(found)
         files.update(lines)
     if log is None:
@@ -147,10 +150,10 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     log.complete(["metrics.json", *files])
 
 
-def _predict(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
-    section = subject.stage.config.evaluate
-    questions = subject.questions()
-    completions = subject.sample(
+def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
+    section = sampler.stage.config.evaluate
+    questions = sampler.questions()
+    completions = sampler.sample(
         questions,
         [0],
         Decoding(section.max_new_tokens, section.temperature),
@@ -158,22 +161,24 @@ def _predict(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
         purpose="evaluate",
         description=f"{section.split} questions",
     )
-    predictions = judge(completions, questions, subject.stage.plan.task)
+    predictions = grade_all(sampler.stage.plan.task, completions, questions)
     metrics = {"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)}
     return metrics, {"predictions.jsonl": predictions}
 
 
-def _assess(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
-    """Fresh chains of the model's own, scored by it, and its scores of the same questions' references."""
-    section = subject.stage.config.evaluate.assessment
-    questions: list[Question] = []
-    if section is not None:
-        questions = subject.stage.plan.task.load(TRAIN, seed=subject.seed)[: section.num_questions]
+def _assessed_questions(stage: Stage, unit: Unit) -> list[Question]:
+    """The training questions of assessment accuracy; none where it is switched off."""
+    section = stage.config.evaluate.assessment
+    return [] if section is None else stage.plan.task.load(TRAIN, seed=unit.seed or 0)[: section.num_questions]
+
+
+def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, Any], dict[str, Lines]]:
+    """Scores of the model's own fresh chains, and of the same questions' references."""
+    section, questions = scorer.stage.config.evaluate.assessment, _assessed_questions(scorer.stage, scorer.unit)
     per_label = section.per_label if section else 0
-    assessed = _sample_both_kinds(subject, questions)
     full = [question for question in questions if assessed[question.id].is_full(per_label)]
-    lines = subject.score([_as_group(question, assessed[question.id]) for question in full], "own chains")
-    references = subject.score([group for q in questions for group in _reference(subject.stage, q)], "references")
+    lines = scorer.score([_as_group(question, assessed[question.id]) for question in full], "own chains")
+    references = scorer.score([group for q in questions for group in _reference(scorer.stage, q)], "references")
     right = [line["score"] for line in lines if line["is_positive"]]
     wrong = [line["score"] for line in lines if not line["is_positive"]]
     reference = [line["score"] for line in references]
@@ -199,10 +204,11 @@ def _assess(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
     }
 
 
-def _sample_both_kinds(subject: _Subject, questions: Sequence[Question]) -> dict[str, Assessed]:
+def _sample_both_kinds(sampler: _Sampler) -> dict[str, Assessed]:
     """Samples in rounds until every question has its right and wrong chains or the budget is spent."""
-    evaluate, task = subject.stage.config.evaluate, subject.stage.plan.task
-    section = evaluate.assessment
+    evaluate, task = sampler.stage.config.evaluate, sampler.stage.plan.task
+    section, questions = evaluate.assessment, _assessed_questions(sampler.stage, sampler.unit)
+    by_id = {question.id: question for question in questions}
     assessed = {question.id: Assessed() for question in questions}
     if section is None:
         return assessed
@@ -211,16 +217,16 @@ def _sample_both_kinds(subject: _Subject, questions: Sequence[Question]) -> dict
         if not missing:
             break
         stop = min(start + section.samples_per_round, section.max_samples)
-        completions = subject.sample(
+        for completion in sampler.sample(
             missing,
             range(start, stop),
             Decoding(evaluate.max_new_tokens, section.temperature),
             file=f"own-{start:04d}.jsonl",
             purpose="assess",
             description=f"own chains, samples {start + 1}-{stop}",
-        )
-        for completion, line in zip(completions, judge(completions, missing, task), strict=True):
-            assessed[completion.question_id].add(completion, line["is_correct"], section.per_label)
+        ):
+            graded = grade(task, completion, by_id[completion.question_id])
+            assessed[completion.question_id].add(completion, graded.is_correct, section.per_label)
     return assessed
 
 
@@ -241,14 +247,14 @@ def _reference(stage: Stage, question: Question) -> list[Group]:
     return [Group(question.id, question.question, question.answer, None, (Candidate(response, 1.0, REFERENCE),))]
 
 
-def _score_pool(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
-    count = subject.stage.config.sample.pool_questions
+def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
+    count = scorer.stage.config.sample.pool_questions
     groups = []
-    for group in read_groups(subject.stage.plan.pool(subject.unit.seed)) if count else []:
+    for group in read_groups(scorer.stage.plan.pool(scorer.unit.seed)) if count else []:
         candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
         if candidates:
             groups.append(dataclasses.replace(group, candidates=candidates))
-    lines = subject.score(groups, "pool")
+    lines = scorer.score(groups, "pool")
     shares = [{"question_id": question_id, "value": value} for question_id, value in question_shares(lines).items()]
     return {"pool": pool_metrics(lines, questions=count)}, {
         "pool.jsonl": json_scores(lines),
@@ -256,14 +262,14 @@ def _score_pool(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
     }
 
 
-def _vote(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
+def _vote(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
     """Several paths for each test question, sampled once, and what votes of every size make of them."""
-    evaluate = subject.stage.config.evaluate
+    evaluate = sampler.stage.config.evaluate
     section = evaluate.self_consistency
     if section is None:
         return {"self_consistency": None}, {}
-    questions, task = subject.questions()[: section.num_questions], subject.stage.plan.task
-    completions = subject.sample(
+    questions, task = sampler.questions()[: section.num_questions], sampler.stage.plan.task
+    completions = sampler.sample(
         questions,
         range(section.num_paths),
         Decoding(evaluate.max_new_tokens, section.temperature, section.top_p),
@@ -271,6 +277,6 @@ def _vote(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
         purpose="paths",
         description=f"{section.num_paths} paths for each question",
     )
-    lines = vote_lines(judge(completions, questions, task), questions, task, section.ns)
+    lines = vote_lines(grade_all(task, completions, questions), questions, task, section.ns)
     metrics = {**self_consistency(lines), **dataclasses.asdict(section)}
     return {"self_consistency": metrics}, {"self_consistency.jsonl": lines}

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config.schema import ValidationConfig
 from ..errors import AftError
+from ..grading import grade
 from ..json_files import write_json
 from ..run.manifest import read_json
 from ..sampling.decoding import Decoding
-from ..sampling.transformers_engine import sample
+from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.packing import Entry
 from ..scoring.responses import Scores
 from ..tasks import VALIDATION
@@ -33,24 +34,17 @@ def measure_accuracy(
     """A function of the model: greedy task accuracy on the first validation questions."""
     questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
     by_id = {question.id: question for question in questions}
-    requests = stage.requests(tokenizer, questions, [0])
+    requests = stage.requests(tokenizer, questions, [0], purpose="validate", seed=seed)
     decoding = Decoding(stage.config.evaluate.max_new_tokens, temperature=0.0)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
         state = PartialState()
         mine = requests[state.process_index :: state.num_processes]
-        task, correct = stage.plan.task, 0
-        for completion in sample(
-            model,
-            tokenizer,
-            mine,
-            decoding,
-            seed_of=lambda *_: 0,
-            batch_size=validation.batch_size,
-        ):
-            question = by_id[completion.question_id]
-            answer = task.extract_answer(completion.completion, question).answer
-            correct += answer is not None and task.is_correct(answer, question)
+        engine = TransformersEngine(model, tokenizer, validation.batch_size)
+        correct = sum(
+            grade(stage.plan.task, completion, by_id[completion.question_id]).is_correct
+            for completion in engine.generate(engine.plan(mine), decoding)
+        )
         total = torch.tensor(float(correct), device=stage.device)
         if state.num_processes > 1:
             torch.distributed.all_reduce(total)
