@@ -353,7 +353,7 @@ def test_unusable_files_are_named(run):
     with pytest.raises(DataError, match=r"predictions\.jsonl:2: question 'q0' appears twice"):
         build_report(run)
     write(run / "config.yaml", "a: [")
-    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read as YAML"):
+    with pytest.raises(ConfigError, match=r"config\.yaml:1:5: not valid YAML"):
         build_report(run)
 
 

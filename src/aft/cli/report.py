@@ -82,13 +82,12 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 def print_report(folder: Path, *, picture: bool = True) -> None:
     """Write the report of a run folder and print its table and where the files are."""
-    import json
-
+    from ..json_files import read_json
     from ..report.build import write_report
     from ..report.page import summary_table
 
     written = write_report(folder, picture=picture)
-    print(summary_table(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+    print(summary_table(read_json(written[0]) or {}))
     print("\n" + "\n".join(f"wrote {path}" for path in written))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..config.checks import function_problems
 from ..config.launch_file import on_cpu, read_launch_file
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest
+from ..json_files import read_json
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
 
 
@@ -117,10 +117,10 @@ def _check_model_family(name: str, path: Path) -> list[str]:
     from ..model import encoder_decoder
 
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        settings = read_json(path) or {}
+    except DataError:
         return []  # loading it says what is wrong with it
-    if not isinstance(settings, dict) or settings.get("is_encoder_decoder") is not True:
+    if settings.get("is_encoder_decoder") is not True:
         return []
     return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
 

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..json_files import read_json
 from ..markdown import markdown
-from ..report.read import read_object
 from ..report.spread import number
+from ..run.folder import RunFolder
 from .grid import accuracies, at_rates, best_rates
 from .run_results import evaluated_at
 
 
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> tuple[str, dict[str, Any]] | None:
     """As Markdown, the best of each method in bold, and as JSON; None where no grid was run, or of a single rate."""
-    report = read_object(folder / "report.json")
+    run = RunFolder(folder)
+    report = read_json(run.report("json"))
     if report is None or len(rates) < 2:
         return None
     best, measured, rows = best_rates(report, methods, rates), accuracies(report, methods, rates), []
@@ -26,7 +28,11 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         )
     # reports written before they named manifests have none
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
-    manifests = {(folder / path).as_posix(): found[path] for path in found if Path(path).parent.name in names}
+    manifests = {
+        (folder / path).as_posix(): digest
+        for path, digest in found.items()
+        if (unit := run.unit_of(folder / path)) and unit.name in names
+    }
     seeds = ", ".join(map(str, report["seeds"]))
     title = f"Validation accuracy (%) by learning rate, {folder}; seeds {seeds}; {evaluated_at(manifests)}:"
     results = {

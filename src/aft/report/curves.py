@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .read import read_object
+from ..json_files import read_json
+from ..run.folder import TRAINER_STATE, RunFolder, Unit
 
 # what is read of the training log, and the names of it here
 KEYS = {
@@ -46,17 +47,17 @@ def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[i
         for seed in seeds:
             logged = [entry for entry in _log(run_folder, model, seed) if KEYS["positive_drift"] in entry]
             if logged:
-                manifest = read_object(_folder(run_folder, model, seed) / "manifest.json") or {}
+                manifest = read_json(_unit(run_folder, model, seed).manifest) or {}
                 last = {name: float(logged[-1][key]) for name, key in KEYS.items() if key in logged[-1]}
                 found.setdefault(model, {})[str(seed)] = {**last, "stopped": manifest.get("stopped")}
     return found
 
 
-def _folder(run_folder: Path, model: str, seed: int) -> Path:
-    return Path(run_folder) / f"seed-{seed}" / "align" / model
+def _unit(run_folder: Path, model: str, seed: int) -> Unit:
+    return RunFolder(run_folder).unit("align", seed, model)
 
 
 def _log(run_folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
-    state = read_object(_folder(run_folder, model, seed) / "trainer_state.json")
+    state = read_json(_unit(run_folder, model, seed).folder / TRAINER_STATE)
     log: list[dict[str, Any]] = (state or {}).get("log_history", [])
     return log

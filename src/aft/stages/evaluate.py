@@ -30,6 +30,19 @@ from ..grading import judge
 from ..json_files import write_json, write_json_lines
 from ..progress import Progress, say
 from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
+from ..run.folder import (
+    ASSESSMENT,
+    ASSESSMENT_QUESTIONS,
+    COMPLETIONS,
+    METRICS,
+    PATHS,
+    POOL,
+    POOL_QUESTIONS,
+    PREDICTIONS,
+    REFERENCES,
+    VOTES,
+    Unit,
+)
 from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
 from ..sampling.requests import derive_seed
@@ -41,7 +54,6 @@ from ..scoring.packing import Entry
 from ..scoring.responses import score_candidates, to_device
 from ..tasks import TRAIN
 from .context import Stage
-from .plan import Unit
 
 Lines = list[dict[str, Any]]
 
@@ -114,7 +126,7 @@ class _Subject:
         pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         rough = self.model.dtype not in (torch.float32, torch.float64)
         layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
-        if line and line not in self.said and PartialState().is_main_process:
+        if line and line not in self.said:
             say(f"{self.unit}: {line}")
         self.said.add(line)
         return Packer(pad, layout, section.max_tokens_per_batch)
@@ -142,8 +154,8 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         return
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
-    write_json(unit.folder / "metrics.json", metrics)
-    log.complete(["metrics.json", *files])
+    write_json(unit.folder / METRICS, metrics)
+    log.complete([METRICS, *files])
 
 
 def _predict(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
@@ -153,13 +165,13 @@ def _predict(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
         questions,
         [0],
         Decoding(section.max_new_tokens, section.temperature),
-        file="completions.jsonl",
+        file=COMPLETIONS,
         purpose="evaluate",
         description=f"{section.split} questions",
     )
     predictions = judge(completions, questions, subject.stage.plan.task)
     metrics = {"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)}
-    return metrics, {"predictions.jsonl": predictions}
+    return metrics, {PREDICTIONS: predictions}
 
 
 def _assess(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
@@ -190,11 +202,9 @@ def _assess(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
         },
     }
     return metrics, {
-        "assessment.jsonl": json_scores(lines),
-        "assessment_questions.jsonl": assessment_lines(assessed, lines),
-        "references.jsonl": [
-            {"question_id": line["question_id"], "score": line["score"]} for line in json_scores(references)
-        ],
+        ASSESSMENT: json_scores(lines),
+        ASSESSMENT_QUESTIONS: assessment_lines(assessed, lines),
+        REFERENCES: [{"question_id": line["question_id"], "score": line["score"]} for line in json_scores(references)],
     }
 
 
@@ -250,8 +260,8 @@ def _score_pool(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
     lines = subject.score(groups, "pool")
     shares = [{"question_id": question_id, "value": value} for question_id, value in question_shares(lines).items()]
     return {"pool": pool_metrics(lines, questions=count)}, {
-        "pool.jsonl": json_scores(lines),
-        "pool_questions.jsonl": shares,
+        POOL: json_scores(lines),
+        POOL_QUESTIONS: shares,
     }
 
 
@@ -266,10 +276,10 @@ def _vote(subject: _Subject) -> tuple[dict[str, Any], dict[str, Lines]]:
         questions,
         range(section.num_paths),
         Decoding(evaluate.max_new_tokens, section.temperature, section.top_p),
-        file="paths.jsonl",
+        file=PATHS,
         purpose="paths",
         description=f"{section.num_paths} paths for each question",
     )
     lines = vote_lines(judge(completions, questions, task), questions, task, section.ns)
     metrics = {**self_consistency(lines), **dataclasses.asdict(section)}
-    return {"self_consistency": metrics}, {"self_consistency.jsonl": lines}
+    return {"self_consistency": metrics}, {VOTES: lines}

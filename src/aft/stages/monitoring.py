@@ -12,8 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config.schema import ValidationConfig
 from ..errors import AftError
-from ..json_files import write_json
-from ..run.manifest import read_json
+from ..json_files import read_json, write_json
 from ..sampling.decoding import Decoding
 from ..sampling.transformers_engine import sample
 from ..scoring.packing import Entry

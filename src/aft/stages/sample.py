@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..run.folder import COMPLETIONS, Unit
 from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
 from ..sampling.requests import derive_seed
 from ..sampling.resumable import collect
 from .context import Stage
-from .plan import Unit
 
 
 def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -29,7 +29,7 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     )
     if log is not None:
         log.complete(
-            ["completions.jsonl"],
+            [COMPLETIONS],
             completions=len(completions),
             truncated=sum(completion.truncated for completion in completions),
             tokens=sum(completion.num_tokens for completion in completions),
