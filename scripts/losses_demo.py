@@ -8,7 +8,6 @@ were cut, and are up to date the second time. Writes table4.md and table4.json i
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aft.config import load_config
-from aft.json_files import write_json, write_text
+from aft.json_files import read_json, write_json, write_text
 from aft.paper.commands import assign
 from aft.paper.grid import at_rate, at_rates, best_rates
 from aft.paper.page import make_page
@@ -26,6 +25,7 @@ from aft.paper.run_results import at_suffix, read_run
 from aft.paper.runner import train
 from aft.paper.specs import SPECS
 from aft.run.environment import environment
+from aft.run.folder import RunFolder
 
 CONFIG = "configs/arithmetic/losses-demo.yaml"
 RATES = [3e-5, 1e-4, 3e-4, 1e-3]
@@ -79,8 +79,7 @@ def _run(folder: Path, seeds: Sequence[int], methods: Mapping[str, Any], overrid
     """The report of `CONFIG` with these methods."""
     keys = {"output_dir": str(folder), "seeds": list(seeds), "methods": dict(methods)}
     train(["--config", CONFIG, *assign(keys), *overrides])
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return report
+    return read_json(RunFolder(folder).report("json")) or {}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "stats": "",
     "yaml_files": "",
     "run": "json_files",
-    "config": "run yaml_files",
+    "config": "records run yaml_files",
     "model": "prompts",
     "tasks": "json_files records answers own_code",
     "grading": "records answers tasks",

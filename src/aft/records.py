@@ -38,6 +38,15 @@ UNPARSED = "unparsed"
 REFERENCE = "reference"
 LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
 
+# Questions of each split of a generated task where none are asked for; here because a task knows no configuration.
+WORLD_SIZES = {
+    "num_train": 100,
+    "num_answer_only": 700,
+    "num_validation": 400,
+    "num_test": 1000,
+    "num_pretrain": 96_000,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
