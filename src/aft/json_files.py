@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import DataError
 
-_MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
+MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -25,9 +25,9 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}. {_MADE_AGAIN}") from None
+        raise DataError(f"{path}: cannot be read as JSON: {error}. {MADE_AGAIN}") from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {_MADE_AGAIN}")
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {MADE_AGAIN}")
     return value
 
 

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 
 Stage = Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)  # in the order in which they run
-TRAINING_STAGES: tuple[Stage, ...] = ("pretrain", "vft", "align")
+TRAINING_STAGES = ("pretrain", "vft", "align")
 _NAMED = ("align", "evaluate")  # one unit for each model, beside each seed
 
 # Models that no method trains.

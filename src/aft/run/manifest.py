@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..json_files import read_json, write_json
+from ..json_files import MADE_AGAIN, read_json, write_json
 from .digest import digest_value, digest_weights
 from .environment import git_revision, peak_memory_bytes, versions
 from .folder import MANIFEST, STARTED, TRAINER_STATE
@@ -48,7 +48,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     if value is not None:
         for key in ("inputs", "outputs") if path.name == MANIFEST else ("inputs",):
             if not isinstance(value.get(key), dict):
-                raise DataError(f"{path}: '{key}' is missing or no object. Delete it to run its unit again.")
+                raise DataError(f"{path}: '{key}' is missing or no object. {MADE_AGAIN}")
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ class Plan:
         """The units of one stage, in order."""
         if stage == "pretrain":
             return [self.run.unit(stage)]
-        several: dict[str, list[str]] = {"align": list(self.config.methods), "evaluate": model_names(self.config)}
-        return [self.run.unit(stage, seed, name) for seed in self.config.seeds for name in several.get(stage, [""])]
+        names: Sequence[str | None] = [None]
+        if stage == "align":
+            names = list(self.config.methods)
+        elif stage == "evaluate":
+            names = model_names(self.config)
+        return [self.run.unit(stage, seed, name) for seed in self.config.seeds for name in names]
 
     def stages(self) -> list[str]:
         """The configured stages in the order in which they run."""
