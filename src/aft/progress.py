@@ -22,7 +22,7 @@ SECONDS_IN_A_LOG = 15.0  # between lines that stay: few
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks for all that share its work: the launcher counts them in RANK."""
+    """Whether this process speaks for all that share its work: a launcher numbers them in RANK, from 0."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -38,7 +38,8 @@ UNPARSED = "unparsed"
 REFERENCE = "reference"
 LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
 
-# Questions of each split of a generated task where none are asked for; here because a task knows no configuration.
+# Default number of questions in each split of a generated task. Tasks and configuration both read it, and neither may
+# import the other.
 WORLD_SIZES = {
     "num_train": 100,
     "num_answer_only": 700,
