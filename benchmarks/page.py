@@ -17,9 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aft.json_files import write_json, write_text
+from aft.json_files import read_json, write_json, write_text
 from aft.run.environment import git_revision, versions
-from aft.run.manifest import read_json
 from bars import Bar, bar_table
 from timing import Settings
 

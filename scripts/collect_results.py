@@ -9,19 +9,18 @@ digests of the manifests behind its figures.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aft.json_files import write_json, write_text
+from aft.json_files import read_json, write_json, write_text
 from aft.markdown import markdown
 from aft.report.build import build_report
 from aft.report.measures import MEASURES
 from aft.report.page import markdown_page
 from aft.report.spread import amount
 from aft.run.digest import digest_file
-from aft.run.manifest import MANIFEST
+from aft.run.folder import METRICS, TRAINER_STATE, RunFolder, Unit
 from aft.stats.estimate import to_json
 
 Page = tuple[str, str, Any]  # its name, the Markdown, what is behind it
@@ -61,11 +60,12 @@ def collect(runs: Path) -> Iterator[Page]:
     for scale in sorted(runs.glob("tables/*")):
         yield from _tables(scale)
     for name, (folder, compare) in REPORTS.items():
-        if any((runs / folder).glob("seed-*/evaluate/*/metrics.json")):
+        if any((unit.folder / METRICS).exists() for unit in RunFolder(runs / folder).units("evaluate")):
             report = build_report(runs / folder, compare=compare)
             if not any(model["missing_seeds"] for model in report["models"]):
                 yield name, markdown_page(report), to_json(report)
-    trained = sorted(runs.glob(f"vft-*/seed-*/vft/{MANIFEST}"))
+    folders = sorted(runs.glob("vft-*"))
+    trained = [unit for folder in folders for unit in RunFolder(folder).units("vft") if unit.manifest.exists()]
     if trained:
         yield "vft-rates", *_vft_rates(trained, runs)
 
@@ -101,20 +101,20 @@ def _table(folder: Path, stem: str) -> tuple[str, Any]:
     return "\n\n".join(pages), {**beside[stem], "grids": [beside[name] for name in own]}
 
 
-def _vft_rates(manifests: list[Path], runs: Path) -> tuple[str, Any]:
+def _vft_rates(trained: list[Unit], runs: Path) -> tuple[str, Any]:
     """VFT by learning rate: its best validation accuracy over the epochs, and the step of it."""
     results = []
-    for manifest in manifests:
-        state = manifest.with_name("trainer_state.json")
-        training, log = _json(manifest)["inputs"]["config"]["vft"]["training"], _json(state)
+    for unit in trained:
+        manifest, log = _json(unit.manifest), _json(unit.folder / TRAINER_STATE)
+        files = (unit.manifest, unit.folder / TRAINER_STATE)
         results.append(
             {
-                "learning_rate": training["learning_rate"],
-                "seed": int(manifest.parents[1].name.removeprefix("seed-")),
+                "learning_rate": manifest["inputs"]["config"]["vft"]["training"]["learning_rate"],
+                "seed": unit.seed,
                 "task_accuracy": log["best_metric"],
                 "step": log["best_global_step"],
-                "commit": _json(manifest)["git_revision"],
-                "manifests": {path.relative_to(runs).as_posix(): digest_file(path) for path in (manifest, state)},
+                "commit": manifest["git_revision"],
+                "manifests": {path.relative_to(runs).as_posix(): digest_file(path) for path in files},
             }
         )
     results.sort(key=lambda result: (result["learning_rate"], result["seed"]))
@@ -133,8 +133,8 @@ def _vft_rates(manifests: list[Path], runs: Path) -> tuple[str, Any]:
     return title + markdown(["learning rate", "seed", "validation accuracy (%)", "step", "commit"], rows), results
 
 
-def _json(path: Path) -> Any:
-    return json.loads(_text(path))
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) or {}
 
 
 def _text(path: Path) -> str:

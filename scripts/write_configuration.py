@@ -8,17 +8,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import math
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from aft.config import data, losses, ratings, schema
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
+from aft.yaml_files import yaml_line
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -204,7 +202,7 @@ def _yaml(value: Any) -> str:
     """A value as it would stand in a YAML file, on one line."""
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)
-    return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf)).removesuffix("...\n").rstrip()
+    return yaml_line(value)
 
 
 if __name__ == "__main__":

@@ -125,4 +125,4 @@ def test_labels_and_metrics_count_it():
     lines = grade_all(task, sampled, [QUESTION])
     assert [line["unparsed"] for line in lines] == [CUT, None, CUT]
     accuracy = task_accuracy(lines)
-    assert (accuracy["correct"], accuracy["unparsed"], accuracy["truncated"]) == (1, 2, 2)
+    assert accuracy.beside == {"correct": 1, "unparsed": 2, "truncated": 2}

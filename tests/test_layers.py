@@ -82,23 +82,24 @@ MAY_IMPORT = {
     "records": "json_files",
     "answers": "",
     "stats": "",
+    "yaml_files": "",
     "run": "json_files",
-    "config": "",
+    "config": "records run yaml_files",
     "model": "prompts",
     "tasks": "json_files records answers own_code",
     "grading": "records answers tasks",
     "scoring": "logps records",
     "sampling": "json_files progress records",
-    "training": "losses progress scoring",
+    "training": "json_files losses progress scoring",
     "labelling": "config json_files markdown own_code progress records answers run stats tasks grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files prompts records tasks",
-    "report": "json_files markdown run stats",
+    "report": "json_files markdown run stats yaml_files",
     "stages": "config json_files losses model progress prompts records run tasks grading"
     " scoring sampling training labelling evaluation stats",
     "launch": "config device json_files model progress run tasks labelling stages training",
-    "paper": "config json_files markdown labelling run stats report",
-    "cli": "config json_files progress prompts records convert labelling launch paper report stages",
+    "paper": "config json_files markdown labelling run stats report yaml_files",
+    "cli": "config json_files progress prompts records convert labelling launch paper report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -111,14 +112,14 @@ MAY_USE = {
     "logps": "torch",
     "device": "torch",
     "progress": "tqdm",
-    "config": "yaml",
+    "yaml_files": "yaml",
     "answers": "math_verify",  # an extra, in a process of its own
     "tasks": "datasets",  # the hub's data sets, imported where they are read
     "convert": "datasets pyarrow yaml",
     "run": "",
     "labelling": "",
-    "paper": "matplotlib numpy yaml",
-    "report": "matplotlib numpy yaml",
+    "paper": "matplotlib numpy",
+    "report": "matplotlib numpy",
     "stats": "numpy",
     "evaluation": "numpy",
     "model": "torch transformers peft tokenizers jinja2 huggingface_hub safetensors",
@@ -173,6 +174,7 @@ def test_nothing_imports_itself_in_a_circle(name):
 
 WITHOUT_TORCH = [
     *("aft.records", "aft.prompts", "aft.grading", "aft.progress", "aft.own_code", "aft.json_files", "aft.markdown"),
+    "aft.yaml_files",
     *("aft.stages", "aft.stages.plan", "aft.stages.label", "aft.stages.card"),
     *(
         name

@@ -14,7 +14,21 @@ from typing import Any
 
 from .errors import DataError
 
+MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_json(path: str | Path) -> dict[str, Any] | None:
+    """The object in a JSON file of a run, None where the file is absent; anything else raises `DataError`."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}. {MADE_AGAIN}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {MADE_AGAIN}")
+    return value
 
 
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -21,6 +21,11 @@ _SECONDS_BETWEEN_LINES = 0.5
 SECONDS_IN_A_LOG = 15.0  # between lines that stay: few
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for all that share its work: a launcher numbers them in RANK, from 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Progress:
     """One piece of work with a known total, or 0. Use as a context manager; call `update`.
 
@@ -40,7 +45,7 @@ class Progress:
         self._last = 0.0 if self._lines else self._begun
         self._bar: Any = None
         # every rank counts, one shows
-        self._silent = os.environ.get("RANK", "0") != "0"
+        self._silent = not is_first_rank()
 
     def __enter__(self) -> Progress:
         if not self._lines and not self._silent and sys.stderr.isatty():
@@ -121,7 +126,7 @@ def _send(message: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     """Lines for the person who runs this, above any bar; only from the first rank."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_rank():
         return
     if os.environ.get(ENVIRONMENT_KEY) == "lines":
         print("".join(f"{TOLD}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)

@@ -38,6 +38,16 @@ UNPARSED = "unparsed"
 REFERENCE = "reference"
 LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
 
+# Default number of questions in each split of a generated task. Tasks and configuration both read it, and neither may
+# import the other.
+WORLD_SIZES = {
+    "num_train": 100,
+    "num_answer_only": 700,
+    "num_validation": 400,
+    "num_test": 1000,
+    "num_pretrain": 96_000,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:

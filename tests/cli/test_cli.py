@@ -311,7 +311,7 @@ def test_a_report_of_nothing(refused, tmp_path):
     ("content", "expected"),
     [
         ('{"inputs"', "cannot be read as JSON: Expecting ':' delimiter: line 1 column 10 (char 9)."),
-        ("[]", "expected a JSON object."),
+        ("[]", "expected a JSON object, got list."),
         ('{"inputs": {}}', "'outputs' is missing or no object."),
         ("", "cannot be read as JSON: Expecting value: line 1 column 1 (char 0)."),
     ],
@@ -320,7 +320,7 @@ def test_a_damaged_manifest(refused, tmp_path, content, expected):
     manifest = tmp_path / "run" / "base" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(content)
-    assert refused(code=1) == f"{manifest}: {expected} Delete it to run its unit again."
+    assert refused(code=3) == f"{manifest}: {expected} Delete it, and the command that wrote it makes it again."
 
 
 # ---- dry run ----

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from aft.config import align_config, load_config, to_yaml
-from aft.config.load import read_yaml
 from aft.config.losses import BoundaryConstraint
 from aft.errors import ConfigError
 from aft.losses import LOSSES
 from aft.stages.plan import Plan
+from aft.yaml_files import read_yaml
 from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from aft.paper.run_results import RunResult
 from aft.stats.estimate import Estimate
+from aft.yaml_files import yaml_text
 
 Answers = Mapping[str, Sequence[Sequence[float]]]  # model -> for each seed the value of each question
 
@@ -73,7 +72,7 @@ def write_run(folder: Path, answers: Answers, config: Mapping[str, Any] | None =
     """A run folder with predictions, metrics and, if given, a configuration."""
     if config is not None:
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        (folder / "config.yaml").write_text(yaml_text(dict(config)), encoding="utf-8")
     for name, by_seed in answers.items():
         for seed, own in enumerate(by_seed):
             target = folder / f"seed-{seed}" / "evaluate" / name

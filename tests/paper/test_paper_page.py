@@ -214,6 +214,7 @@ def test_none_of_the_tables_models():
         ),
         ({"model": {"name_or_path": "runs/gpu/small/base"}, "data": {"name": "arithmetic"}}, "small", "arithmetic"),
         ({"model": {"from_scratch": {}}, "data": {"name": "mixture"}}, "run", "mixture"),
+        ({"model": {"name_or_path": "2026-11-29"}, "data": {"name": "gsm8k"}}, "2026-11-29", "GSM8K"),
     ],
 )
 def test_what_a_folder_is_of(config, model, task, tmp_path):

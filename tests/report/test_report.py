@@ -18,9 +18,10 @@ from aft.report.build import build_report, write_report
 from aft.report.calibration_picture import shares_by_score
 from aft.report.canvas import missing_library
 from aft.report.page import markdown_page
-from aft.report.read import read_curves, read_report, read_scores
+from aft.report.read import read_config, read_curves, read_report, read_scores
 from aft.report.terminal import summary_table
 from aft.stats.estimate import to_json
+from aft.yaml_files import yaml_text
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 Z = 1.959963984540054
@@ -372,8 +373,18 @@ def test_unusable_files_are_named(run):
     with pytest.raises(DataError, match=r"predictions\.jsonl:2: question 'q0' appears twice"):
         build_report(run)
     write(run / "config.yaml", "a: [")
-    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read as YAML"):
+    with pytest.raises(ConfigError, match=r"config\.yaml:1:5: not valid YAML"):
         build_report(run)
+
+
+def test_a_configuration_is_read_in_the_dialect_in_which_it_is_written(run):
+    """A model named like a date stays text, and a learning rate is a number."""
+    config = {"model": {"name_or_path": "2026-11-29"}, "training": {"learning_rate": 1e-5}, "seeds": [0, 1]}
+    write(run / "config.yaml", "model: {name_or_path: 2026-11-29}\ntraining: {learning_rate: 1e-5}\nseeds: [0, 1]\n")
+    assert read_config(run) == config
+    write(run / "config.yaml", yaml_text(config))
+    assert read_config(run) == config
+    assert build_report(run)["seeds"] == [0, 1]
 
 
 def test_pool_scores_and_curves_are_read_per_model(run):

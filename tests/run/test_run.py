@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from aft.errors import AftError
+from aft.errors import DataError
 from aft.run.digest import changed_keys, digest_file, digest_weights
 from aft.run.environment import environment
-from aft.run.folder import move_aside
-from aft.run.manifest import MANIFEST, STARTED, UnitLog, digest_folder, is_cut, read_json, read_manifest
+from aft.run.folder import MANIFEST, STARTED, RunFolder
+from aft.run.manifest import UnitLog, digest_folder, is_cut, read_manifest
 
 
 def write_folder(folder, **files):
@@ -92,7 +92,6 @@ def test_a_unit_is_cut_until_it_is_complete(tmp_path):
 
 
 def test_an_absent_manifest_is_none(tmp_path):
-    assert read_json(tmp_path / "gone.json") is None
     assert read_manifest(tmp_path / MANIFEST) is None
 
 
@@ -100,7 +99,7 @@ def test_an_absent_manifest_is_none(tmp_path):
 def test_a_damaged_manifest_says_what_to_do(tmp_path, content):
     path = tmp_path / MANIFEST
     path.write_text(content)
-    with pytest.raises(AftError, match="Delete it to run its unit again") as caught:
+    with pytest.raises(DataError, match="Delete it") as caught:
         read_manifest(path)
     assert str(caught.value).startswith(f"{path}: ")
 
@@ -134,12 +133,12 @@ def test_what_is_outdated_is_kept_apart_and_never_overwritten(tmp_path):
     unit = tmp_path / "run" / "seed-0" / "align" / "bcl"
     for number in (1, 2, 3):
         write_folder(unit, value=str(number))
-        target = move_aside(unit, tmp_path / "run")
+        target = RunFolder(tmp_path / "run").move_aside(unit)
         assert target == tmp_path / "run" / "replaced" / str(number) / "seed-0" / "align" / "bcl"
         assert (target / "value").read_text() == str(number)
         assert not unit.exists()
     other = write_folder(tmp_path / "run" / "base", value="b")
-    assert move_aside(other, tmp_path / "run") == tmp_path / "run" / "replaced" / "1" / "base"
+    assert RunFolder(tmp_path / "run").move_aside(other) == tmp_path / "run" / "replaced" / "1" / "base"
 
 
 # ---- what a figure was made with ----

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigError, DataError, nearest
+from ..run.folder import RunFolder
 from .main import guarded
 
 if TYPE_CHECKING:
@@ -205,11 +206,11 @@ def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
 def _run_config(source: Path) -> Path | None:
     """The configuration of the run in whose folder a file of groups lies."""
     path = Path(os.path.abspath(source))
-    labels = path.name in ("groups.jsonl", "pool.jsonl") and path.parent.name == "label"
-    if not labels or not re.fullmatch(r"seed-\d+", path.parents[1].name):
+    run = RunFolder.around(path)
+    unit = run.unit_of(path) if run else None
+    if run is None or unit is None or path not in (run.groups(unit.seed), run.pool(unit.seed)):
         return None
-    config = path.parents[2] / "config.yaml"
-    return Path(os.path.relpath(config)) if config.is_file() else None
+    return Path(os.path.relpath(run.config)) if run.config.is_file() else None
 
 
 def _read_prompt(config: Path) -> PromptConfig:

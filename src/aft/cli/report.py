@@ -87,7 +87,7 @@ def print_report(folder: Path, *, picture: bool = True) -> None:
     from ..report.terminal import summary_table
 
     written = write_report(folder, picture=picture)
-    print(summary_table(read_report(folder / "report.json")))
+    print(summary_table(read_report(written[0])))
     print("\n" + "\n".join(f"wrote {path}" for path in written))
 
 

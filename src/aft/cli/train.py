@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -63,6 +62,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
     from ..launch.conductor import conduct, open_folder, show_plan
     from ..launch.units import run_here
+    from ..progress import is_first_rank
 
     problems = _lacking_judge(plan, stages)
     if problems and not known.dry_run:
@@ -76,7 +76,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         print(show_plan(plan, stages))
         return
     if launched:
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_rank():
             open_folder(plan)
         run_here(plan, stage)
         return
@@ -104,8 +104,8 @@ _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "method
 
 def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
     """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
-    from ..config.schema import STAGES
     from ..launch.preflight import check_ratings, check_run, find_lacking
+    from ..run.folder import STAGES
 
     # labelling computes with neither model nor trainer, so nothing of theirs is looked at
     problems = check_run(config, {*broken, *_OF_MODELS} if stage == "label" else broken)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ..errors import nearest
+from ..run.folder import BASE, STAGES, VFT
 from .data import MixtureData
 from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
-from .schema import STAGES, Config
+from .schema import Config
 
 
 def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
@@ -61,7 +62,7 @@ def _check_method_names(config: Config) -> list[str]:
     if not config.methods and "align" in config.stages:
         problems.append("methods: empty, but 'align' is among the stages")
     for name in config.methods:
-        if name in ("base", "vft"):
+        if name in (BASE, VFT):
             problems.append(f"methods.{name}: the name is taken by the {name} model")
     return problems
 
@@ -83,7 +84,7 @@ def _check_models(config: Config) -> list[str]:
     models = config.evaluate.models
     if models is None:
         return []
-    known = ["base", "vft", *config.methods]
+    known = [BASE, VFT, *config.methods]
     problems = _repeated("evaluate.models", models)
     if not models:
         problems.append(f"evaluate.models: empty; null means all: {', '.join(known)}")

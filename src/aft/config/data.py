@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..records import WORLD_SIZES
+
 
 @dataclass(frozen=True)
 class Gsm8kData:
@@ -134,15 +136,15 @@ class GeneratedData:
     """What the made-up worlds have in common. Every problem stays in one split, whatever the seeds."""
 
     name: str
-    num_train: int = field(default=100, metadata={"ge": 1})
+    num_train: int = field(default=WORLD_SIZES["num_train"], metadata={"ge": 1})
     """Questions with their chain (VFT data)."""
-    num_answer_only: int = field(default=700, metadata={"ge": 0})
+    num_answer_only: int = field(default=WORLD_SIZES["num_answer_only"], metadata={"ge": 0})
     """Further training questions of which only the answer is used."""
-    num_validation: int = field(default=400, metadata={"ge": 0})
+    num_validation: int = field(default=WORLD_SIZES["num_validation"], metadata={"ge": 0})
     """Validation questions."""
-    num_test: int = field(default=1000, metadata={"ge": 1})
+    num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 1})
     """Test questions; they, and all other splits but pretrain, are drawn anew for every run seed."""
-    num_pretrain: int = field(default=96_000, metadata={"ge": 1})
+    num_pretrain: int = field(default=WORLD_SIZES["num_pretrain"], metadata={"ge": 1})
     """Chains, right and wrong, that the base model reads."""
     answer_marker: str = "[ANS]"
     """Stands before the final answer in every response."""

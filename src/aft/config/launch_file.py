@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from .load import read_yaml
+from ..yaml_files import read_yaml
 
 LAUNCH_FOLDER = Path("configs") / "accelerate"
 # beside the package's source, for a run that is started from another folder

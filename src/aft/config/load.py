@@ -8,56 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import ConfigError
+from ..yaml_files import parse_yaml, read_yaml, yaml_text
 from .build import build, build_values
 from .checks import check_config
 from .schema import AlignConfig, Config
 
 Check = Callable[[Config, frozenset[str]], list[str]]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `2e-5` is a number, as YAML 1.2 has it, a date is text, and a repeated key is an error."""
-
-    def construct_document(self, node: yaml.Node) -> Any:
-        self.deep_construct = True  # an alias inside its own anchor is then an error instead of an endless value
-        return super().construct_document(node)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            if not isinstance(key_node, yaml.ScalarNode):
-                hint = "a key must be text (a template such as '{question}' needs quotes)"
-                raise yaml.constructor.ConstructorError(None, None, hint, key_node.start_mark)
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back: text that looks like one of its numbers gets quotes."""
-
-
-_FLOAT, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
-for _side in (_Loader, _Dumper):
-    _side.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_FLOAT, _DATE)]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    _side.add_implicit_resolver(
-        _FLOAT,
-        re.compile(
-            r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"
-            r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
-        ),
-        list("-+0123456789."),
-    )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | None = None) -> Config:
@@ -173,29 +130,6 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an unreadable file or bad YAML raises `ConfigError` with the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    try:
-        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys, got {type(data).__name__}")
-    return data
-
-
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends: the files extend each other in a circle")
@@ -224,8 +158,8 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
             problems.append(f"'{argument}': expected key=value or --key value")
             continue
         try:
-            pairs.append((key, yaml.load(text, Loader=_Loader)))
-        except (yaml.YAMLError, ValueError, RecursionError):
+            pairs.append((key, parse_yaml(text)))
+        except ConfigError:
             problems.append(f"{key}: '{text}' is not valid YAML")
     return pairs
 
@@ -255,4 +189,4 @@ def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str])
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml_text(dataclasses.asdict(config))

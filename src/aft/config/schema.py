@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..run.folder import BASE, STAGES, VFT, Stage
 from .data import DataConfig
 from .losses import AlignmentLoss, RankingLoss
 from .ratings import BinaryRatings, Ratings
-
-STAGES = ("pretrain", "vft", "sample", "label", "align", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -268,9 +267,7 @@ class Config:
     """The task and its data."""
     model: ModelConfig
     """The base model."""
-    stages: list[Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]] = field(
-        default_factory=lambda: ["vft", "sample", "label", "align", "evaluate"]
-    )
+    stages: list[Stage] = field(default_factory=lambda: [stage for stage in STAGES if stage != "pretrain"])
     """Stages to run; they always run in this order."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Every stage after pretrain runs once per seed; tables show mean and standard deviation (paper: 3)."""
@@ -300,7 +297,7 @@ def model_names(config: Config) -> list[str]:
     """The models that `evaluate` compares, in order."""
     if config.evaluate.models is not None:
         return config.evaluate.models
-    names = ["base"]
+    names = [BASE]
     if "vft" in config.stages:
-        names.append("vft")
+        names.append(VFT)
     return names + (list(config.methods) if "align" in config.stages else [])

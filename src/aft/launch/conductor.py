@@ -16,7 +16,8 @@ from ..errors import ConfigError
 from ..json_files import write_json, write_text
 from ..progress import say
 from ..run.environment import environment
-from ..stages.plan import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
+from ..run.folder import TRAINING_STAGES, Unit
+from ..stages.plan import DONE, RESUME, Plan, Status
 from .worker import StageFailed, Worker, num_threads, watch
 
 
@@ -33,8 +34,8 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
 def open_folder(plan: Plan) -> None:
     """Write what every run folder has: the resolved configuration, and what it runs on."""
     try:
-        write_text(plan.folder / "config.yaml", to_yaml(plan.config))
-        write_json(plan.folder / "environment.json", environment())
+        write_text(plan.run.config, to_yaml(plan.config))
+        write_json(plan.run.environment, environment())
         _tell_data(plan)
     except OSError as error:
         raise ConfigError(f"output_dir: {plan.folder} cannot be written: {error.strerror}") from None
@@ -65,7 +66,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
 def _tell_data(plan: Plan) -> None:
     """Say how many questions there are and what was done to them, and keep it in data.json."""
     found = plan.describe_data()
-    write_json(plan.folder / "data.json", found)
+    write_json(plan.run.data, found)
     say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
     for note in found["notes"]:
         say(f"data: {note}")
@@ -102,7 +103,7 @@ def _keeps_models(plan: Plan) -> bool:
 
 def _run_crew(plan: Plan, stage: str, shares: dict[int, Sequence[int]]) -> None:
     """A worker for each share of the units, side by side; the keys name their log files."""
-    logs = plan.folder / "logs"
+    logs = plan.run.logs
     logs.mkdir(parents=True, exist_ok=True)
     crew: list[Worker] = []
     try:
@@ -120,7 +121,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, Sequence[int]]) -> None:
 
 
 def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:
-    stage_command = ["-m", "aft.cli.train", "--config", str(plan.folder / "config.yaml"), "--stage", stage]
+    stage_command = ["-m", "aft.cli.train", "--config", str(plan.run.config), "--stage", stage]
     stage_command += ["--worker", ",".join(map(str, units))]
     if stage == "label":
         return [sys.executable, *stage_command]  # no model, nothing to launch
@@ -133,7 +134,7 @@ def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> 
 
 def _one_process(plan: Plan) -> Path:
     """A launch file for one process. Given none, accelerate would take what the user once chose as a default."""
-    path = plan.folder / "logs" / "one-process.yaml"
+    path = plan.run.logs / "one-process.yaml"
     cpu = not _use_gpu(plan.config)
     keys = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_machines": 1, "num_processes": 1}
     text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in {**keys, "machine_rank": 0}.items())

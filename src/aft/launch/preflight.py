@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +13,8 @@ from ..config.checks import function_problems
 from ..config.launch_file import on_cpu, read_launch_file
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest
+from ..json_files import read_json
+from ..run.folder import TRAINING_STAGES
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
 
 
@@ -117,10 +118,10 @@ def _check_model_family(name: str, path: Path) -> list[str]:
     from ..model import encoder_decoder
 
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        settings = read_json(path) or {}
+    except DataError:
         return []  # loading it says what is wrong with it
-    if not isinstance(settings, dict) or settings.get("is_encoder_decoder") is not True:
+    if settings.get("is_encoder_decoder") is not True:
         return []
     return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
 
@@ -216,7 +217,7 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
     sections: dict[str, dict[str, Any]] = {}
     if "training" not in broken:
         sections["training"] = config.training
-    for name in ("pretrain", "vft", "align"):
+    for name in TRAINING_STAGES:
         if name not in broken:
             sections[f"{name}.training"] = getattr(config, name).training
     if "methods" not in broken:
@@ -228,7 +229,7 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
     from ..training.arguments import check_keys, check_whole
 
     problems = [problem for where, section in sections.items() for problem in check_keys(section, where)]
-    if problems or set(broken) & {"training", "pretrain", "vft", "align", "methods", "stages"}:
+    if problems or set(broken) & {"training", *TRAINING_STAGES, "methods", "stages"}:
         return problems
     cpu = use_cpu("auto" if "launch" in broken else config.launch.device)
     told: dict[str, str] = {}  # problem -> the first section that has it

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..progress import say
-from ..run.folder import move_aside
+from ..run.folder import TRAINING_STAGES, Unit
 from ..run.manifest import UnitLog
-from ..stages.plan import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
+from ..stages.plan import DONE, RESUME, Plan, Status
 
 
 def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
@@ -78,7 +78,7 @@ def _label_unit(plan: Plan, unit: Unit) -> None:
 def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -> UnitLog:
     """Begin a unit. What other inputs made is moved aside, never overwritten or deleted."""
     if _is_in_the_way(unit, status):
-        kept = move_aside(unit.folder, plan.folder)
+        kept = plan.run.move_aside(unit.folder)
         say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
     return UnitLog(unit.folder, inputs, plan.processes(unit))
 

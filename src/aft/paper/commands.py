@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import Config, load_config
 from ..config.launch_file import on_cpu, read_launch_file
 from ..config.ratings import JudgeRatings
 from ..errors import ConfigError
 from ..labelling.judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
+from ..run.folder import BASE, EVERY_SEED, STAGES, RunFolder
+from ..yaml_files import yaml_line
 from .runs import Run
 
 CONFIGS = "configs/tables"
@@ -54,7 +54,7 @@ def command(run: Run, folder: Path, seeds: Sequence[int], methods: Mapping[str, 
     values: dict[str, Any] = {"output_dir": str(folder)}
     base = None if run.base is None else folder.parent / run.base.name
     if base is not None:
-        values["model.name_or_path"] = str(base / "base")
+        values["model.name_or_path"] = str(RunFolder(base).checkpoint(BASE))
     if not run.config.endswith("-base.yaml"):
         values |= {"seeds": list(seeds), "methods": dict(methods)}
     return Command(f"{CONFIGS}/{run.config}", (*assign(values), *run.overrides, *given), folder, base)
@@ -62,26 +62,14 @@ def command(run: Run, folder: Path, seeds: Sequence[int], methods: Mapping[str, 
 
 def assign(values: Mapping[str, Any]) -> list[str]:
     """`key=value` overrides, the values in YAML on one line."""
-    return [f"{key}={_yaml(value)}" for key, value in values.items()]
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a mapping out wherever it occurs, without anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _yaml(value: Any) -> str:
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=10**9)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return [f"{key}={yaml_line(value)}" for key, value in values.items()]
 
 
 def as_shell(step: Command | Copy, *, by_stage: bool = False) -> list[str]:
     """Lines of shell. `by_stage`: a call of accelerate's launcher for each stage, as for several machines."""
     if isinstance(step, Copy):
         return [
-            f"for seed in {shlex.quote(str(step.source))}/seed-*; do for unit in {' '.join(step.units)}; do"
+            f"for seed in {shlex.quote(str(step.source))}/{EVERY_SEED}; do for unit in {' '.join(step.units)}; do"
             f' mkdir -p {shlex.quote(str(step.target))}/"${{seed##*/}}";'
             f' cp -rn "$seed/$unit" {shlex.quote(str(step.target))}/"${{seed##*/}}"/ 2>/dev/null || true; done; done'
         ]
@@ -92,10 +80,9 @@ def as_shell(step: Command | Copy, *, by_stage: bool = False) -> list[str]:
     launcher = "accelerate launch"
     if config.launch.config is not None:
         launcher += f" --config_file {_launch_path(config.launch.config)}"
-    order = ("pretrain", "vft", "sample", "label", "align", "evaluate")
     return [
         f"aft-label {words}" if stage == "label" else f"{launcher} -m aft.cli.train {words} --stage {stage}"
-        for stage in order
+        for stage in STAGES
         if stage in config.stages
     ]
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from ..run.manifest import MANIFEST, read_manifest
+from ..run.folder import RunFolder
+from ..run.manifest import read_manifest
 from .methods import Control
 
 
@@ -14,9 +15,10 @@ def matched_steps(control: Control, folder: Path, seeds: Sequence[int]) -> int |
     """The control's steps in the run `folder`, on average over seeds; None where a manifest is not there."""
     steps = []
     for seed in seeds:
-        units = folder / f"seed-{seed}" / "align"
-        model = _work(units / control.model / MANIFEST, control.unit)
-        own = _work(units / control.method / MANIFEST, control.unit)
+        model, own = (
+            _work(RunFolder(folder).unit("align", seed, name).manifest, control.unit)
+            for name in (control.model, control.method)
+        )
         if model is None or own is None:
             return None
         steps.append(model[0] * model[1] / own[1])

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..config import merge
 from ..errors import AftError
+from ..json_files import read_json
 from ..markdown import markdown
 from ..report.measures import MEASURES
-from ..report.read import read_object
 from ..report.spread import number
+from ..run.folder import RunFolder
 from ..stats.estimate import Estimate, to_json
 from .run_results import evaluated_at
 
@@ -60,7 +61,8 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
 
     None if no grid was run, or if there is only one rate.
     """
-    report = read_object(folder / "report.json")
+    run = RunFolder(folder)
+    report = read_json(run.report("json"))
     if report is None or len(rates) < 2:
         return None
     best, measured, rows = best_rates(report, methods, rates), accuracies(report, methods, rates), []
@@ -71,7 +73,11 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         )
     # older reports name no manifests
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
-    manifests = {(folder / path).as_posix(): found[path] for path in found if Path(path).parent.name in names}
+    manifests = {
+        (folder / path).as_posix(): digest
+        for path, digest in found.items()
+        if (unit := run.unit_of(folder / path)) and unit.name in names
+    }
     seeds = ", ".join(map(str, report["seeds"]))
     title = f"Validation accuracy (%) by learning rate, {folder}; seeds {seeds}; {evaluated_at(manifests)}:"
     results = {

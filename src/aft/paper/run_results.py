@@ -11,11 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..json_files import iter_json_lines, require
+from ..json_files import iter_json_lines, read_json, require
 from ..report.build import build_report
 from ..report.measures import MEASURES
-from ..report.read import model_manifests, read_config, read_object, read_values
-from ..run.manifest import MANIFEST, read_manifest
+from ..report.read import model_manifests, read_config, read_values
+from ..run.folder import BASE, POOL, VFT, VOTES, RunFolder
+from ..run.manifest import read_manifest
 from ..stats.comparison import BySeed
 from ..stats.estimate import Estimate
 from . import methods
@@ -27,7 +28,7 @@ MODEL_NAMES = {
     "meta-llama/Llama-2-13b-hf": "LLama2-13B",
 }
 TASK_NAMES = {"gsm8k": "GSM8K", "aqua": "AQUA", "ecqa": "ECQA", "mmlu": "MMLU"}
-STARTS = ("base", "vft")  # what no method is called
+STARTS = (BASE, VFT)  # what no method is called
 
 Values = Callable[[str, str], BySeed]  # (measure, model) -> seed -> question -> value
 
@@ -80,7 +81,7 @@ def read_run(folder: str | Path) -> RunResult:
     """The results of a run folder. Raises `AftError` where nothing has been evaluated in it."""
     folder = Path(folder)
     report = build_report(folder, compare=False)
-    config = read_config(folder / "config.yaml") or {}
+    config = read_config(folder) or {}
     strangers = _strangers(folder)
     return RunResult(
         folder=folder,
@@ -118,7 +119,8 @@ def at_suffix(run: RunResult, suffix: str) -> RunResult:
 
 def evaluated_at(manifests: Iterable[str]) -> str:
     """At which commits the evaluations among these manifests were made: a folder may be gone on with at a later one."""
-    found = [read_manifest(path) or {} for path in map(Path, manifests) if path.parent.parent.name == "evaluate"]
+    units = [run.unit_of(path) for path in manifests if (run := RunFolder.around(path))]
+    found = [read_manifest(unit.manifest) or {} for unit in units if unit and unit.stage == "evaluate"]
     revisions = {manifest["git_revision"] for manifest in found if manifest.get("git_revision")}
     return f"evaluated at commit {', '.join(sorted(revisions)) or 'unknown'}"
 
@@ -137,7 +139,7 @@ def _model_name(config: Mapping[str, Any], folder: Path) -> str:
     if not name:
         return folder.resolve().name
     path = Path(name)
-    return MODEL_NAMES.get(name) or (path.parent.name if path.name == "base" else path.name)
+    return MODEL_NAMES.get(name) or (path.parent.name if path.name == BASE else path.name)
 
 
 def _task_name(config: Mapping[str, Any]) -> str:
@@ -149,20 +151,20 @@ def _task_name(config: Mapping[str, Any]) -> str:
 def _rates(folder: Path) -> dict[str, float]:
     """The learning rate of every method, from its manifest: a folder holds methods that its configuration has not."""
     rates = {}
-    for path in sorted(folder.glob(f"seed-*/align/*/{MANIFEST}")):
-        align = (read_manifest(path) or {"inputs": {}})["inputs"].get("config", {}).get("align", {})
+    for unit in RunFolder(folder).units("align"):
+        align = (read_manifest(unit.manifest) or {"inputs": {}})["inputs"].get("config", {}).get("align", {})
         rate = (align.get("training") or {}).get("learning_rate")
         if isinstance(rate, (int, float)):
-            rates[path.parent.name] = float(rate)
+            rates[unit.name or ""] = float(rate)
     return rates
 
 
 def _strangers(folder: Path) -> dict[str, str]:
     """Models whose name is that of a method of the tables, but not their loss; and what is to be said of them."""
     found = {}
-    for path in sorted(folder.glob(f"seed-*/align/*/{MANIFEST}")):
-        name = path.parent.name
-        align = (read_object(path) or {}).get("inputs", {}).get("config", {}).get("align")
+    for unit in RunFolder(folder).units("align"):
+        name = unit.name or ""
+        align = (read_json(unit.manifest) or {}).get("inputs", {}).get("config", {}).get("align")
         if align is not None and not methods.fits(name, align.get("loss")):
             loss = align["loss"]
             kind = "no loss" if loss is None else f"{loss['name']}, constraint {loss['constraint']['name']}"
@@ -174,10 +176,10 @@ def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> B
     if MEASURES[measure].values:
         return read_values(folder, model, seeds, measure)
     file, read = {
-        "pool_perplexity": ("pool.jsonl", _pool_perplexities),
-        "vote_gain": ("self_consistency.jsonl", _vote_gains),
+        "pool_perplexity": (POOL, _pool_perplexities),
+        "vote_gain": (VOTES, _vote_gains),
     }[measure]
-    paths = {seed: folder / f"seed-{seed}" / "evaluate" / model / file for seed in seeds}
+    paths = {seed: RunFolder(folder).evaluated(model, seed, file) for seed in seeds}
     return {seed: read(path) for seed, path in paths.items() if path.exists()}
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..config import merge
 from ..errors import AftError, ConfigError
-from ..json_files import write_json, write_text
-from ..report.read import read_object
+from ..json_files import read_json, write_json, write_text
+from ..run.folder import EVERY_SEED, RunFolder
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
@@ -179,7 +179,7 @@ def _tune(
             continue
         names = at_rates(own, tried)
         yield command(grid, folder / grid.name, options.tuning_seeds, names, options.overrides)
-        report = read_object(folder / grid.name / "report.json")
+        report = read_json(RunFolder(folder / grid.name).report("json"))
         # a report without all these names is left over from another grid
         if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
             waiting.append(folder / grid.name)
@@ -199,7 +199,7 @@ def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str
         matched = sorted({name for control in waiting for name in (CONTROLS[control].method, CONTROLS[control].model)})
         hint = (
             "; what was trained before work was counted says nothing of it:"
-            f" delete seed-*/align/{{{','.join(matched)}}} there"
+            f" delete {EVERY_SEED}/align/{{{','.join(matched)}}} there"
         )
         raise _Waiting([folder], f"steps for {', '.join(waiting)}", hint)
     return {name: merge(changes(name), {"training": {"max_steps": steps[name]}}) for name in controls}
@@ -246,19 +246,14 @@ def train(arguments: Sequence[str]) -> None:
 def copy_units(step: Copy) -> list[Path]:
     """Copy finished units that the target lacks. aft-train runs those again whose inputs differ there."""
     made = []
-    for seed in sorted(step.source.glob("seed-*")):
-        for unit in step.units:
-            methods = (
-                sorted(path.name for path in (seed / unit).glob("*") if path.is_dir()) if unit == "align" else [""]
-            )
-            for source in (seed / unit / method for method in methods):
-                target = step.target / source.relative_to(step.source)
-                if target.exists() or not (source / "manifest.json").exists():
-                    continue
-                partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-                shutil.copytree(source, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
-                os.replace(partial, target)
-                made.append(target)
+    for unit in RunFolder(step.source).units(*step.units):
+        target = step.target / unit.folder.relative_to(step.source)
+        if target.exists() or not unit.manifest.exists():
+            continue
+        partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.copytree(unit.folder, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
+        os.replace(partial, target)
+        made.append(target)
     return made
 
 

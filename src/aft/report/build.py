@@ -6,14 +6,14 @@ questions. What is absent from the folder is listed under `missing`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import AftError
-from ..json_files import write_json, write_text
-from ..run.manifest import MANIFEST, digest_folder, is_cut
+from ..json_files import read_json, write_json, write_text
+from ..run.folder import ASSESSMENT, BASE, EVERY_SEED, METRICS, REFERENCES, VFT, RunFolder
+from ..run.manifest import digest_checkpoint
 from ..stats.comparison import every_pair, paired_by_seed
 from ..stats.estimate import Estimate, to_json
 from . import canvas
@@ -28,7 +28,6 @@ from .read import (
     read_curves,
     read_displacement,
     read_metrics,
-    read_object,
     read_scores,
     read_values,
     stage_times,
@@ -36,19 +35,17 @@ from .read import (
 
 __all__ = ["build_report", "write_report"]
 
-VFT = "vft"
-
 
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     """Write report.json, report.md, report.csv and, where matplotlib is installed, the pictures into the run folder."""
-    run_folder = Path(run_folder)
-    report = build_report(run_folder)
+    run = RunFolder(run_folder)
+    report = build_report(run.path)
     note = canvas.missing_library() if picture else "No picture was asked for."
-    written = [run_folder / "report.json", run_folder / "report.md", run_folder / "report.csv"]
-    pictures = [] if note else _draw(run_folder, report)
+    written = [run.report(ending) for ending in ("json", "md", "csv")]
+    pictures = [] if note else _draw(run, report)
     report["picture"] = {
-        "file": None if note else "report.png",
-        "calibration": "calibration.png" if len(pictures) > 1 else None,
+        "file": None if note else run.report("png").name,
+        "calibration": run.calibration.name if len(pictures) > 1 else None,
         "note": note,
     }
     write_json(written[0], to_json(report))
@@ -57,15 +54,15 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     return [*written, *pictures]
 
 
-def _draw(run_folder: Path, report: dict[str, Any]) -> list[Path]:
+def _draw(run: RunFolder, report: dict[str, Any]) -> list[Path]:
     names, seeds = [model["name"] for model in report["models"]], report["seeds"]
-    pool = read_scores(run_folder, names, seeds)
-    drawn = [run_folder / "report.png"]
-    draw_report(report, pool, read_curves(run_folder, names, seeds), drawn[0])
-    own = read_scores(run_folder, names, seeds, "assessment.jsonl")
-    references = read_scores(run_folder, names, seeds, "references.jsonl")
+    pool = read_scores(run.path, names, seeds)
+    drawn = [run.report("png")]
+    draw_report(report, pool, read_curves(run.path, names, seeds), drawn[0])
+    own = read_scores(run.path, names, seeds, ASSESSMENT)
+    references = read_scores(run.path, names, seeds, REFERENCES)
     if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
-        drawn.append(run_folder / "calibration.png")
+        drawn.append(run.calibration)
         draw_calibration(names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1])
     return drawn
 
@@ -78,24 +75,25 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
     `compare`: compare every two models, which takes long if there are many; otherwise `pairs` is empty.
     """
     run_folder = Path(run_folder)
+    run = RunFolder(run_folder)
     if not run_folder.is_dir():
         raise AftError(f"{run_folder}: no such run folder")
-    config = read_config(run_folder / "config.yaml")
+    config = read_config(run_folder)
     metrics = read_metrics(run_folder)
     if not metrics:
         raise AftError(
-            f"{run_folder}: no evaluation to report (looked for seed-*/evaluate/*/metrics.json); make one with: "
-            f"aft-train --config {run_folder / 'config.yaml'} --stage evaluate"
+            f"{run_folder}: no evaluation to report (looked for {EVERY_SEED}/evaluate/*/{METRICS}); make one with: "
+            f"aft-train --config {run.config} --stage evaluate"
         )
-    seeds = _seeds(run_folder, config, metrics)
+    seeds = _seeds(run, config, metrics)
     names = _model_names(config, metrics)
     values = {
         measure.name: {name: read_values(run_folder, name, metrics.get(name, {}), measure.name) for name in names}
         for measure in COMPARED
     }
     models = [_model_entry(name, metrics.get(name, {}), values["task_accuracy"], seeds) for name in names]
-    counts = {str(seed): read_object(run_folder / f"seed-{seed}" / "label" / "counts.json") for seed in seeds}
-    environment = read_object(run_folder / "environment.json")
+    counts = {str(seed): read_json(run.counts(seed)) for seed in seeds}
+    environment = read_json(run.environment)
     splits = sorted({entry["split"] for by_seed in metrics.values() for entry in by_seed.values()})
     return {
         "run": run_folder.resolve().name,
@@ -109,24 +107,23 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
         "environment": environment,
         "manifests": model_manifests(run_folder, names, seeds),
         "missing": [
-            *([] if config is not None else ["config.yaml: absent; models stand in alphabetical order"]),
+            *([] if config is not None else [f"{run.config.name}: absent; models stand in alphabetical order"]),
             *_missing_evaluations(models),
-            *_outdated(run_folder, metrics),
+            *_outdated(run, metrics),
             *_missing_measures(models),
-            *(f"seed-{seed}/label/counts.json: absent" for seed, value in counts.items() if value is None),
-            *([] if environment is not None else ["environment.json: absent; versions are unknown"]),
+            *(f"{run.within(run.counts(int(seed)))}: absent" for seed, value in counts.items() if value is None),
+            *([] if environment is not None else [f"{run.environment.name}: absent; versions are unknown"]),
         ],
     }
 
 
-def _seeds(run_folder: Path, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
+def _seeds(run: RunFolder, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
     """The seeds that the configuration lists, else those that have a folder; and every evaluated seed."""
     listed = (config or {}).get("seeds")
     found = {seed for by_seed in metrics.values() for seed in by_seed}
     if isinstance(listed, list) and all(isinstance(seed, int) for seed in listed):
         return sorted({*listed, *found})
-    folders = (re.fullmatch(r"seed-(\d+)", path.name) for path in run_folder.iterdir() if path.is_dir())
-    return sorted({int(match[1]) for match in folders if match} | found)
+    return sorted({*run.seeds(), *found})
 
 
 def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
@@ -143,7 +140,7 @@ def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> l
         makers = {VFT: "vft", **dict.fromkeys(map(str, config.get("methods") or []), "align")}
         stages = config.get("stages")
         trained = [name for name, stage in makers.items() if not isinstance(stages, list) or stage in stages]
-        expected = ["base", *(name for name in makers if name in trained or name in metrics)]
+        expected = [BASE, *(name for name in makers if name in trained or name in metrics)]
     else:
         expected = []
     return list(dict.fromkeys([*expected, *sorted(metrics)]))
@@ -196,17 +193,15 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _outdated(run_folder: Path, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
+def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
     """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
     lines = []
     for name, by_seed in metrics.items():
-        for seed in by_seed:
-            home = run_folder / f"seed-{seed}"
-            folder = home / VFT if name == VFT else home / "align" / name
-            evaluated = read_object(home / "evaluate" / name / MANIFEST) or {}
+        for seed in by_seed if name != BASE else ():
+            evaluated = read_json(run.unit("evaluate", seed, name).manifest) or {}
             recorded = evaluated.get("inputs", {}).get("reads", {}).get("model")
-            trained = (folder / "config.json").exists() and not is_cut(folder)
-            if trained and recorded is not None and recorded != digest_folder(folder):
+            trained = digest_checkpoint(run.checkpoint(name, seed))
+            if None not in (trained, recorded) and recorded != trained:
                 lines.append(f"{name}: outdated for seed {seed}: trained again since it was evaluated")
     return lines
 

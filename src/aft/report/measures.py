@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from ..run.folder import POOL_QUESTIONS, PREDICTIONS, VOTES
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -89,7 +91,7 @@ _ALL = (
         table="TAcc (%)",
         words="task accuracy",
         path=("task_accuracy",),
-        values=("predictions.jsonl", "is_correct"),
+        values=(PREDICTIONS, "is_correct"),
         mark=Mark("task", "o", "#222222"),
     ),
     Measure(
@@ -118,7 +120,7 @@ _ALL = (
         table="AAcc, pool (%)",
         words="assessment accuracy on the pool",
         path=("pool", "assessment_accuracy"),
-        values=("pool_questions.jsonl", "value"),
+        values=(POOL_QUESTIONS, "value"),
         mark=Mark("assessment (pool)", "s", "#CC79A7"),
     ),
     Measure(
@@ -155,7 +157,7 @@ _ALL = (
     ),
     Measure("pool_negative", NATS, "pool score of wrong chains", "pool wrong", path=("pool", "negative")),
     # by question only, to compare two models
-    Measure("vote", SHARE, "majority vote of the most paths (%)", values=("self_consistency.jsonl", "vote")),
+    Measure("vote", SHARE, "majority vote of the most paths (%)", values=(VOTES, "vote")),
     Measure("vote_gain", SHARE, words="gain from voting"),
     Measure("pool_perplexity", Kind(1, 4, 4), words="perplexity of the pool's right chains"),
     # logged while training

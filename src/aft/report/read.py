@@ -5,21 +5,18 @@ An absent file is None or an absent entry; a file that is there but cannot be us
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..errors import ConfigError, DataError
-from ..json_files import iter_json_lines, require
+from ..errors import DataError
+from ..json_files import iter_json_lines, read_json, require
 from ..run.digest import digest_file
-from ..run.manifest import MANIFEST
+from ..run.folder import METRICS, POOL, STAGES, TRAINER_STATE, RunFolder, Unit
 from ..stats.estimate import Estimate
 from ..stats.intervals import interval_from_sd
+from ..yaml_files import read_yaml
 from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
 
 _NUMBER = (int, float, type(None))
@@ -28,30 +25,10 @@ _BESIDE = ("correct", "unparsed", "truncated", "skipped")  # keys of metrics.jso
 Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None where the file is absent; anything else raises `DataError`."""
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
-
-
-def read_config(path: Path) -> dict[str, Any] | None:
-    """The mapping of a YAML file, None where the file is absent; anything else raises `ConfigError`."""
-    if not path.exists():
-        return None
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys, got {type(value).__name__}")
-    return value
+def read_config(run_folder: Path) -> dict[str, Any] | None:
+    """The run's resolved configuration, None where it is absent; bad YAML raises `ConfigError`."""
+    path = RunFolder(run_folder).config
+    return read_yaml(path) if path.exists() else None
 
 
 def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
@@ -60,10 +37,10 @@ def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
     A family is a mapping of estimates: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
     """
     metrics: dict[str, dict[int, dict[str, Any]]] = {}
-    for path in sorted(run_folder.glob("seed-*/evaluate/*/metrics.json")):
-        seed = re.fullmatch(r"seed-(\d+)", path.parents[2].name)
-        if seed:
-            metrics.setdefault(path.parent.name, {})[int(seed[1])] = _read_one(path)
+    for unit in RunFolder(run_folder).units("evaluate"):
+        raw = read_json(unit.folder / METRICS)
+        if raw is not None:
+            metrics.setdefault(unit.name or "", {})[unit.seed or 0] = _read_one(raw, str(unit.folder / METRICS))
     return metrics
 
 
@@ -72,25 +49,25 @@ def model_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int
 
     That of an evaluation holds its inputs, the digest of the model among them; that of an alignment its last log.
     """
-    units = [f"{stage}/{model}" for model in models for stage in ("align", "evaluate")]
-    paths = [run_folder / f"seed-{seed}" / unit / MANIFEST for seed in seeds for unit in units]
-    return {path.relative_to(run_folder).as_posix(): digest_file(path) for path in paths if path.exists()}
+    run = RunFolder(run_folder)
+    kinds = [(stage, model) for model in models for stage in ("align", "evaluate")]
+    paths = [run.unit(stage, seed, model).manifest for seed in seeds for stage, model in kinds]
+    return {run.within(path): digest_file(path) for path in paths if path.exists()}
 
 
-def _read_one(path: Path) -> dict[str, Any]:
-    raw = read_object(path) or {}
+def _read_one(raw: dict[str, Any], path: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "split": require(raw, "split", str, str(path)),
-        "checkpoint": require(raw, "checkpoint", str, str(path)),
+        "split": require(raw, "split", str, path),
+        "checkpoint": require(raw, "checkpoint", str, path),
     }
     for measure in MEASURED:
-        found, where = _section(raw, measure.path, str(path), optional=measure.optional)
+        found, where = _section(raw, measure.path, path, optional=measure.optional)
         entry[measure.name] = None if found is None else _estimate(found, where)
     for family in FAMILIES:
-        found, where = _section(raw, family.path, str(path), optional=True)
+        found, where = _section(raw, family.path, path, optional=True)
         members = {name: require(found or {}, name, dict, where) for name in found or {}}
         entry[family.name] = {name: _estimate(member, f"{where}: {name}") for name, member in members.items()}
-    entry["assessment"] = _section(raw, ("assessment",), str(path), optional=True)[0]
+    entry["assessment"] = _section(raw, ("assessment",), path, optional=True)[0]
     return entry
 
 
@@ -126,7 +103,7 @@ def _estimate(raw: dict[str, Any], where: str) -> Estimate | None:
 
 def read_report(path: Path) -> dict[str, Any]:
     """report.json as `build_report` makes a report, with an `Estimate` for each measure of a model."""
-    report = read_object(path)
+    report = read_json(path)
     if report is None:
         raise DataError(f"{path}: no such file; aft-report RUN writes it")
     for model in report["models"]:
@@ -150,7 +127,7 @@ def read_values(run_folder: Path, model: str, by_seed: Iterable[int], measure: s
     name, key = kept
     found: dict[int, dict[str, float]] = {}
     for seed in sorted(by_seed):
-        path = run_folder / f"seed-{seed}" / "evaluate" / model / name
+        path = RunFolder(run_folder).evaluated(model, seed, name)
         if not path.exists():
             continue
         values = found.setdefault(seed, {})
@@ -178,30 +155,27 @@ def _value(entry: dict[str, Any], key: str, where: str) -> float | None:
 
 def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
     """Per stage (`vft`, `align/rft`, ...), in order: seconds of each of its runs, and their largest peak memory."""
-    order = {name: position for position, name in enumerate(("base", "vft", "sample", "label", "align", "evaluate"))}
+    run = RunFolder(run_folder)
+
+    def position(unit: Unit) -> tuple[int, int]:
+        return STAGES.index(unit.stage), models.index(unit.name) if unit.name in models else len(models)
+
     stages: dict[str, dict[str, Any]] = {}
-    for depth in ("*", "*/*", "*/*/*"):
-        for path in sorted(run_folder.glob(f"{depth}/manifest.json")):
-            unit = path.parent.relative_to(run_folder).parts
-            parts = unit[1:] if re.fullmatch(r"seed-\d+", unit[0]) else unit
-            if not parts or parts[0] not in order:
-                continue
-            name = "/".join(parts)
-            stage = stages.setdefault(name, {"stage": name, "seconds": {}, "peak_memory_bytes": None})
-            manifest = read_object(path) or {}
-            stage["seconds"]["/".join(unit)] = _finite(manifest.get("seconds"))
-            peaks = [_finite(manifest.get("peak_memory_bytes")), stage["peak_memory_bytes"]]
-            stage["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
-
-    def position(stage: dict[str, Any]) -> tuple[int, int]:
-        kind, _, model = stage["stage"].partition("/")
-        return order[kind], models.index(model) if model in models else len(models)
-
-    return sorted(stages.values(), key=position)
+    for unit in sorted(run.units(), key=position):
+        manifest = read_json(unit.manifest)
+        if manifest is None:
+            continue
+        where = run.within(unit.folder)
+        name = where if unit.seed is None else where.partition("/")[2]
+        stage = stages.setdefault(name, {"stage": name, "seconds": {}, "peak_memory_bytes": None})
+        stage["seconds"][where] = _finite(manifest.get("seconds"))
+        peaks = [_finite(manifest.get("peak_memory_bytes")), stage["peak_memory_bytes"]]
+        stage["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
+    return list(stages.values())
 
 
 def read_scores(
-    run_folder: Path, models: Iterable[str], seeds: Iterable[int], file: str = "pool.jsonl"
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], file: str = POOL
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Model -> (scores of right chains, of wrong chains), all seeds together; nats per token.
 
@@ -212,7 +186,7 @@ def read_scores(
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            path = Path(run_folder) / f"seed-{seed}" / "evaluate" / model / file
+            path = RunFolder(run_folder).evaluated(model, seed, file)
             if not path.exists():
                 continue
             right, wrong = scores.setdefault(model, ([], []))
@@ -251,18 +225,18 @@ def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[i
         for seed in seeds:
             logged = [entry for entry in _log(run_folder, model, seed) if drift in entry]
             if logged:
-                manifest = read_object(_folder(run_folder, model, seed) / "manifest.json") or {}
+                manifest = read_json(_unit(run_folder, model, seed).manifest) or {}
                 last = {m.name: float(logged[-1][m.log]) for m in LOGGED if m.log in logged[-1]}
                 found.setdefault(model, {})[str(seed)] = {**last, "stopped": manifest.get("stopped")}
     return found
 
 
-def _folder(run_folder: Path, model: str, seed: int) -> Path:
-    return Path(run_folder) / f"seed-{seed}" / "align" / model
+def _unit(run_folder: Path, model: str, seed: int) -> Unit:
+    return RunFolder(run_folder).unit("align", seed, model)
 
 
 def _log(run_folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
-    state = read_object(_folder(run_folder, model, seed) / "trainer_state.json")
+    state = read_json(_unit(run_folder, model, seed).folder / TRAINER_STATE)
     log: list[dict[str, Any]] = (state or {}).get("log_history", [])
     return log
 

@@ -1,14 +1,18 @@
-"""What a run folder remembers: manifests, digests, versions."""
+"""What a run's folder remembers: its layout, manifests, digests, versions."""
 
 from .digest import digest_file, digest_value, digest_weights
 from .environment import environment, git_revision, versions
-from .folder import move_aside
-from .manifest import MANIFEST, STARTED, UnitLog, digest_folder, is_cut, read_json, read_manifest
+from .folder import MANIFEST, STAGES, STARTED, RunFolder, Unit
+from .manifest import UnitLog, digest_checkpoint, digest_folder, is_cut, read_manifest
 
 __all__ = [
     "MANIFEST",
+    "STAGES",
     "STARTED",
+    "RunFolder",
+    "Unit",
     "UnitLog",
+    "digest_checkpoint",
     "digest_file",
     "digest_folder",
     "digest_value",
@@ -16,8 +20,6 @@ __all__ = [
     "environment",
     "git_revision",
     "is_cut",
-    "move_aside",
-    "read_json",
     "read_manifest",
     "versions",
 ]

@@ -1,15 +1,164 @@
-"""Where the files of a run are."""
+"""The layout of a run's folder: where each file is, which unit a path belongs to, and the order of the stages.
+
+    RUN/
+      config.yaml  environment.json  data.json      of the whole run
+      report.{json,md,csv,png}  calibration.png     what aft-report writes
+      logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, what a change outdated
+      base/                                         stage pretrain
+      seed-S/vft/                                   stage vft
+      seed-S/sample/completions.jsonl               stage sample
+      seed-S/label/{groups,pool}.jsonl counts.json  stage label
+      seed-S/align/METHOD/                          stage align
+      seed-S/evaluate/MODEL/metrics.json ...        stage evaluate
+
+Each unit of work has a folder with `manifest.json`, or `started.json` while it is not finished.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
+from typing import Literal, get_args
+
+Stage = Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)  # in the order in which they run
+TRAINING_STAGES = ("pretrain", "vft", "align")
+_NAMED = ("align", "evaluate")  # one unit for each model, beside each seed
+
+# Models that no method trains.
+BASE, VFT = "base", "vft"
+
+MANIFEST, STARTED = "manifest.json", "started.json"
+TRAINER_STATE = "trainer_state.json"  # transformers' name for the training log
+COMPLETIONS, GROUPS, POOL, COUNTS = "completions.jsonl", "groups.jsonl", "pool.jsonl", "counts.json"
+METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"
+ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
+REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
+
+EVERY_SEED = "seed-*"  # as a shell or a message names the folders of all seeds
+_SEED = re.compile(r"seed-(0|[1-9]\d*)")
 
 
-def move_aside(folder: Path, run_folder: Path) -> Path:
-    """Move a unit's folder to `RUN/replaced/N/`, with the first N that is free: what a change outdates is not lost."""
-    number = 1
-    while (target := run_folder / "replaced" / str(number) / folder.relative_to(run_folder)).exists():
-        number += 1
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(target)
-    return target
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One piece of work with a folder of its own. `name` is the method (align) or model (evaluate)."""
+
+    stage: str
+    seed: int | None
+    name: str | None
+    folder: Path
+
+    def __str__(self) -> str:
+        parts = [self.stage, self.name, None if self.seed is None else f"seed {self.seed}"]
+        return " ".join(part for part in parts if part)
+
+    @property
+    def manifest(self) -> Path:
+        """The file that is there once the unit is finished."""
+        return self.folder / MANIFEST
+
+
+class RunFolder:
+    """Every path inside a run's folder, and the unit that a path belongs to. Only `move_aside` changes the disk."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.data = self.path / "data.json"
+        self.calibration = self.path / "calibration.png"
+        self.logs = self.path / "logs"
+        self.judge_cache = self.path / "judge-cache"
+
+    @classmethod
+    def around(cls, path: str | Path) -> RunFolder | None:
+        """The run that has `path` in the folder of one of its seeds, judged by the path's text; None if none has."""
+        homes = [parent for parent in Path(path).parents if _SEED.fullmatch(parent.name)]
+        return cls(homes[0].parent) if homes else None
+
+    def report(self, ending: str) -> Path:
+        """The report as `json`, `md`, `csv` or `png`."""
+        return self.path / f"report.{ending}"
+
+    def unit(self, stage: str, seed: int | None = None, name: str | None = None) -> Unit:
+        """The unit of a stage. All but pretrain need a seed; align needs a method and evaluate a model as `name`."""
+        if stage == "pretrain":
+            return Unit(stage, None, None, self.path / BASE)
+        folder = self._home(seed) / stage
+        return Unit(stage, seed, name, folder / (name or "")) if stage in _NAMED else Unit(stage, seed, None, folder)
+
+    def _home(self, seed: int | None) -> Path:
+        return self.path / f"seed-{seed}"
+
+    def checkpoint(self, model: str, seed: int | None = None) -> Path:
+        """The folder of a model that this run trains: base, vft or a method."""
+        if model == BASE:
+            return self.unit("pretrain").folder
+        return (self.unit("vft", seed) if model == VFT else self.unit("align", seed, model)).folder
+
+    def completions(self, seed: int | None) -> Path:
+        """The sampled completions of a seed."""
+        return self.unit("sample", seed).folder / COMPLETIONS
+
+    def groups(self, seed: int | None) -> Path:
+        """The labelled groups of a seed."""
+        return self.unit("label", seed).folder / GROUPS
+
+    def pool(self, seed: int | None) -> Path:
+        """The held-out groups of a seed that every model scores."""
+        return self.unit("label", seed).folder / POOL
+
+    def counts(self, seed: int | None) -> Path:
+        """How many candidates were labelled how."""
+        return self.unit("label", seed).folder / COUNTS
+
+    def evaluated(self, model: str, seed: int | None, file: str = METRICS) -> Path:
+        """A file of a model's evaluation."""
+        return self.unit("evaluate", seed, model).folder / file
+
+    # ---- from a path back to what it is ----
+
+    def within(self, path: Path) -> str:
+        """The path of a file of this run, from the run's folder on, with slashes."""
+        return path.relative_to(self.path).as_posix()
+
+    def seeds(self) -> list[int]:
+        """The seeds that have a folder."""
+        matches = (_SEED.fullmatch(path.name) for path in self.path.glob(EVERY_SEED) if path.is_dir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def units(self, *stages: str) -> list[Unit]:
+        """The units of these stages (none: of all) whose folder is there; by seed, then stage, then name."""
+        found = [self.unit("pretrain")]
+        for seed in self.seeds():
+            for stage in STAGES[1:]:
+                # a dot begins the name of a folder that is still being copied
+                names = sorted(path.name for path in (self._home(seed) / stage).glob("[!.]*"))
+                found += [self.unit(stage, seed, name) for name in (names if stage in _NAMED else [None])]
+        return [unit for unit in found if (not stages or unit.stage in stages) and unit.folder.is_dir()]
+
+    def unit_of(self, path: str | Path) -> Unit | None:
+        """The unit whose folder is `path` or holds it, judged by the path's text; None where there is none."""
+        try:
+            parts = Path(path).relative_to(self.path).parts
+        except ValueError:
+            return None
+        if parts[:1] == (BASE,):
+            return self.unit("pretrain")
+        seed = _SEED.fullmatch(parts[0]) if parts else None
+        stage, name = (*parts[1:3], "", "")[:2]
+        if seed is None or stage not in STAGES[1:] or (stage in _NAMED and not name):
+            return None
+        return self.unit(stage, int(seed[1]), name)
+
+    # ---- what is outdated ----
+
+    def move_aside(self, folder: Path) -> Path:
+        """Move a unit's folder to `replaced/N/`, with the first N that is free: what a change outdates is not lost."""
+        number = 1
+        while (target := self.path / "replaced" / str(number) / folder.relative_to(self.path)).exists():
+            number += 1
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+        return target

@@ -7,21 +7,18 @@ A unit of work (one stage, for one seed and one model) owns a folder. `started.j
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import AftError
-from ..json_files import write_json
+from ..errors import DataError
+from ..json_files import MADE_AGAIN, read_json, write_json
 from .digest import digest_value, digest_weights
 from .environment import git_revision, peak_memory_bytes, versions
-
-MANIFEST = "manifest.json"
-STARTED = "started.json"
+from .folder import MANIFEST, STARTED, TRAINER_STATE
 
 # Written beside an artifact without being part of it.
-_NOT_CONTENT = {MANIFEST, STARTED, "README.md", "trainer_state.json", "training_args.bin"}
+_NOT_CONTENT = {MANIFEST, STARTED, TRAINER_STATE, "README.md", "training_args.bin"}
 
 
 def digest_folder(folder: Path) -> str:
@@ -40,26 +37,18 @@ def digest_folder(folder: Path) -> str:
     return digest_value(files)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no such file; anything else raises `AftError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise AftError(f"{path}: cannot be read as JSON: {error}. Delete it to run its unit again.") from None
-    if not isinstance(value, dict):
-        raise AftError(f"{path}: expected a JSON object. Delete it to run its unit again.")
-    return value
+def digest_checkpoint(folder: Path) -> str | None:
+    """The digest of a finished checkpoint; None where there is none, or where its unit was cut."""
+    return digest_folder(folder) if (folder / "config.json").exists() and not is_cut(folder) else None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """A unit's manifest or its `started.json`, None where there is none; one without its parts raises `AftError`."""
+    """A unit's manifest or its `started.json`, None where there is none; one without its parts raises `DataError`."""
     value = read_json(path)
     if value is not None:
         for key in ("inputs", "outputs") if path.name == MANIFEST else ("inputs",):
             if not isinstance(value.get(key), dict):
-                raise AftError(f"{path}: '{key}' is missing or no object. Delete it to run its unit again.")
+                raise DataError(f"{path}: '{key}' is missing or no object. {MADE_AGAIN}")
     return value
 
 

@@ -30,6 +30,19 @@ from ..grading import grade, grade_all
 from ..json_files import write_json, write_json_lines
 from ..progress import Progress, say
 from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
+from ..run.folder import (
+    ASSESSMENT,
+    ASSESSMENT_QUESTIONS,
+    COMPLETIONS,
+    METRICS,
+    PATHS,
+    POOL,
+    POOL_QUESTIONS,
+    PREDICTIONS,
+    REFERENCES,
+    VOTES,
+    Unit,
+)
 from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
 from ..sampling.engine import Engine
@@ -42,7 +55,6 @@ from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
 from .context import Inference, Stage
-from .plan import Unit
 
 Lines = list[dict[str, Any]]
 
@@ -118,7 +130,7 @@ class _Scorer:
         pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         rough = self.model.dtype not in (torch.float32, torch.float64)
         layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
-        if line and line not in self.said and PartialState().is_main_process:
+        if line and line not in self.said:
             say(f"{self.unit}: {line}")
         self.said.add(line)
         return Packer(pad, layout, section.max_tokens_per_batch)
@@ -146,8 +158,8 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         return
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
-    write_json(unit.folder / "metrics.json", to_json(metrics))
-    log.complete(["metrics.json", *files])
+    write_json(unit.folder / METRICS, to_json(metrics))
+    log.complete([METRICS, *files])
 
 
 def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
@@ -157,13 +169,13 @@ def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
         questions,
         [0],
         Decoding(section.max_new_tokens, section.temperature),
-        file="completions.jsonl",
+        file=COMPLETIONS,
         purpose="evaluate",
         description=f"{section.split} questions",
     )
     predictions = grade_all(sampler.stage.plan.task, completions, questions)
     metrics = {"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)}
-    return metrics, {"predictions.jsonl": predictions}
+    return metrics, {PREDICTIONS: predictions}
 
 
 def _assessed_questions(stage: Stage, unit: Unit) -> list[Question]:
@@ -196,11 +208,9 @@ def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, A
         },
     }
     return metrics, {
-        "assessment.jsonl": json_scores(lines),
-        "assessment_questions.jsonl": assessment_lines(assessed, lines),
-        "references.jsonl": [
-            {"question_id": line["question_id"], "score": line["score"]} for line in json_scores(references)
-        ],
+        ASSESSMENT: json_scores(lines),
+        ASSESSMENT_QUESTIONS: assessment_lines(assessed, lines),
+        REFERENCES: [{"question_id": line["question_id"], "score": line["score"]} for line in json_scores(references)],
     }
 
 
@@ -257,8 +267,8 @@ def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
     lines = scorer.score(groups, "pool")
     shares = [{"question_id": question_id, "value": value} for question_id, value in question_shares(lines).items()]
     return {"pool": pool_metrics(lines, questions=count)}, {
-        "pool.jsonl": json_scores(lines),
-        "pool_questions.jsonl": shares,
+        POOL: json_scores(lines),
+        POOL_QUESTIONS: shares,
     }
 
 
@@ -273,10 +283,10 @@ def _vote(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
         questions,
         range(section.num_paths),
         Decoding(evaluate.max_new_tokens, section.temperature, section.top_p),
-        file="paths.jsonl",
+        file=PATHS,
         purpose="paths",
         description=f"{section.num_paths} paths for each question",
     )
     lines = vote_lines(grade_all(task, completions, questions), questions, task, section.ns)
     metrics = {**self_consistency(lines), **dataclasses.asdict(section)}
-    return {"self_consistency": metrics}, {"self_consistency.jsonl": lines}
+    return {"self_consistency": metrics}, {VOTES: lines}

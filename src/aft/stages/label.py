@@ -10,8 +10,9 @@ from ..labelling.labels import Counts, label_completions, replace_ratings
 from ..labelling.ratings import describe_lacking, describe_rated, facts_table, rate_groups
 from ..progress import say
 from ..records import Completion, Group, read_completions
+from ..run.folder import COUNTS, GROUPS, POOL, Unit
 from ..run.manifest import UnitLog
-from .plan import Plan, Unit
+from .plan import Plan
 
 
 def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> None:
@@ -30,17 +31,17 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
         groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
         facts = {"ratings": describe_rated(groups, rated.facts)}
     log = begin()
-    write_json_lines(unit.folder / "groups.jsonl", groups)
-    write_json_lines(unit.folder / "pool.jsonl", pool_groups)
+    write_json_lines(plan.run.groups(unit.seed), groups)
+    write_json_lines(plan.run.pool(unit.seed), pool_groups)
     counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
-    write_json(unit.folder / "counts.json", counted)
+    write_json(plan.run.counts(unit.seed), counted)
     say(f"{unit}\n{counts.table()}")
     for entry in facts.values():
         say(f"\n{facts_table(entry)}")
-        if lacking := describe_lacking(entry, unit.folder, plan.folder / "config.yaml"):
+        if lacking := describe_lacking(entry, unit.folder, plan.run.config):
             say(f"\n{lacking}")
     if log is not None:
-        log.complete(["groups.jsonl", "pool.jsonl", "counts.json"])
+        log.complete([GROUPS, POOL, COUNTS])
 
 
 def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:

@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..config.schema import ValidationConfig
 from ..errors import AftError
 from ..grading import grade
-from ..json_files import write_json
-from ..run.manifest import read_json
+from ..json_files import read_json, write_json
 from ..sampling.decoding import Decoding
 from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.packing import Entry

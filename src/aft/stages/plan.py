@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,20 @@ from ..config import Config, align_config
 from ..config.launch_file import count_processes
 from ..config.load import merge
 from ..config.ratings import JudgeRatings
-from ..config.schema import STAGES, AlignConfig, VftConfig, model_names
+from ..config.schema import AlignConfig, VftConfig, model_names
 from ..errors import ConfigError
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..records import Question
 from ..run.digest import changed_keys, digest_file
 from ..run.environment import versions
-from ..run.manifest import MANIFEST, STARTED, digest_folder, is_cut, read_manifest
+from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
+from ..run.manifest import digest_checkpoint, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Raised when the code of a stage begins to give another result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 2, "align": 2, "evaluate": 3}
 
-TRAINING_STAGES = ("pretrain", "vft", "align")
-
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """One piece of work with a folder of its own. `name` is the method (align) or model (evaluate)."""
-
-    stage: str
-    seed: int | None
-    name: str | None
-    folder: Path
-
-    def __str__(self) -> str:
-        parts = [self.stage, self.name, None if self.seed is None else f"seed {self.seed}"]
-        return " ".join(part for part in parts if part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +45,8 @@ class Plan:
 
     def __init__(self, config: Config, task: Task | None = None) -> None:
         self.config = config
-        self.folder = Path(config.output_dir)
+        self.run = RunFolder(config.output_dir)
+        self.folder = self.run.path
         self.task = task or make_task(**vars(config.data))
 
     # ---- units ----
@@ -67,18 +54,13 @@ class Plan:
     def units(self, stage: str) -> list[Unit]:
         """The units of one stage, in order."""
         if stage == "pretrain":
-            return [Unit(stage, None, None, self.folder / "base")]
-        if stage in ("vft", "sample", "label"):
-            return [Unit(stage, seed, None, self._seed_folder(seed) / stage) for seed in self.config.seeds]
-        names = list(self.config.methods) if stage == "align" else model_names(self.config)
-        return [
-            Unit(stage, seed, name, self._seed_folder(seed) / stage / name)
-            for seed in self.config.seeds
-            for name in names
-        ]
-
-    def _seed_folder(self, seed: int | None) -> Path:
-        return self.folder / f"seed-{seed}"
+            return [self.run.unit(stage)]
+        names: Sequence[str | None] = [None]
+        if stage == "align":
+            names = list(self.config.methods)
+        elif stage == "evaluate":
+            names = model_names(self.config)
+        return [self.run.unit(stage, seed, name) for seed in self.config.seeds for name in names]
 
     def stages(self) -> list[str]:
         """The configured stages in the order in which they run."""
@@ -88,29 +70,26 @@ class Plan:
 
     def checkpoint(self, name: str, seed: int | None) -> str:
         """Folder or hub name of a model: base, vft or a method."""
-        if name == "base":
-            return self.config.model.name_or_path or str(self.folder / "base")
-        if name == "vft":
-            return str(self._seed_folder(seed) / "vft")
-        return str(self._seed_folder(seed) / "align" / name)
+        named = self.config.model.name_or_path if name == BASE else None
+        return named or str(self.run.checkpoint(name, seed))
 
     def completions(self, seed: int | None) -> Path:
         """The sampled completions of a seed."""
-        return self._seed_folder(seed) / "sample" / "completions.jsonl"
+        return self.run.completions(seed)
 
     def groups(self, seed: int | None) -> Path:
         """The labelled groups of a seed."""
-        return self._seed_folder(seed) / "label" / "groups.jsonl"
+        return self.run.groups(seed)
 
     def pool(self, seed: int | None) -> Path:
         """The held-out groups of a seed that every model scores."""
-        return self._seed_folder(seed) / "label" / "pool.jsonl"
+        return self.run.pool(seed)
 
     def judge_cache(self) -> Path:
         """The folder of a judge's replies; not one that a label unit owns, so that what is rated again is not lost."""
         section = self.config.label.ratings
         named = section.cache if isinstance(section, JudgeRatings) else None
-        return Path(named) if named is not None else self.folder / "judge-cache"
+        return Path(named) if named is not None else self.run.judge_cache
 
     def training_questions(self, seed: int) -> list[Question]:
         """The questions that groups are made of: those with a known chain, then those with only an answer."""
@@ -143,7 +122,7 @@ class Plan:
         """What a unit reads from earlier stages: checkpoints as text (a folder or hub name), files as paths."""
         config, seed = self.config, unit.seed
         if unit.stage == "vft":
-            return {"base": self.checkpoint("base", seed)}
+            return {BASE: self.checkpoint(BASE, seed)}
         if unit.stage == "sample":
             return {config.sample.model: self.checkpoint(config.sample.model, seed)}
         if unit.stage == "label":
@@ -237,8 +216,7 @@ class Plan:
             return digest_file(source) if source.is_file() else None
         folder = Path(source)
         if folder.is_dir():
-            usable = (folder / "config.json").exists() and not is_cut(folder)
-            return digest_folder(folder) if usable else None
+            return digest_checkpoint(folder)
         if folder.is_relative_to(self.folder):
             return None  # an earlier stage has yet to write it
         return f"hub:{source}@{self.config.model.revision or 'main'}"
@@ -299,14 +277,8 @@ class Plan:
             if name in FILE_KEYS:
                 problems.append(f"{FILE_KEYS[name]}: no file {source} (looked in {Path.cwd()})")
                 continue
-            command = f"aft-train --config {self.folder / 'config.yaml'} --stage {self._maker(Path(source))}"
-            problems.append(
-                f"stage {stage} reads {source}, which is not there or not finished; make it with: {command}"
-            )
+            maker = self.run.unit_of(source)
+            hint = f"; make it with: aft-train --config {self.run.config} --stage {maker.stage}" if maker else ""
+            problems.append(f"stage {stage} reads {source}, which is not there or not finished{hint}")
         if problems:
             raise ConfigError(problems)
-
-    def _maker(self, path: Path) -> str:
-        """The stage that writes a path of this run."""
-        parts = path.relative_to(self.folder).parts
-        return "pretrain" if parts[0] == "base" else parts[1]

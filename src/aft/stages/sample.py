@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..run.folder import COMPLETIONS, Unit
 from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
 from ..sampling.resumable import collect
 from .context import Inference, Stage
-from .plan import Unit
 
 
 def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -25,7 +25,7 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         )
     if log is not None:
         log.complete(
-            ["completions.jsonl"],
+            [COMPLETIONS],
             completions=len(completions),
             truncated=sum(completion.truncated for completion in completions),
             tokens=sum(completion.num_tokens for completion in completions),

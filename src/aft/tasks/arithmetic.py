@@ -16,6 +16,7 @@ from typing import Any
 
 from ..answers import LETTERS
 from ..errors import ConfigError, DataError, nearest
+from ..records import WORLD_SIZES
 from .chains import OPPOSITE, ChainCheck, check_steps, parse_steps
 from .faults import WORDINGS, ChainWriter, Problem, Verb
 from .generated import (
@@ -88,11 +89,11 @@ class Arithmetic(GeneratedTask[Problem]):
     def __init__(
         self,
         *,
-        num_train: int = 100,
-        num_answer_only: int = 700,
-        num_validation: int = 400,
-        num_test: int = 1000,
-        num_pretrain: int = 96_000,
+        num_train: int = WORLD_SIZES["num_train"],
+        num_answer_only: int = WORLD_SIZES["num_answer_only"],
+        num_validation: int = WORLD_SIZES["num_validation"],
+        num_test: int = WORLD_SIZES["num_test"],
+        num_pretrain: int = WORLD_SIZES["num_pretrain"],
         min_statements: int = 2,
         max_statements: int = 4,
         max_value: int = 60,

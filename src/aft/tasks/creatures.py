@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from ..answers import LETTERS
 from ..errors import ConfigError, DataError
-from ..records import Question
+from ..records import WORLD_SIZES, Question
 from .chains import ChainCheck
 from .creature_chains import (
     CLASS_WORDINGS,
@@ -83,11 +83,11 @@ class Creatures(GeneratedTask[Sighting]):
     def __init__(
         self,
         *,
-        num_train: int = 100,
-        num_answer_only: int = 700,
-        num_validation: int = 400,
-        num_test: int = 1000,
-        num_pretrain: int = 96_000,
+        num_train: int = WORLD_SIZES["num_train"],
+        num_answer_only: int = WORLD_SIZES["num_answer_only"],
+        num_validation: int = WORLD_SIZES["num_validation"],
+        num_test: int = WORLD_SIZES["num_test"],
+        num_pretrain: int = WORLD_SIZES["num_pretrain"],
         num_choices: int = 4,
         data_seed: int = 0,
         marker: str = "[ANS]",

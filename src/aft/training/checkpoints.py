@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from ..errors import DataError
+from ..json_files import read_json
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -19,7 +21,6 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path) is not None
+    except DataError:
         return False
-    return True

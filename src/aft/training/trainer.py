@@ -117,7 +117,7 @@ class AftTrainer(Trainer):
         lines = [line] if line else []
         if sixteen and self.is_deepspeed_enabled:
             lines.append("DeepSpeed holds and saves its weights in sixteen bits; the optimizer's copies are float32")
-        for line in lines if self.is_world_process_zero() else []:
+        for line in lines:
             say(f"{self._description}: {line}")
 
     # ---- data ----

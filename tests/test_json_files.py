@@ -1,0 +1,42 @@
+"""The reader of a run's JSON files: None where there is none, and one error with the file, the fault and the way on."""
+
+from __future__ import annotations
+
+import pytest
+
+from aft.errors import DataError
+from aft.json_files import read_json, write_json
+
+
+def test_an_object_is_read_as_it_was_written(tmp_path):
+    value = {"a": [1, 2.5, None], "text": "λ"}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+
+
+def test_an_absent_file_is_none(tmp_path):
+    assert read_json(tmp_path / "gone.json") is None
+    assert read_json(tmp_path / "gone" / "x.json") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "cannot be read as JSON: Expecting value"),
+        (b'{"a": ', "cannot be read as JSON: Expecting value"),
+        (b'{"a": "\xff"}', "cannot be read as JSON: .*codec"),
+        (b"[" * 100_000, "cannot be read as JSON: maximum recursion"),
+        (b"[1]", "expected a JSON object, got list"),
+        (b"null", "expected a JSON object, got NoneType"),
+    ],
+)
+def test_anything_else_names_file_fault_and_way_on(tmp_path, content, fault):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"^{path}: {fault}.*Delete it, and the command that wrote it makes it again"):
+        read_json(path)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        read_json(tmp_path)
