@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..logps import CHUNK_BYTES, default_chunk_size, token_logps
 from .attention import IMPLEMENTATIONS, SEGMENTS, CannotShare
+from .precise import in_float32
 from .segments import Segments
 
 
@@ -30,9 +31,10 @@ def enable_scoring(
 
     `model(input_ids=(N, T), attention_mask=..., position_ids=..., positions=(R,), targets=(R,), columns=T,
     segments=...)` returns (R,) float32, nats per token: `targets[r]` under the output at row-major position
-    `positions[r]` of the (N, T) input. With `segments` the input is one packed row, and attention is this package's, of
-    the kind that `attn_implementation` names (see `attention.IMPLEMENTATIONS`). Logits exist for one chunk of
-    `chunk_bytes` at a time and are made again in the backward pass, or kept where all of them fit in `keep_bytes`.
+    `positions[r]` of the (N, T) input. `precise=True` computes all of it in float32. With `segments` the input is one
+    packed row, and attention is this package's, of the kind that `attn_implementation` names (see
+    `attention.IMPLEMENTATIONS`). Logits exist for one chunk of `chunk_bytes` at a time and are made again in the
+    backward pass, or kept where all of them fit in `keep_bytes`.
 
     The head is entered inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around it run; under
     an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched. The first
@@ -75,8 +77,13 @@ class _Forward:
         targets: Tensor | None = None,
         columns: int | None = None,
         segments: Segments | None = None,
+        precise: bool = False,
         **kwargs: Any,
     ) -> Any:
+        if precise:
+            # in here: autocast and the casts of a sharded model lie between this forward and its caller
+            with in_float32():
+                return self(*args, positions=positions, targets=targets, columns=columns, segments=segments, **kwargs)
         self.attention.restore()
         if positions is None or targets is None:
             return self.plain(*args, **kwargs)

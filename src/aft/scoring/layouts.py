@@ -18,15 +18,40 @@ from .responses import response_logps
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 # Responses of a question that are tried.
 _MOST_RESPONSES = 3
-# What packing may change in a token's log-prob, nats: the largest difference, or in sixteen bits, which leave about 1 %
-# of a logit, the root of the mean square over a response.
-TOLERANCE, ROUGH_TOLERANCE = 1e-3, 0.05
+# Nats by which a layout may change a token's log-prob in float32.
+TOLERANCE = 1e-3
+# In sixteen bits the error of a layout is compared with the error of each sequence alone, both against float32: the
+# root mean square over all tokens may be this many times as large. A right layout gives about 1.
+NOISE_FACTOR = 2.0
+# Nats that sixteen bits may always cost: bfloat16's step at 1.
+FLOOR = 2.0**-7
 
 _WORDS = {
     SHARED: "questions are computed once for all their responses",
     PACKED: "questions are computed again for each of their responses, without padding",
     PADDED: "questions are computed again for each of their responses, padded to the longest",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What the trial of layouts found.
+
+    `layout` is the one to use, `reasons` says of each refused one why. Differences from each sequence alone are in nats
+    of a token's log-prob, those of `layout`: `float32` is the largest one where everything computes in float32, `own`
+    the root mean square in the model's own precision against float32, `noise` the same of each sequence alone. None
+    where it was not measured.
+    """
+
+    layout: str
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+    float32: float | None = None
+    own: float | None = None
+    noise: float | None = None
+
+    def figures(self) -> dict[str, float | None]:
+        """The differences by name."""
+        return {"float32": self.float32, "own": self.own, "noise": self.noise}
 
 
 def choose_layout(
@@ -38,38 +63,151 @@ def choose_layout(
     rough: bool = False,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
 ) -> tuple[str, str | None]:
-    """The best layout in which the model scores entries as it does each alone, and a line to print if not `shared`.
+    """The layout of `try_layouts`, and a line to print if a better one was refused."""
+    trial = try_layouts(model, entries, pad_id, wanted=wanted, rough=rough, prepare=prepare)
+    if not trial.reasons:
+        return trial.layout, None
+    return trial.layout, f"{_name(model)}: {_WORDS[trial.layout]}, because {next(iter(trial.reasons.values()))}"
 
-    `model` has been through `forward.enable_scoring` and may be wrapped (DDP, FSDP); all ranks call this together,
-    with the same entries. `wanted`: a layout, or auto. `rough`: it computes in sixteen bits. `prepare` moves a batch
-    to its device. Raises `ConfigError` where the wanted layout is not one of these that the model can be given.
+
+def try_layouts(
+    model: torch.nn.Module,
+    entries: Sequence[Entry],
+    pad_id: int,
+    *,
+    wanted: str = "auto",
+    rough: bool = False,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+) -> Trial:
+    """The best layout in which the model scores a few of the entries as it does each sequence alone.
+
+    A layout is tried in float32, where its errors are its own, and in the model's precision (`rough`: that is not
+    float32), where its error may be no larger than what the precision explains. `model` has been through
+    `forward.enable_scoring` and may be wrapped (DDP, FSDP); all ranks call this together, with the same entries.
+    `wanted`: a layout, or auto. `prepare` moves a batch to its device. Raises `ConfigError` where the wanted layout, or
+    every layout, gives wrong log-probs.
     """
-    if wanted == PADDED or not entries:
-        return PADDED if wanted == PADDED else SHARED, None
-    tried = [wanted] if wanted != "auto" else [layout for layout in LAYOUTS if layout != PADDED]
+    if not entries:
+        return Trial(PADDED if wanted == PADDED else SHARED)
     items = _some(entries)
-    # one sequence a call: no company, no padding, and no more memory than a single one takes
-    alone = [
-        _logps(model, pack([_only(item, index)], pad_id, PADDED), prepare)
-        for item in items
-        for index in range(len(item.responses))
-    ]
-    reasons = []
-    for layout in tried:
-        reason = _agree(_what_is_known(model) or _try(model, pack(items, pad_id, layout), alone, rough, prepare))
-        if reason is None:
-            break
-        reasons.append(reason)
-    else:
-        layout = PADDED
-    if layout == SHARED or (layout == wanted and not reasons):
-        return layout, None
-    name = type(_causal(model)).__name__
+    judge = _Judge(model, items, pad_id, rough, prepare)
+    known = _what_is_known(model)
+    reasons: dict[str, str] = {}
+    for layout in LAYOUTS if wanted == "auto" else (wanted,):
+        if known is not None and layout != PADDED:
+            reasons[layout] = known
+            continue
+        found = judge.try_layout(layout)
+        if isinstance(found, Trial):
+            return dataclasses.replace(found, reasons=reasons)
+        reasons[layout] = found
+    first = next(iter(reasons.values()))
     if wanted != "auto":
-        raise ConfigError(
-            f"model.layout: {name} cannot be given '{wanted}' rows: {reasons[0]}; allowed: auto, {PADDED}"
+        allowed = "auto" if wanted == PADDED else f"auto, {PADDED}"
+        raise ConfigError(f"model.layout: {_name(model)} cannot be given '{wanted}' rows: {first}; allowed: {allowed}")
+    raise ConfigError(
+        f"model: {_name(model)} gives a response other log-probs in a batch than alone, even padded: {reasons[PADDED]}"
+    )
+
+
+class _Judge:
+    """Each sequence alone: no company, no padding, and no more memory than a single one takes."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        items: Sequence[Item],
+        pad_id: int,
+        rough: bool,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self.model, self.items, self.pad_id, self.rough, self.prepare = model, items, pad_id, rough, prepare
+        self.singles = [
+            pack([_only(item, index)], pad_id, PADDED) for item in items for index in range(len(item.responses))
+        ]
+        self.own = torch.cat([self._logps(single, precise=False) for single in self.singles])
+        self.float32 = self._in_float32() if rough else self.own
+
+    def _in_float32(self) -> Tensor | None:
+        """The judge in float32, or None on all ranks if one of them cannot compute it."""
+        try:
+            found, reason = torch.cat([self._logps(single, precise=True) for single in self.singles]), None
+        except (torch.OutOfMemoryError, RuntimeError) as error:  # no room, or a kernel for sixteen bits alone
+            found, reason = None, str(error)
+        return found if _agree(reason) is None else None
+
+    def try_layout(self, layout: str) -> Trial | str:
+        """The trial of a layout that passes, or why it does not."""
+        batch = pack(self.items, self.pad_id, layout)
+        if not self.rough:
+            return self._compare(layout, self._run(batch, precise=False), None)
+        exact = self._run(batch, precise=True) if self.float32 is not None else None
+        return self._compare(layout, exact, self._run(batch, precise=False))
+
+    def _compare(self, layout: str, exact: Tensor | str | None, own: Tensor | str | None) -> Trial | str:
+        """`exact`, `own`: a layout's log-probs in float32 and in the model's precision, or why there are none."""
+        trial, reason = Trial(layout), None
+        if isinstance(own, str) or (isinstance(exact, str) and not self.rough):
+            reason = own if isinstance(own, str) else str(exact)
+        if reason is None and isinstance(exact, Tensor) and self.float32 is not None:
+            trial = dataclasses.replace(trial, float32=(exact - self.float32).abs().max().item())
+        if reason is None and isinstance(own, Tensor):
+            noise, error = self._noise(), _rms(own - (self.own if self.float32 is None else self.float32))
+            trial = dataclasses.replace(trial, own=error, noise=noise)
+        return _agree(reason or _why_refused(trial)) or trial
+
+    def _noise(self) -> float:
+        """How far the model's precision alone takes a token's log-prob: from float32, else from padded to alone."""
+        if self.float32 is not None:
+            return _rms(self.own - self.float32)
+        padded = self._run(pack(self.items, self.pad_id, PADDED), precise=False)
+        return _rms(padded - self.own) if isinstance(padded, Tensor) else 0.0
+
+    def _run(self, batch: dict[str, Any], *, precise: bool) -> Tensor | str:
+        """Log-probs of a batch, or why the model cannot compute them."""
+        try:
+            return self._logps(batch, precise=precise)
+        except (torch.OutOfMemoryError, ConfigError):
+            if precise:
+                return "no room for float32"
+            raise
+        except CannotShare as error:
+            return str(error)
+        except Exception as error:  # whatever a model does with a row that it was not written for
+            return f"it fails: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+
+    @torch.no_grad()
+    def _logps(self, batch: dict[str, Any], *, precise: bool) -> Tensor:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return response_logps(self.model, self.prepare(batch), precise=precise)
+        finally:
+            self.model.train(was_training)
+            # under autocast, weights that were cast here are remembered without a gradient
+            torch.clear_autocast_cache()
+
+
+def _why_refused(trial: Trial) -> str | None:
+    """Why a layout with these differences is refused; None: it passes. Not a number is refused too."""
+    if trial.float32 is not None and not trial.float32 <= TOLERANCE:
+        own = "" if trial.own is None else f" ({trial.own:.2g} in its own precision, which explains {trial.noise:.2g})"
+        return f"a token's log-prob would be wrong by {trial.float32:.2g} nats in float32{own}"
+    if trial.own is not None and trial.noise is not None and not trial.own <= NOISE_FACTOR * trial.noise + FLOOR:
+        exact = "" if trial.float32 is None else f", and by {trial.float32:.2g} in float32"
+        return (
+            f"a token's log-prob would be wrong by {trial.own:.2g} nats in the model's precision, which explains"
+            f" {trial.noise:.2g}{exact}"
         )
-    return layout, f"{name}: {_WORDS[layout]}, because {reasons[0]}"
+    return None
+
+
+def _rms(differences: Tensor) -> float:
+    return differences.double().square().mean().sqrt().item()
+
+
+def _name(model: torch.nn.Module) -> str:
+    return type(_causal(model)).__name__
 
 
 def _some(entries: Sequence[Entry]) -> list[Item]:
@@ -125,46 +263,6 @@ def _what_is_known(model: torch.nn.Module) -> str | None:
     if not getattr(causal, "_supports_attention_backend", False):
         return "its attention is not one that transformers lets us replace"
     return None
-
-
-@torch.no_grad()
-def _logps(
-    model: torch.nn.Module, batch: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Tensor:
-    was_training = model.training
-    model.eval()
-    try:
-        return response_logps(model, prepare(batch))
-    finally:
-        model.train(was_training)
-        # under autocast, weights that were cast here are remembered without a gradient
-        torch.clear_autocast_cache()
-
-
-def _try(
-    model: torch.nn.Module,
-    batch: dict[str, Any],
-    alone: Sequence[Tensor],
-    rough: bool,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]],
-) -> str | None:
-    """Why the batch's log-probs are not those of each sequence alone; None: they are."""
-    try:
-        found = _logps(model, batch, prepare).split([len(logps) for logps in alone])
-    except (torch.OutOfMemoryError, ConfigError):
-        raise
-    except CannotShare as error:
-        return str(error)
-    except Exception as error:  # whatever a model does with a row that it was not written for
-        return f"it fails: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
-    differences = [one - other for one, other in zip(found, alone, strict=True)]
-    if rough:
-        difference = max(difference.square().mean().sqrt().item() for difference in differences)
-    else:
-        difference = max(difference.abs().max().item() for difference in differences)
-    if difference <= (ROUGH_TOLERANCE if rough else TOLERANCE):
-        return None
-    return f"a token's log-prob would be wrong by {difference:.2g} nats"
 
 
 def _agree(reason: str | None) -> str | None:

@@ -24,8 +24,11 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
     return sum_by_sequence(response_logps(model, batch), batch["sequences"], len(batch["supervised"]))
 
 
-def response_logps(model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
-    """Log-prob (R,), nats, of every response token of a batch of `packing.pack`, response by response."""
+def response_logps(model: torch.nn.Module, batch: dict[str, Any], *, precise: bool = False) -> Tensor:
+    """Log-prob (R,), nats, of every response token of a batch of `packing.pack`, response by response.
+
+    `precise`: computed in float32, whatever the model's own precision.
+    """
     logps: Tensor = model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
@@ -34,6 +37,7 @@ def response_logps(model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
         targets=batch["targets"],
         columns=batch["input_ids"].shape[1],
         segments=batch.get("segments"),
+        **({"precise": True} if precise else {}),
     )
     return logps
 
