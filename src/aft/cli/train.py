@@ -38,7 +38,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
     )
+    # of processes that `conduct` starts: the places of their units, or that they get them on standard input
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
 
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
@@ -48,10 +50,14 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     from ..stages.plan import Plan
 
     stage = only or known.stage
-    if known.worker is not None:  # a process that `conduct` has started, of a configuration that is checked
-        from ..launch.units import run_here
+    if known.serve or known.worker is not None:  # the configuration is checked
+        from ..launch.units import run_here, serve
 
-        run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
+        plan = Plan(load_config(known.config, overrides))
+        if known.serve:
+            serve(plan)
+        else:
+            run_here(plan, stage, [int(place) for place in known.worker.split(",")])
         return
     launched = is_launched()
     if launched and stage is None and not known.dry_run:
