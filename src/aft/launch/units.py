@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..progress import say, tell_unit, tell_waiting
+from ..run.environment import reset_peak_memory
 from ..run.folder import move_aside
 from ..run.manifest import UnitLog
 from ..stages.plan import DONE, RESUME, TRAINING_STAGES, Plan, Status, Unit
@@ -77,11 +78,16 @@ def _run_unit(
     barrier()  # all ranks look before the first writes
     if status.state == DONE or inputs is None:
         return
-    tell_unit(str(unit))
+    _begin(unit)
     log = _open_unit(plan, unit, status, inputs) if is_main else None
     barrier()
     work(log)
     barrier()
+
+
+def _begin(unit: Unit) -> None:
+    tell_unit(str(unit))
+    reset_peak_memory()
 
 
 def _label_unit(plan: Plan, unit: Unit) -> None:
@@ -91,7 +97,7 @@ def _label_unit(plan: Plan, unit: Unit) -> None:
     status, inputs = plan.status(unit), plan.inputs(unit)
     if status.state == DONE or inputs is None:
         return
-    tell_unit(str(unit))
+    _begin(unit)
     begun = time.monotonic()
     # where nothing is in the way, the unit counts as begun from now on
     opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)

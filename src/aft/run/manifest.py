@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import AftError
 from ..json_files import write_json
 from .digest import digest_value, digest_weights
-from .environment import git_revision, peak_memory_bytes, reset_peak_memory, versions
+from .environment import git_revision, peak_memory_bytes, versions
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -79,7 +79,6 @@ class UnitLog:
         self.folder, self.inputs = folder, inputs
         self.shared = {} if processes is None else {"processes": processes}
         self.begun = time.monotonic()
-        reset_peak_memory()
         folder.mkdir(parents=True, exist_ok=True)
         self.was_cut = (folder / STARTED).exists()
         write_json(folder / STARTED, {"inputs": inputs, **self.shared})
