@@ -9,8 +9,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# TrainingArguments that set up the whole process: kernels, compilers, determinism. They cannot be undone.
-_OF_THE_PROCESS = ("full_determinism", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode")
+# TrainingArguments that set up kernels or compilers of the whole process, and the value that does not.
+_OF_THE_PROCESS = {
+    "full_determinism": False,
+    "tf32": None,
+    "torch_compile": False,
+    "torch_compile_backend": None,
+    "torch_compile_mode": None,
+}
 # Every other tracker of transformers holds one run for the whole process.
 _TRACKERS_OF_A_UNIT = ("none", "tensorboard")
 
@@ -20,8 +26,7 @@ def needs_own_process(training: Mapping[str, Any]) -> bool:
     report_to = training.get("report_to") or "none"
     trackers = [report_to] if isinstance(report_to, str) else report_to
     return any(tracker not in _TRACKERS_OF_A_UNIT for tracker in trackers) or any(
-        training.get(key) not in (None, False) or (key == "tf32" and training.get(key) is False)
-        for key in _OF_THE_PROCESS
+        training.get(key, usual) != usual for key, usual in _OF_THE_PROCESS.items()
     )
 
 
