@@ -67,7 +67,7 @@ def test_units_of_one_process_and_of_their_own_are_the_same(tiny, tmp_path, monk
     whole = Plan(load_config(tiny, [f"output_dir={tmp_path / 'whole'}", *CHANGES]))
     conductor.conduct(whole, ["pretrain", "vft"])
     workers = [command for command in started if "aft.cli.train" in command]
-    assert [command[-1] for command in workers] == ["--serve"], "one process for all units of both stages"
+    assert [command[-2:] for command in workers] == [["--worker", "-"]], "one process for all units of both stages"
     assert {path.name for path in (whole.folder / "logs").iterdir()} == {"pretrain-0.log", "vft-0.log"}
 
     other = Plan(load_config(tiny, [f"output_dir={tmp_path / 'other'}", *CHANGES]))

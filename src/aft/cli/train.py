@@ -38,9 +38,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
     )
-    # of processes that `conduct` starts: the places of their units, or that they get them on standard input
+    # for a process that `conduct` starts: the places of its units in the stage, or `-` to get them on standard input
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
 
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
@@ -50,11 +49,11 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     from ..stages.plan import Plan
 
     stage = only or known.stage
-    if known.serve or known.worker is not None:  # the configuration is checked
+    if known.worker is not None:  # the configuration is checked
         from ..launch.units import run_here, serve
 
         plan = Plan(load_config(known.config, overrides))
-        if known.serve:
+        if known.worker == "-":
             serve(plan)
         else:
             run_here(plan, stage, [int(place) for place in known.worker.split(",")])

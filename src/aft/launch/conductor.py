@@ -121,6 +121,8 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
     """A worker for each share of the units, side by side; the keys name their log files."""
     (plan.folder / "logs").mkdir(parents=True, exist_ok=True)
     fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
+    for worker in staying.values() if fresh else ():
+        worker.stop()  # a process that waits holds memory, on a GPU too
     crew: list[Worker] = []
     try:
         for number, places in shares.items():
@@ -129,15 +131,13 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
             if fresh:
                 crew.append(Worker(command, log, threads, _environment(plan)))
                 continue
-            worker = staying.get(number)
-            if worker is not None and worker.is_idle:
-                worker.open_log(log, " ".join(command))
+            if number in staying and staying[number].is_idle:
+                staying[number].open_log(log, " ".join(command))
             else:
-                serve = [*_base_command(plan), "--serve"]
-                worker = Worker(serve, log, threads, _environment(plan), heading=" ".join(command), stays=True)
-                staying[number] = worker
-            crew.append(worker)
-            worker.order({"stage": stage, "places": places, "threads": threads})
+                serve = [*_base_command(plan), "--worker", "-"]
+                staying[number] = Worker(serve, log, threads, _environment(plan), heading=" ".join(command), stays=True)
+            crew.append(staying[number])
+            staying[number].order({"stage": stage, "places": places, "threads": threads})
         watch(crew, stage)
         # now, before the others are stopped: they would look as if they had failed
         failed = next((worker for worker in crew if worker.has_failed), None)

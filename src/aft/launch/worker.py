@@ -109,6 +109,9 @@ class Worker:
             for line in stream:
                 with self._lock:
                     self._take(line)
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
 
     def _take(self, line: str) -> None:
         if self._take_message(line):
@@ -181,9 +184,6 @@ class Worker:
                 os.killpg(self.process.pid, number)
             self.thread.join(timeout=_SECONDS_TO_END)
         self.process.wait()
-        with self._lock:
-            if self._file is not None:
-                self._file.close()
 
 
 def watch(crew: Sequence[Worker], stage: str) -> None:
