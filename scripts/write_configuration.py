@@ -94,12 +94,18 @@ of the model that read at most so many tokens: raise the batch size, not `gradie
 
 ## Launching
 
-Every stage is a process of its own. Without `launch.config` it is one process, on a GPU if there is one.
-`launch.workers` runs several such processes side by side, which share out the seeds and methods of a stage: good for
-models far too small to fill a machine. `launch.config` names an accelerate configuration instead, by path or by its
+Without `launch.config` one process does all units of a run, stage after stage, on a GPU if there is one; it imports
+torch and transformers once. `launch.workers` runs several such processes side by side, which share out the seeds and
+methods of a stage: good for models far too small to fill a machine. A training whose `training` section sets up its
+process for good gets a process of its own: `full_determinism`, `tf32`, `torch_compile`, or a `report_to` other than
+`tensorboard`. `launch.config` names an accelerate configuration instead, by path or by its
 name in `configs/accelerate/` ({launch_files}); all its processes
 then work together on one model after the other. `zero3` needs `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
+
+`peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and
+what the process holds anyway, such as the libraries. Where the system cannot begin that figure anew (it can on Linux),
+it is the largest size since the process began. `seconds` are the unit's own; starting a process is not in them.
 """
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from limits import HUNG_AFTER
+
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
@@ -243,7 +245,7 @@ def test_the_trainer_knows_no_loss_by_name():
 def test_an_import_brings_in_no_more_than_it_needs(module, allowed):
     watched = HEAVY | {"yaml", "tqdm", "numpy", "matplotlib", "scipy", "pandas"}
     code = f"import sys, {module}\nprint(*sorted({watched!r} & {{name.split('.')[0] for name in sys.modules}}))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=1200)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HUNG_AFTER)
     assert set(ran.stdout.split()) <= allowed
 
 

@@ -7,22 +7,24 @@ import sys
 
 import pytest
 
+from limits import HUNG_AFTER
+
 PROGRAM = """
-import sys, time
+import sys
 import torch
-start = time.perf_counter()
+before = set(sys.modules)
 import {module}
-seconds = time.perf_counter() - start
-heavy = {{"transformers", "datasets", "accelerate", "peft", "yaml", "tokenizers", "matplotlib"}}
-print(seconds, *sorted(heavy & {{name.split(".")[0] for name in sys.modules}}))
+print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names))
 """
 
 
 @pytest.mark.parametrize("module", ["aft.losses", "aft.logps"])
-def test_import_is_light_and_quick(module):
+def test_import_brings_nothing_beyond_torch(module):
+    program = PROGRAM.format(module=module)
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(module=module)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=HUNG_AFTER
     )
-    seconds, *heavy = ran.stdout.split()
-    assert heavy == []
-    assert float(seconds) < 0.3
+    imported = ran.stdout.split()
+    assert module in imported
+    # torch imports some parts of its own late
+    assert [name for name in imported if not name.startswith(("torch.", module)) and name != "aft"] == []

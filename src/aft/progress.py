@@ -119,6 +119,17 @@ def tell_failure(message: str, exit_code: int) -> None:
         _send({"error": message, "exit_code": exit_code})
 
 
+def tell_unit(unit: str) -> None:
+    """Say which unit begins, for the message of one that never gets to say anything itself."""
+    if os.environ.get(ENVIRONMENT_KEY) == "lines" and os.environ.get("RANK", "0") == "0":
+        _send({"begins": unit})
+
+
+def tell_waiting() -> None:
+    """Say that all units handed to this process are done and that it waits for more."""
+    _send({"waits": True})
+
+
 def _send(message: dict[str, Any]) -> None:
     # in one piece, its line feed included, so that no other process can write into it
     print(f"{MARK}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)

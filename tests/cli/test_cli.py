@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from aft.config import load_config, to_yaml
+from limits import HUNG_AFTER
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "yaml", "tqdm", "matplotlib"}
 PROGRAMS = ("train", "sample", "label", "evaluate", "report")
@@ -43,7 +44,7 @@ def test_help_is_light(program):
         "try:\n    main()\nfinally:\n"
         f"    print('heavy:', *sorted({HEAVY!r} & {{name.split('.')[0] for name in sys.modules}}))\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.returncode == 0, ran.stderr
     assert f"usage: aft-{program} --config FILE" in ran.stdout
     assert "exit codes: 0 done" in ran.stdout
@@ -400,7 +401,10 @@ def test_accelerate_launch_runs_a_stage(tiny, tmp_path):
         "aft.cli.train",
     ]
     ran = subprocess.run(
-        [*launch, "--config", tmp_path / "run.yaml", "--stage", "label"], capture_output=True, text=True, timeout=120
+        [*launch, "--config", tmp_path / "run.yaml", "--stage", "label"],
+        capture_output=True,
+        text=True,
+        timeout=HUNG_AFTER,
     )
     assert ran.returncode == 0, ran.stderr
     assert {path.name for path in (tmp_path / "run" / "seed-0" / "label").iterdir()} == {
@@ -417,5 +421,5 @@ def test_accelerate_launch_runs_a_stage(tiny, tmp_path):
 
 def test_a_closed_pipe_is_no_error(tiny, tmp_path):
     command = f"{sys.executable} -m aft.cli.train --config {tiny} output_dir={tmp_path / 'run'} --dry-run | true"
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.stderr == ""

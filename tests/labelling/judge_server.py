@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from limits import HUNG_AFTER
+
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
 
 
@@ -109,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         answer = owner.answer({**body, "path": self.path}, dict(self.headers))
         if answer is HANG:
-            owner.released.wait(10)
+            owner.released.wait(HUNG_AFTER)
             return
         if answer is HANG_UP:
             return

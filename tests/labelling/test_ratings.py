@@ -24,6 +24,7 @@ from aft.records import read_completions, read_groups
 from aft.run.manifest import MANIFEST, UnitLog, read_manifest
 from aft.stages.label import run_label
 from aft.stages.plan import DONE, RERUN, Plan
+from limits import HUNG_AFTER
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-of-a-test-0123456789abcdef"
@@ -649,7 +650,7 @@ def test_a_run_that_was_killed_goes_on_from_its_replies(command, serve, gsm8k_fo
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HUNG_AFTER
     while len(server.requests) < 7 + 8 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()

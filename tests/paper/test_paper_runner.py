@@ -26,6 +26,7 @@ from aft.paper.controls import matched_steps
 from aft.paper.methods import ALIASES, CONTROLS, METHODS, changes, parent, variants
 from aft.paper.runs import RATES, SCALES, Run, plan, seeds_of
 from aft.paper.specs import SPECS
+from limits import HUNG_AFTER
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {
@@ -447,7 +448,7 @@ def test_a_script_makes_a_table_from_nothing_and_once(tmp_path):
 
     def run():
         command = [sys.executable, *map(str, arguments), *SMALL]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_AFTER, env=environment)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 

@@ -37,8 +37,7 @@ def trajectories(folder: Path) -> dict[str, Any]:
     run = folder / "run"
     (run / "seed-0" / "label").mkdir(parents=True)
     shutil.copyfile(GROUPS, run / "seed-0" / "label" / "groups.jsonl")
-    for stage in ("vft", "align"):
-        _aft_train(run, "--stage", stage)
+    _aft_train(run, "stages=[vft, align]")
     folders = {"vft": run / "seed-0" / "vft", **{name: run / "seed-0" / "align" / name for name in METHODS}}
     return {name: {"steps": _steps(path), "scores": _scores(path)} for name, path in folders.items()}
 

@@ -15,6 +15,7 @@ from aft.errors import ConfigError, DataError
 from aft.records import Question
 from aft.tasks.base import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION
 from aft.tasks.gsm8k import Gsm8k
+from limits import HUNG_AFTER
 from shared_data import shared_path
 
 
@@ -204,7 +205,9 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
         "except DataError as error:\n    print(error)"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HUNG_AFTER
+    )
     assert result.returncode == 0, result.stderr
     assert "data set openai/gsm8k (main) cannot be loaded from the hub: " in result.stdout
     assert "data.path=DIR takes a folder with train.jsonl and test.jsonl" in result.stdout
@@ -213,7 +216,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
 def test_importing_the_task_is_light():
     modules = "aft.tasks.gsm8k, aft.labelling.labels, aft.prompts"
     code = f"import sys, {modules}; print('datasets' in sys.modules, 'torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert result.stdout == "False False\n", result.stderr
 
 

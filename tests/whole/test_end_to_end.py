@@ -13,6 +13,7 @@ import yaml
 from aft.config import load_config
 from aft.records import read_completions, read_groups
 from aft.run.manifest import read_manifest
+from limits import HUNG_AFTER
 from shared_data import shared_path
 
 MODELS = ("base", "vft", "rft", "bcl")
@@ -37,7 +38,7 @@ def aft_train(*arguments):
         [sys.executable, "-c", program, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HUNG_AFTER,
         env=environment,
     )
     assert ran.returncode == 0, ran.stderr

@@ -16,10 +16,12 @@ import two_ranks
 import zero_ranks
 from safetensors.torch import load_file
 
+from limits import HUNG_AFTER
+
 SCRIPT = Path(two_ranks.__file__)
 
 
-def launch(folder: Path, *arguments: str, script: Path = SCRIPT, timeout: int = 1200) -> subprocess.CompletedProcess:
+def launch(folder: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess:
     """Two ranks that meet on a free port."""
     path = os.pathsep.join(filter(None, [str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "DS_ACCELERATOR": "cpu"}
@@ -29,7 +31,7 @@ def launch(folder: Path, *arguments: str, script: Path = SCRIPT, timeout: int = 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=HUNG_AFTER,
     )
 
 
@@ -126,7 +128,7 @@ def test_steps_under_zero_are_those_of_one_rank(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("question", ["q0", "q2"])
 def test_a_loss_that_is_not_finite_on_one_rank_ends_both(tmp_path, question):
-    result = launch(tmp_path, question, timeout=1200)
+    result = launch(tmp_path, question)
     assert result.returncode != 0
     (stopped,) = tmp_path.glob("stopped-*.txt")
     message = stopped.read_text()

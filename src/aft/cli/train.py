@@ -37,6 +37,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
     )
+    # for a process that `conduct` starts: the places of its units in the stage, or `-` to get them on standard input
     parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
@@ -47,10 +48,14 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     from ..stages.plan import Plan
 
     stage = only or known.stage
-    if known.worker is not None:  # a process that `conduct` has started, of a configuration that is checked
-        from ..launch.units import run_here
+    if known.worker is not None:  # the configuration is checked
+        from ..launch.units import run_here, serve
 
-        run_here(Plan(load_config(known.config, overrides)), stage, known.worker)
+        plan = Plan(load_config(known.config, overrides))
+        if known.worker == "-":
+            serve(plan)
+        else:
+            run_here(plan, stage, [int(place) for place in known.worker.split(",")])
         return
     launched = is_launched()
     if launched and stage is None and not known.dry_run:

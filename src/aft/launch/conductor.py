@@ -1,16 +1,14 @@
-"""The conductor: runs the stages of a plan in order, each in processes of its own."""
+"""The conductor: runs the stages of a plan in order, in workers that stay or in processes that a launcher starts."""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..config import Config, to_yaml
+from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..errors import ConfigError
 from ..json_files import write_json, write_text
@@ -18,6 +16,7 @@ from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
 from ..stages.plan import DONE, RESUME, Plan, Status
+from .isolation import needs_own_process
 from .worker import StageFailed, Worker, num_threads, watch
 
 
@@ -48,19 +47,30 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
     open_folder(plan)
-    for stage in stages:
-        plan.check_reads(stage)
-        units = plan.units(stage)
-        states = {index: plan.status(unit) for index, unit in enumerate(units)}
-        waiting = [index for index, status in states.items() if status.state != DONE]
-        if len(waiting) < len(units):
-            say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
-        for index in waiting:
-            _explain(units[index], states[index])
-        if waiting:
-            started = time.monotonic()
-            _run_stage(plan, stage, waiting)
-            say(f"{stage}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
+    staying: dict[int, Worker] = {}
+    try:
+        for stage in stages:
+            _conduct_stage(plan, stage, staying)
+    finally:
+        for worker in staying.values():
+            worker.stop()
+
+
+def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
+    """Run what of a stage is not up to date. What an earlier stage has just written decides that."""
+    plan.check_reads(stage)
+    units = plan.units(stage)
+    states = {index: plan.status(unit) for index, unit in enumerate(units)}
+    waiting = [index for index, status in states.items() if status.state != DONE]
+    if len(waiting) < len(units):
+        say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
+    for index in waiting:
+        _explain(units[index], states[index])
+    if waiting:
+        started = time.monotonic()
+        for crew in _crews(plan, stage, waiting):
+            _run_crew(plan, stage, crew, staying)
+        say(f"{stage}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
 
 
 def _tell_data(plan: Plan) -> None:
@@ -84,65 +94,85 @@ def _explain(unit: Unit, status: Status) -> None:
         say(f"{unit}: runs again, because {shown}")
 
 
-def _run_stage(plan: Plan, stage: str, waiting: Sequence[int]) -> None:
-    """See the `waiting` units, by their place among the stage's, through: in one crew, or each in a crew of its own."""
+def _crews(plan: Plan, stage: str, waiting: Sequence[int]) -> list[dict[int, list[int]]]:
+    """Shares of the `waiting` units, by the numbers of their log files, side by side in a crew; crews in turn."""
     workers = min(plan.config.launch.workers, len(waiting))
-    shares = [waiting[index::workers] for index in range(workers)]
-    crews = [dict(enumerate(shares))]
-    if stage in TRAINING_STAGES and _keeps_models(plan):
-        crews = [{number: [place]} for number, place in enumerate(waiting)]
-    for crew in crews:
-        _run_crew(plan, stage, crew)
+    if not _needs_fresh_processes(plan, stage):
+        return [{number: list(waiting[number::workers]) for number in range(workers)}]
+    alone = [(number, [place]) for number, place in enumerate(waiting)]
+    return [dict(alone[first : first + workers]) for first in range(0, len(alone), workers)]
 
 
-def _keeps_models(plan: Plan) -> bool:
-    """Whether a process holds what it has trained in memory to its end, as it does under DeepSpeed's ZeRO-3."""
-    launch = plan.config.launch.config
-    return launch is not None and read_launch_file(launch).get("distributed_type") == "DEEPSPEED"
+def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
+    """Whether each unit of a stage needs a process in which no other unit has run."""
+    if stage not in TRAINING_STAGES:
+        return False
+    config, launch = plan.config, plan.config.launch.config
+    # under DeepSpeed's ZeRO-3 a process holds what it has trained in memory to its end
+    if launch is not None and read_launch_file(launch).get("distributed_type") == "DEEPSPEED":
+        return True
+    if stage == "align":
+        sections = [align_config(config, method).training for method in config.methods]
+    else:
+        sections = [getattr(config, stage).training]
+    return any(needs_own_process(plan.training(section)) for section in sections)
 
 
-def _run_crew(plan: Plan, stage: str, shares: dict[int, Sequence[int]]) -> None:
+def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dict[int, Worker]) -> None:
     """A worker for each share of the units, side by side; the keys name their log files."""
-    logs = plan.run.logs
-    logs.mkdir(parents=True, exist_ok=True)
+    plan.run.logs.mkdir(parents=True, exist_ok=True)
+    fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
+    for worker in staying.values() if fresh else ():
+        worker.stop()  # a process that waits holds memory, on a GPU too
     crew: list[Worker] = []
     try:
-        for number, share in shares.items():
-            command = _command(plan, stage, share, num_threads(len(shares)))
-            crew.append(Worker(command, logs / f"{stage}-{number}.log", num_threads(len(shares))))
+        for number, places in shares.items():
+            threads = num_threads(len(shares))
+            log, command = plan.run.logs / f"{stage}-{number}.log", _command(plan, stage, places)
+            if fresh:
+                crew.append(Worker(command, log, threads, _environment(plan)))
+                continue
+            if number in staying and staying[number].is_idle:
+                staying[number].open_log(log, " ".join(command))
+            else:
+                serve = [*_base_command(plan), "--worker", "-"]
+                staying[number] = Worker(serve, log, threads, _environment(plan), heading=" ".join(command), stays=True)
+            crew.append(staying[number])
+            staying[number].order({"stage": stage, "places": places, "threads": threads})
         watch(crew, stage)
         # now, before the others are stopped: they would look as if they had failed
-        failed = next((worker for worker in crew if worker.process.poll()), None)
+        failed = next((worker for worker in crew if worker.has_failed), None)
     finally:
         for worker in crew:
-            worker.stop()
+            if not worker.is_idle:
+                worker.stop()
     if failed is not None:
-        raise StageFailed(stage, failed.exit_code, failed.message(), failed.log)
+        raise StageFailed(failed.unit or f"stage {stage}", failed.exit_code, failed.message(), failed.log)
 
 
-def _command(plan: Plan, stage: str, units: Sequence[int], num_threads: str) -> list[str]:
-    stage_command = ["-m", "aft.cli.train", "--config", str(plan.run.config), "--stage", stage]
-    stage_command += ["--worker", ",".join(map(str, units))]
-    if stage == "label":
-        return [sys.executable, *stage_command]  # no model, nothing to launch
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+def _base_command(plan: Plan) -> list[str]:
+    return [sys.executable, "-m", "aft.cli.train", "--config", str(plan.folder / "config.yaml")]
+
+
+def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
+    """The command that runs these units of a stage, and nothing else."""
+    command = [*_base_command(plan), "--stage", stage, "--worker", ",".join(map(str, places))]
+    launch = plan.config.launch.config
+    if launch is None or stage == "label":
+        return command
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(find_launch_file(launch))]
+    return [command[0], *launcher, *command[1:]]
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """What accelerate's launcher sets for one process, whatever the user once chose as accelerate's defaults."""
     if plan.config.launch.config is not None:
-        return [*launcher, "--config_file", str(find_launch_file(plan.config.launch.config)), *stage_command]
-    launcher += ["--config_file", str(_one_process(plan)), "--num_cpu_threads_per_process", num_threads]
-    return [*launcher, *stage_command]
-
-
-def _one_process(plan: Plan) -> Path:
-    """A launch file for one process. Given none, accelerate would take what the user once chose as a default."""
-    path = plan.run.logs / "one-process.yaml"
-    cpu = not _use_gpu(plan.config)
-    keys = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_machines": 1, "num_processes": 1}
-    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in {**keys, "machine_rank": 0}.items())
-    write_text(path, f'{text}mixed_precision: "no"\nuse_cpu: {json.dumps(cpu)}\n')
-    return path
-
-
-def _use_gpu(config: Config) -> bool:
-    from ..device import use_cpu
-
-    return not use_cpu(config.launch.device)
+        return {}
+    return {
+        "ACCELERATE_MIXED_PRECISION": "no",  # `training.bf16` and `training.fp16` decide
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+        "ACCELERATE_DYNAMO_MODE": "default",
+        **dict.fromkeys((f"ACCELERATE_DYNAMO_USE_{name}" for name in ("FULLGRAPH", "DYNAMIC")), "False"),
+        "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "False",
+        **({"ACCELERATE_USE_CPU": "True"} if plan.config.launch.device == "cpu" else {}),
+    }

@@ -1,24 +1,50 @@
-"""Runs the units of a stage in this process."""
+"""Runs units in this process: those of one stage, or share after share of what the conductor hands over."""
 
 from __future__ import annotations
 
 import functools
+import json
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..progress import say
+from ..progress import say, tell_unit, tell_waiting
+from ..run.environment import reset_peak_memory
 from ..run.folder import TRAINING_STAGES, Unit
 from ..run.manifest import UnitLog
 from ..stages.plan import DONE, RESUME, Plan, Status
 
 
-def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
-    """Run a stage's units in this process. `worker`: the places of some of them, such as `0,2`; None: all."""
+def serve(plan: Plan) -> None:
+    """Run the shares of units that come on standard input, a JSON line each, until it ends.
+
+    A share has a `stage`, the `places` of its units among the stage's, and the number of `threads`.
+    """
+    # units must not read the conductor's lines, so their standard input is empty
+    with os.fdopen(os.dup(0), encoding="utf-8") as shares, open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+        for line in shares:
+            share = json.loads(line)
+            _use_threads(share["threads"])
+            run_here(plan, share["stage"], share["places"])
+            tell_waiting()
+
+
+def _use_threads(number: str) -> None:
+    """Compute with as many threads. A worker has more cores in a stage with fewer workers."""
+    os.environ["OMP_NUM_THREADS"] = number
+    if (torch := sys.modules.get("torch")) is not None and number.isdigit():
+        torch.set_num_threads(int(number))
+
+
+def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> None:
+    """Run a stage's units in this process. `places`: some of them, by their place in the stage; None: all."""
     plan.check_reads(stage)
     units = plan.units(stage)
-    if worker is not None:
-        units = [units[int(place)] for place in worker.split(",")]
+    if places is not None:
+        units = [units[place] for place in places]
     if stage == "label":
         for unit in units:
             _label_unit(plan, unit)
@@ -27,6 +53,7 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
 
     from ..device import forget, use_cpu
     from ..stages.context import Stage
+    from .isolation import isolated
 
     cpu = use_cpu(plan.config.launch.device)
     state = PartialState(cpu=cpu)
@@ -34,7 +61,8 @@ def run_here(plan: Plan, stage: str, worker: str | None = None) -> None:
     context = Stage(plan, cpu)
     for unit in units:
         work = functools.partial(runner, context, unit)
-        _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
+        with isolated():
+            _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
         forget()
     # a rank that ends while another still listens can take its process down
     state.wait_for_everyone()
@@ -50,10 +78,16 @@ def _run_unit(
     barrier()  # all ranks look before the first writes
     if status.state == DONE or inputs is None:
         return
+    _begin(unit)
     log = _open_unit(plan, unit, status, inputs) if is_main else None
     barrier()
     work(log)
     barrier()
+
+
+def _begin(unit: Unit) -> None:
+    tell_unit(str(unit))
+    reset_peak_memory()
 
 
 def _label_unit(plan: Plan, unit: Unit) -> None:
@@ -63,6 +97,7 @@ def _label_unit(plan: Plan, unit: Unit) -> None:
     status, inputs = plan.status(unit), plan.inputs(unit)
     if status.state == DONE or inputs is None:
         return
+    _begin(unit)
     begun = time.monotonic()
     # where nothing is in the way, the unit counts as begun from now on
     opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)

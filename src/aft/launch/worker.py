@@ -1,4 +1,4 @@
-"""One process of a stage: its log, its progress, its end."""
+"""One process that does units: its log, its progress, its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from ..errors import AftError
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
 
 _KEPT_LINES = 40
+_SECONDS_TO_END = 10
 
 
 def num_threads(workers: int) -> str:
@@ -28,48 +29,99 @@ def num_threads(workers: int) -> str:
 
 
 class StageFailed(AftError):
-    """A stage's process ended with an error; `exit_code` is that process's own."""
+    """A process ended before its units were done. `exit_code` is the process's own; a negative one is a signal."""
 
-    def __init__(self, stage: str, exit_code: int, message: str, log: Path) -> None:
+    def __init__(self, what: str, exit_code: int, message: str, log: Path) -> None:
         self.exit_code = exit_code if exit_code in (1, 2, 3) else 1
-        super().__init__(f"stage {stage} failed (exit code {exit_code}); its whole output is in {log}\n{message}")
+        how = f"killed by {_signal_name(-exit_code)}" if exit_code < 0 else f"exit code {exit_code}"
+        super().__init__(f"{what} failed ({how}); its whole output is in {log}\n{message}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Worker:
-    """One process of a stage, its log file, and what it reports: progress, and the error that ended it."""
+    """One process that does units, its log file, and what it reports: units, progress, the error that ended it.
 
-    def __init__(self, command: Sequence[str], log: Path, num_threads: str) -> None:
-        self.log = log
-        self.progress: dict[str, Any] = {}
-        self.failure: dict[str, Any] = {}
-        self.kept: list[str] = []
-        environment = {**os.environ, ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": num_threads}
-        environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    A worker that `stays` reads its units from standard input, says when they are done, and waits for more. Any other
+    gets its units from its command and ends when they are done.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        num_threads: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        heading: str | None = None,
+        stays: bool = False,
+    ) -> None:
+        self.stays = stays
+        self._lock = threading.Lock()
+        self._file: IO[str] | None = None
+        self.open_log(log, heading or " ".join(command))
+        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
+        whole["OMP_NUM_THREADS"] = num_threads
+        whole.setdefault("TOKENIZERS_PARALLELISM", "false")
         # a session of its own: the launcher's children can be stopped together with it
         self.process = subprocess.Popen(
             command,
+            stdin=subprocess.PIPE if stays else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=whole,
             text=True,
             errors="replace",
             start_new_session=True,
         )
         assert self.process.stdout is not None
-        self.thread = threading.Thread(target=self._read, args=(self.process.stdout, " ".join(command)), daemon=True)
+        self.thread = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self.thread.start()
 
-    def _read(self, stream: IO[str], command: str) -> None:
-        with stream, self.log.open("w", encoding="utf-8") as log:
-            log.write(f"$ {command}\n")
+    def open_log(self, log: Path, heading: str) -> None:
+        """Write what follows into `log`, which begins with the command `heading`, and forget what was reported."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = log.open("w", encoding="utf-8")
+            self._file.write(f"$ {heading}\n")
+            self.log = log
+            self.unit = ""
+            self.done = False
+            self.progress: dict[str, Any] = {}
+            self.failure: dict[str, Any] = {}
+            self.kept: list[str] = []
+
+    def order(self, share: dict[str, Any]) -> None:
+        """Hand units to a worker that stays."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `has_failed` tells
+            self.process.stdin.write(f"{json.dumps(share)}\n")
+            self.process.stdin.flush()
+
+    def _read(self, stream: IO[str]) -> None:
+        with stream:
             for line in stream:
-                if self._take_message(line):
-                    continue
-                log.write(line)
-                log.flush()
-                self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
-                if line.startswith(TOLD):
-                    tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
+                with self._lock:
+                    self._take(line)
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
+    def _take(self, line: str) -> None:
+        if self._take_message(line):
+            return
+        assert self._file is not None
+        self._file.write(line)
+        self._file.flush()
+        self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
+        if line.startswith(TOLD):
+            tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
 
     def _take_message(self, line: str) -> bool:
         """Whether a line is a message to this process, which is then kept; one that others wrote into is plain text."""
@@ -81,13 +133,33 @@ class Worker:
             return False
         if "exit_code" in message:
             self.failure = message
+        elif "begins" in message:
+            self.unit, self.progress = message["begins"], {}
+        elif "waits" in message:
+            self.done = True
         else:
             self.progress = message
         return True
 
     @property
+    def is_busy(self) -> bool:
+        """Whether it runs and has units to do."""
+        return not self.done and self.process.poll() is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for more units."""
+        return self.stays and self.done and self.process.poll() is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended before its units were done."""
+        code = self.process.poll()
+        return code is not None and (not self.done if self.stays else code != 0)
+
+    @property
     def exit_code(self) -> int:
-        """The code of the stage's own process where it told one: launchers end with 1 whatever it was."""
+        """The code of the unit's own process where it told one: launchers end with 1 whatever it was."""
         return int(self.failure.get("exit_code") or self.process.returncode)
 
     def message(self) -> str:
@@ -96,31 +168,37 @@ class Worker:
         return str(self.failure.get("error") or "\n".join(self.kept[-15:]))
 
     def stop(self) -> None:
-        """End the process, if it still runs, with all that it started, and wait for the rest of its output."""
+        """End the process with all that it started, and wait for the rest of its output. An idle one ends by itself."""
+        if self.process.stdin is not None:
+            idle = self.is_idle
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+            if idle:
+                self.thread.join(timeout=_SECONDS_TO_END)
         if self.process.poll() is not None:
             self.thread.join(timeout=5)
-        for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.thread.is_alive():
                 break
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-            self.thread.join(timeout=seconds)
+            self.thread.join(timeout=_SECONDS_TO_END)
         self.process.wait()
 
 
 def watch(crew: Sequence[Worker], stage: str) -> None:
-    """Show one line of progress for all workers until they end; the first failure stops the others."""
+    """Show one line of progress for all workers until their units are done; the first failure stops the others."""
     terminal = sys.stderr.isatty()
     with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
         show = bar.set_description_str if terminal else say
         pause, shown = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0
         started = time.monotonic()
-        while any(worker.process.poll() is None for worker in crew):
-            if any(worker.process.poll() for worker in crew):
+        while any(worker.is_busy for worker in crew):
+            if any(worker.has_failed for worker in crew):
                 return
-            parts = [describe(worker.progress) for worker in crew if worker.progress and worker.process.poll() is None]
+            parts = [describe(worker.progress) for worker in crew if worker.progress and worker.is_busy]
             seconds = time.monotonic() - started
             if seconds - shown >= pause and parts:
                 show(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
                 shown = seconds
-            time.sleep(0.2)
+            time.sleep(0.05)
