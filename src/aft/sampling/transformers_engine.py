@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..model import pad_id
 from ..progress import say
 from ..records import Completion
 from .decoding import Decoding, Wanted, decode
@@ -44,7 +45,7 @@ def sample_shard(
         [Wanted(request.prompt_ids, seed) for (request, _), seed in zip(keys, seeds, strict=True)],
         decoding,
         ends=ends,
-        pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        pad=pad_id(tokenizer),
         slots=batch_size,
         continuous=batching == CONTINUOUS,
     )
