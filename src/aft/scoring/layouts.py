@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .attention import CannotShare
-from .packing import LAYOUTS, PACKED, PADDED, SHARED, Entry, Item, pack
+from .packing import LAYOUTS, PACKED, PADDED, SHARED, Batch, Entry, Item, pack
 from .responses import response_logps
 
 # Kinds of layers, by the names in a configuration's `layer_types`, whose attention `attention.py` knows.
@@ -36,7 +36,7 @@ def choose_layout(
     *,
     wanted: str = "auto",
     rough: bool = False,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> tuple[str, str | None]:
     """The best layout in which the model scores entries as it does each alone, and a line to print if not `shared`.
 
@@ -103,6 +103,7 @@ def _with(item: Item, indices: Sequence[int]) -> Item:
         responses=[item.responses[index] for index in indices],
         supervised=[item.supervised[index] for index in indices],
         ratings=[item.ratings[index] for index in indices],
+        initial_scores=None,
     )
 
 
@@ -128,9 +129,7 @@ def _what_is_known(model: torch.nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def _logps(
-    model: torch.nn.Module, batch: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Tensor:
+def _logps(model: torch.nn.Module, batch: Batch, prepare: Callable[[Batch], Batch]) -> Tensor:
     was_training = model.training
     model.eval()
     try:
@@ -143,10 +142,10 @@ def _logps(
 
 def _try(
     model: torch.nn.Module,
-    batch: dict[str, Any],
+    batch: Batch,
     alone: Sequence[Tensor],
     rough: bool,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]],
+    prepare: Callable[[Batch], Batch],
 ) -> str | None:
     """Why the batch's log-probs are not those of each sequence alone; None: they are."""
     try:
