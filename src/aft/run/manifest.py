@@ -19,9 +19,10 @@ from .environment import git_revision, peak_memory_bytes, versions
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+INITIAL_SCORES = "initial_scores.json"
 
 # Written beside an artifact without being part of it.
-_NOT_CONTENT = {MANIFEST, STARTED, "README.md", "trainer_state.json", "training_args.bin"}
+_NOT_CONTENT = {MANIFEST, STARTED, INITIAL_SCORES, "README.md", "trainer_state.json", "training_args.bin"}
 
 
 def digest_folder(folder: Path) -> str:
