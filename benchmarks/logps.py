@@ -12,13 +12,13 @@ import torch
 from transformers import PreTrainedModel
 
 from aft.scoring.forward import enable_scoring
-from aft.scoring.packing import Item, pack
+from aft.scoring.packing import Batch, Item, pack
 from aft.scoring.responses import score_responses, to_device
 from bars import table
 from groups import PAD_ID, Lengths, preference_items
 from shapes import SMALL, Shape, build, view
 from timing import MB, Settings, added_memory, in_own_process, in_turn, ratios, seconds, summary, without_huge_pages
-from variants import CHUNK_BYTES, KEEP_BYTES, plain_rows, plain_scores
+from variants import CHUNK_BYTES, KEEP_BYTES, PlainRows, plain_rows, plain_scores
 
 TITLE = "Log-probs without the whole logits"
 HEAD = dataclasses.replace(SMALL, name="hidden 512, vocabulary 32k", layers=0)  # nothing between embedding and head
@@ -77,13 +77,13 @@ def prepare(model: PreTrainedModel, way: str) -> PreTrainedModel:
     return own
 
 
-def collate(item: Item, way: str, device: str) -> dict[str, Any]:
+def collate(item: Item, way: str, device: str) -> Batch | PlainRows:
     """What `run` takes."""
     plain = WAYS[way][1] is None
     return to_device(plain_rows([item]) if plain else pack([item], PAD_ID, layout="padded"), torch.device(device))
 
 
-def run(model: PreTrainedModel, way: str, batch: dict[str, Any]) -> None:
+def run(model: PreTrainedModel, way: str, batch: Batch | PlainRows) -> None:
     """Forward and backward."""
     score = plain_scores if WAYS[way][1] is None else score_responses
     score(model, batch)[0].sum().backward()

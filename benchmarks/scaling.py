@@ -17,7 +17,7 @@ from bars import Bar, table
 from groups import PAD_ID, Lengths, alignment_items, generated_groups
 from shapes import LLAMA_1B, SMALLEST, Shape, build, that_fits
 from timing import Settings, Summary, in_turn, seconds, summary
-from variants import SHARED, Batch, Engine
+from variants import SHARED, Collated, Engine
 
 TITLE = "Cost against samples and groups"
 SAMPLES = (1, 2, 6, 16, 64)
@@ -96,7 +96,7 @@ def micro_batches(step: Sequence[Lengths], vocabulary: int) -> list[list[Item]]:
     return [[items[index] for index in part] for part in parts]
 
 
-def _accumulate(engine: Engine, pieces: Sequence[Batch]) -> None:
+def _accumulate(engine: Engine, pieces: Sequence[Collated]) -> None:
     for piece in pieces:
         engine.step(piece)
 

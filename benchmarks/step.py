@@ -25,7 +25,7 @@ from variants import (
     SHARED,
     SORTED,
     VARIANTS,
-    Batch,
+    Collated,
     Engine,
     Variant,
     check_agreement,
@@ -134,7 +134,7 @@ def _measure_batch(
     }
 
 
-def _timed(engine: Engine, batch: Batch, device: str) -> dict[str, Any] | None:
+def _timed(engine: Engine, batch: Collated, device: str) -> dict[str, Any] | None:
     """Seconds, tokens and loss of one step; None where memory does not suffice."""
     try:
         if device.startswith("cuda"):

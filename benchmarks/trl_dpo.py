@@ -23,7 +23,7 @@ from bars import Bar, table
 from groups import SAMPLES, load_groups, preference_items, typical_batches
 from shapes import SMALL, Shape, build, clear_gradients, view
 from timing import Settings, Summary, in_turn, ratios, seconds, summary
-from variants import KEPT, Batch, Engine
+from variants import KEPT, Collated, Engine
 
 TITLE = "Against TRL's DPOTrainer"
 RIGHT = 4  # of a group's 7 responses; the other 3 are wrong
@@ -105,7 +105,7 @@ class Ours:
         self.model = model
         self.engine = Engine(model, KEPT)
 
-    def step(self, batch: Batch, reference: torch.Tensor) -> list[float]:
+    def step(self, batch: Collated, reference: torch.Tensor) -> list[float]:
         """Forward and backward; the summed log-probs of the responses, nats."""
         seq_logps, lengths = self.engine.score(batch)
         scores = candidate_scores(seq_logps, torch.ones_like(lengths), batch.whole)  # sums, as in DPO's own loss
@@ -114,7 +114,7 @@ class Ours:
         return seq_logps.tolist()
 
     @torch.no_grad()
-    def reference(self, batch: Batch) -> torch.Tensor:
+    def reference(self, batch: Collated) -> torch.Tensor:
         """The reference's summed log-probs (B, G). The reference is the model as it is before training."""
         seq_logps, lengths = self.engine.score(batch)
         return candidate_scores(seq_logps, torch.ones_like(lengths), batch.whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from aft.losses import alignment_loss
 from aft.scoring.forward import enable_scoring
-from aft.scoring.packing import Item, pack
+from aft.scoring.packing import Batch, Item, pack
 from aft.scoring.responses import candidate_scores, score_responses, to_device
 from groups import PAD_ID
 from shapes import clear_gradients, view
@@ -52,12 +52,20 @@ VARIANTS = {
 }
 
 
+class PlainRows(TypedDict):
+    """Padded rows as most libraries have them, (N, T) each: int64 ids, int64 attention mask, bool response mask."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+
+
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class Collated:
     """Collated items. `pieces` go through the model one after the other; `order[i]` is the response in place i."""
 
-    whole: dict[str, Any]
-    pieces: list[dict[str, Any]]
+    whole: Batch
+    pieces: list[Batch] | list[PlainRows]
     order: Tensor | None = None
 
     @property
@@ -78,21 +86,21 @@ class Engine:
         if variant.layout is not None:
             enable_scoring(self.model, chunk_bytes=CHUNK_BYTES, keep_bytes=KEEP_BYTES if variant.keep else 0)
 
-    def collate(self, items: Sequence[Item]) -> Batch:
+    def collate(self, items: Sequence[Item]) -> Collated:
         """What a data loader would hand over, on the device."""
         layout, rows = self.variant.layout, self.variant.rows
         whole = to_device(pack(items, PAD_ID, layout=layout or "padded"), self.device)
         if layout is None:
-            return Batch(whole, [to_device(plain_rows(items), self.device)])
+            return Collated(whole, [to_device(plain_rows(items), self.device)])
         if rows is None:
-            return Batch(whole, [whole])
+            return Collated(whole, [whole])
         singles = [_single(item, index) for item in items for index in range(len(item.responses))]
         order = sorted(range(len(singles)), key=lambda index: _length(singles[index]))
         pieces = [[singles[index] for index in order[start : start + rows]] for start in range(0, len(order), rows)]
         packed = [to_device(pack(piece, PAD_ID, layout=layout), self.device) for piece in pieces]
-        return Batch(whole, packed, torch.tensor(order, device=self.device))
+        return Collated(whole, packed, torch.tensor(order, device=self.device))
 
-    def score(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def score(self, batch: Collated) -> tuple[Tensor, Tensor]:
         """(sum of token log-probs in nats, number of tokens) of every response, each (N,)."""
         plain = self.variant.layout is None
         parts = [(plain_scores if plain else score_responses)(self.model, piece) for piece in batch.pieces]
@@ -103,7 +111,7 @@ class Engine:
             len(lengths)
         ).index_copy(0, batch.order, lengths)
 
-    def step(self, batch: Batch) -> Tensor:
+    def step(self, batch: Collated) -> Tensor:
         """The step's loss, detached. Its gradient is added to that of the weights."""
         seq_logps, lengths = self.score(batch)
         loss = alignment_step_loss(seq_logps, lengths, batch.whole)
@@ -115,7 +123,7 @@ class Engine:
         clear_gradients(self.model)
 
 
-def alignment_step_loss(seq_logps: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:
+def alignment_step_loss(seq_logps: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
     """L_VFT, nats per token of the references, plus the mean alignment loss of the groups."""
     supervised = batch["supervised"]
     vft = -seq_logps[supervised].sum() / lengths[supervised].sum()
@@ -123,7 +131,7 @@ def alignment_step_loss(seq_logps: Tensor, lengths: Tensor, batch: dict[str, Any
     return vft + alignment_loss(scores, batch["ratings"], batch["candidate_mask"])[0].mean()
 
 
-def plain_rows(items: Sequence[Item]) -> dict[str, Tensor]:
+def plain_rows(items: Sequence[Item]) -> PlainRows:
     """Prompt + response of every response, padded on the right to the longest, and which tokens are a response's."""
     rows = [(item.prompt_ids, response) for item in items for response in item.responses]
     width = max(len(prompt) + len(response) for prompt, response in rows)
@@ -138,7 +146,7 @@ def plain_rows(items: Sequence[Item]) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask, "response_mask": response_mask}
 
 
-def plain_scores(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def plain_scores(model: torch.nn.Module, batch: PlainRows) -> tuple[Tensor, Tensor]:
     """As `score_responses`, in the way of most libraries: all logits, their log-softmax, the targets gathered."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
     logps = logits[:, :-1].float().log_softmax(-1)  # (N, T - 1, V)

@@ -22,6 +22,7 @@ from aft.model import (
     load_model,
     load_tokenizer,
     merge_lora,
+    pad_id,
 )
 from tiny_models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
@@ -32,10 +33,17 @@ CHUNK_BYTES = 2**10
 # ---- text -> token ids ----
 
 
+def test_rows_are_filled_with_the_end_token_where_there_is_none_for_padding():
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = None
+    assert pad_id(tokenizer) == tokenizer.eos_token_id == 1
+
+
 def test_the_word_tokenizer_has_one_token_per_word():
     tokenizer = word_tokenizer()
     assert len(tokenizer) == 3 + len(WORDS)
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    assert pad_id(tokenizer) == 0
     assert tokenizer("a b ? 0")["input_ids"] == [3, 4, 31, 29]
     assert tokenizer.decode([3, 4, 31, 29]) == "a b ? 0"
     assert tokenizer("a nothing")["input_ids"] == [3, 2]

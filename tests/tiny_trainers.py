@@ -14,6 +14,7 @@ from aft.scoring.forward import enable_scoring
 from aft.scoring.packing import Item
 from aft.stages.loss_section import make_objective
 from aft.training.arguments import make_arguments
+from aft.training.job import TrainingJob
 from aft.training.objective import Objective
 from aft.training.trainer import AftTrainer
 from tiny_models import as_entries, random_items, tiny_model, word_tokenizer
@@ -72,10 +73,13 @@ def make_trainer(
     config: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     lora: dict[str, Any] | None = None,
-    trainer: dict[str, Any] | None = None,
+    job: dict[str, Any] | None = None,
     **training: Any,
 ) -> AftTrainer:
-    """A trainer on a tiny model. Plain gradient descent with a constant rate, so that a step shows its gradient."""
+    """A trainer on a tiny model. Plain gradient descent with a constant rate, so that a step shows its gradient.
+
+    `job` holds further fields of the `TrainingJob`; all other keywords are transformers' training arguments.
+    """
     values = {
         "optim": "sgd",
         "learning_rate": 0.1,
@@ -90,14 +94,17 @@ def make_trainer(
         torch.manual_seed(0)
         model = add_lora(model, lora)
     enable_scoring(model, chunk_bytes=4 * 32 * 7)
+    entries = as_entries(items_for(name) if items is None else items)
     return AftTrainer(
-        model=model,
-        args=make_arguments(values, folder, seed=0, data_seed=DATA_SEED, cpu=True),
-        entries=as_entries(items_for(name) if items is None else items),
-        objective=OBJECTIVES[name][0],
-        tokenizer=word_tokenizer(),
-        **(trainer or {}),
+        TrainingJob(model, word_tokenizer(), entries, **{"objective": OBJECTIVES[name][0], **(job or {})}),
+        make_arguments(values, folder, seed=0, data_seed=DATA_SEED, cpu=True),
     )
+
+
+def initial_scores(trainer: AftTrainer) -> dict[str, list[float]]:
+    """The scores before training that the trainer's entries carry, by question."""
+    items = [item for entry in trainer.entries for item in entry]
+    return {item.question_id: list(item.initial_scores) for item in items if item.initial_scores is not None}
 
 
 def logged(trainer: AftTrainer) -> list[dict[str, float]]:

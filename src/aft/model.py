@@ -54,6 +54,12 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: boo
     return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills a row up: the tokenizer's own, or its end token where it has none."""
+    own: int | None = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if own is None else own
+
+
 # ---- loading and building ----
 
 

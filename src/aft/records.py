@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ __all__ = [
     "Completion",
     "Group",
     "Question",
+    "has_pair",
     "iter_groups",
     "iter_json_lines",
     "read_completions",
@@ -99,6 +101,19 @@ class Group:
     answer: str
     reference: str | None
     candidates: tuple[Candidate, ...]
+
+
+def has_pair(ratings: Iterable[float], min_rating_gap: float = 0.0) -> bool:
+    """Whether one of a group's candidates outranks another: its rating is higher by more than `min_rating_gap`.
+
+    The losses decide the same of a batch with `groups_with_pair`. A batch holds ratings as float32, so these are
+    rounded to it first: 0.3 and 0.2 then differ by more than 0.1.
+    """
+    rounded = array("f", ratings)
+    if not rounded:
+        return False
+    gap, least = array("f", (max(rounded) - min(rounded), min_rating_gap))
+    return gap > least
 
 
 Record = TypeVar("Record")

@@ -13,7 +13,9 @@ from aft.scoring.entries import (
     group_item,
     reference_entries,
     scoring_entries,
+    with_initial_scores,
 )
+from aft.scoring.packing import Item
 
 END = 1
 
@@ -226,3 +228,12 @@ def test_work_is_counted_in_responses_and_their_tokens():
     # an end token each: "ref", "ab" and, where candidates are ranked, "cdef"
     assert count_work(ranked) == {"sequences": 3, "response_tokens": 4 + 3 + 5}
     assert count_work(unranked) == {"sequences": 2, "response_tokens": 4 + 3}
+
+
+def test_initial_scores_go_to_the_question_whose_candidates_they_are():
+    """A borrowed reference has its lender's id and no candidates: it takes none."""
+    group = Item("a", [3], [[4, 1], [5, 1]], [False, False], [1.0, 0.0])
+    borrowed = Item("b", [3], [[4, 1]], [True], [None])
+    [(scored, other)] = with_initial_scores([(group, borrowed)], {"a": [-1.0, -2.0], "b": [-3.0]})
+    assert scored.initial_scores == [-1.0, -2.0] and other.initial_scores is None
+    assert group.initial_scores is None

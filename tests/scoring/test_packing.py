@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 import torch
 
+from aft.losses import groups_with_pair
+from aft.records import has_pair
 from aft.scoring.batching import unique_tokens
 from aft.scoring.packing import LAYOUTS, PACKED, PADDED, SHARED, Item, pack
 from tiny_models import random_items
@@ -18,13 +23,42 @@ TWO = [
 ]
 
 
+def test_initial_scores_stand_in_the_slots_of_their_candidates():
+    scored = [
+        dataclasses.replace(TWO[0], initial_scores=[-1.5, -2.5]),
+        TWO[1],
+        Item("c", [4], [[3, 1]], [True], [None]),
+    ]
+    found = pack(scored, 0, SHARED)["initial_scores"]
+    assert found.dtype == torch.float32
+    # nan where a candidate's is not known, so that what needs it fails; nothing is asked of a question without any
+    assert found[0].tolist() == [-1.5, -2.5] and found[1, 0].isnan()
+    assert found[1, 1] == 0 and found[2].tolist() == [0, 0]
+    assert pack([scored[0].filler()], 0, SHARED)["initial_scores"].tolist() == [[0]]
+    with pytest.raises(ValueError, match="a: 2 candidates, but 1 initial scores"):
+        pack([dataclasses.replace(TWO[0], initial_scores=[-1.5])], 0, SHARED)
+
+
+def test_records_and_losses_agree_on_which_groups_hold_a_pair():
+    """Binary fractions decide: as float32, but not as Python's numbers, 0.3 and 0.2 differ by more than 0.1."""
+    tenths = [number / 10 for number in range(4)]
+    groups = [list(ratings) for size in range(4) for ratings in itertools.product(tenths, repeat=size)]
+    items = [Item("q", [3], [[4, 1]] * len(ratings), [False] * len(ratings), ratings) for ratings in groups]
+    batch = pack(items, 0, PADDED)
+    for gap in (0.0, 0.1, 0.2, 0.25, 0.3):
+        found = groups_with_pair(batch["ratings"], batch["candidate_mask"], min_rating_gap=gap).tolist()
+        assert [has_pair(ratings, gap) for ratings in groups] == found
+        assert set(found) == ({False} if gap == 0.3 else {False, True})
+    assert has_pair([0.2, 0.3], 0.1) and not has_pair([1.0, 0.0], 1.0) and not has_pair([1.0]) and not has_pair([])
+
+
 def test_a_padded_batch_by_hand():
     batch = pack(TWO, 0, PADDED)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 1, 0], [5, 6, 8, 9, 1], [5, 6, 2, 0, 0], [4, 3, 1, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1] * 5, [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4]] * 4
     assert batch["positions"].tolist() == [1, 2, 6, 7, 8, 11, 15, 16]
-    assert "segments" not in batch
+    assert batch["segments"] is None
 
 
 def test_a_shared_row_by_hand():

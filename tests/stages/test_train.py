@@ -13,16 +13,17 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aft.config import load_config
-from aft.errors import ConfigError
+from aft.errors import AftError, ConfigError
 from aft.json_files import write_json_lines
 from aft.model import build_model, build_word_tokenizer
 from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups
-from aft.run.manifest import MANIFEST, UnitLog, read_manifest
+from aft.run.manifest import INITIAL_SCORES, MANIFEST, UnitLog, digest_folder, read_manifest
 from aft.stages.context import Stage
 from aft.stages.label import run_label
 from aft.stages.plan import DONE, Plan
 from aft.stages.train import run_align, run_pretrain, run_vft
 from aft.tasks import TRAIN
+from aft.training.trainer import AftTrainer
 from tiny_models import CONFIGS
 
 PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
@@ -156,23 +157,85 @@ def test_an_adapter_begins_the_same_in_every_run(make_plan):
     assert weights[0] == weights[1]
 
 
-def test_methods_share_the_initial_scores_and_the_sharing_changes_nothing(make_plan):
+def test_methods_share_the_initial_scores_and_the_sharing_changes_nothing(make_plan, monkeypatch):
+    computed = []
+    whole = AftTrainer.score_candidates
+    monkeypatch.setattr(AftTrainer, "score_candidates", lambda trainer: computed.append(1) or whole(trainer))
     plan = make_plan()
     write_groups(plan)
-    first = run_unit(plan, "align", "bcl")
-    scores = first.parent / "initial-scores-base.json"
-    written = scores.stat().st_mtime_ns
-    second = run_unit(plan, "align", "dcl")
-    assert scores.stat().st_mtime_ns == written
+    first, second = run_unit(plan, "align", "bcl"), run_unit(plan, "align", "dcl")
+    assert len(computed) == 1
+    scores = (second / INITIAL_SCORES).read_bytes()
+    assert (first / INITIAL_SCORES).read_bytes() == scores
+    assert {path.name for path in first.parent.iterdir()} == {"bcl", "dcl"}
+    assert all(INITIAL_SCORES in read_manifest(folder / MANIFEST)["outputs"] for folder in (first, second))
     weights, log = (second / "model.safetensors").read_bytes(), history(second)
     drifts = {"scores/positive_drift", "scores/negative_drift"}
     assert all(drifts <= set(entry) for entry in log if "loss" in entry)
     # alone, it would have measured them itself: the same weights, the same numbers
-    scores.unlink()
+    shutil.rmtree(first)
     shutil.rmtree(second)
     run_unit(plan, "align", "dcl")
-    assert scores.exists() and (second / "model.safetensors").read_bytes() == weights
+    assert len(computed) == 2
+    assert (second / INITIAL_SCORES).read_bytes() == scores
+    assert (second / "model.safetensors").read_bytes() == weights
     assert [entry for entry in history(second) if "loss" in entry] == [entry for entry in log if "loss" in entry]
+
+
+def test_scores_that_an_earlier_version_kept_beside_the_units_are_read_where_they_fit(make_plan):
+    """A run that it began and that was cut resumes: after the first step, the scores cannot be measured any more."""
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 9}
+    plan = make_plan(align={"init_from": "base", "training": saving})
+    write_groups(plan)
+    folder = run_unit(plan, "align", "bcl")
+    weights, scores = (folder / "model.safetensors").read_bytes(), (folder / INITIAL_SCORES).read_text()
+    beside = folder.parent / "initial-scores-base.json"
+
+    def cut_behind_the_second_step() -> None:
+        for path in folder.iterdir():
+            if path.name != "checkpoint-2":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    cut_behind_the_second_step()
+    beside.write_text(scores.replace("sha256:", "sha256:0"))
+    with pytest.raises(AftError, match=r"bcl/initial_scores.json: missing or made for other inputs"):
+        run_unit(plan, "align", "bcl")
+    cut_behind_the_second_step()
+    beside.write_text(scores)
+    run_unit(plan, "align", "bcl")
+    assert (folder / INITIAL_SCORES).read_text() == scores
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_initial_scores_are_no_part_of_a_checkpoint(tmp_path):
+    """What evaluates a checkpoint stays up to date whether the scores lie beside it or not."""
+    (tmp_path / "config.json").write_text("{}")
+    before = digest_folder(tmp_path)
+    (tmp_path / INITIAL_SCORES).write_text("{}")
+    assert digest_folder(tmp_path) == before
+
+
+def test_pairs_are_counted_under_the_gap_of_the_unit(make_plan, capsys):
+    """Ratings are 0 and 1: a gap of 1 leaves no pair, and the unit says that nothing is compared."""
+    few = {"training": {"max_steps": 1}}
+    plan = make_plan(
+        methods={
+            "bcl": few,
+            "wide": {**few, "loss": {"name": "alignment", "min_rating_gap": 1}},
+            "rft": {**few, "loss": None},
+        }
+    )
+    write_groups(plan)
+    counted = {}
+    for name in ("bcl", "wide", "rft"):
+        manifest = read_manifest(run_unit(plan, "align", name) / MANIFEST)
+        counted[name] = (manifest["groups"], manifest["groups_with_pair"])
+    assert counted == {"bcl": (12, 12), "wide": (12, 0), "rft": (12, None)}
+    said = [line for line in capsys.readouterr().err.splitlines() if "nothing is compared" in line]
+    assert said == [
+        "align wide seed 0: no question has candidates whose ratings differ by more than 1: nothing is compared, and"
+        " loss/align says nothing"
+    ]
 
 
 def test_graded_ratings_reach_the_loss(make_plan, tmp_path):
@@ -202,7 +265,7 @@ def test_a_method_without_a_term_logs_none(make_plan):
     plan = make_plan()
     write_groups(plan)
     folder = run_unit(plan, "align", "rft")
-    assert not (folder.parent / "initial-scores-base.json").exists()
+    assert not (folder / INITIAL_SCORES).exists()
     for entry in history(folder):
         assert not any(key.startswith(("scores/", "loss/align", "groups/")) for key in entry)
 
@@ -264,7 +327,7 @@ def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, s
     weights = (folder / "model.safetensors").read_bytes()
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in range(1, first)]
     for path in folder.iterdir():
-        if not path.name.startswith("checkpoint-"):
+        if not path.name.startswith("checkpoint-") and path.name != INITIAL_SCORES:
             path.unlink()
     run_unit(plan, "align", "torn")
     assert read_manifest(folder / MANIFEST)["steps"] == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -170,7 +171,7 @@ def test_a_step_is_the_same_however_it_is_divided(tmp_path, name):
             tmp_path,
             name,
             **exact,
-            trainer={"layout": layout, "max_tokens": max_tokens},
+            job={"layout": layout, "max_tokens": max_tokens},
             dtype=torch.float64,
             max_steps=3,
             per_device_train_batch_size=batch,
@@ -207,7 +208,7 @@ def test_what_is_logged_is_a_mean_over_the_steps_since_the_last_log(tmp_path):
 
 
 def test_a_model_that_cannot_share_trains_padded_and_says_so_once(tmp_path, capsys):
-    trainer = make_trainer(tmp_path, "bcl", architecture="gemma2", max_steps=1, trainer={"description": "align"})
+    trainer = make_trainer(tmp_path, "bcl", architecture="gemma2", max_steps=1, job={"description": "align"})
     enable_scoring(trainer.model, attn_implementation="sdpa")
     trainer.train()
     assert trainer.packer.layout == "padded"
@@ -226,7 +227,7 @@ def test_tokens_that_the_model_reads_are_counted(tmp_path):
             "bcl",
             num_train_epochs=1,
             include_num_input_tokens_seen="all",
-            trainer={"layout": layout, "max_tokens": 60},
+            job={"layout": layout, "max_tokens": 60},
         )
         trainer.train()
         counted[layout] = trainer.state.num_input_tokens_seen
@@ -255,7 +256,7 @@ def test_drift_is_measured_on_the_same_candidates_as_the_scores(tmp_path):
 
     def run(steps: int):
         trainer = make_trainer(
-            tmp_path, "bcl", max_steps=steps, per_device_train_batch_size=STEP, trainer={"initial_scores": initial}
+            tmp_path, "bcl", max_steps=steps, per_device_train_batch_size=STEP, job={"initial_scores": initial}
         )
         trainer.train()
         return trainer
@@ -317,13 +318,13 @@ def test_resuming_equals_running_through_bit_for_bit(tmp_path, name, bf16, stop,
         return scores[0]
 
     extra = {"eval_entries": as_entries(items_for("vft")[:3]), "initial_scores": initial if name == "bcl" else None}
-    through = make_trainer(tmp_path / "through", name, trainer=extra, **options)
+    through = make_trainer(tmp_path / "through", name, job=extra, **options)
     through.train()
     assert through.state.global_step == 9
     checkpoint = tmp_path / "resumed" / f"checkpoint-{stop}"
     shutil.copytree(tmp_path / "through" / f"checkpoint-{stop}", checkpoint)
     torch.manual_seed(123)  # another process begins in another state
-    resumed = make_trainer(tmp_path / "resumed", name, trainer=extra, **options)
+    resumed = make_trainer(tmp_path / "resumed", name, job=extra, **options)
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert same_weights(through.model, resumed.model)
     assert logged(through) == logged(resumed)
@@ -337,9 +338,7 @@ def test_what_is_measured_in_between_does_not_change_training(tmp_path):
         ({}, "no"),
         ({"eval_entries": as_entries(items_for("vft")), "initial_scores": lambda t: t.score_candidates()}, "steps"),
     ]:
-        trainer = make_trainer(
-            tmp_path, "bcl", **DROPOUT, max_steps=5, eval_strategy=strategy, eval_steps=2, trainer=extra
-        )
+        trainer = make_trainer(tmp_path, "bcl", **DROPOUT, max_steps=5, eval_strategy=strategy, eval_steps=2, job=extra)
         trainer.train()
         runs.append(trainer.model)
     assert same_weights(*runs)
@@ -410,6 +409,21 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, accumulatio
         assert torch.equal(value.nan_to_num(7), snapshot.weights[0][key].nan_to_num(7))
 
 
+def test_a_term_that_is_not_finite_stops_before_the_update_whatever_its_gradient(tmp_path):
+    """The norm of the gradient is finite here, so that it alone would let the step pass."""
+
+    def infinite(scores, ratings, mask, **_):
+        return 0 * scores.sum(dim=1) + math.inf, {}
+
+    objective = dataclasses.replace(OBJECTIVES["bcl"][0], loss=infinite)
+    trainer = make_trainer(tmp_path, "bcl", job={"objective": objective}, gradient_accumulation_steps=2, max_steps=1)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    with pytest.raises(AftError, match=r"^step 1: loss/align is inf; the model was not updated\. Questions: q"):
+        trainer.train()
+    assert all(parameter.grad.isfinite().all() for parameter in trainer.model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path):
     """The square root has a finite value and an infinite slope at zero; a loss like it must not spoil the weights."""
     items = items_for("vft")
@@ -474,7 +488,7 @@ def test_the_validation_loss_is_an_exact_token_mean(tmp_path):
     items = items_for("vft")
     for batch in (1, 4, 11):
         trainer = make_trainer(
-            tmp_path, "vft", per_device_eval_batch_size=batch, trainer={"eval_entries": as_entries(items)}
+            tmp_path, "vft", per_device_eval_batch_size=batch, job={"eval_entries": as_entries(items)}
         )
         found = trainer.evaluate()
         with torch.no_grad():
@@ -494,7 +508,7 @@ def test_validation_metrics_are_logged_and_the_best_model_is_kept(tmp_path):
     trainer = make_trainer(
         tmp_path,
         "bcl",
-        trainer={"validate": validate},
+        job={"validate": validate},
         max_steps=4,
         eval_strategy="steps",
         eval_steps=1,

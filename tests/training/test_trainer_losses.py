@@ -21,7 +21,9 @@ from aft.config.losses import (
     SimpoLoss,
 )
 from aft.losses import (
+    DISPLACEMENT,
     REFERENCE_LOSSES,
+    STATISTICS,
     Boundary,
     Detached,
     Unconstrained,
@@ -35,9 +37,10 @@ from aft.losses import (
     rrhf_loss,
     simpo_loss,
 )
-from aft.scoring.packing import SHARED, pack
+from aft.scoring.packing import SHARED, Item, pack
 from aft.scoring.responses import as_groups, candidate_scores, score_responses
 from aft.stages.loss_section import make_objective
+from aft.training.objective import Objective
 from tiny_trainers import items_for, make_trainer
 
 CONSTRAINTS = [
@@ -58,8 +61,7 @@ def terms(tmp_path, loss):
         scores = candidate_scores(seq_logps, lengths, batch)
         # a reference that differs from the model in every score
         before = scores - torch.linspace(0.1, 0.9, scores.numel()).view_as(scores) * batch["candidate_mask"]
-        rows = zip(batch["question_ids"], before, batch["candidate_mask"], strict=True)
-        trainer.initial_scores = {name: row[mask].tolist() for name, row, mask in rows if mask.any()}
+        batch["initial_scores"] = before
         _, align = trainer.loss_terms(trainer.model, batch, trainer._count([batch]))
     return align, scores, before, as_groups(lengths.float(), batch), batch["ratings"], batch["candidate_mask"]
 
@@ -92,22 +94,30 @@ def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constra
 def test_other_keys_reach_the_objective():
     loss = DpoLoss(name="dpo", weight=0.5, reduction="sum", min_rating_gap=0.25)
     objective = make_objective(loss, "token_sum")
-    shown = dataclasses.asdict(
-        dataclasses.replace(objective, loss=None, statistics=None, displacement=None, with_pair=None)
+    assert objective.loss.func is dpo_loss and objective.loss.keywords == {"beta": 0.1}
+    assert dataclasses.replace(objective, loss=None) == Objective(
+        vft_reduction="token_sum",
+        min_rating_gap=0.25,
+        weight=0.5,
+        reduction="sum",
+        needs_reference=True,
     )
-    assert shown == {
-        "vft_reduction": "token_sum",
-        "loss": None,
-        "statistics": None,
-        "displacement": None,
-        "with_pair": None,
-        "weight": 0.5,
-        "reduction": "sum",
-        "needs_reference": True,
-        "logps": "mean",
-    }
-    for function in (objective.loss, objective.statistics, objective.displacement, objective.with_pair):
-        assert function.keywords["min_rating_gap"] == 0.25
+
+
+def test_the_gap_reaches_the_loss_the_statistics_and_the_count_alike():
+    """Ratings of 0, 1 and 2: under a gap of 1.5 only one of three pairs is left."""
+    item = Item("q", [3], [[4, 1], [5, 1], [6, 1]], [False] * 3, [0.0, 1.0, 2.0], [-1.0, -1.0, -1.0])
+    scores = torch.tensor([[-1.0, -2.0, -3.0]])
+    for gap, pairs in ((0.0, 3), (1.5, 1), (2.0, 0)):
+        objective = make_objective(DpoLoss(name="dpo", min_rating_gap=gap), "token_mean")
+        batch = pack([item], 0, SHARED)
+        statistics = dict(zip(STATISTICS, objective.statistics(scores, batch).tolist(), strict=True))
+        assert statistics["pair_count"] == pairs
+        moved = dict(zip(DISPLACEMENT, objective.displacement(scores, batch).tolist(), strict=True))
+        assert moved["compared_groups"] == (pairs > 0) == objective.with_pair(batch).item()
+        loss = objective.of_groups(scores, torch.full((1, 3), 2.0), batch)
+        expected, _ = dpo_loss(scores, -torch.ones(1, 3), batch["ratings"], min_rating_gap=gap)
+        assert loss.item() == expected.item() and (loss.item() > 0) == (pairs > 0)
 
 
 def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_path):

@@ -130,8 +130,8 @@ def test_steps_under_zero_are_those_of_one_rank(tmp_path):
 def test_a_loss_that_is_not_finite_on_one_rank_ends_both(tmp_path, question):
     result = launch(tmp_path, question)
     assert result.returncode != 0
-    (stopped,) = tmp_path.glob("stopped-*.txt")
-    message = stopped.read_text()
+    # whichever rank stops, it names the questions of the rank whose loss it was
+    (message,) = {path.read_text() for path in tmp_path.glob("stopped-*.txt")}
     assert message.startswith("step 1: loss/vft is nan; the model was not updated. Questions: ")
     assert question in message and message in result.stderr
     assert not (tmp_path / "trained.txt").exists()

@@ -22,7 +22,7 @@ from aft.scoring.batching import Packer, StepSampler, entry_loader
 from aft.scoring.packing import SHARED, Item
 from aft.scoring.responses import score_candidates
 from tiny_models import as_entries, tiny_model, word_tokenizer
-from tiny_trainers import OBJECTIVES, items_for, logged, make_trainer
+from tiny_trainers import OBJECTIVES, initial_scores, items_for, logged, make_trainer
 
 STEP = 8
 NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair")
@@ -39,7 +39,7 @@ def train(folder: Path, name: str, world_size: int) -> None:
         per_device_train_batch_size=STEP // world_size if name == "bcl" else 1,
         per_device_eval_batch_size=2,
         gradient_accumulation_steps=1 if name == "bcl" else STEP // world_size,
-        trainer={
+        job={
             "eval_entries": as_entries(items),
             # calls of the model by tokens: ranks have unequal numbers of their own, and must make equally many
             "max_tokens": 40 if name == "bcl" else None,
@@ -50,7 +50,7 @@ def train(folder: Path, name: str, world_size: int) -> None:
     evaluated = trainer.evaluate()
     if trainer.is_world_process_zero():
         torch.save(trainer.model.state_dict(), folder / f"{name}.pt")
-        report = {"log": logged(trainer), "eval_loss": evaluated["eval_loss"], "initial": trainer.initial_scores}
+        report = {"log": logged(trainer), "eval_loss": evaluated["eval_loss"], "initial": initial_scores(trainer)}
         (folder / f"{name}.json").write_text(json.dumps(report))
 
 

@@ -16,7 +16,7 @@ from aft.errors import AftError
 from aft.training.sharding import leave_deepspeed
 from aft.training.trainer import AftTrainer
 from tiny_models import as_entries
-from tiny_trainers import items_for, logged, make_trainer
+from tiny_trainers import initial_scores, items_for, logged, make_trainer
 
 STEP = 8
 
@@ -65,7 +65,7 @@ def make(folder: Path, case: Case, ranks: int, **training: Any) -> AftTrainer:
         items=items,
         config={"tie_word_embeddings": case.tied},
         lora={"r": 4, "target_modules": "all-linear"} if case.lora else None,
-        trainer={
+        job={
             "eval_entries": as_entries(items),
             "max_tokens": 24,  # ranks have unequal numbers of tokens, and so of chunks of logits
             "initial_scores": lambda trainer: trainer.score_candidates(),
@@ -95,7 +95,7 @@ def train(folder: Path, name: str, *, ranks: int) -> None:
         report = {
             "log": logged(trainer),
             "eval_loss": evaluated["eval_loss"],
-            "initial": trainer.initial_scores,
+            "initial": initial_scores(trainer),
             "held": sum(parameter.numel() for parameter in trainer.model.parameters()),
         }
         (folder / f"{name}.json").write_text(json.dumps(report))

@@ -11,7 +11,7 @@ from typing import Literal
 from ..errors import ConfigError, DataError
 from ..grading import grade
 from ..markdown import aligned, per_cent
-from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question
+from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question, has_pair
 from ..tasks.base import Task
 
 # Binary feedback (paper, section 4.1) as ratings, so that the binary losses are the ranking ones.
@@ -199,7 +199,6 @@ def _candidate(completion: Completion, question: Question, task: Task, counts: C
 def _count_groups(counts: Counts, groups: Sequence[Group]) -> None:
     """Count the groups by what they can teach: by rating whether there is a pair, by label what is missing."""
     labels = [{candidate.label for candidate in group.candidates} for group in groups]
-    ratings = [{candidate.rating for candidate in group.candidates} for group in groups]
-    counts.groups_with_pair = sum(len(found) > 1 for found in ratings)
+    counts.groups_with_pair = sum(has_pair(candidate.rating for candidate in group.candidates) for group in groups)
     counts.groups_without_positive = sum(not found & {POSITIVE, REFERENCE} for found in labels)
     counts.groups_without_negative = sum(not found & {NEGATIVE, UNPARSED} for found in labels)

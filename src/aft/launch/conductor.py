@@ -151,7 +151,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
 
 
 def _base_command(plan: Plan) -> list[str]:
-    return [sys.executable, "-m", "aft.cli.train", "--config", str(plan.folder / "config.yaml")]
+    return [sys.executable, "-m", "aft.cli.train", "--config", str(plan.run.config)]
 
 
 def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:

@@ -30,6 +30,7 @@ _NAMED = ("align", "evaluate")  # one unit for each model, beside each seed
 BASE, VFT = "base", "vft"
 
 MANIFEST, STARTED = "manifest.json", "started.json"
+INITIAL_SCORES = "initial_scores.json"  # of the candidates of an alignment
 TRAINER_STATE = "trainer_state.json"  # transformers' name for the training log
 COMPLETIONS, GROUPS, POOL, COUNTS = "completions.jsonl", "groups.jsonl", "pool.jsonl", "counts.json"
 METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"

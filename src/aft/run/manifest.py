@@ -15,10 +15,10 @@ from ..errors import DataError
 from ..json_files import MADE_AGAIN, read_json, write_json
 from .digest import digest_value, digest_weights
 from .environment import git_revision, peak_memory_bytes, versions
-from .folder import MANIFEST, STARTED, TRAINER_STATE
+from .folder import INITIAL_SCORES, MANIFEST, STARTED, TRAINER_STATE
 
 # Written beside an artifact without being part of it.
-_NOT_CONTENT = {MANIFEST, STARTED, TRAINER_STATE, "README.md", "training_args.bin"}
+_NOT_CONTENT = {MANIFEST, STARTED, TRAINER_STATE, INITIAL_SCORES, "README.md", "training_args.bin"}
 
 
 def digest_folder(folder: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..model import pad_id
 from ..progress import say
 from ..records import Completion
 from .decoding import Decoding, Wanted, decode
@@ -48,7 +49,7 @@ class TransformersEngine:
             [Wanted(request.prompt_ids, request.seeds[index]) for request, index in keys],
             decoding,
             ends=self._ends,
-            pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            pad=pad_id(tokenizer),
             slots=self.batch_size if self.batching == CONTINUOUS else None,
         )
         for place, tokens in finished:

@@ -2,10 +2,11 @@
 
 from .forward import enable_scoring
 from .layouts import choose_layout
-from .packing import Entry, Item, pack
+from .packing import Batch, Entry, Item, pack
 from .responses import Scores, as_groups, candidate_scores, score_candidates, score_responses, to_device
 
 __all__ = [
+    "Batch",
     "Entry",
     "Item",
     "Scores",

@@ -9,15 +9,22 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .packing import PADDED, SHARED, Entry, Item, pack
+from .packing import PADDED, SHARED, Batch, Entry, Item, pack
 
 Part = list[int]
 """Indices of the entries of one model call; -1 - i is entry i as a filler."""
+
+
+class Calls(TypedDict):
+    """A rank's batch of questions. `parts`: one for each model call; `input_ids`: (tokens,), int64, all they read."""
+
+    parts: list[Batch]
+    input_ids: torch.Tensor  # transformers counts tokens by it
 
 
 @dataclasses.dataclass
@@ -55,7 +62,7 @@ class Packer:
         tokens = sum(map(unique_tokens, entry)) if self.layout == SHARED else repeated
         return _Size(len(lengths), max(lengths), tokens)
 
-    def pack(self, entries: Sequence[Entry]) -> dict[str, Any]:
+    def pack(self, entries: Sequence[Entry]) -> Batch:
         """The tensors of one call."""
         return pack([item for entry in entries for item in entry], self.pad_id, self.layout)
 
@@ -157,10 +164,7 @@ class StepSampler:
 
 
 def entry_loader(sampler: StepSampler, *, pin_memory: bool = False) -> DataLoader:
-    """A loader of a rank's batches. A batch has `parts`, each the packed tensors of one model call.
-
-    Beside them it has `input_ids`, all that the parts read, by which transformers counts tokens.
-    """
+    """A loader of a rank's `Calls`. `pin_memory`: copies to a GPU then need not wait for what it computes."""
     return DataLoader(
         PartDataset(sampler.entries),
         batch_sampler=sampler,
@@ -171,6 +175,6 @@ def entry_loader(sampler: StepSampler, *, pin_memory: bool = False) -> DataLoade
     )
 
 
-def _collate(parts: Sequence[Sequence[Entry]], *, packer: Packer) -> dict[str, Any]:
+def _collate(parts: Sequence[Sequence[Entry]], *, packer: Packer) -> Calls:
     packed = [packer.pack(entries) for entries in parts]
     return {"parts": packed, "input_ids": torch.cat([part["input_ids"].flatten() for part in packed])}

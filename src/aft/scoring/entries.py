@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..records import POSITIVE, Group
 from .packing import Entry, Item
@@ -134,6 +134,15 @@ def alignment_entries(
         if entry:
             entries.append(entry)
     return entries
+
+
+def with_initial_scores(entries: Sequence[Entry], scores: Mapping[str, Sequence[float]]) -> list[Entry]:
+    """The entries with each candidate's score before training, from its question's `scores`, in slot order."""
+
+    def give(item: Item) -> Item:
+        return dataclasses.replace(item, initial_scores=scores[item.question_id]) if item.candidates else item
+
+    return [tuple(give(item) for item in entry) for entry in entries]
 
 
 def scoring_entries(groups: Sequence[Group], encoder: Encoder) -> list[Entry]:

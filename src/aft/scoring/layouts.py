@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .attention import CannotShare
-from .packing import LAYOUTS, PACKED, PADDED, SHARED, Entry, Item, pack
+from .packing import LAYOUTS, PACKED, PADDED, SHARED, Batch, Entry, Item, pack
 from .responses import response_logps
 
 # Kinds of layers, by the names in a configuration's `layer_types`, whose attention `attention.py` knows.
@@ -61,7 +61,7 @@ def choose_layout(
     *,
     wanted: str = "auto",
     rough: bool = False,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> tuple[str, str | None]:
     """The layout of `try_layouts`, and a line to print if a better one was refused."""
     trial = try_layouts(model, entries, pad_id, wanted=wanted, rough=rough, prepare=prepare)
@@ -77,7 +77,7 @@ def try_layouts(
     *,
     wanted: str = "auto",
     rough: bool = False,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Trial:
     """The best layout in which the model scores a few of the entries as it does each sequence alone.
 
@@ -119,7 +119,7 @@ class _Judge:
         items: Sequence[Item],
         pad_id: int,
         rough: bool,
-        prepare: Callable[[dict[str, Any]], dict[str, Any]],
+        prepare: Callable[[Batch], Batch],
     ) -> None:
         self.model, self.items, self.pad_id, self.rough, self.prepare = model, items, pad_id, rough, prepare
         self.singles = [
@@ -163,7 +163,7 @@ class _Judge:
         padded = self._run(pack(self.items, self.pad_id, PADDED), precise=False)
         return _rms(padded - self.own) if isinstance(padded, Tensor) else 0.0
 
-    def _run(self, batch: dict[str, Any], *, precise: bool) -> Tensor | str:
+    def _run(self, batch: Batch, *, precise: bool) -> Tensor | str:
         """Log-probs of a batch, or why the model cannot compute them."""
         try:
             return self._logps(batch, precise=precise)
@@ -177,7 +177,7 @@ class _Judge:
             return f"it fails: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
 
     @torch.no_grad()
-    def _logps(self, batch: dict[str, Any], *, precise: bool) -> Tensor:
+    def _logps(self, batch: Batch, *, precise: bool) -> Tensor:
         was_training = self.model.training
         self.model.eval()
         try:
@@ -241,6 +241,7 @@ def _with(item: Item, indices: Sequence[int]) -> Item:
         responses=[item.responses[index] for index in indices],
         supervised=[item.supervised[index] for index in indices],
         ratings=[item.ratings[index] for index in indices],
+        initial_scores=None,
     )
 
 

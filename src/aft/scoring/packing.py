@@ -16,10 +16,12 @@ A batch is described by flat indices, so that every layout is scored by the same
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
+from torch import Tensor
 
 from .segments import Segments
 
@@ -31,7 +33,8 @@ class Item:
     """One question as the trainer sees it: a prompt, its responses, and what each response is for.
 
     responses[i] are the token ids of response i, end token included; supervised[i] says that it is in L_VFT;
-    ratings[i] is its rating as a candidate (higher is better), None if it is no candidate.
+    ratings[i] is its rating as a candidate (higher is better), None if it is no candidate. `initial_scores` are the
+    scores of the candidates before training, in slot order, nats per token; None: not known.
     """
 
     question_id: str
@@ -39,10 +42,12 @@ class Item:
     responses: list[list[int]]
     supervised: list[bool]
     ratings: list[float | None]
+    initial_scores: Sequence[float] | None = None
 
     def filler(self) -> Item:
         """The same tokens without any part in a loss: what a rank computes when the data has run out."""
-        return dataclasses.replace(self, supervised=[False] * len(self.responses), ratings=[None] * len(self.responses))
+        nothing: list[float | None] = [None] * len(self.responses)
+        return dataclasses.replace(self, supervised=[False] * len(self.responses), ratings=nothing, initial_scores=None)
 
     @property
     def candidates(self) -> list[int]:
@@ -54,15 +59,45 @@ Entry = tuple[Item, ...]
 """What one draw from the data brings into a step: a question, and beside it a borrowed reference if it has none."""
 
 
-def pack(items: Sequence[Item], pad_id: int, layout: str) -> dict[str, Any]:
-    """The tensors of one batch.
+class ModelInputs(TypedDict):
+    """What the model reads. Padded rows are (N, T) and have an attention mask; a packed row is (1, T), with segments.
 
-    Returns a flat dict: the model's `input_ids`, `attention_mask` and `position_ids`, int64, each (N, T) if padded,
-    else (1, T) with an `attention_mask` of None and the row's `segments`; `positions`, `targets`, `sequences`, each
-    (R,) int64; `supervised` (N,) bool; `slots` (N,) int64, the row-major place of a response in (B, G), -1 if it is no
-    candidate; `ratings` (B, G) float32 and `candidate_mask` (B, G) bool; `padded_lengths` (B,) int64, the tokens of a
-    question's prompt with its longest candidate; `question_ids`, a list of B.
+    `input_ids`, `position_ids`: (N, T) or (1, T), int64. `attention_mask`: (N, T), int64, 1 at a token and 0 at
+    padding; None for a packed row. `segments`: how a packed row is divided; None for padded rows.
     """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    position_ids: Tensor
+    segments: Segments | None
+
+
+class Batch(ModelInputs):
+    """One model call, as `pack` makes it: what the model reads, where responses are predicted, what each is for.
+
+    Of response tokens, (R,) int64: `positions`, where the model's output predicts the token, row-major; `targets`, its
+    id; `sequences`, the response it belongs to, in [0, N).
+    Of responses, (N,): `supervised`, bool, whether it is in L_VFT; `slots`, int64, the row-major place of a candidate
+    in (B, G), -1 for a response that is no candidate.
+    Of candidates, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
+    padding slot; `initial_scores`, float32, nats per token before training, 0 in a padding slot and nan where unknown.
+    Of questions, (B,): `padded_lengths`, int64, tokens of the prompt with the longest candidate; `question_ids`, texts.
+    """
+
+    positions: Tensor
+    targets: Tensor
+    sequences: Tensor
+    supervised: Tensor
+    slots: Tensor
+    candidate_mask: Tensor
+    ratings: Tensor
+    initial_scores: Tensor
+    padded_lengths: Tensor
+    question_ids: list[str]
+
+
+def pack(items: Sequence[Item], pad_id: int, layout: str) -> Batch:
+    """The tensors of one batch, on the CPU. Raises `ValueError` where an item lacks some of its initial scores."""
     rows = [(item, index) for item in items for index in range(len(item.responses))]
     make = {SHARED: _shared, PACKED: _packed, PADDED: _padded}[layout]
     inputs, starts = make(items, pad_id)
@@ -75,13 +110,18 @@ def pack(items: Sequence[Item], pad_id: int, layout: str) -> dict[str, Any]:
         positions += [last_of_prompt, *range(first, first + len(response) - 1)][: len(response)]
         targets += response
         sequences += [number] * len(response)
+    ratings, candidate_mask, initial_scores, slots = _group_tensors(items)
     return {
         **inputs,
         "positions": torch.tensor(positions, dtype=torch.long),
         "targets": torch.tensor(targets, dtype=torch.long),
         "sequences": torch.tensor(sequences, dtype=torch.long),
         "supervised": torch.tensor([item.supervised[index] for item, index in rows], dtype=torch.bool),
-        **_group_tensors(items),
+        "slots": slots,
+        "candidate_mask": candidate_mask,
+        "ratings": ratings,
+        "initial_scores": initial_scores,
+        "padded_lengths": torch.tensor([_padded_length(item) for item in items], dtype=torch.long),
         "question_ids": [item.question_id for item in items],
     }
 
@@ -110,7 +150,7 @@ class _Row:
             self.prefixes.append(prefix)
         return start
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> ModelInputs:
         return {
             "input_ids": torch.tensor([self.tokens], dtype=torch.long),
             "attention_mask": None,
@@ -119,7 +159,7 @@ class _Row:
         }
 
 
-def _shared(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+def _shared(items: Sequence[Item], pad_id: int) -> tuple[ModelInputs, Starts]:
     row, starts = _Row(), []
     for item in items:
         if len(item.responses) == 1:
@@ -132,7 +172,7 @@ def _shared(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]
     return row.inputs(), starts
 
 
-def _packed(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+def _packed(items: Sequence[Item], pad_id: int) -> tuple[ModelInputs, Starts]:
     row = _Row()
     starts = [_add_whole(row, item, index) for item in items for index in range(len(item.responses))]
     return row.inputs(), starts
@@ -143,7 +183,7 @@ def _add_whole(row: _Row, item: Item, index: int) -> tuple[int, int]:
     return first - 1, first
 
 
-def _padded(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]:
+def _padded(items: Sequence[Item], pad_id: int) -> tuple[ModelInputs, Starts]:
     rows = [(item.prompt_ids, response) for item in items for response in item.responses]
     length = max(len(prompt) + len(response) for prompt, response in rows)
     input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
@@ -159,27 +199,29 @@ def _padded(items: Sequence[Item], pad_id: int) -> tuple[dict[str, Any], Starts]
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "position_ids": torch.arange(length).expand(len(rows), length).clone(),
+        "segments": None,
     }, starts
 
 
-def _group_tensors(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+def _group_tensors(items: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ratings, candidate mask and initial scores, (B, G) each, and slots (N,): see `Batch`."""
     width = max(1, *(len(item.candidates) for item in items)) if items else 1
     ratings = torch.zeros(len(items), width)
     candidate_mask = torch.zeros(len(items), width, dtype=torch.bool)
+    initial_scores = torch.zeros(len(items), width)
     slots: list[int] = []
     for row, item in enumerate(items):
-        of_response = {response: slot for slot, response in enumerate(item.candidates)}
-        for response, rating in enumerate(item.ratings):
-            slot = of_response.get(response)
-            slots.append(-1 if slot is None else row * width + slot)
-            if slot is not None and rating is not None:
-                ratings[row, slot] = rating
-                candidate_mask[row, slot] = True
-    longest = [max((len(item.responses[i]) for i in item.candidates), default=0) for item in items]
-    padded = [len(item.prompt_ids) + length for item, length in zip(items, longest, strict=True)]
-    return {
-        "slots": torch.tensor(slots, dtype=torch.long),
-        "ratings": ratings,
-        "candidate_mask": candidate_mask,
-        "padded_lengths": torch.tensor(padded, dtype=torch.long),
-    }
+        rated = [rating for rating in item.ratings if rating is not None]
+        before = [math.nan] * len(rated) if item.initial_scores is None else item.initial_scores
+        if len(before) != len(rated):
+            raise ValueError(f"{item.question_id}: {len(rated)} candidates, but {len(before)} initial scores")
+        ratings[row, : len(rated)] = torch.tensor(rated)
+        candidate_mask[row, : len(rated)] = True
+        initial_scores[row, : len(rated)] = torch.tensor(before)
+        places = iter(range(row * width, (row + 1) * width))
+        slots += [-1 if rating is None else next(places) for rating in item.ratings]
+    return ratings, candidate_mask, initial_scores, torch.tensor(slots, dtype=torch.long)
+
+
+def _padded_length(item: Item) -> int:
+    return len(item.prompt_ids) + max((len(item.responses[index]) for index in item.candidates), default=0)

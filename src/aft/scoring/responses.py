@@ -5,18 +5,21 @@ Axes: `N` responses in the batch, `B` questions, `G` candidate slots per questio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from ..logps import mean_scores, sum_by_sequence
+from .batching import Calls
+from .packing import Batch
 
 Scores = dict[str, list[float]]
+Tensors = TypeVar("Tensors", bound=Mapping[str, Any])
 
 
-def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def score_responses(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """(sum of token log-probs in nats, number of tokens), each (N,), of every response of a batch of `packing.pack`.
 
     `model` has been through `forward.enable_scoring`. Gradient flows to the sums.
@@ -24,7 +27,7 @@ def score_responses(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[Tens
     return sum_by_sequence(response_logps(model, batch), batch["sequences"], len(batch["supervised"]))
 
 
-def response_logps(model: torch.nn.Module, batch: dict[str, Any], *, precise: bool = False) -> Tensor:
+def response_logps(model: torch.nn.Module, batch: Batch, *, precise: bool = False) -> Tensor:
     """Log-prob (R,), nats, of every response token of a batch of `packing.pack`, response by response.
 
     `precise`: computed in float32, whatever the model's own precision.
@@ -36,29 +39,30 @@ def response_logps(model: torch.nn.Module, batch: dict[str, Any], *, precise: bo
         positions=batch["positions"],
         targets=batch["targets"],
         columns=batch["input_ids"].shape[1],
-        segments=batch.get("segments"),
+        segments=batch["segments"],
         **({"precise": True} if precise else {}),
     )
     return logps
 
 
-def candidate_scores(seq_logps: Tensor, lengths: Tensor, batch: dict[str, Any]) -> Tensor:
+def candidate_scores(seq_logps: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
     """Scores (B, G) of the candidates, nats per token, zero in padding slots. Gradient flows."""
     return as_groups(mean_scores(seq_logps, lengths), batch)
 
 
-def as_groups(values: Tensor, batch: dict[str, Any]) -> Tensor:
+def as_groups(values: Tensor, batch: Batch) -> Tensor:
     """Values (N,) of responses -> (B, G) of candidates, zero in padding slots. Gradient flows."""
-    slots, mask = batch["slots"], batch["candidate_mask"]
-    chosen = slots >= 0
-    return values.new_zeros(mask.numel()).index_put((slots[chosen],), values[chosen]).view(mask.shape)
+    mask = batch["candidate_mask"]
+    # Slot -1 is one place behind the groups' slots. It takes the responses that are no candidates: to select the
+    # candidates beforehand, their number would have to be read from the device.
+    return values.new_zeros(mask.numel() + 1).index_put((batch["slots"],), values)[:-1].view(mask.shape)
 
 
 @torch.no_grad()
 def score_candidates(
     model: torch.nn.Module,
-    batches: Iterable[dict[str, Any]],
-    prepare: Callable[[dict[str, Any]], dict[str, Any]],
+    batches: Iterable[Calls],
+    prepare: Callable[[Batch], Batch],
     *,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Scores:
@@ -71,11 +75,11 @@ def score_candidates(
     found: Scores = {}
     for part in (part for batch in batches for part in batch["parts"]):
         batch = prepare(part)
-        scores = candidate_scores(*score_responses(model, batch), batch)
-        for row, question_id in enumerate(batch["question_ids"]):
-            mask = batch["candidate_mask"][row]
-            if mask.any():
-                found[question_id] = scores[row, mask].tolist()
+        rows = candidate_scores(*score_responses(model, batch), batch).tolist()
+        counts = part["candidate_mask"].sum(dim=1).tolist()
+        for question_id, scores, count in zip(part["question_ids"], rows, counts, strict=True):
+            if count:
+                found[question_id] = scores[:count]
         advance(len(batch["question_ids"]))
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -84,6 +88,7 @@ def score_candidates(
     return found
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch with its tensors on `device`."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+def to_device(batch: Tensors, device: torch.device) -> Tensors:
+    """A batch with its tensors on `device`. The copies do not wait for what the device computes."""
+    moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    return cast(Tensors, moved)

@@ -70,11 +70,8 @@ class Segments:
                 index.extend(range(starts[segment], starts[segment + 1]))
                 ends.append(len(index))
             longest_keys = max(end - start for start, end in itertools.pairwise(ends))
-            self._cache["varlen", device] = (
-                torch.tensor(index, device=device),
-                torch.tensor(starts, dtype=torch.int32, device=device),
-                torch.tensor(ends, dtype=torch.int32, device=device),
-                max(self.lengths),
-                longest_keys,
-            )
+            # made on the CPU and moved: a tensor made on a device waits for what that computes
+            made = (torch.tensor(index), torch.tensor(starts, dtype=torch.int32), torch.tensor(ends, dtype=torch.int32))
+            tensors = [tensor.to(device, non_blocking=True) for tensor in made]
+            self._cache["varlen", device] = (*tensors, max(self.lengths), longest_keys)
         return self._cache["varlen", device]

@@ -28,6 +28,7 @@ from ..evaluation.assessment import (
 )
 from ..grading import grade, grade_all
 from ..json_files import write_json, write_json_lines
+from ..model import pad_id
 from ..progress import Progress, say
 from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
 from ..run.folder import (
@@ -50,7 +51,7 @@ from ..sampling.resumable import collect
 from ..scoring.batching import Packer, StepSampler, entry_loader
 from ..scoring.entries import scoring_entries
 from ..scoring.layouts import choose_layout
-from ..scoring.packing import Entry
+from ..scoring.packing import Batch, Entry
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
@@ -124,10 +125,10 @@ class _Scorer:
             scores = score_candidates(self.model, entry_loader(sampler), prepare, advance=progress.update)
         return score_lines(groups, scores)
 
-    def _packer(self, entries: Sequence[Entry], prepare: Callable[[dict[str, Any]], dict[str, Any]]) -> Packer:
+    def _packer(self, entries: Sequence[Entry], prepare: Callable[[Batch], Batch]) -> Packer:
         """How these entries are laid out for this model; says once why a question is not computed once."""
         section = self.stage.config.model
-        pad = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        pad = pad_id(self.tokenizer)
         rough = self.model.dtype not in (torch.float32, torch.float64)
         layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
         if line and line not in self.said:

@@ -8,14 +8,7 @@ import inspect
 from typing import Any
 
 from ..config.losses import Constraint, RankingLoss
-from ..losses import (
-    CONSTRAINTS,
-    LOSSES,
-    REFERENCE_LOSSES,
-    displacement_statistics,
-    groups_with_pair,
-    pair_statistics,
-)
+from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES
 from ..training.objective import Objective
 
 
@@ -24,16 +17,14 @@ def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective
     if section is None:
         return Objective(vft_reduction=vft_reduction)
     function = LOSSES[section.name]
-    pairing = {"constraint": make_constraint(section.constraint), "min_rating_gap": section.min_rating_gap}
     # what the function does not take is the trainer's part, and null is its own default
-    taken = inspect.signature(function).parameters
+    taken = inspect.signature(function).parameters.keys() - {"constraint", "min_rating_gap"}
     own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
     return Objective(
         vft_reduction=vft_reduction,
-        loss=functools.partial(function, **{**own, **pairing}),
-        statistics=functools.partial(pair_statistics, **pairing),
-        displacement=functools.partial(displacement_statistics, **pairing),
-        with_pair=functools.partial(groups_with_pair, min_rating_gap=section.min_rating_gap),
+        loss=functools.partial(function, **own),
+        constraint=make_constraint(section.constraint),
+        min_rating_gap=section.min_rating_gap,
         weight=section.weight,
         reduction=section.reduction,
         needs_reference=section.name in REFERENCE_LOSSES,

@@ -14,6 +14,7 @@ from ..config.schema import ValidationConfig
 from ..errors import AftError
 from ..grading import grade
 from ..json_files import read_json, write_json
+from ..run.folder import INITIAL_SCORES
 from ..sampling.decoding import Decoding
 from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.packing import Entry
@@ -52,20 +53,34 @@ def measure_accuracy(
     return measure
 
 
-def initial_scores(trainer: AftTrainer, *, path: Path, key: str) -> Scores:
-    """Scores of all candidates before training; the methods of a seed that start alike share one file."""
-    stored = read_json(path) if trainer.is_world_process_zero() else None
-    box = [stored["scores"] if stored and stored.get("key") == key else None]
+def initial_scores(trainer: AftTrainer, *, folder: Path, key: str) -> Scores:
+    """Scores of all candidates before training, which a unit keeps in its folder.
+
+    `key` is a digest of what decides the scores: a unit takes them from another one of its seed with the same key.
+    """
+    box = [_kept_scores(folder, key) if trainer.is_world_process_zero() else None]
     if trainer.args.world_size > 1:
         broadcast_object_list(box)
-    if box[0] is not None:
-        return box[0]
-    if trainer.state.global_step > 0:
-        raise AftError(
-            f"{path}: missing or made for other inputs; the drift since step 0 can no longer be measured."
-            " Delete this unit's folder to start it again."
-        )
-    scores = trainer.score_candidates()
+    (scores,) = box
+    if scores is None:
+        if trainer.state.global_step > 0:
+            raise AftError(
+                f"{folder / INITIAL_SCORES}: missing or made for other inputs; the drift since step 0 can no longer be"
+                " measured. Delete this unit's folder to start it again."
+            )
+        scores = trainer.score_candidates()
     if trainer.is_world_process_zero():
-        write_json(path, {"key": key, "scores": scores})
+        write_json(folder / INITIAL_SCORES, {"key": key, "scores": scores})
     return scores
+
+
+def _kept_scores(folder: Path, key: str) -> Scores | None:
+    """The scores with this key in the unit's folder or a sibling's; None: nobody has computed them."""
+    others = sorted(folder.parent.glob(f"*/{INITIAL_SCORES}"))
+    # Earlier versions kept one file beside the folders. A run that they began may resume from a checkpoint.
+    shared = sorted(path for path in folder.parent.glob("initial-scores-*.json") if path.is_file())
+    for path in (folder / INITIAL_SCORES, *others, *shared):
+        kept = read_json(path)
+        if kept is not None and kept.get("key") == key:
+            return kept["scores"]
+    return None

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..errors import ConfigError, DataError
-from ..losses import (
-    REFERENCE_LOSSES,
-)
+from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..progress import say
 from ..prompts import render_prompt
-from ..records import Group, read_groups
+from ..records import Group, has_pair, read_groups
 from ..run.digest import digest_value
-from ..run.manifest import UnitLog
+from ..run.manifest import INITIAL_SCORES, UnitLog
 from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
-from ..scoring.packing import Entry
-from ..scoring.responses import Scores
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
 from ..training.callbacks import StopOnCollapse
 from ..training.checkpoints import last_checkpoint
+from ..training.job import TrainingJob
 from ..training.objective import Objective
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
@@ -40,6 +36,24 @@ from .context import Stage, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What one training stage does, where it differs from another.
+
+    `start`: the checkpoint that the model is; None: random weights. `encoder` made the job's entries and counts what
+    did not fit. `training`: the keys of TrainingArguments. `facts`: what else the manifest says.
+    """
+
+    job: TrainingJob
+    encoder: Encoder
+    training: dict[str, Any]
+    start: str | None = None
+    validation: ValidationConfig | None = None
+    collapse: StopOnCollapse | None = None
+    lora: dict[str, Any] | None = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -56,18 +70,8 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     encoder = stage.encoder(tokenizer)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
-    _train(
-        stage,
-        unit,
-        log,
-        tokenizer=tokenizer,
-        model=model,
-        encoder=encoder,
-        entries=references(stage, questions, encoder),
-        objective=Objective(),
-        training=stage.plan.training(config.pretrain.training),
-        lora=False,
-    )
+    job = TrainingJob(model, tokenizer, references(stage, questions, encoder))
+    _train(stage, unit, log, _Work(job, encoder, stage.plan.training(config.pretrain.training)))
 
 
 def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -77,19 +81,16 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     tokenizer = stage.tokenizer(base)
     encoder = stage.encoder(tokenizer)
     questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)
-    _train(
-        stage,
-        unit,
-        log,
-        tokenizer=tokenizer,
-        model=stage.model(base),
+    objective = Objective(vft_reduction=config.vft.reduction)
+    work = _Work(
+        TrainingJob(stage.model(base), tokenizer, references(stage, questions, encoder), objective),
+        encoder,
+        stage.plan.training(config.vft.training),
         start=base,
-        encoder=encoder,
-        entries=references(stage, questions, encoder),
-        objective=Objective(vft_reduction=config.vft.reduction),
-        training=stage.plan.training(config.vft.training),
         validation=config.vft.validation,
+        lora=_lora(stage),
     )
+    _train(stage, unit, log, work)
 
 
 def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -101,9 +102,17 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     encoder = stage.encoder(tokenizer)
     groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
-    if align.loss is not None and not any(len({c.rating for c in group.candidates}) > 1 for group in groups):
+    objective = make_objective(align.loss, align.vft_reduction)
+    facts = {"groups": len(groups), "groups_with_pair": None}
+    if align.loss is not None:
+        facts["groups_with_pair"] = sum(
+            has_pair((candidate.rating for candidate in group.candidates), objective.min_rating_gap) for group in groups
+        )
+    if facts["groups_with_pair"] == 0:
+        apart = f" by more than {objective.min_rating_gap:g}" if objective.min_rating_gap else ""
         say(
-            f"{unit}: no question has candidates of different ratings: nothing is compared, and loss/align says nothing"
+            f"{unit}: no question has candidates whose ratings differ{apart}: nothing is compared, and loss/align says"
+            " nothing"
         )
     entries = alignment_entries(
         groups,
@@ -115,32 +124,39 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     )
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
-    reads = (stage.plan.inputs(unit) or {})["reads"]
-    shared = {"reads": reads, "prompt": dataclasses.asdict(config.prompt), "model": stage.plan.model_keys("align")}
-    scores_name = f"initial-scores-{align.init_from}"
-    if align.max_candidates is not None:
-        shared["max_candidates"] = align.max_candidates
-        scores_name += f"-{align.max_candidates}"
-    scores_file = unit.folder.parent / f"{scores_name}.json"
-    _train(
-        stage,
-        unit,
-        log,
-        tokenizer=tokenizer,
-        model=stage.model(start),
+    scores_before = None
+    if align.loss is not None and (align.drift or align.stop_on_collapse or align.loss.name in REFERENCE_LOSSES):
+        key = _key_of_initial_scores(stage, unit, align)
+        scores_before = functools.partial(initial_scores, folder=unit.folder, key=key)
+    work = _Work(
+        TrainingJob(stage.model(start), tokenizer, entries, objective, initial_scores=scores_before),
+        encoder,
+        stage.plan.training(align.training),
         start=start,
-        encoder=encoder,
-        entries=entries,
-        objective=make_objective(align.loss, align.vft_reduction),
-        training=stage.plan.training(align.training),
         validation=align.validation,
         collapse=StopOnCollapse(**vars(align.stop_on_collapse)) if align.stop_on_collapse else None,
-        initial_scores=(
-            functools.partial(initial_scores, path=scores_file, key=digest_value(shared))
-            if align.loss is not None and (align.drift or align.stop_on_collapse or align.loss.name in REFERENCE_LOSSES)
-            else None
-        ),
+        lora=_lora(stage),
+        facts=facts,
     )
+    _train(stage, unit, log, work)
+
+
+def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
+    """A digest of all that decides the scores before training: methods with the same digest share these."""
+    decides = {
+        "reads": (stage.plan.inputs(unit) or {})["reads"],
+        "prompt": dataclasses.asdict(stage.config.prompt),
+        "model": stage.plan.model_keys("align"),
+    }
+    if align.max_candidates is not None:
+        decides["max_candidates"] = align.max_candidates
+    return digest_value(decides)
+
+
+def _lora(stage: Stage) -> dict[str, Any] | None:
+    """Arguments of the run's adapters."""
+    section = stage.config.model.lora
+    return dataclasses.asdict(section) if section else None
 
 
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
@@ -155,78 +171,58 @@ def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> N
         )
 
 
-def _train(
-    stage: Stage,
-    unit: Unit,
-    log: UnitLog | None,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    encoder: Encoder,
-    entries: list[Entry],
-    objective: Objective,
-    training: dict[str, Any],
-    start: str | None = None,
-    validation: ValidationConfig | None = None,
-    collapse: StopOnCollapse | None = None,
-    initial_scores: Callable[[AftTrainer], Scores] | None = None,
-    lora: bool = True,
-) -> None:
+def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     """Train, continue from the last checkpoint where there is one, and save a model that transformers loads."""
-    _tell_what_fits(unit, encoder, entries)
-    config, seed = stage.config, unit.seed or 0
+    job, config, seed = work.job, stage.config, unit.seed or 0
+    _tell_what_fits(unit, work)
     arguments = make_arguments(
-        training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
+        work.training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
-    adapters = dataclasses.asdict(config.model.lora) if lora and config.model.lora else None
     # an adapter begins with random weights, before the trainer seeds anything
     torch.manual_seed(derive_seed("adapter", seed))
-    trained = add_lora(model, adapters) if adapters else model
-    stage.enable_scoring(trained)
-    evaluates = arguments.eval_strategy != "no"
-    trainer = AftTrainer(
-        model=trained,
-        args=arguments,
-        entries=entries,
-        objective=objective,
-        tokenizer=tokenizer,
-        eval_entries=validation_entries(stage, tokenizer, seed) if evaluates else (),
-        validate=measure_accuracy(stage, tokenizer, validation, seed) if evaluates and validation else None,
-        initial_scores=initial_scores,
-        description=str(unit),
+    model = add_lora(job.model, work.lora) if work.lora else job.model
+    stage.enable_scoring(model)
+    evaluates, validation = arguments.eval_strategy != "no", work.validation
+    job = dataclasses.replace(
+        job,
+        model=model,
+        eval_entries=validation_entries(stage, job.tokenizer, seed) if evaluates else (),
+        validate=measure_accuracy(stage, job.tokenizer, validation, seed) if evaluates and validation else None,
         layout=config.model.layout,
         max_tokens=config.model.max_tokens_per_batch,
-        callbacks=[collapse] if collapse else [],
+        description=str(unit),
     )
+    trainer = AftTrainer(job, arguments, [work.collapse] if work.collapse else [])
     trainer.train(resume_from_checkpoint=_checkpoint(unit, log))
-    stopped = collapse.reason if collapse else None
+    stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
     trainer.save_state()
     adapter = unit.folder / "adapter"
-    trainer.save_model(str(adapter if adapters else unit.folder))
+    trainer.save_model(str(adapter if work.lora else unit.folder))
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
-    if adapters and start:
-        merge_lora(stage.model(start), adapter).save_pretrained(unit.folder)
-        tokenizer.save_pretrained(unit.folder)
-    (unit.folder / "README.md").write_text(model_card(config, unit, start), encoding="utf-8")
-    weights = sorted(path.name for path in unit.folder.glob("*.safetensors"))
+    if work.lora and work.start:
+        merge_lora(stage.model(work.start), adapter).save_pretrained(unit.folder)
+        job.tokenizer.save_pretrained(unit.folder)
+    (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
+    outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
-        ["config.json", *weights],
+        outputs if job.initial_scores is None else [*outputs, INITIAL_SCORES],
         **_facts(trainer),
-        responses={name: getattr(encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
+        **work.facts,
+        responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         stopped=stopped,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )
 
 
-def _tell_what_fits(unit: Unit, encoder: Encoder, entries: Sequence[Entry]) -> None:
-    too_long = encoder.summary()
+def _tell_what_fits(unit: Unit, work: _Work) -> None:
+    too_long = work.encoder.summary()
     if too_long:
         say(f"{unit}: {too_long}")
-    if not entries:
+    if not work.job.entries:
         raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
 
 

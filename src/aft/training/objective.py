@@ -12,46 +12,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..losses import Constraint, Unconstrained, displacement_statistics, groups_with_pair, pair_statistics
+from ..scoring.packing import Batch
+
 LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
-StatisticsFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-DisplacementFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """L = L_VFT + weight * L_A. `loss` maps scores, ratings, mask, each (B, G), to losses (B,); None: L_VFT alone.
+    """L = L_VFT + weight * L_A.
 
-    With `needs_reference` it takes the scores before training as its second argument. `logps` says whether it compares
-    mean log-probs (scores), sums, for which it takes `lengths`, or sums divided by the padded length of the group.
-    `with_pair` maps ratings and mask to the groups that hold a pair. `statistics` and, if the scores before training
-    are known, `displacement` are the sums behind what is logged.
+    `loss`: one of `aft.losses` with its own arguments bound, such as beta; None: L_VFT alone. `constraint` and
+    `min_rating_gap` (in the ratings' unit) say which candidates are compared and how: to the loss, to the statistics
+    and to the count of groups with a pair alike.
+    `reduction` of L_A over the step's groups: mean, mean_with_pair or sum.
+    `needs_reference`: the loss takes the scores before training as its second argument.
+    `logps`: the loss compares mean log-probs (mean), sums, for which it takes `lengths` (sum), or sums divided by the
+    group's padded length (padded).
     """
 
     vft_reduction: str = "token_mean"
     loss: LossFunction | None = None
-    statistics: StatisticsFunction | None = None
-    displacement: DisplacementFunction | None = None
-    with_pair: Callable[[Tensor, Tensor], Tensor] | None = None
+    constraint: Constraint = dataclasses.field(default_factory=Unconstrained)
+    min_rating_gap: float = 0.0
     weight: float = 1.0
     reduction: str = "mean"
     needs_reference: bool = False
     logps: str = "mean"
 
-    def of_groups(self, scores: Tensor, lengths: Tensor, before: Tensor | None, batch: dict[str, Any]) -> Tensor:
-        """The loss of each group (B,) from scores and lengths (B, G), and with `needs_reference` the scores before.
+    def of_groups(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """The loss of each group (B,) from scores and lengths (B, G); 0 for a group that `reduction` does not count.
 
-        0 for a group that `reduction` does not count.
+        Gradient flows to the scores.
         """
-        assert self.loss is not None and self.with_pair is not None
-        ratings, mask = batch["ratings"], batch["candidate_mask"]
+        assert self.loss is not None
         compared = [scores]
         if self.logps == "padded":
             compared = [scores * lengths / batch["padded_lengths"].unsqueeze(1)]
-        if before is not None:
-            compared.append(before)
+        if self.needs_reference:
+            compared.append(batch["initial_scores"])
         options = {"lengths": lengths} if self.logps == "sum" else {}
-        per_group, _ = self.loss(*compared, ratings, mask, **options)
+        per_group, _ = self.loss(*compared, batch["ratings"], batch["candidate_mask"], **self._pairing, **options)
         if self.reduction == "mean_with_pair":
             # some losses act on a group without a pair as well
-            per_group = torch.where(self.with_pair(ratings, mask), per_group, 0.0)
+            per_group = torch.where(self.with_pair(batch), per_group, 0.0)
         return per_group
+
+    def with_pair(self, batch: Batch) -> Tensor:
+        """Which groups (B,) hold a pair, bool."""
+        return groups_with_pair(batch["ratings"], batch["candidate_mask"], min_rating_gap=self.min_rating_gap)
+
+    def statistics(self, scores: Tensor, batch: Batch) -> Tensor:
+        """`pair_statistics` (8,) of the candidates' scores (B, G)."""
+        return pair_statistics(scores, batch["ratings"], batch["candidate_mask"], **self._pairing)
+
+    def displacement(self, scores: Tensor, batch: Batch) -> Tensor:
+        """`displacement_statistics` (6,) of the candidates' scores (B, G) against those before training."""
+        before = batch["initial_scores"]
+        return displacement_statistics(scores, before, batch["ratings"], batch["candidate_mask"], **self._pairing)
+
+    @property
+    def _pairing(self) -> dict[str, Any]:
+        return {"constraint": self.constraint, "min_rating_gap": self.min_rating_gap}

@@ -8,98 +8,93 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from ..errors import AftError
+from ..model import pad_id
 from ..progress import say
-from ..scoring.batching import Packer, StepSampler, entry_loader
+from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
+from ..scoring.entries import with_initial_scores
 from ..scoring.layouts import choose_layout
-from ..scoring.packing import Entry
-from ..scoring.responses import Scores, as_groups, candidate_scores, score_candidates, score_responses
+from ..scoring.packing import Batch, Entry
+from ..scoring.responses import (
+    Scores,
+    as_groups,
+    candidate_scores,
+    score_candidates,
+    score_responses,
+    to_device,
+)
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
-from .objective import Objective
+from .job import TrainingJob
 from .score_log import ScoreLog
 from .sharding import keep_output_precision, more_to_come
+from .step_terms import StepTerms, whole_norm
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """The type of sums: float64 is not to be had on every accelerator."""
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+
 
 # What an optimizer step is normalised by, in the order of the vector that `_count` makes.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
 
 
 class AftTrainer(Trainer):
-    """Trains on entries, each a question; each term is divided by its own count over all the step's batches and ranks.
+    """Trains on a job's entries, each a question.
 
-    `validate(model)` may add metrics, named without prefix, to every evaluation. With `initial_scores`, the mean score
-    of each candidate before training, the drift of positive and negative scores is logged.
+    Each term is divided by its own count over all the step's batches and ranks. A step waits for the device once, right
+    before the update (`_get_grad_norm`). What is logged is summed on the device and read where it is logged. Padded
+    rows are the exception: transformers reads their attention mask in every call of the model.
     """
 
     control: TrainerControl
 
-    def __init__(
-        self,
-        *,
-        model: torch.nn.Module,
-        args: TrainingArguments,
-        entries: Sequence[Entry],
-        objective: Objective,
-        tokenizer: PreTrainedTokenizerBase,
-        eval_entries: Sequence[Entry] = (),
-        validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
-        initial_scores: Callable[[AftTrainer], Scores] | None = None,
-        description: str = "train",
-        layout: str = "auto",
-        max_tokens: int | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
-    ) -> None:
-        config: Any = model.config
+    def __init__(self, job: TrainingJob, args: TrainingArguments, callbacks: Sequence[TrainerCallback] = ()) -> None:
+        config: Any = job.model.config
         use_cache = getattr(config, "use_cache", None)
+        self.job, self.objective = job, job.objective
+        self.entries = list(job.entries)
         super().__init__(
-            model=model,
+            model=job.model,
             args=args,
-            train_dataset=entries,
-            eval_dataset=entries if validate and not eval_entries else (eval_entries or None),
-            processing_class=tokenizer,
-            callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(description), *callbacks],
+            train_dataset=self.entries,
+            eval_dataset=self.entries if job.validate and not job.eval_entries else (job.eval_entries or None),
+            processing_class=job.tokenizer,
+            callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(job.description), *callbacks],
         )
         # progress and the log say it already
         self.remove_callback(PrinterCallback)
         # transformers turns the cache off in the model's configuration, and a checkpoint would keep that
         config.use_cache = use_cache
-        self.entries, self.eval_entries = entries, eval_entries
-        self.objective, self.validate = objective, validate
-        self._take_initial_scores = initial_scores
-        self.initial_scores: Scores | None = None
         keep_output_precision(self.accelerator)
         # our loss is normalised over the accumulated batch already
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
-        pad = tokenizer.pad_token_id
-        self.packer = Packer(tokenizer.eos_token_id if pad is None else pad, max_tokens=max_tokens)
-        self._wanted_layout, self._description = layout, description
-        self._logged: dict[str, float] = defaultdict(float)
-        self._scores = ScoreLog(objective.statistics, objective.displacement)
+        self.packer = Packer(pad_id(job.tokenizer), max_tokens=job.max_tokens)
+        self._scores = ScoreLog()
         self._steps_logged = 0
-        self._step_questions: list[str] = []
+        self._terms = StepTerms(args.device, _exact(args.device))
 
     def _begin(self, step: int) -> None:
         self._steps_logged = step
         self.choose_layout()
-        if self._take_initial_scores is not None:
-            self.initial_scores = self._take_initial_scores(self)
+        if self.job.initial_scores is not None:
+            # in place: the loader that transformers has made by now reads from this list
+            self.entries[:] = with_initial_scores(self.entries, self.job.initial_scores(self))
+
+    @functools.cached_property
+    def _has_initial_scores(self) -> bool:
+        return any(item.initial_scores is not None for entry in self.entries for item in entry)
 
     def choose_layout(self) -> None:
         """Find out how batches can be laid out for this model; says so where a question is not computed once."""
@@ -110,7 +105,7 @@ class AftTrainer(Trainer):
             self.model_wrapped,
             self.entries,
             self.packer.pad_id,
-            wanted=self._wanted_layout,
+            wanted=self.job.layout,
             rough=rough,
             prepare=self._prepare_inputs,
         )
@@ -118,7 +113,7 @@ class AftTrainer(Trainer):
         if sixteen and self.is_deepspeed_enabled:
             lines.append("DeepSpeed holds and saves its weights in sixteen bits; the optimizer's copies are float32")
         for line in lines:
-            say(f"{self._description}: {line}")
+            say(f"{self.job.description}: {line}")
 
     # ---- data ----
 
@@ -147,27 +142,27 @@ class AftTrainer(Trainer):
             if batch is not None:
                 batches.append(batch)
         parts = [part for batch in batches for part in batch["parts"]]
-        self._step_questions = [question_id for part in parts for question_id in part["question_ids"]]
-        totals = self._count(parts).to(device)
+        self._terms.begin_step()
+        totals = self._count(parts).to(device, non_blocking=True)
         return batches, self.accelerator.reduce(totals, reduction="sum")
 
-    def _count(self, batches: Sequence[dict[str, Any]]) -> Tensor:
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """A part on the device. transformers' own would wait for each copy, and under DeepSpeed round the ratings."""
+        return to_device(inputs, self.args.device)
+
+    def _count(self, batches: Sequence[Batch]) -> Tensor:
         totals = torch.zeros(len(_TOTALS), dtype=torch.float64 if self.args.device.type == "cpu" else torch.float32)
         for batch in batches:
             supervised, mask = batch["supervised"], batch["candidate_mask"]
             real = mask.any(dim=1)  # an item without candidates is no group
-            groups = with_pair = real.sum()
-            if self.objective.with_pair is not None:
-                with_pair = self.objective.with_pair(batch["ratings"], mask).sum()
-            counts = (supervised[batch["sequences"]].sum(), supervised.sum(), groups, with_pair)
+            with_pair = self.objective.with_pair(batch)
+            counts = (supervised[batch["sequences"]].sum(), supervised.sum(), real.sum(), with_pair.sum())
             totals += torch.stack(counts).to(totals)
         return totals
 
     # ---- loss ----
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
-    ) -> Tensor:
+    def training_step(self, model: torch.nn.Module, inputs: Calls, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Forward and backward of every part of the batch."""
         *earlier, last = inputs["parts"]
         losses = []
@@ -180,7 +175,7 @@ class AftTrainer(Trainer):
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Any],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
@@ -189,16 +184,16 @@ class AftTrainer(Trainer):
             num_items_in_batch = self._count([inputs]).to(self.args.device)
         vft, align = self.loss_terms(model, inputs, num_items_in_batch)
         loss = vft + self.objective.weight * align
-        self._stop_if_not_finite(vft, align, inputs["question_ids"])
         if model.training:
-            self._logged["loss/vft"] += vft.detach().item()
-            if self.objective.loss is not None:
-                self._logged["loss/align"] += align.detach().item()
+            self._terms.note(vft, align, inputs["question_ids"])
+            if self.is_deepspeed_enabled and self.accelerator.sync_gradients:
+                # DeepSpeed updates the weights inside this part's backward pass
+                self._stop_if_not_finite(None)
         # ranks' gradients are averaged, but the shares must be summed
         loss = loss.float() * self.args.world_size
         return (loss, {}) if return_outputs else loss
 
-    def loss_terms(self, model: torch.nn.Module, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_terms(self, model: torch.nn.Module, batch: Batch, totals: Tensor) -> tuple[Tensor, Tensor]:
         """(L_VFT, L_A) of a part of a batch, each divided by its count in `totals`; differentiable zeros if empty."""
         seq_logps, lengths = score_responses(model, batch)
         tokens, sequences, groups, with_pair = totals.unbind()
@@ -209,55 +204,45 @@ class AftTrainer(Trainer):
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
-            before = self._scores_before(scores, batch) if self.objective.needs_reference else None
-            per_group = self.objective.of_groups(scores, as_groups(lengths.to(scores), batch), before, batch)
+            per_group = self.objective.of_groups(scores, as_groups(lengths.to(scores), batch), batch)
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
             ]
             align = per_group.sum() / count.clamp(min=1)
             if model.training:
-                known = self.initial_scores is not None
-                self._scores.note(scores.detach(), self._scores_before(scores, batch) if known else None, batch)
+                self._scores.note(self.objective, scores.detach(), batch, drift=self._has_initial_scores)
         return vft, align
 
-    def _stop_if_not_finite(self, vft: Tensor, align: Tensor, question_ids: list[str]) -> None:
-        if torch.isfinite(vft + align):
-            return
-        terms = {"loss/vft": vft, "loss/align": align}
-        bad = [f"{name} is {value.item()}" for name, value in terms.items() if not torch.isfinite(value)]
-        raise self._not_finite(" and ".join(bad), question_ids)
-
-    def _not_finite(self, what: str, question_ids: list[str]) -> AftError:
-        shown = ", ".join(question_ids[:8]) + (" …" if len(question_ids) > 8 else "")
-        return AftError(
-            f"step {self.state.global_step + 1}: {what}; the model was not updated. Questions: {shown}."
-            " Lower training.learning_rate, set training.max_grad_norm, or resume from the last checkpoint."
-        )
-
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """transformers' norm of the step's gradient, taken right before the update: a finite loss may have none.
+        """transformers' norm of the step's gradient, taken right before the update, after a check that all is finite.
 
         DeepSpeed has taken the step by then, or left it out: its norm of a step that is left out is infinite.
         """
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # the scaler of fp16 leaves out such a step by itself
-        scaled = getattr(self.accelerator, "scaler", None) is not None
-        scaled |= self.is_deepspeed_enabled and self.deepspeed.fp16_enabled()
-        if norm is not None and not scaled and not math.isfinite(float(norm)):
-            raise self._not_finite(f"the gradient's norm is {float(norm)}", self._step_questions)
+        self._stop_if_not_finite(norm)
         return norm
 
-    # ---- what is logged ----
+    def _stop_if_not_finite(self, norm: Any) -> None:
+        """Raise `AftError` if a term of this step, or the norm of its gradient where it is known, is not finite."""
+        # the scaler of fp16 leaves out a step with such a gradient by itself
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        scaled |= self.is_deepspeed_enabled and self.deepspeed.fp16_enabled()
+        whole = None if scaled or norm is None else whole_norm(norm)
+        if self._terms.all_finite(whole):
+            return
+        found = self._terms.explain()
+        if whole is not None and not whole.isfinite():
+            # The norm is that of all ranks, so all of them come here, and each can name the questions of another.
+            found = gather_object(found) if self.args.world_size > 1 else found
+            found = found or [(f"the gradient's norm is {whole.item()}", self._terms.question_ids)]
+        what, question_ids = found[0]
+        shown = ", ".join(question_ids[:8]) + (" …" if len(question_ids) > 8 else "")
+        raise AftError(
+            f"step {self.state.global_step + 1}: {what}; the model was not updated. Questions: {shown}."
+            " Lower training.learning_rate, set training.max_grad_norm, or resume from the last checkpoint."
+        )
 
-    def _scores_before(self, scores: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Scores (B, G) of the batch's candidates before training, constant, zero in padding slots."""
-        assert self.initial_scores is not None
-        before = torch.zeros_like(scores)
-        for row, question_id in enumerate(batch["question_ids"]):
-            if batch["candidate_mask"][row].any():
-                values = self.initial_scores[question_id]
-                before[row, : len(values)] = torch.tensor(values, dtype=scores.dtype, device=scores.device)
-        return before
+    # ---- what is logged ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds our terms to what transformers logs: means over the steps since the last log, over all ranks."""
@@ -268,18 +253,14 @@ class AftTrainer(Trainer):
     def _step_metrics(self) -> dict[str, float]:
         steps = self.state.global_step - self._steps_logged
         self._steps_logged = self.state.global_step
-        names = ["loss/vft"] + (["loss/align"] if self.objective.loss is not None else [])
-        sums = torch.tensor([self._logged[name] for name in names], device=self.args.device)
-        sums = self.accelerator.reduce(sums, reduction="sum")
-        metrics = {name: value / max(steps, 1) for name, value in zip(names, sums.tolist(), strict=True)}
         # transformers averages the loss over ranks; the shares were scaled for that, so "loss" needs no change
-        self._logged.clear()
-        return {**metrics, **self._scores.metrics(self._reduce_statistics, steps)}
+        vft, align = (value / max(steps, 1) for value in self._over_ranks(self._terms.sums).tolist())
+        self._terms.sums.zero_()
+        metrics = {"loss/vft": vft} if self.objective.loss is None else {"loss/vft": vft, "loss/align": align}
+        return {**metrics, **self._scores.metrics(self._over_ranks, steps)}
 
-    def _reduce_statistics(self, statistics: Tensor) -> Tensor:
-        # float64 is not to be had on every accelerator
-        kind = torch.float64 if self.args.device.type in ("cpu", "cuda") else torch.float32
-        return self.accelerator.reduce(statistics.to(self.args.device, kind), reduction="sum")
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values.to(self.args.device, _exact(self.args.device)), reduction="sum")
 
     # ---- evaluation while training ----
 
@@ -291,9 +272,9 @@ class AftTrainer(Trainer):
         was_training = self.model_wrapped.training
         self.model_wrapped.eval()
         metrics: dict[str, float] = {}
-        if self.eval_entries:
+        if self.job.eval_entries:
             sums = torch.zeros(2, device=self.args.device)
-            loader = self._loader(self.eval_entries, self.args.per_device_eval_batch_size, shuffle=False)
+            loader = self._loader(self.job.eval_entries, self.args.per_device_eval_batch_size, shuffle=False)
             for part in (part for batch in loader for part in batch["parts"]):
                 batch = self._prepare_inputs(part)
                 seq_logps, lengths = score_responses(self.model_wrapped, batch)
@@ -301,8 +282,8 @@ class AftTrainer(Trainer):
                 sums += torch.stack([-seq_logps[supervised].sum(), lengths[supervised].sum().to(seq_logps)])
             total, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
             metrics[f"{metric_key_prefix}_loss"] = total / max(tokens, 1)
-        if self.validate is not None:
-            for name, value in self.validate(self.accelerator.unwrap_model(self.model_wrapped)).items():
+        if self.job.validate is not None:
+            for name, value in self.job.validate(self.accelerator.unwrap_model(self.model_wrapped)).items():
                 metrics[f"{metric_key_prefix}_{name}"] = value
         self.model_wrapped.train(was_training)
         self.log(metrics)
