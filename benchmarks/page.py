@@ -23,7 +23,7 @@ from bars import Bar, bar_table
 from timing import Settings
 
 # in the order in which they run, the short ones first
-PARTS = ("startup", "logps", "step", "memory", "trl_dpo", "scaling", "sampling")
+PARTS = ("startup", "trial", "logps", "step", "memory", "trl_dpo", "scaling", "sampling")
 GPU_PARTS = ("step", "memory", "scaling")
 WITH_BARS = ("step", "trl_dpo", "memory", "sampling", "scaling", "startup")  # in the order of the summary
 JSON, TEXT = "performance.json", "performance.md"

@@ -53,6 +53,12 @@ class Trial:
         """The differences by name."""
         return {"float32": self.float32, "own": self.own, "noise": self.noise}
 
+    def line(self, model: torch.nn.Module) -> str | None:
+        """A line to print if a better layout was refused."""
+        if not self.reasons:
+            return None
+        return f"{_name(model)}: {_WORDS[self.layout]}, because {next(iter(self.reasons.values()))}"
+
 
 def choose_layout(
     model: torch.nn.Module,
@@ -65,9 +71,7 @@ def choose_layout(
 ) -> tuple[str, str | None]:
     """The layout of `try_layouts`, and a line to print if a better one was refused."""
     trial = try_layouts(model, entries, pad_id, wanted=wanted, rough=rough, prepare=prepare)
-    if not trial.reasons:
-        return trial.layout, None
-    return trial.layout, f"{_name(model)}: {_WORDS[trial.layout]}, because {next(iter(trial.reasons.values()))}"
+    return trial.layout, trial.line(model)
 
 
 def try_layouts(

@@ -246,6 +246,7 @@ def _facts(trainer: AftTrainer) -> dict[str, Any]:
         "epoch": count_work(trainer.entries),
         "last_log": last[0] if last else {},
         "layout": trainer.packer.layout,
+        "layout_trial": trainer.trial.figures(),
     }
 
 

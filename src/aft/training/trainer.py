@@ -23,7 +23,7 @@ from ..model import pad_id
 from ..progress import say
 from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
 from ..scoring.entries import with_initial_scores
-from ..scoring.layouts import choose_layout
+from ..scoring.layouts import Trial, try_layouts
 from ..scoring.packing import Batch, Entry
 from ..scoring.responses import (
     Scores,
@@ -81,6 +81,7 @@ class AftTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
         self.packer = Packer(pad_id(job.tokenizer), max_tokens=job.max_tokens)
+        self.trial = Trial(self.packer.layout)
         self._scores = ScoreLog()
         self._steps_logged = 0
         self._terms = StepTerms(args.device, _exact(args.device))
@@ -101,7 +102,7 @@ class AftTrainer(Trainer):
         types = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
         sixteen = self.args.bf16 or self.args.fp16 or not types <= {torch.float32, torch.float64}
         rough = sixteen or (self.args.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32)
-        self.packer.layout, line = choose_layout(
+        self.trial = try_layouts(
             self.model_wrapped,
             self.entries,
             self.packer.pad_id,
@@ -109,6 +110,8 @@ class AftTrainer(Trainer):
             rough=rough,
             prepare=self._prepare_inputs,
         )
+        self.packer.layout = self.trial.layout
+        line = self.trial.line(self.model_wrapped)
         lines = [line] if line else []
         if sixteen and self.is_deepspeed_enabled:
             lines.append("DeepSpeed holds and saves its weights in sixteen bits; the optimizer's copies are float32")
