@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,24 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import cached_file
 
 from .errors import ConfigError, nearest
+from .progress import say
 from .prompts import chat_messages, render_prompt
+
+# How text is split before its merges, by the name in the file's `tokenizer.ggml.pre`.
+_SPLITTING = {
+    # single digits first, then GPT-2's pattern
+    "smollm": lambda: pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True),
+        ]
+    ),
+}
+# Names for which transformers' own choice is right.
+_RIGHT_ALREADY = {"gpt-2", "default"}
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 
@@ -64,15 +80,19 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def load_tokenizer(
-    name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+    name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; one without an end token raises `ConfigError`."""
+    """The tokenizer of a checkpoint, or of a GGUF file in it; one without an end token raises `ConfigError`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_path, revision=revision, trust_remote_code=trust_remote_code, gguf_file=gguf_file
+        )
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}"
         ) from None
+    if gguf_file is not None:
+        _restore_splitting(tokenizer, name_or_path, gguf_file, revision=revision)
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"model.name_or_path: the tokenizer of '{name_or_path}' has no end token (eos_token)")
     return tokenizer
@@ -85,8 +105,12 @@ def load_model(
     revision: str | None = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    gguf_file: str | None = None,
 ) -> PreTrainedModel:
-    """A causal language model from the hub or a folder. A damaged or incomplete one raises `ConfigError`."""
+    """A causal language model from the hub or a folder. A damaged or incomplete one raises `ConfigError`.
+
+    `gguf_file` names a GGUF file in that place; its weights are dequantised, and the model can be trained and saved.
+    """
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name_or_path,
@@ -95,6 +119,7 @@ def load_model(
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({} if gguf_file is None else {"gguf_file": gguf_file}),
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {_first_line(error)}") from None
@@ -104,7 +129,48 @@ def load_model(
         # transformers would go on with random numbers in their place
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
-    return model
+    return model if gguf_file is None else _unquantised(model)
+
+
+# ---- GGUF: what transformers leaves undone ----
+
+
+def _restore_splitting(
+    tokenizer: PreTrainedTokenizerBase, name_or_path: str, gguf_file: str, *, revision: str | None = None
+) -> None:
+    """Split text as the file says. transformers takes GPT-2's pattern for every byte-level tokenizer.
+
+    A name that is not known here is told, with what to compare.
+    """
+    named = _text_field(cached_file(name_or_path, gguf_file, revision=revision), "tokenizer.ggml.pre")
+    if named in _SPLITTING:
+        backend: Any = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = _SPLITTING[named]()
+    elif named is not None and named not in _RIGHT_ALREADY:
+        say(
+            f"{gguf_file}: its text is split in the way '{named}', which transformers may not follow;"
+            " compare the ids of a few texts with those of the published tokenizer"
+        )
+
+
+def _text_field(path: str | Path, key: str) -> str | None:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field(key)
+    return None if field is None else bytes(field.parts[field.data[0]]).decode("utf-8")
+
+
+def _unquantised(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that does not call itself quantised: transformers saves no other."""
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=model.dtype, attn_implementation=config._attn_implementation
+    )
+    fresh.load_state_dict(model.state_dict())
+    fresh.generation_config = model.generation_config
+    return fresh
 
 
 def _check_family(model: PreTrainedModel, key: str) -> None:

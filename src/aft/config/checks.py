@@ -75,6 +75,8 @@ def _check_base_model(config: Config) -> list[str]:
         ]
     if model.name_or_path is not None and not model.name_or_path.strip():
         return [f"model.name_or_path: expected a hub name or a folder, got {model.name_or_path!r}"]
+    if model.gguf_file is not None and model.name_or_path is None:
+        return ["model.gguf_file: names a file in model.name_or_path, which is not given"]
     if model.from_scratch is None and "pretrain" in config.stages:
         return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
     return []

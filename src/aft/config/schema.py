@@ -60,6 +60,8 @@ class ModelConfig:
     """Hub name or folder of the base model; null: `from_scratch`, made by the `pretrain` stage."""
     from_scratch: FromScratch | None = None
     """Build the base model instead of loading one."""
+    gguf_file: str | None = None
+    """GGUF file in `name_or_path`. Its weights are dequantised to `dtype`. Needs the extra `gguf`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"

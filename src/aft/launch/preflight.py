@@ -34,6 +34,8 @@ def find_lacking(config: Config) -> list[str]:
     """What this machine lacks for the run, a GPU, a package; that keeps nobody from planning it for another machine."""
     import torch
 
+    if config.model.gguf_file is not None and importlib.util.find_spec("gguf") is None:
+        return ["model.gguf_file: reading it needs gguf, which is not installed here; pip install 'aft[gguf]'"]
     if config.launch.config is None:
         wants = config.launch.device == "cuda" and not torch.cuda.is_available()
         return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
@@ -102,6 +104,15 @@ def _check_model_folder(config: Config) -> list[str]:
     if not name:
         return []
     folder = Path(name)
+    gguf = config.model.gguf_file
+    if folder.is_dir() and gguf is not None:
+        if (folder / gguf).is_file():
+            return []
+        there = [path.name for path in sorted(folder.glob("*.gguf"))]
+        return [
+            f"model.gguf_file: no file {gguf} in {name}; there: {', '.join(there) or 'no .gguf file'}."
+            + nearest(gguf, there)
+        ]
     if folder.is_dir():
         if (folder / "config.json").is_file():
             return _check_model_family(name, folder / "config.json")

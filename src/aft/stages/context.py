@@ -41,7 +41,12 @@ class Stage:
         """The tokenizer of a checkpoint."""
         model = self.config.model
         revision = None if Path(checkpoint).is_dir() else model.revision
-        tokenizer = load_tokenizer(checkpoint, revision=revision, trust_remote_code=model.trust_remote_code)
+        tokenizer = load_tokenizer(
+            checkpoint,
+            revision=revision,
+            trust_remote_code=model.trust_remote_code,
+            gguf_file=self.plan.gguf_file(checkpoint),
+        )
         if self.config.prompt.chat and tokenizer.chat_template is None:
             raise ConfigError(f"prompt.chat: the tokenizer of '{checkpoint}' has no chat template; set it to false")
         return tokenizer
@@ -57,6 +62,7 @@ class Stage:
             # for whole sequences: sampling, padded batches
             attn_implementation=None if model.attn_implementation == "varlen" else model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
+            gguf_file=self.plan.gguf_file(checkpoint),
         )
 
     def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:

@@ -73,6 +73,11 @@ class Plan:
         named = self.config.model.name_or_path if name == BASE else None
         return named or str(self.run.checkpoint(name, seed))
 
+    def gguf_file(self, checkpoint: str) -> str | None:
+        """The GGUF file that holds a checkpoint's weights: of the base model alone, if it has one."""
+        model = self.config.model
+        return model.gguf_file if checkpoint == model.name_or_path else None
+
     def completions(self, seed: int | None) -> Path:
         """The sampled completions of a seed."""
         return self.run.completions(seed)
@@ -214,12 +219,16 @@ class Plan:
     def _digest(self, source: str | Path) -> str | None:
         if isinstance(source, Path):
             return digest_file(source) if source.is_file() else None
-        folder = Path(source)
+        folder, gguf = Path(source), self.gguf_file(source)
+        if folder.is_dir() and gguf is not None:
+            path = folder / gguf
+            # Such files are large. A new one differs in size or time.
+            return f"gguf:{gguf}:{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else None
         if folder.is_dir():
             return digest_checkpoint(folder)
         if folder.is_relative_to(self.folder):
             return None  # an earlier stage has yet to write it
-        return f"hub:{source}@{self.config.model.revision or 'main'}"
+        return f"hub:{source}@{self.config.model.revision or 'main'}" + (f"#{gguf}" if gguf else "")
 
     # ---- state ----
 
