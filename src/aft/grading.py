@@ -15,7 +15,7 @@ CUT = "cut inside the answer by the length limit"
 
 @dataclass(frozen=True)
 class Verdict:
-    """The final answer of a completion and whether it is right. If `answer` is None, `reason` says why."""
+    """The final answer of a completion and whether it is right. If there is no answer, `reason` says why."""
 
     answer: str | None
     is_correct: bool

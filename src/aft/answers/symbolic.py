@@ -42,7 +42,7 @@ class SymbolicChecker:
     def grade(
         self, completion: str, gold: str, *, letters: str = "", time_limit: float = 5.0
     ) -> tuple[bool, str | None] | None:
-        """(correct, answer): the answer that math-verify finds in a completion, and whether it equals the gold answer.
+        """(correct, answer): the answer that math-verify finds, and `correct` if it equals the gold answer.
 
         Args:
             letters: if not empty, the answer is a choice and is read as one of these letters.

@@ -121,7 +121,7 @@ class GeneratedTask(Generic[Problem]):
         return self.kind.equal(answer, question)
 
     def fingerprint(self) -> str:
-        """A hash of the world and the generator's version. It changes if questions may change, not with their number."""
+        """A hash of the world and the generator's version. It does not depend on the number of questions."""
         # An argument of `LATER` at its old value changes no question, so it must not change old fingerprints.
         world = {
             key: value
