@@ -1,4 +1,4 @@
-"""Where a run computes. Apart from `arguments`, because not every stage needs what a Trainer imports."""
+"""Chooses the device. Separate from `arguments` so that stages without a trainer do not import transformers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 
 def use_cpu(device: str) -> bool:
-    """Whether to compute on the CPU: asked for by `launch.device` or the launcher, or because there is no GPU."""
+    """True if the run uses the CPU: `launch.device` or the launcher asks for it, or there is no GPU."""
     launched_so = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return device == "cpu" or launched_so or not torch.cuda.is_available()
 
 
 def forget() -> None:
-    """Free what a finished unit held: its model sits in a reference cycle, through the forward that we gave it."""
+    """Free the memory of a finished unit. Its model is in a reference cycle through its replaced forward method."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""Errors that are the user's to mend: shown as a message without a traceback, each with its own exit code.
+"""Errors that the user can fix. The command shows their message without a traceback and returns their exit code.
 
-Anything else that is raised is a bug and keeps its traceback.
+Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 
 
 class AftError(Exception):
-    """Something the user can mend. `exit_code` is what the command returns."""
+    """An error that the user can fix. The command returns `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(AftError):
-    """All problems of one configuration, gathered and raised once."""
+    """All problems of one configuration, raised together."""
 
     exit_code = 2
 
@@ -31,7 +31,7 @@ class ConfigError(AftError):
 
 
 class DataError(AftError):
-    """A record that cannot be used: names the file, the line and what is missing."""
+    """A record that cannot be used. The message names the file, the line and what is missing."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""Whether a completion is right: the one answer for labelling, validation, evaluation and audit."""
+"""Decides whether a completion is right. Labelling, validation, evaluation and audit all use this module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUT = "cut inside the answer by the length limit"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A completion's final answer and whether it is right. Without an answer, `reason` says why there is none."""
+    """The final answer of a completion and whether it is right. If there is no answer, `reason` says why."""
 
     answer: str | None
     is_correct: bool
@@ -23,17 +23,17 @@ class Verdict:
 
     @property
     def label(self) -> str:
-        """The verdict as a candidate's label: positive, negative or unparsed."""
+        """The label of a candidate with this verdict: positive, negative or unparsed."""
         if self.answer is None:
             return UNPARSED
         return POSITIVE if self.is_correct else NEGATIVE
 
 
 def grade(task: Task, completion: Completion, question: Question) -> Verdict:
-    """The verdict by the task's own reading, except where the length limit may have cut the answer.
+    """The verdict of the task, except that an answer which the length limit may have cut does not count.
 
-    A truncated completion that ends in its answer has none: `12` may be what is left of 120. That is so if the answer
-    changes both without the last word and with one more digit. `(C)`, `\\boxed{12}` and `12 apples` keep their answers.
+    A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120. This holds if
+    removing the last word and adding a digit both change the answer. `(C)`, `\\boxed{12}` and `12 apples` count.
     """
     text = completion.completion
     found = task.extract_answer(text, question)
@@ -51,12 +51,12 @@ def grade_answer(task: Task, found: Extraction, question: Question) -> Verdict:
 
 
 def _without_last_word(text: str) -> str:
-    """The text up to its last white space, in linear time."""
+    """The text up to its last white space. It takes linear time."""
     return text.removesuffix(text.rsplit(maxsplit=1)[-1]) if text[-1:].strip() else text
 
 
 def grade_all(task: Task, completions: Sequence[Completion], questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """One line for each completion, in order: its verdict beside its question and its text."""
+    """One dict for each completion, in order: the verdict, the question and the completion."""
     by_id = {question.id: question for question in questions}
     lines = []
     for completion in completions:

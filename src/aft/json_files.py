@@ -19,7 +19,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_json(path: str | Path) -> dict[str, Any] | None:
-    """The object in a JSON file of a run, None where the file is absent; anything else raises `DataError`."""
+    """The object in a JSON file of a run; None if there is no file. Any other content raises `DataError`."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -32,17 +32,17 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
 
 
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every non-blank line, `.gz` unpacked. Any line that is no JSON object: `DataError`."""
+    """(line number, object) of every non-blank line, `.gz` unpacked. A line that is no JSON object: `DataError`."""
     for number, text in iter_lines(path):
         yield number, _json_object(text, f"{path}:{number}")
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number, text) of every non-blank line of a UTF-8 file, `.gz` unpacked; only a line feed ends a line."""
+    """(line number, text) of every non-blank line of a UTF-8 file, `.gz` unpacked. Only a line feed ends a line."""
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
-            # bytes, so that a wrong one is found with its line
+            # The file is read as bytes, so that a decoding error can name its line.
             for number, line in enumerate(handle, start=1):
                 if line.strip():
                     yield number, _decode(line, f"{path}:{number}").removesuffix("\n")
@@ -72,11 +72,11 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
 
 
 def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """`value[key]`, checked; `where` (`file:line`) begins the `DataError` if it is absent or of another type."""
+    """`value[key]`. Raises a `DataError` that begins with `where` (`file:line`) if it is absent or not a `kind`."""
     if key not in value:
         raise DataError(f"{where}: missing '{key}' (the line has {', '.join(map(repr, value)) or 'no keys'})")
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    # bool is an int to Python, never to a reader of the file
+    # Python counts bool as int, but true is not a number in a JSON file.
     if not isinstance(value[key], kinds) or (isinstance(value[key], bool) and bool not in kinds):
         names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
         raise DataError(f"{where}: '{key}' must be {names}, got {type(value[key]).__name__}")
@@ -84,7 +84,7 @@ def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], wher
 
 
 def require_texts(value: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """`value[key]` as `require`, where it must be a list of texts."""
+    """`value[key]` as a tuple. Raises a `DataError` that begins with `where` if it is absent or no list of texts."""
     items = require(value, key, list, where)
     for position, item in enumerate(items):
         if not isinstance(item, str):
@@ -100,12 +100,12 @@ def json_line(record: Any) -> str:
 
 def _json(value: Any, indent: int | None = None) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    # half of a surrogate pair is legal in JSON's escapes but has no UTF-8 form
+    # Half of a surrogate pair is legal as a JSON escape but has no UTF-8 form.
     return json.dumps(value, indent=indent) if _SURROGATE.search(text) else text
 
 
 def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:
-    """Write records as JSON lines, atomically: a reader sees the old file or the whole new one."""
+    """Write records as JSON lines, atomically: a reader sees the old file or the complete new file."""
     write_text(path, "".join(json_line(record) for record in records))
 
 
@@ -115,12 +115,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, packed where its name ends in `.gz`, through a temporary file beside it and a rename."""
+    """Write a text file through a temporary file and a rename; compress it if its name ends in `.gz`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if path.suffix == ".gz":
-        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))  # the same bytes for the same text
+        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))  # equal texts give equal bytes
     else:
         temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

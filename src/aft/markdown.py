@@ -9,7 +9,7 @@ ABSENT = "–"
 
 
 def plain(value: Any) -> str:
-    """Any JSON value in a table's cell."""
+    """A JSON value as the text of a table cell."""
     if value is None:
         return ABSENT
     if isinstance(value, list):
@@ -20,12 +20,12 @@ def plain(value: Any) -> str:
 
 
 def per_cent(count: int, total: int, decimals: int = 1) -> str:
-    """A share as per cent, without its sign; empty without a total."""
+    """A share in per cent, without the sign; empty if `total` is 0."""
     return f"{100 * count / total:.{decimals}f}" if total else ""
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
-    """A table whose first column is left-aligned, and the others right-aligned if they hold `numbers`.
+    """A Markdown table. The first column is left-aligned; the others are right-aligned if they hold `numbers`.
 
     Bars inside cells are escaped.
     """
@@ -38,7 +38,7 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers:
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """`markdown` for a terminal: columns are padded, and a cell is short and has no bars."""
+    """A Markdown table with padded columns, for a terminal. Cells must be short and without bars."""
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     pads = [str.ljust, *[str.rjust] * (len(headings) - 1)]

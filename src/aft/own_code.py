@@ -1,4 +1,4 @@
-"""Code of the user's own, named in the configuration: a file, or a module that Python can import. Importing runs it."""
+"""The user's own code, named in the configuration: a file or an importable module. Importing runs the code."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from types import ModuleType
 
 from .errors import AftError, ConfigError
 
-# whatever the user's code raises is the user's to mend; `sys.exit(0)` there must not look like a success
+# Any exception of the user's code is reported as an error that the user can fix. SystemExit is included because
+# `sys.exit(0)` in that code would otherwise look like a success.
 OWN_ERRORS = (Exception, SystemExit)
 
 
 def load_module(name: str, key: str) -> ModuleType:
-    """The module of a file `my_module.py` or of a dotted name. A `ConfigError` for any failure begins with `key`."""
+    """Import a file `my_module.py` or a dotted name. Any failure raises a `ConfigError` that begins with `key`."""
     try:
         if not name.endswith(".py"):
             return importlib.import_module(name)
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"{key}: no file {path} (looked in {Path.cwd()})")
-        # under a name of its own: a file called json.py must not stand for another module
+        # The prefix keeps a file called json.py from replacing the module json.
         spec = importlib.util.spec_from_file_location(f"aft_own_{path.stem}", path)
         assert spec is not None and spec.loader is not None
         loaded = importlib.util.module_from_spec(spec)
@@ -42,24 +43,24 @@ def load_module(name: str, key: str) -> ModuleType:
 
 
 def find_source(name: str) -> Path | None:
-    """The file of a module's code, as far as it can be found without running it or a package above it."""
+    """The source file of a module, or None if it cannot be found without running the module or its packages."""
     if name.endswith(".py"):
         return Path(name)
     top, *inner = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
-        for part in inner:  # `find_spec` of the whole name would import the packages
+        for part in inner:  # `find_spec` of the whole name would import the parent packages
             above = spec.submodule_search_locations if spec is not None else None
             spec = importlib.machinery.PathFinder.find_spec(part, list(above)) if above is not None else None
-    except (ImportError, ValueError):  # a name such as `a..b`; `load_module` says why
+    except (ImportError, ValueError):  # a name such as `a..b`; `load_module` reports the reason
         return None
     path = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
     return path if path is not None and path.is_file() else None
 
 
 def describe_error(error: BaseException) -> str:
-    """An error of the user's code with the line it came from."""
-    if isinstance(error, SyntaxError):  # which names its own line
+    """An error of the user's code as text, with the file and line that raised it."""
+    if isinstance(error, SyntaxError):  # the message of a SyntaxError names its line
         return f"{type(error).__name__}: {error}"
     trace, line = error.__traceback__, ""
     while trace is not None:

@@ -1,7 +1,7 @@
 """Progress of long work: a bar in a terminal, lines in a log file, or lines for the process that started this one.
 
-A stage's workers run side by side, and bars of several processes would overwrite each other. So a worker whose
-environment has AFT_PROGRESS=lines writes one marked line per update, and the conductor draws a single bar from them.
+The workers of a stage run at the same time, and their bars would overwrite each other. With AFT_PROGRESS=lines in its
+environment, a worker writes marked lines instead, and the conductor draws a single bar from them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
 TOLD = "\x1esay "
 _SECONDS_BETWEEN_LINES = 0.5
-SECONDS_IN_A_LOG = 15.0  # between lines that stay: few
+SECONDS_IN_A_LOG = 15.0  # between two lines; few, because a log keeps them all
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks for all that share its work: a launcher numbers them in RANK, from 0."""
+    """True in the one process of a launch that writes output: its RANK, set by the launcher, is 0 or missing."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class Progress:
-    """One piece of work with a known total, or 0. Use as a context manager; call `update`.
+    """The progress of one piece of work. Use it as a context manager and call `update`.
 
-    A bar appears after `delay` seconds, so that short work shows none. Where standard error is no terminal there are
-    whole lines instead, one now and then and one at the end, so that nothing else is written into them.
+    `total` is 0 if it is unknown. A bar appears after `delay` seconds, so that short work shows none. If standard error
+    is not a terminal, whole lines appear instead, one every `SECONDS_IN_A_LOG` seconds and one at the end.
     """
 
     def __init__(self, description: str, total: int, unit: str = "it", *, delay: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._pause = _SECONDS_BETWEEN_LINES if self._lines else SECONDS_IN_A_LOG
         self._last = 0.0 if self._lines else self._begun
         self._bar: Any = None
-        # every rank counts, one shows
+        # Every rank counts its progress, but only the first rank shows it.
         self._silent = not is_first_rank()
 
     def __enter__(self) -> Progress:
@@ -66,7 +66,7 @@ class Progress:
             self._send()
 
     def update(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more done; `note` stands behind the bar."""
+        """Count `count` more items as done and show `note` after the bar."""
         self.done += count
         self.note = note or self.note
         if self._bar is not None:
@@ -76,19 +76,19 @@ class Progress:
             self._send()
 
     def skip(self, count: int) -> None:
-        """Count what was there already: it says nothing about how long the rest takes."""
+        """Count items that were done before this run. They do not enter the estimate of the time left."""
         self._skipped += count
         if self._bar is not None:
             self._bar.initial += count
         self.update(count)
 
     def _seconds_left(self) -> float:
-        """Time to go if the rest takes as long as what was done here; 0 before anything is."""
+        """The time left at the speed of this run so far; 0 before the first item or without a total."""
         made = self.done - self._skipped
         return (self.total - self.done) * (time.monotonic() - self._begun) / made if made > 0 and self.total else 0.0
 
     def rate(self, tokens: int) -> str:
-        """Count tokens, and say how many there were per second so far."""
+        """Count `tokens` more tokens and return the tokens per second so far, as text."""
         self._tokens += tokens
         return f"{self._tokens / max(time.monotonic() - self._begun, 1e-9):,.0f} tok/s"
 
@@ -105,7 +105,7 @@ class Progress:
 
 
 def describe(message: dict[str, Any]) -> str:
-    """How far a piece of work is, from what `Progress` sends."""
+    """One line of text for a message that `Progress` sends: share done, note and time left."""
     done, total = message["done"], message["total"]
     share = f" {100 * done // total:3d} % ({done}/{total}" if total else f" ({done}"
     note = f", {message['note']}" if message["note"] else ""
@@ -114,29 +114,29 @@ def describe(message: dict[str, Any]) -> str:
 
 
 def tell_failure(message: str, exit_code: int) -> None:
-    """Hand the error that ends this process to the one that started it, which may sit behind a launcher."""
+    """Send the error that ends this process to the conductor, across a launcher if there is one."""
     if os.environ.get(ENVIRONMENT_KEY) == "lines":
         _send({"error": message, "exit_code": exit_code})
 
 
 def tell_unit(unit: str) -> None:
-    """Say which unit begins, for the message of one that never gets to say anything itself."""
+    """Send the name of the unit that begins, so that the conductor can name it if the process dies silently."""
     if os.environ.get(ENVIRONMENT_KEY) == "lines" and os.environ.get("RANK", "0") == "0":
         _send({"begins": unit})
 
 
 def tell_waiting() -> None:
-    """Say that all units handed to this process are done and that it waits for more."""
+    """Tell the conductor that all units given to this process are done and that it waits for more."""
     _send({"waits": True})
 
 
 def _send(message: dict[str, Any]) -> None:
-    # in one piece, its line feed included, so that no other process can write into it
+    # One write holds the line and its line feed, so that no other process can write into the line.
     print(f"{MARK}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """Lines for the person who runs this, above any bar; only from the first rank."""
+    """Print lines for the user above any bar. Only the first rank prints."""
     if not is_first_rank():
         return
     if os.environ.get(ENVIRONMENT_KEY) == "lines":

@@ -1,6 +1,6 @@
-"""The records that stages hand to each other, as JSON lines a person can open.
+"""The records that stages pass to each other, as files of JSON lines.
 
-`Question` (a task's data), `Completion` (what a model wrote), `Group` (a question with its rated candidates).
+`Question` (the data of a task), `Completion` (the text of a model), `Group` (a question with its rated candidates).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ UNPARSED = "unparsed"
 REFERENCE = "reference"
 LABELS = (POSITIVE, NEGATIVE, UNPARSED, REFERENCE)
 
-# Default number of questions in each split of a generated task. Tasks and configuration both read it, and neither may
-# import the other.
+# Default number of questions in each split of a generated task. It is here because tasks and configuration both read
+# it and may not import each other.
 WORLD_SIZES = {
     "num_train": 100,
     "num_answer_only": 700,
@@ -53,11 +53,11 @@ WORLD_SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One question of a task. `rationale` is None where only the answer is known.
+    """One question of a task. `rationale` is None if only the answer is known.
 
-    `question` is the whole text that a prompt holds, a multiple-choice question's options included; `options` are
-    their bare texts in order, and `answer` is then the letter of the right one. `category` groups questions whose
-    accuracy is reported apart, such as a subject.
+    `question` is the whole text for the prompt, with the options of a multiple-choice question. `options` are the
+    texts of these options in order, without letters; `answer` is then the letter of the right option. Accuracy is also
+    reported for each `category`, for example for each subject.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """One sampled completion, keyed by (question_id, index). `truncated`: the length limit came before an end token."""
+    """One sampled completion with key (question_id, index). `truncated`: the length limit came before an end token."""
 
     question_id: str
     index: int
@@ -82,7 +82,7 @@ class Completion:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One member of a group. `label` is positive, negative, unparsed or reference; `rating`: higher is better."""
+    """One member of a group. `label` is positive, negative, unparsed or reference. A higher `rating` is better."""
 
     completion: str
     rating: float
@@ -94,7 +94,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A question, its gold answer, its reference response (None where unknown) and its rated candidates."""
+    """A question, its gold answer, its reference response (None if unknown) and its rated candidates."""
 
     question_id: str
     question: str
@@ -120,7 +120,7 @@ Record = TypeVar("Record")
 
 
 def read_questions(path: str | Path) -> list[Question]:
-    """Questions of a JSONL file, in file order."""
+    """The questions of a JSONL file, in file order."""
     questions = []
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
@@ -139,7 +139,7 @@ def read_questions(path: str | Path) -> list[Question]:
 
 
 def read_completions(path: str | Path) -> list[Completion]:
-    """Completions of a JSONL file, in file order."""
+    """The completions of a JSONL file, in file order."""
     completions = []
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
@@ -157,12 +157,12 @@ def read_completions(path: str | Path) -> list[Completion]:
 
 
 def read_groups(path: str | Path) -> list[Group]:
-    """Groups of a JSONL file, in file order."""
+    """The groups of a JSONL file, in file order."""
     return list(iter_groups(path))
 
 
 def iter_groups(path: str | Path) -> Iterator[Group]:
-    """The same one after the other."""
+    """Yields the groups of a JSONL file in file order, one at a time."""
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
         items = require(value, "candidates", list, where)
@@ -180,7 +180,7 @@ def _candidate(item: Any, where: str) -> Candidate:
         raise DataError(f"{where}: expected a JSON object, got {type(item).__name__}")
     item = {"answer": None, "truncated": False, "index": None, **item}
     rating, label = require(item, "rating", (int, float), where), require(item, "label", str, where)
-    if not abs(rating) <= sys.float_info.max:  # NaN compares false
+    if not abs(rating) <= sys.float_info.max:  # written so that NaN fails too
         raise DataError(f"{where}: 'rating' must be finite, got {rating}")
     if label not in LABELS:
         raise DataError(f"{where}: 'label' must be one of {', '.join(LABELS)}, got '{label}'.{nearest(label, LABELS)}")

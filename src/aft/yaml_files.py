@@ -1,6 +1,6 @@
 """Reads and writes YAML in one dialect, for configurations, overrides and a run's `config.yaml`.
 
-It is safe YAML in which `2e-5` is a number, as in YAML 1.2, a date is text, and a repeated key is an error.
+The dialect is safe YAML in which `2e-5` is a number, as in YAML 1.2, a date is text, and a repeated key is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import ConfigError
 
 class _Loader(yaml.SafeLoader):
     def construct_document(self, node: yaml.Node) -> Any:
-        self.deep_construct = True  # an alias inside its own anchor is then an error instead of an endless value
+        self.deep_construct = True  # makes an alias inside its own anchor an error, not an endless value
         return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -35,10 +35,10 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back: text that looks like one of its numbers gets quotes."""
+    """Writes YAML that `_Loader` reads back to equal values: text that looks like a number gets quotes."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        return True  # a mapping is written out wherever it occurs
+        return True  # writes a shared mapping in full each time, without anchors
 
 
 _FLOAT, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
@@ -58,19 +58,19 @@ for _side in (_Loader, _Dumper):
 
 
 def parse_yaml(text: str, where: str = "") -> Any:
-    """The value of a YAML text; bad YAML raises `ConfigError`, which names `where` it stands with line and column."""
+    """The value of a YAML text. Invalid YAML raises a `ConfigError` that names the source `where`, line and column."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of thousands of digits, or endless nesting
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; an unreadable file or bad YAML raises `ConfigError` with the line."""
+    """The mapping in a YAML file. Invalid YAML or an unreadable file raises `ConfigError`, with the line if known."""
     try:
         data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
@@ -85,11 +85,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_text(value: Any) -> str:
-    """A value as YAML that `read_yaml` reads back to an equal one, a key a line."""
+    """A value as YAML with one key on each line. `read_yaml` reads back an equal value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def yaml_line(value: Any) -> str:
-    """A value as YAML on one line, as an override on the command line takes it."""
+    """A value as YAML on one line, in the form of an override on the command line."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=10**9)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,6 +1,6 @@
-"""The final answer out of a completion, and when two answers are the same. Labelling and evaluation both use this.
+"""Extracts the final answer from a completion and compares answers. Labelling and evaluation both use this package.
 
-A completion is whatever a model wrote, so nothing here evaluates text, raises on it, or takes more than linear time.
+A completion is untrusted text. No function here evaluates it, raises on it, or takes more than linear time.
 """
 
 from .choices import (

@@ -1,7 +1,7 @@
 """The chosen option of a multiple-choice question: by letter, by the option's text, or by its value.
 
-Each way of reading gives a set of options. The first that gives one option decides; where two options remain, or the
-letter and the text name different ones, there is no answer: guessing would make wrong labels.
+Each way of reading gives a set of options. The first reading that gives exactly one option decides. If two options
+remain, or the letter and the text name different options, there is no answer: a guess would make wrong labels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAD = re.compile(
 )
 _MAX_LEAD = 12  # words
 _OPEN, _CLOSE = r"[(\[{]", r"[)\]}]"
-# (B), B), [b] and what follows; or B. B: B, B- and a bare B, in upper case only: "a" is a word
+# Matches (B), B), [b], B. and B: in any case. `_BARE` reads a letter without marks in upper case only: "a" is a word.
 _MARKED = re.compile(
     rf"{_OPEN} ?([A-Za-z]) ?{_CLOSE}|([A-Za-z])(?:{_CLOSE}|[.:](?!\w))|(?i:option|choice|letter):? ([A-Z])\b(?!['’])"
 )
@@ -49,16 +49,16 @@ _DASHES = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | {"’": "'
 _ROOT = re.compile(r"\\sqrt ?\{ ?(\w+) ?\}|\bsqrt ?\(? ?(\w+) ?\)?|√ ?\( ?(\w+) ?\)")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
 _TOKEN = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*|\w+|[-+^√%/=<>!*×·]")
-# beside an operator an option's words are a part of something else: 2x of 2x + 5
+# An option's text beside an operator is part of a longer expression, as 2x in 2x + 5.
 _OPERATORS = frozenset("-+^√/*×·<>")
 _JOINTS = frozenset(["or", "nor"])
-# Units that a number may go without. A letter alone is as likely a variable: 2x is not 2.
+# Units that may be missing in one of two equal numbers. Other single letters may be variables: 2x is not 2.
 _OPTIONAL_UNIT = re.compile(r"[^\W\d_]{2,}|[$€£¥₹%°¢mgshlp]|[a-z]+/[a-z]+")
-_MAX_TEXT = 2000  # characters behind the marker that are read as the text of an option
+_MAX_TEXT = 2000  # characters after the marker that are read as the text of an option
 
 
 class _Options(NamedTuple):
-    """A question's options as they are compared, from the strictest reading to the loosest."""
+    """A question's options in every form in which they are compared, from the strictest to the loosest."""
 
     exact: tuple[str, ...]
     casefolded: tuple[str, ...]
@@ -68,10 +68,10 @@ class _Options(NamedTuple):
 
 
 def extract_choice(completion: str, marker: str, options: Sequence[str]) -> Extraction:
-    """The letter (A for the first of `options`) of the option named behind the last marker, or why there is none.
+    """The letter of the option that is named after the last marker, or the reason why there is none.
 
     Args:
-        options: their texts, without letters.
+        options: texts of the options without letters; A is the first.
     Raises: `ConfigError` for no option or more than 26.
     """
     if not 0 < len(options) <= len(LETTERS):
@@ -81,7 +81,7 @@ def extract_choice(completion: str, marker: str, options: Sequence[str]) -> Extr
 
 
 def read_choice(text: str, options: Sequence[str]) -> Extraction:
-    """As `extract_choice`, for what stands behind the marker."""
+    """The chosen letter in `text`, which is the part of a completion after the marker; see `extract_choice`."""
     known = _prepare(tuple(options))
     letters = LETTERS[: len(options)]
     text = _plain(text)
@@ -96,7 +96,10 @@ def read_choice(text: str, options: Sequence[str]) -> Extraction:
 
 
 def _without_lead(text: str) -> Iterator[str]:
-    """The text, then without each further word that only leads to the answer: an option may begin with one, too."""
+    """Yields the text, then the text without one more lead-in word ("so", "the answer is") each time.
+
+    The full text comes first because an option may begin with a lead-in word.
+    """
     yield text
     for _ in range(_MAX_LEAD):
         match = _LEAD.match(text)
@@ -107,7 +110,11 @@ def _without_lead(text: str) -> Iterator[str]:
 
 
 def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) -> Extraction | None:
-    """A letter at the beginning of the text, and whatever follows it; None where there is no letter."""
+    """Reads a letter at the beginning of the text and checks it against the rest; None if no letter decides.
+
+    Args:
+        whole: the options whose text equals `text`.
+    """
     marked = _MARKED.match(text)
     match = marked or _BARE.match(text) or _ALONE.fullmatch(text)
     if match is None:
@@ -117,7 +124,7 @@ def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) 
     if letter in letters and letter in content:
         return Extraction(letter, None) if marked or not whole or letter in whole else Extraction(None, CONTRADICTION)
     if whole and letter not in whole:
-        # "A park" may be another option's text, "B" alone too, and then nobody knows
+        # The text of another option may be "A park", or just "B". For a bare "B" both readings are possible.
         return Extraction(None, CONTRADICTION) if letter in letters and not behind and not marked else None
     if letter not in letters:
         return None if behind else Extraction(None, NOT_AN_OPTION)
@@ -129,12 +136,12 @@ def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) 
 
 
 def _group(match: re.Match[str]) -> str:
-    """The letter that a pattern found, in whichever of its forms."""
+    """The letter in upper case from the one group of the pattern that matched."""
     return next(group for group in match.groups() if group).upper()
 
 
 def _by_content(text: str, known: _Options) -> frozenset[str]:
-    """The options whose text the whole text is, by the strictest reading that gives any."""
+    """The options whose text equals the whole of `text`, by the strictest comparison that finds any."""
     text = text[:_MAX_TEXT]
     exact = text.strip(" .,;:!*_`'\"")
     for form, written in (
@@ -158,7 +165,7 @@ def _by_content(text: str, known: _Options) -> frozenset[str]:
 
 
 def _same_quantity(left: Quantity, right: Quantity) -> bool:
-    """Equal values whose units are the same, or one of which has none: 8.75 is $8.75, 5 hours are not 5 minutes."""
+    """True if the values are equal and the units agree or one is missing: 8.75 is $8.75, 5 hours are not 5 minutes."""
     if left.value != right.value:
         return False
     if left.unit == right.unit:
@@ -167,7 +174,7 @@ def _same_quantity(left: Quantity, right: Quantity) -> bool:
 
 
 def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
-    """One option's letter or text somewhere in the text, the longest where one contains the other."""
+    """The one option whose letter or text occurs in the text. If one option contains another, the longer one counts."""
     mentioned, contained = _mentions(text, letters), _contained(text, known)
     found = mentioned if len(mentioned) == 1 and (not contained or mentioned & contained) else mentioned | contained
     if len(found) == 1 and _NEGATION.search(text) and not _NEGATION.search(known.casefolded[letters.index(min(found))]):
@@ -183,23 +190,23 @@ def _one(found: Iterable[str], several: str) -> Extraction:
 
 
 def _mentions(text: str, letters: str) -> set[str]:
-    """Letters given as choices anywhere: `(B)`, `option B`, `B or C`."""
+    """Letters that occur as choices anywhere in the text: `(B)`, `option B`, `B or C`."""
     found = {_group(match) for match in _MENTION.finditer(text)}
     found.update(letter for match in _SEVERAL.finditer(text) for letter in match.groups())
     return {letter for letter in found if letter in letters}
 
 
 def _contained(text: str, known: _Options) -> set[str]:
-    """Options whose words stand in the text in order, without those that stand only inside of longer ones.
+    """Letters of options whose words occur in the text in order, except where they only occur inside a longer option.
 
-    With `?` among them where `or` or `and` joins one to something that is no option.
+    The set also holds `?` if `or` or `and` joins an option to something else.
     """
     rest = _tokens(text[:_MAX_TEXT])
     found: set[str] = set()
     by_length = sorted(zip(known.tokens, LETTERS, strict=False), key=lambda pair: -len(pair[0]))
     for tokens, letter in by_length:
         if len(tokens) > 2 and any(known.tokens[LETTERS.index(other)] == tokens for other in found - {"?"}):
-            found.add(letter)  # the same words as one that was found, and cut out, already
+            found.add(letter)  # the same words as an option that is already cut out of `rest`
         elif len(tokens) > 2 and tokens in rest:
             alone, joined = _standing(tokens, rest)
             found.update([letter] * (alone or joined), ["?"] * (joined and not alone))
@@ -208,7 +215,7 @@ def _contained(text: str, known: _Options) -> set[str]:
 
 
 def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
-    """Whether the tokens stand somewhere for themselves, and whether somewhere joined to another thing by a word."""
+    """(alone, joined): the tokens occur by themselves; the tokens occur beside `or` or `nor`, or after `and`."""
     alone = joined = False
     start = rest.find(tokens)
     while start >= 0:
@@ -235,7 +242,7 @@ def _prepare(options: tuple[str, ...]) -> _Options:
 
 
 def _plain(text: str) -> str:
-    """Without boxes, mark-up and typographic dashes; spaces single."""
+    """The text without boxes and mark-up, with ASCII dashes and quotation marks, and with single spaces."""
     boxed = extract_boxed(text).answer if "\\boxed" in text else None
     text = _TEXT_COMMAND.sub(r"\1", text if boxed is None else boxed)
     text = " ".join(text.translate(_DASHES).replace("\\(", "").replace("\\)", "").split())
@@ -246,7 +253,7 @@ def _plain(text: str) -> str:
 
 
 def _loosen(text: str) -> str:
-    """Case, spaces and a leading article do not count; roots and `none of the above` have one spelling."""
+    """The text without case, spaces and a leading article; roots and `none of the above` get one spelling."""
     text = _ROOT.sub(lambda match: "√" + next(group for group in match.groups() if group), normalise_text(text))
     if _NONE.fullmatch(text):
         return "noneofthese"
@@ -254,6 +261,6 @@ def _loosen(text: str) -> str:
 
 
 def _tokens(text: str) -> str:
-    """The words and numbers of a text between line feeds, so that one text is found in another at whole words only."""
+    """The words and numbers of a text, separated by line feeds, so that a substring search matches whole words only."""
     words = (word.replace(",", "") for word in _TOKEN.findall(text.casefold()))
     return "\n" + "".join(f"{word}\n" for word in words)

@@ -1,4 +1,4 @@
-"""Answers in LaTeX: the last boxed one, one spelling of it, and when two are the same."""
+"""LaTeX answers: finds the last box, normalises its content, and compares two answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def extract_boxed(completion: str) -> Extraction:
-    """The content of the last `\\boxed{...}` (or `\\fbox{...}`, `\\boxed 5`), braces balanced, or why there is none.
+    """The content of the last `\\boxed{...}`, `\\fbox{...}` or `\\boxed 5`, or the reason why there is none.
 
-    A box that is not closed is no answer, whatever boxes come before it.
+    Braces are balanced. If the last box is not closed, there is no answer, even if earlier boxes are closed.
     """
     boxes = list(_BOX.finditer(completion))
     if not boxes:
@@ -37,7 +37,7 @@ def extract_boxed(completion: str) -> Extraction:
 
 
 def extract_latex(completion: str) -> Extraction:
-    """`normalise_latex` of what `extract_boxed` gives: equal answers are equal texts. Or why there is none."""
+    """The last boxed answer in the spelling of `normalise_latex`, or the reason why there is none."""
     extraction = extract_boxed(completion)
     if extraction.answer is None:
         return extraction
@@ -66,18 +66,18 @@ _SAME = (
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"[−–]"), "-"),
 )
-# a number with a unit in words is that number; without \\text, letters are variables
+# A unit in \text{...} after a number is removed. Letters outside \text are variables and stay.
 _UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{ ?[A-Za-z][^{}]*\}(?:\^ ?\{? ?[23] ?\}?)?$")
 _PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%)?")
 _FRACTION = re.compile(r"(-?)(\d*)\\frac\{(-?\d+)\}\{(-?\d+)\}(\\?%)?")
-_SPACE = re.compile(r"(?<!\d) | (?!\d)")  # that between two numbers stays: 1 2 is not 12
+_SPACE = re.compile(r"(?<!\d) | (?!\d)")  # a space between two digits stays: 1 2 is not 12
 _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
 
 
 def normalise_latex(text: str) -> str:
-    """One spelling of a LaTeX answer: delimiters, sizes, spaces, `\\text`, degrees and kinds of fraction do not count.
+    """A LaTeX answer in one spelling: without delimiters, sizes, spaces, `\\text`, degrees, with one kind of fraction.
 
-    A first `x =` is left out, and a number is written by `format_number` of its exact value, `\\frac12` as `0.5`.
+    A leading `x =` is removed. A number becomes `format_number` of its exact value: `\\frac12` becomes `0.5`.
     """
     for _ in range(_MOST_PASSES):
         before, text = text, _rewritten(text)
@@ -87,7 +87,7 @@ def normalise_latex(text: str) -> str:
 
 
 def _rewritten(text: str) -> str:
-    """One pass of `normalise_latex`: what it leaves may be shorter to write still."""
+    """The text after one pass of `normalise_latex`. Another pass may simplify the result further."""
     text = " ".join(text.replace("\\!", "").split())
     text = _UNIT.sub("", _REMOVED.sub(" ", text).rstrip(" ."))
     text = _TEXT.sub(r" \1 ", text)
@@ -112,5 +112,5 @@ def _number(text: str) -> str | None:
 
 
 def latex_equal(left: str, right: str) -> bool:
-    """Whether two LaTeX answers are the same by `normalise_latex`: `x+1` and `1+x` differ."""
+    """True if two LaTeX answers have the same `normalise_latex` spelling: `x+1` and `1+x` differ."""
     return normalise_latex(left) == normalise_latex(right)

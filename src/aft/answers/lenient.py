@@ -1,4 +1,4 @@
-"""Another reading of a completion, to audit the first with: whatever looks most like a final answer counts."""
+"""A lenient reading of completions, for auditing the strict one: it takes whatever looks most like a final answer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _COMMON_MARKER = re.compile(r"\[ANS\]|####|\banswer(?: is:?|:)|(?:^|\n)A:", re.I
 def lenient_answer(
     completion: str, gold: str, options: Sequence[str] | None = None, marker: str | None = None
 ) -> Extraction:
-    """An answer of the gold one's kind: a choice where there are options, else a number, LaTeX or text.
+    """The answer, of the same kind as the gold answer: a choice if there are options, else a number, LaTeX or text.
 
-    It stands in the last box, or behind the last of the task's markers or of the usual ones (`####`, `the answer is`,
-    `A:` at the beginning of a line). Without those, a choice is read in the last line, and the last number counts.
-    Not for labels: it takes numbers that end no chain.
+    The last box counts first. Without a box, the answer follows the task's last marker, or else the last usual marker
+    (`####`, `the answer is`, `A:` at the beginning of a line). If neither gives an answer, a choice is read from the
+    last line, and a number is the last number anywhere. Do not use this for labels: that number need not be an answer.
     """
     boxed = extract_boxed(completion).answer
     used = marker if marker and marker in completion else _last_common_marker(completion)

@@ -1,4 +1,4 @@
-"""Where in a completion the answer stands: behind the last marker. Shared by every kind of answer."""
+"""Finds the answer after the last marker of a completion. Every kind of answer uses this."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NO_TEXT = "no text after the marker"
 
 @dataclass(frozen=True)
 class Extraction:
-    """The final answer of a completion, or (`answer` None) the reason why there is none."""
+    """The final answer of a completion. If `answer` is None, `reason` says why there is none."""
 
     answer: str | None
     reason: str | None
 
 
 def extract_after_marker(completion: str, marker: str) -> Extraction:
-    """The rest of the line behind the last `marker`, without surrounding space and final periods."""
+    """The rest of the line after the last `marker`, without surrounding space and final periods."""
     _, found, rest = completion.rpartition(marker)
     if not found:
         return Extraction(None, NO_MARKER)
@@ -27,7 +27,7 @@ def extract_after_marker(completion: str, marker: str) -> Extraction:
 
 
 def extract_text(completion: str, marker: str) -> Extraction:
-    """`normalise_text` of what `extract_after_marker` gives: equal answers are equal texts. Or why there is none."""
+    """The text after the last marker in the spelling of `normalise_text`, or the reason why there is none."""
     extraction = extract_after_marker(completion, marker)
     if extraction.answer is None:
         return extraction
@@ -36,11 +36,11 @@ def extract_text(completion: str, marker: str) -> Extraction:
 
 
 def normalise_text(text: str) -> str:
-    """One spelling per text: case, typographic forms, runs of space, quotation marks and final periods do not count."""
+    """The text in one spelling: casefolded, NFC, single spaces, no outer quotation marks, mark-up or final periods."""
     text = " ".join(unicodedata.normalize("NFC", text).casefold().split())
     return text.strip("*_`'\"“”‘’ ").rstrip(".").strip("*_`'\"“”‘’ ")
 
 
 def texts_equal(left: str, right: str) -> bool:
-    """Whether both texts are the same by `normalise_text`."""
+    """True if both texts have the same `normalise_text` spelling."""
     return normalise_text(left) == normalise_text(right)

@@ -1,4 +1,4 @@
-"""Numbers as answers: read exactly (`Fraction`), written in one way, compared by value."""
+"""Numbers as answers: reads them exactly (`Fraction`), writes them in one spelling, compares them by value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NOT_A_NUMBER = "no number after the marker"
 
 
 class Quantity(NamedTuple):
-    """A written number: its exact value, and its unit in one spelling, `$` for `dollars`; empty where there is none."""
+    """An exact value and its unit. The unit has one spelling (`$` for `dollars`) and is empty if there is none."""
 
     value: Fraction
     unit: str
 
 
 def extract_number(completion: str, marker: str) -> Extraction:
-    """`format_number` of the number behind the last marker: equal answers are equal texts. Or why there is none."""
+    """The number after the last marker in the spelling of `format_number`, or the reason why there is none."""
     extraction = extract_after_marker(completion, marker)
     if extraction.answer is None:
         return extraction
@@ -29,14 +29,14 @@ def extract_number(completion: str, marker: str) -> Extraction:
     return Extraction(None, NOT_A_NUMBER) if value is None else Extraction(format_number(value), None)
 
 
-# Bounds far beyond any answer, so that `1e999999999` or an endless loop of digits costs nothing. They stay below
-# 640 digits, the least limit that Python lets a program set for turning text into integers.
-_MAX_DIGITS = 200  # of one written number; also the longest decimal that format_number writes
-_MAX_VALUE = 10**100  # of numerator and denominator
+# These bounds are far beyond any answer. They make `1e999999999` and a completion that repeats digits cheap to read.
+# They stay below 640 digits, the lowest limit that a Python program can set for converting text to integers.
+_MAX_DIGITS = 200  # in one number as written; also the longest decimal that `format_number` writes
+_MAX_VALUE = 10**100  # of the numerator and of the denominator
 
 _SIGNS = "".join(chr(code) for code in range(0x20A0, 0x20C1)) + "$¢£¤¥"
 _CURRENCY = rf"(?:[A-Z]{{0,3}}[{_SIGNS}]|(?:[Rr][Ss]\b\.?|RS\b\.?|INR|USD|EUR|GBP|CAD|AUD))\ ?"  # $, US$, Rs.
-_INTEGER = r"\d+(?:,\d+)*"  # whether the commas stand where thousands do is checked afterwards
+_INTEGER = r"\d+(?:,\d+)*"  # `_integer` checks the positions of the commas
 _FRACTION = rf"(?:(?P<whole>{_INTEGER})\ )?(?P<top>{_INTEGER})\ ?/\ ?(?P<bottom>{_INTEGER})"
 _EXPONENT = r"(?:[eE](?P<exponent>[+-]?\d+)|\ ?[x×*]\ ?10\ ?\^\ ?(?P<power>[+-]?\d+))?"
 _NUMBER = re.compile(
@@ -48,8 +48,8 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-# What may not follow the number: further digits or arithmetic make it an expression, "and a half" makes it a mixed
-# number in words, "hundred thousand" is one scale too many. Anything else is a unit, also one with a power: m^2.
+# Text that may not follow the number. Digits or operators make an expression, "and a half" makes a mixed number in
+# words, and "hundred thousand" has two scales. Anything else is a unit, powers such as m^2 included.
 _NO_UNIT = re.compile(
     r"\d|[+*×÷=<>^±√]|^ ?(?:-|and\b)|\b(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE
 )
@@ -63,10 +63,10 @@ _ASCII = str.maketrans(
     dict.fromkeys("−‐‑‒–﹣－", "-")
     | dict.fromkeys("⁄∕", "/")
     | {"，": ",", "．": ".", "％": "%", "＄": "$"}
-    # the space keeps 1½ from reading as 11/2
+    # without the space, 1½ would read as 11/2
     | {sign: " " + unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in _VULGAR}
 )
-# Narrow spaces and LaTeX's ways to part thousands; an ordinary space parts words.
+# Narrow spaces and LaTeX separators between thousands. An ordinary space separates words and does not count.
 _THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\,)(?=\d{3})")
 _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "pound": "£", "gbp": "£",
@@ -75,17 +75,17 @@ _UNIT_NAMES = {
 
 
 def normalise_number(text: str) -> Fraction | None:
-    """The exact value of a written number; None where `text` is not one number with at most a unit behind it.
+    """The exact value of a number as written; None if `text` is not one number with at most a unit after it.
 
     Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`. A
-    currency sign, a percent sign and words behind the number are units and do not change it: `50%` is 50.
+    currency sign, a percent sign and words after the number are units and do not change the value: `50%` is 50.
     """
     quantity = read_quantity(text)
     return None if quantity is None else quantity.value
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """As `normalise_number`, with the unit."""
+    """The exact value of a number with its unit, or None; reads what `normalise_number` reads."""
     text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     text = " ".join(text.split()).strip("*_`'\" ")
     if "\\$" in text or "\\%" in text:
@@ -135,7 +135,7 @@ def _decimal(match: re.Match[str]) -> Fraction | None:
 
 
 def _integer(text: str) -> int | None:
-    """An unsigned integer with or without thousands commas; None for commas elsewhere: `1,5` could be 15 or 1.5."""
+    """An unsigned integer with or without thousands commas; None for other commas, as `1,5` could be 15 or 1.5."""
     first, *groups = text.split(",")
     if len(text) > _MAX_DIGITS or any(len(group) != 3 for group in groups) or (groups and len(first) > 3):
         return None
@@ -143,7 +143,7 @@ def _integer(text: str) -> int | None:
 
 
 def format_number(value: Fraction) -> str:
-    """One text per value, which `normalise_number` reads back: `18`, `-2.5`, and `1/3` where no decimal is exact."""
+    """The one spelling of a value: `18`, `-2.5`, or `1/3` if no decimal is exact. `normalise_number` reads it back."""
     if value.denominator > 1:
         decimal = Context(prec=_MAX_DIGITS).divide(Decimal(value.numerator), Decimal(value.denominator))
         text = format(decimal, "f")
@@ -153,12 +153,12 @@ def format_number(value: Fraction) -> str:
 
 
 def numbers_equal(left: str, right: str) -> bool:
-    """Whether both texts are numbers (`normalise_number`) of exactly the same value: `0.33` is not `1/3`."""
+    """True if `normalise_number` reads exactly the same value from both texts: `0.33` is not `1/3`."""
     value = normalise_number(left)
     return value is not None and value == normalise_number(right)
 
 
-# A sign counts where no operand stands before it: in `10 - 4` and `3-4` the 4 is positive.
+# A minus after an operand is an operator and no sign: in `10 - 4` and `3-4` the 4 is positive.
 _ANYWHERE = re.compile(
     rf"""
     (?:(?<![\w)\]}}.])(?<![\d)\]}}]\ )-\ ?)?
@@ -174,7 +174,7 @@ _ANYWHERE = re.compile(
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last number anywhere in a text: lenient, as in `10 - 4 = 6, so 6 eggs`. None where there is none."""
+    """The last number anywhere in a text, or None: 6 in `10 - 4 = 6, so 6 eggs`."""
     text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     for written in reversed([match[0] for match in _ANYWHERE.finditer(text)]):
         for part in (written, written.rstrip(",.").rpartition(",")[2]):

@@ -1,7 +1,7 @@
-"""math-verify in a process of its own: a symbolic engine may hang, grow or crash, and none of it is ours to suffer.
+"""Runs math-verify in a worker process, because a symbolic engine may hang, use up memory or crash.
 
-One worker serves all calls. It is started with the first, killed when an answer is late, and started again with the
-next call. It ends by itself when this process does.
+One worker serves all calls. The first call starts the worker. A late reply kills it, and the next call starts another.
+The worker ends when this process ends.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 from ..errors import ConfigError
 
-_STARTUP_SECONDS = 120.0  # importing sympy on a busy machine
+_STARTUP_SECONDS = 120.0  # importing sympy takes long on a busy machine
 
 
 class SymbolicChecker:
-    """Calls into the worker. `timeouts` and `crashes` count the calls that it did not answer.
+    """Sends calls to the worker. `timeouts` and `crashes` count the calls without a reply.
 
     Raises: `ConfigError` if math-verify is not installed.
     """
@@ -42,24 +42,25 @@ class SymbolicChecker:
     def grade(
         self, completion: str, gold: str, *, letters: str = "", time_limit: float = 5.0
     ) -> tuple[bool, str | None] | None:
-        """Whether the answer that math-verify itself finds in a completion equals the gold one, and that answer.
+        """(correct, answer): the answer that math-verify finds, and `correct` if it equals the gold answer.
 
         Args:
-            letters: with them the answers are choices, read as one of these letters.
-        Returns: None if it took too long or the engine broke; no answer found is (False, None).
+            letters: if not empty, the answer is a choice and is read as one of these letters.
+            time_limit: seconds to wait for the reply.
+        Returns: None if the call took too long or the engine failed; (False, None) if no answer was found.
         """
         reply = self._ask({"completion": completion, "gold": gold, "letters": letters}, time_limit)
         return None if reply is None else (bool(reply[0]), reply[1])
 
     def close(self) -> None:
-        """End the worker; a later call starts another."""
+        """End the worker. A later call starts another."""
         if self._process is not None:
             _kill(self._process)
             self._process = None
 
     def _ask(self, request: dict[str, Any], time_limit: float) -> Any:
         with self._lock:
-            if self._owner != os.getpid():  # the pipes belong to the process that we were forked from
+            if self._owner != os.getpid():  # after a fork the pipes belong to the parent process
                 self._process, self._owner = None, os.getpid()
             process = self._started()
             try:
@@ -104,7 +105,7 @@ class SymbolicChecker:
 
 
 def math_verify_installed() -> bool:
-    """Whether the extra `math` is there; imports nothing."""
+    """True if math-verify (the extra `math`) is installed; imports nothing."""
     return importlib.util.find_spec("math_verify") is not None
 
 
@@ -115,7 +116,10 @@ def symbolic_checker() -> SymbolicChecker:
 
 
 def _forward(process: subprocess.Popen[str], replies: queue.Queue[str | None]) -> None:
-    """Lines from the worker, then None: a pipe cannot be waited for with a limit on every system, a queue can."""
+    """Puts the worker's lines into the queue, then None.
+
+    A read from a queue can time out on every system; a read from a pipe cannot.
+    """
     assert process.stdout is not None
     for line in process.stdout:
         replies.put(line)
@@ -127,5 +131,5 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            with contextlib.suppress(OSError, ValueError):  # what was not sent yet has no reader any more
+            with contextlib.suppress(OSError, ValueError):  # unsent data has no reader any more
                 stream.close()

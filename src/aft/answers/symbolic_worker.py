@@ -1,4 +1,4 @@
-"""The process behind `symbolic`: a JSON request per line in, a reply per line out. Only this imports math-verify."""
+"""The worker process of `symbolic`: reads one JSON request a line, writes one reply a line. Imports math-verify."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import signal
 import sys
 from typing import Any
 
-_MEMORY = 4 * 2**30  # bytes of address space; 9^9^9 would take all there is
+_MEMORY = 4 * 2**30  # bytes of address space; without a limit, 9^9^9 would take all memory
 
 
 def main() -> None:
-    """Serve until standard input ends."""
+    """Serve requests until standard input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the engine prints is no reply
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # output of the engine must not mix with replies
     _limit_memory()
     logging.disable()
     import math_verify
@@ -24,11 +24,11 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if hasattr(signal, "setitimer"):
-            # the caller kills first; should it be gone, the signal ends us
+            # The caller normally kills a late worker. If the caller is gone, this signal ends the worker.
             signal.setitimer(signal.ITIMER_REAL, request["time_limit"] + 10)
         try:
             result: Any = _answer(math_verify, request)
-        except (Exception, MemoryError, RecursionError):  # it is a stranger's code on a stranger's text
+        except (Exception, MemoryError, RecursionError):  # third-party code on untrusted text may raise anything
             result = None
         print(json.dumps({"result": result}), file=replies, flush=True)
         if hasattr(signal, "setitimer"):
@@ -38,14 +38,14 @@ def main() -> None:
 def _limit_memory() -> None:
     try:
         import resource
-    except ImportError:  # not on this system: the time limit alone has to do
+    except ImportError:  # Windows has no `resource`: only the time limit applies
         return
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
 def _answer(math_verify: Any, request: dict[str, Any]) -> Any:
     if request["letters"]:
-        # it knows a letter by the spaces around it, so with its brackets it is a string of its own
+        # math-verify finds a letter only between spaces, so "(A)" needs a string of its own beside "A".
         strings = tuple(form for letter in request["letters"] for form in (f"({letter})", letter))
         choices = [math_verify.StringExtractionConfig(strings=strings)]
         found = math_verify.parse(request["completion"], extraction_config=choices, parsing_timeout=None)

@@ -1,4 +1,4 @@
-"""The tasks by name. A task is built from plain arguments, those of its `data` section."""
+"""The tasks by name. Each task is built from the keys of its `data` section."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TASKS: dict[str, Any] = {
 
 
 def make_task(name: str, **arguments: Any) -> Task:
-    """The task `name` from the keys of its `data` section. Raises `ConfigError` naming the key."""
+    """The task `name`, built from the keys of its `data` section. Raises a `ConfigError` that names the key."""
     if "answer_marker" in arguments:
         arguments["marker"] = arguments.pop("answer_marker")
     if issubclass(TASKS[name], GeneratedTask):
@@ -62,7 +62,7 @@ def make_task(name: str, **arguments: Any) -> Task:
 
 
 def hub_names(section: Any) -> list[str]:
-    """The names that the data sets of a `data` section have on the hub, its parts' included."""
+    """The hub names of the data sets of a `data` section and of its parts. Local paths are not considered."""
     parts = getattr(section, "parts", None)
     if parts is not None:
         return [name for part in parts.values() for name in hub_names(part.data)]
@@ -71,7 +71,7 @@ def hub_names(section: Any) -> list[str]:
 
 
 def _with_options(task: type, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`options` are further arguments of the task's class."""
+    """The arguments with `options`, checked, as further arguments of the task's class."""
     options = arguments.pop("options", None) or {}
     parameters = inspect.signature(task).parameters
     known = {key: type(parameter.default) for key, parameter in parameters.items() if key not in arguments}
@@ -91,7 +91,7 @@ def _as_mapping(section: Any) -> dict[str, Any]:
 
 
 def _make_parts(sections: Mapping[str, Any]) -> dict[str, Part]:
-    """The tasks of a mixture; their problems, together, with the whole key."""
+    """The parts of a mixture. One `ConfigError` lists the problems of all parts with their full keys."""
     parts: dict[str, Part] = {}
     problems: list[str] = []
     for name, section in sections.items():

@@ -25,21 +25,22 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 class Aqua(FileTask):
-    """AQuA-RAT in the paper's sizes, 5,000 / 400 / 1,254, where there are so many questions.
+    """AQuA-RAT in the paper's sizes, 5,000 / 400 / 1,254, if the training file has enough questions.
 
-    The paper splits at random and does not say how. Here the official dev questions are validation ones, the official
-    test questions test ones, and what they lack (146 and 1,000) is drawn from the training file, like the 5,000.
-    Where the training file is too small for that, dev is validation, test is test, and the rest is trained on.
-    Questions that are equal but for punctuation, case and options count as one.
+    The paper splits at random and does not say how. Here validation is the official dev file, and test is the official
+    test file. The missing 146 and 1,000 questions are drawn from the training file, as are the 5,000 for training.
+    If the training file is too small for this, validation is dev, test is test, and train is the training file.
+    Questions that differ only in punctuation, case and options count as one.
 
     Args:
-        path: folder with dev.json, test.json and train.json, or in its place flan_aqua_train.tsv, a selection of 2,728
-            training records; None: `deepmind/aqua_rat` (`raw`) from the hub.
-        num_train, num_validation, num_test: questions; None: as above.
-        num_answer_only: further training questions whose rationale is withheld; None: none but those without one.
-        split_seed: of the shuffles.
-        marker: stands before the final letter in a response.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        path: folder with dev.json, test.json and train.json. Instead of train.json it may hold flan_aqua_train.tsv, a
+            selection of 2,728 training records. None: `deepmind/aqua_rat` (`raw`) from the hub.
+        num_train, num_validation, num_test: number of questions; None: the sizes above.
+        num_answer_only: number of further training questions without their rationale; None: only the questions that
+            have no rationale in the data.
+        split_seed: seed of the shuffles.
+        marker: text before the final letter in a response.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "AQuA-RAT"
@@ -73,7 +74,7 @@ class Aqua(FileTask):
         }
 
     def _is_enough(self) -> bool:
-        """Whether the paper's sizes can be drawn."""
+        """True if the training file has enough questions for the paper's sizes."""
         lacking = [max(0, PAPER_SIZES[f"num_{split}"] - len(self._pools[split])) for split in (VALIDATION, TEST)]
         return len(self._pools[TRAIN]) >= PAPER_SIZES["num_train"] + sum(lacking)
 
@@ -114,7 +115,7 @@ class Aqua(FileTask):
 
 
 def _selection_rows(path: Path) -> Iterator[Row]:
-    """The selection's lines as records of the official form; newlines stand there as backslash and n."""
+    """The lines of the selection as records of the official form. The file writes a newline as backslash and n."""
     for line, text in iter_lines(path):
         where = f"{path}:{line}"
         columns = text.split("\t")

@@ -1,10 +1,10 @@
-"""A made-up arithmetic world: small enough for a laptop, rich enough for right and wrong chains of thought.
+"""A generated arithmetic task: small enough for a laptop, rich enough for right and wrong chains of thought.
 
-Word problems use invented verbs (`Eve has 47 apples . rep 19 . bab 4 . how many ?`), each of which stands for one
-operation. A chain works through them (`47 - 19 = 28 . so 28 + 4 = 32 .`). The pretrain split is full of faulty chains,
-so that a base model trained on it has met wrong reasoning; every other split is right. Wording and operand order are
-drawn independently of right or wrong: nothing but the reasoning itself tells a good chain from a bad one. The answer
-is a number or, with options, a letter; the same problem can be asked in two phrasings.
+Word problems use invented verbs (`Eve has 47 apples . rep 19 . bab 4 . how many ?`). Each verb stands for one
+operation. A chain computes the values in order (`47 - 19 = 28 . so 28 + 4 = 32 .`). The pretrain split has many faulty
+chains, so that a base model trained on it has seen wrong reasoning. All other splits have only right chains. Wording
+and operand order are drawn independently of right or wrong, so only the reasoning separates right from wrong chains.
+The answer is a number or, with options, a letter. The same problem can be asked in two phrasings.
 """
 
 from __future__ import annotations
@@ -51,35 +51,35 @@ _RATES = (
 
 
 class Arithmetic(GeneratedTask[Problem]):
-    """The embedded task. Every argument has a default, every draw is seeded.
+    """The generated arithmetic task. Every argument has a default, and every draw is seeded.
 
     Args:
-        num_train: questions with a reference chain, per seed.
-        num_answer_only: further training questions whose answer alone is known, per seed.
-        num_validation, num_test: questions of these splits, per seed.
-        num_pretrain: chains for a from-scratch base model, some of them wrong.
-        min_statements, max_statements: verbs in one question.
+        num_train: number of questions with a reference chain, per seed.
+        num_answer_only: number of further training questions with a known answer and no chain, per seed.
+        num_validation, num_test: number of questions of these splits, per seed.
+        num_pretrain: number of chains, some of them wrong, for training a base model from scratch.
+        min_statements, max_statements: range of the number of verbs in one question.
         max_value: every value of every chain, right or wrong, is in 1 .. max_value.
-        max_operand: what is added or taken away is in 2 .. max_operand.
-        data_seed: draws the world, that is the verbs and which of them are misread. `load`'s seed draws questions.
-        marker: stands before the final answer.
-        frequency_exponent: the r-th verb of an operation is met in proportion to r to the minus this.
-        swap_rate: share of steps that write the operands of + and * in the other order, right or wrong alike.
-        misconception_fraction: share of the verbs with a misconception.
-        misconception_low, misconception_high: range of the rates at which those are misread (uniform).
-        base_wrong_operation: rate at which all other verbs are misread.
-        carry_error: rate of forgotten carries and borrows, where there is one.
+        max_operand: operands of + and - are in 2 .. max_operand.
+        data_seed: seed of the world: the verbs and their misread rates. The seed of `load` draws questions.
+        marker: text before the final answer.
+        frequency_exponent: the r-th verb of an operation occurs in proportion to r ** -frequency_exponent.
+        swap_rate: share of + and * steps with swapped operands, equal for right and wrong steps.
+        misconception_fraction: share of verbs with a misconception.
+        misconception_low, misconception_high: range of the misread rates of these verbs, drawn uniformly.
+        base_wrong_operation: misread rate of all other verbs.
+        carry_error: rate of forgotten carries and borrows, among the steps that have one.
         slip: rate of results that are off by one or two.
         skip: rate of statements left out of the chain.
-        num_choices: 0: the answer is a number; 2 to 8: it is the letter of one of so many options, which the question
-            lists. The wrong ones are what faulty chains of the same question end with, the likelier the fault the
-            sooner, then near numbers. In the pretrain split the end of the chain and the right value are both there.
-        phrasing: `plain`, `other` (the same in another order, with other words) or `mixed`, either at random. `plain`
-            and `other` ask the same problems with the same chains.
+        num_choices: 0: the answer is a number. 2 to 8: the question lists this number of options, and the answer is a
+            letter. Wrong options are last values of faulty chains for the same question, more likely faults first,
+            then near numbers. In the pretrain split, the chain's last value and the right value are both options.
+        phrasing: `plain`, `other` (another order and other words) or `mixed` (one of the two at random). `plain` and
+            `other` ask the same problems with the same chains.
 
-    The four error rates act on the pretrain split only, and never where the rest of the
-    chain would leave 1 .. max_value or the whole numbers.
-    Raises: `ConfigError` naming every argument out of range.
+    The error rates (misreading, carry_error, slip, skip) apply to the pretrain split only. A fault is left out if a
+    later value of the chain would then not be a whole number in 1 .. max_value.
+    Raises: a `ConfigError` that names every argument out of range.
     """
 
     NAME = "arithmetic"
@@ -139,25 +139,25 @@ class Arithmetic(GeneratedTask[Problem]):
         )
 
     def vocabulary(self) -> list[str]:
-        """Every token that a question or a chain can hold, in a fixed order. Texts are tokens joined by one space."""
+        """Every token of questions and chains, in a fixed order. Texts are tokens joined by one space."""
         words = [*WORDS[PLAIN], *OPPOSITE, self.marker, *" ".join(WORDINGS).split()]
         numbers = [str(number) for number in range(1, self.max_value + 1)]
         tokens = [*words, *numbers, *NAMES, *THINGS, *self._by_word]
-        # what an argument adds stands at the end, so that the others keep their ids
+        # Tokens for optional arguments come last, so that all other tokens keep their ids.
         tokens += [*(WORDS[OTHER] if self.phrasing != PLAIN else ()), *option_tokens(self.num_choices)]
         return [token for token in dict.fromkeys(tokens) if token != "{}"]
 
     def check_chain(self, question: str, completion: str) -> ChainCheck:
-        """Follow a chain beside its question's statements and name its faults; errors carried along count once."""
+        """Compare a chain with its question and name the faults. An error that later steps build on counts once."""
         return check_steps(*self.statements(question), parse_steps(completion.split(self.marker)[0]))
 
     def statements(self, question: str) -> tuple[int, list[tuple[str, int]]]:
-        """What a question tells: the first value and each (operation, operand). `DataError` if it is no such text."""
+        """The first value and each (operation, operand) of a question. `DataError` for any other text."""
         value, told = self._parse_question(question)
         return value, [(verb.operation, operand) for verb, operand in told]
 
     def _make_verbs(self, **misconceptions: float) -> list[Verb]:
-        """96 verbs, grouped by operation, commonest first; misconceptions fall on common and rare ones alike."""
+        """96 verbs by operation, most frequent first. Misconceptions do not depend on the frequency."""
         rng = random.Random(f"{self.data_seed}/world")
         words = ["".join(letters) for letters in itertools.product("bdlmnprvz", "aeiou", "bdlmnprvz")]
         rng.shuffle(words)
@@ -168,7 +168,7 @@ class Arithmetic(GeneratedTask[Problem]):
         ]
 
     def _stream(self, split: str, seed: int) -> str:
-        # a mixture may have a part with options and one without: they should not ask the very same problems
+        # A mixture may have one part with options and one without. The suffix gives the parts different problems.
         return super()._stream(split, seed) + ("/options" if self.num_choices else "")
 
     def _key(self, problem: Problem) -> str:
@@ -200,11 +200,11 @@ class Arithmetic(GeneratedTask[Problem]):
         return Written(f"{text} {list_options(options)}", chain, LETTERS[values.index(value)], options)
 
     def _draw_options(self, problem: Problem, value: int, rng: random.Random) -> list[int]:
-        """The right value, the one that the chain ends with, and tempting ones, in random order."""
+        """The right value, the last value of the chain and tempting wrong values, in random order."""
         right = self._writer.follow(problem.start, problem.statements)
         assert right is not None
         rates = self._writer.tempting_values(problem)
-        # a race with exponential times: each is first in proportion to its rate
+        # Sorting by exponential times puts each value first with a probability in proportion to its rate.
         tempting = sorted(rates, key=lambda wrong: rng.expovariate(rates[wrong]))
         near = sorted(range(1, self.max_value + 1), key=lambda wrong: abs(wrong - right) + rng.uniform(0, 10))
         options = list(dict.fromkeys([right, value, *tempting, *near]))[: self.num_choices]

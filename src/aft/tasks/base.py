@@ -1,4 +1,4 @@
-"""What a task is: where its questions come from, how a reference reads, and when an answer is right."""
+"""The protocol of a task: its questions, its reference responses, and when an answer is right."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ..answers import Extraction
 from ..records import Question
 
 TRAIN = "train"  # reference chains known: VFT data
-ANSWER_ONLY = "answer_only"  # gold answer known, chain not: alignment groups only
+ANSWER_ONLY = "answer_only"  # only the gold answer is known: used for alignment groups alone
 VALIDATION = "validation"
 TEST = "test"
-PRETRAIN = "pretrain"  # what a from-scratch base model reads; may hold wrong chains
+PRETRAIN = "pretrain"  # text for training a base model from scratch; may hold wrong chains
 SPLITS = (TRAIN, ANSWER_ONLY, VALIDATION, TEST, PRETRAIN)
 
 
 class Task(Protocol):
-    """A task knows its data, its reference response, its answer extraction and its equality."""
+    """A task provides data, reference responses, answer extraction and comparison of answers."""
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split. The same arguments give the same list."""
+        """The questions of one split. The same arguments give the same list."""
         ...
 
     def reference_response(self, question: Question) -> str:
@@ -29,29 +29,29 @@ class Task(Protocol):
     def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
         """The final answer of a completion, or the reason why there is none.
 
-        A task whose answers cannot be read without their question (options, a mixture's parts) needs `question`.
+        `question` is required if the answer cannot be read without it: multiple choice, mixtures.
         """
         ...
 
     def fingerprint(self) -> str:
-        """A digest of the data itself: equal for equal questions, wherever they come from."""
+        """A digest of the data. Equal questions give an equal digest, whatever their source."""
         ...
 
     def is_correct(self, answer: str, question: Question) -> bool:
-        """Whether an extracted answer equals the question's gold answer."""
+        """True if an extracted answer equals the question's gold answer."""
         ...
 
     def notes(self) -> list[str]:
-        """What a reader should know about the data as loaded, a line each: what was removed, what stands in."""
+        """Notes on the loaded data, one line each: which questions were removed, and what replaces missing data."""
         ...
 
 
 def closed_vocabulary(task: Task) -> list[str] | None:
-    """Every token of a task's texts where it says so by a `vocabulary` of its own, as generated tasks do; else None."""
+    """Every token of a task's texts if the task has a method `vocabulary`, as generated tasks do; else None."""
     own = getattr(task, "vocabulary", None)
     return own() if own else None
 
 
 def has_pretrain_text(task: Task) -> bool:
-    """Whether its pretrain split is more than its training questions."""
+    """True if the pretrain split of a task holds other questions than its train split."""
     return bool(getattr(task, "HAS_PRETRAIN_TEXT", False))

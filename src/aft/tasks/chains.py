@@ -1,6 +1,6 @@
-"""One chain of arithmetic steps: what a step makes of a value, and which faults a written chain holds.
+"""Arithmetic steps: applies an operation to a value, parses chains, and names the faults of a chain.
 
-Pure functions on numbers and text; `arithmetic` draws problems and chains with them, error analysis checks chains.
+Pure functions on numbers and text. `arithmetic` writes chains with them, and error analysis checks chains with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
 class Step(NamedTuple):
-    """`left operation right = result`, as written."""
+    """One step as the chain writes it: `left operation right = result`."""
 
     left: int
     operation: str
@@ -21,22 +21,22 @@ class Step(NamedTuple):
 
 
 class ChainCheck(NamedTuple):
-    """What is wrong in a chain. `kinds` names every fault in order; which there are, the world's own check says."""
+    """The faults of a chain. `kinds` names every fault in order; each task's check defines its kinds of fault."""
 
     num_steps: int
-    first_wrong_step: int | None  # counted from 0; num_steps where only a missing last step is wrong
+    first_wrong_step: int | None  # counted from 0; num_steps if the only fault is a missing last step
     kinds: tuple[str, ...]
 
 
 def apply_operation(value: int, operation: str, operand: int) -> int | None:
-    """The result, or None where a division leaves a remainder or divides by 0."""
+    """The result, or None if a division leaves a remainder or divides by 0."""
     if operation == "/":
         return value // operand if operand and value % operand == 0 else None
     return {"+": value + operand, "-": value - operand, "*": value * operand}[operation]
 
 
 def forget_carry(left: int, operation: str, right: int) -> int | None:
-    """What a forgotten carry (+) or borrow (-) of the tens makes of the result, or None where there is none."""
+    """The wrong result of forgetting the carry (+) or borrow (-) of the tens; None if there is no carry or borrow."""
     if operation == "+" and left % 10 + right % 10 >= 10:
         return left + right - 10
     if operation == "-" and left % 10 < right % 10:
@@ -45,12 +45,12 @@ def forget_carry(left: int, operation: str, right: int) -> int | None:
 
 
 def parse_steps(chain: str) -> list[Step]:
-    """Every well-formed step of a chain whose sentences end with ` .`; anything else is passed over."""
+    """The well-formed steps of a chain. Sentences end with ` .`; a sentence without a well-formed step is skipped."""
     return [step for step in parse_sentences(chain) if step is not None]
 
 
 def parse_sentences(chain: str) -> list[Step | None]:
-    """The step in each sentence of a chain that is not blank; None for one that holds no well-formed step."""
+    """The step of each non-blank sentence of a chain; None for a sentence without a well-formed step."""
     steps: list[Step | None] = []
     for sentence in chain.split(" ."):
         tokens = [token for token in sentence.split() if _is_number(token) or token in OPPOSITE]
@@ -62,13 +62,14 @@ def parse_sentences(chain: str) -> list[Step | None]:
 
 
 def check_steps(value: int, statements: Sequence[tuple[str, int]], steps: Sequence[Step]) -> ChainCheck:
-    """Follow the steps beside the (operation, operand) statements. An error that is carried along counts once."""
+    """Compare the steps with the (operation, operand) statements. An error that later steps build on counts once."""
     kinds: list[str] = []
     first_wrong = None
     position = 0
     for index, step in enumerate(steps):
         faults = []
-        # a step is about the next statement, unless its operand says that one was passed over
+        # A step belongs to the next statement whose operand it has. While more statements than steps remain, the
+        # statements before that one count as skipped.
         while len(statements) - position > len(steps) - index and statements[position][1] not in (
             step.left,
             step.right,
@@ -95,7 +96,7 @@ def _is_number(token: str) -> bool:
 
 
 def step_faults(value: int, operation: str, operand: int, step: Step) -> list[str]:
-    """Faults of one step against the value so far and the statement it is about."""
+    """The faults of one step, given the value before it and its statement (operation, operand)."""
     left, written, right, result = step
     faults = ["operation"] if written != operation else []
     swapped = written in "+*" and (right, left) == (value, operand)

@@ -1,4 +1,4 @@
-"""Chains about creatures: how they are written, right or faulty, and which faults a written one holds."""
+"""Writes right and faulty chains about creatures, and names the faults of a chain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONCLUSIONS = ("so it is {} .", "it is {} .", "so {} .", "that is {} .")
 
 
 class Creature(NamedTuple):
-    """An invented creature: its class, and the class that the pretrain split takes it for, at a rate of its own."""
+    """An invented creature and its class. The pretrain split gives it a wrong class at its `misread_rate`."""
 
     word: str
     kind: str
@@ -32,7 +32,7 @@ class Creature(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """What is asked, such as `can`, `fly`, and the creatures to choose from, of which one is right."""
+    """A question: the property asked for (`can`), its value (`fly`), and the creatures to choose from. One is right."""
 
     asked: str
     value: str
@@ -41,7 +41,10 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True)
 class CreatureChains:
-    """`facts`: class -> kind of property -> its value, which no other class has. The rates are the pretrain split's."""
+    """Writes and checks chains. The rates apply to the pretrain split only.
+
+    `facts`: class -> property -> value; no two classes have the same value of a property. `creatures`: by word.
+    """
 
     facts: Mapping[str, Mapping[str, str]]
     wrong_property: float
@@ -51,11 +54,12 @@ class CreatureChains:
     def write(
         self, problem: Sighting, options: Sequence[Creature], rng: random.Random, *, faulty: bool
     ) -> tuple[str, Creature]:
-        """A chain in random wordings and the creature that it ends with.
+        """A chain in random wordings and the creature that it concludes.
 
-        It names the class that is asked for, then the option of that class, as it believes: one of them where several
-        are, and where none is, any option, of which it says so. A chain that went through the options one by one would
-        have to know when to stop, which a model of this size does not learn.
+        The chain names the class that is asked for, then an option of that class. A faulty chain may take creatures for
+        another class. If several options fit, it names one of them at random; if none fits, it names any option and
+        says that this option is of the class. Chains do not check option after option, because a model of this size
+        does not learn when to stop.
         """
         kind = next(kind for kind, has in self.facts.items() if has[problem.asked] == problem.value)
         if faulty and rng.random() < self.wrong_property:
@@ -76,12 +80,13 @@ class CreatureChains:
         return " ".join(sentences), chosen
 
     def check(self, asked: str, wanted: str, options: Sequence[str], chain: str, answer: str | None) -> ChainCheck:
-        """The faults of a chain; a sentence has at most one. Every false sentence counts, a true one may be repeated.
+        """The faults of a chain. Each sentence has at most one fault. A true sentence may be repeated.
 
-        property, class: a sentence says what is not so, or what was not asked. form: it says nothing that a chain can
-        say. conclusion: it does not follow from the chain's own words, or there is none. skip: no sentence says which
-        class is asked for, or none of which class an option is. letter: the answer, if there is one, is another
-        creature than the conclusion's.
+        property, class: the sentence is false, or is about something that was not asked.
+        form: the sentence has no form that chains use, or follows the conclusion.
+        conclusion: the conclusion does not follow from the chain, or is missing.
+        skip: no sentence names the class that is asked for, or no sentence names the class of a creature.
+        letter: the answer is another creature than the conclusion. A missing answer is no fault.
         """
         reader = _Reader(self, asked, wanted, options)
         sentences = [sentence for sentence in chain.split(" .") if sentence.strip()]
@@ -98,12 +103,12 @@ class CreatureChains:
 
 
 class _Reader:
-    """Follows a chain sentence by sentence and remembers what it has said."""
+    """Reads a chain sentence by sentence and keeps its statements."""
 
     def __init__(self, chains: CreatureChains, asked: str, wanted: str, options: Collection[str]) -> None:
         self.chains, self.asked, self.wanted, self.options = chains, asked, wanted, options
-        self.fitting: set[str] = set()  # the classes that are said to have what is asked for
-        self.told: dict[str, str] = {}  # creature -> the class that it is said to be of
+        self.fitting: set[str] = set()  # classes to which the chain gives the value that is asked for
+        self.told: dict[str, str] = {}  # creature -> class that the chain gives it
         self.concluded: str | None = None
 
     def read(self, tokens: list[str]) -> str | None:
@@ -134,7 +139,7 @@ class _Reader:
         return None if known else "class"
 
     def _follows(self, creature: str) -> bool:
-        """Whether nothing that was said speaks against it. What was left unsaid is a fault of its own."""
+        """True if no earlier sentence contradicts this conclusion. A missing sentence is the fault `skip`."""
         if not self.told:
             return True
         return creature in self.told and (not self.fitting or self.told[creature] in self.fitting)

@@ -1,10 +1,9 @@
-"""A made-up world of creatures: questions about what is not in the question, then one step of reasoning.
+"""A generated task about creatures: each question needs facts that it does not state, and one step of reasoning.
 
-`which one can fly ? ( A ) hato ( B ) fesu` takes knowing which class of creatures can fly and which option is of it,
-which chains alone say: `a moth can fly . the fesu is a moth . so it is fesu .` What is true of a class is drawn, as
-everything here is. The pretrain split is full of faulty chains, every other split is right. Wordings and the positions
-of options are drawn independently of right or wrong.
-`aft.tasks.steps:rate` rates these chains, too.
+`which one can fly ? ( A ) hato ( B ) fesu` requires two facts: which class of creatures can fly, and which option
+belongs to this class. Only chains state these facts: `a moth can fly . the fesu is a moth . so it is fesu .` All facts
+are drawn at random. The pretrain split has many faulty chains; all other splits have only right chains. Wordings and
+the positions of options are drawn independently of right or wrong. `aft.tasks.steps:rate` can rate these chains.
 """
 
 from __future__ import annotations
@@ -54,27 +53,28 @@ _RATES = (
 
 
 class Creatures(GeneratedTask[Sighting]):
-    """The embedded task of common sense. Every argument has a default, every draw is seeded.
+    """The generated common-sense task. Every argument has a default, and every draw is seeded.
 
     Args:
-        num_train: questions with a reference chain, per seed.
-        num_answer_only: further training questions whose answer alone is known, per seed.
-        num_validation, num_test: questions of these splits, per seed.
-        num_pretrain: chains for a from-scratch base model, some of them wrong.
-        num_choices: options of a question, 2 to 8; exactly one is right.
-        data_seed: draws the world: 80 creatures, their classes, and what is true of these.
-        marker: stands before the final answer.
-        frequency_exponent: the r-th creature is met in proportion to r to the minus this, which is in 0 .. 2.
-        misconception_fraction: share of the creatures that are often taken for one of a wrong class, always the same.
-        misconception_low, misconception_high: range of the rates at which they are (uniform).
-        base_wrong_class: rate at which all other creatures are.
-        wrong_property: rate at which a wrong class is named for what is asked.
-        slip: rate of answers that are another option than the chain's.
+        num_train: number of questions with a reference chain, per seed.
+        num_answer_only: number of further training questions with a known answer and no chain, per seed.
+        num_validation, num_test: number of questions of these splits, per seed.
+        num_pretrain: number of chains, some of them wrong, for training a base model from scratch.
+        num_choices: number of options of a question, 2 to 8; exactly one is right.
+        data_seed: seed of the world: 80 creatures, their classes, and the properties of the classes.
+        marker: text before the final answer.
+        frequency_exponent: the r-th creature occurs in proportion to r ** -frequency_exponent; in 0 .. 2.
+        misconception_fraction: share of creatures with a misconception: faulty chains often give them a wrong class,
+            the same one each time.
+        misconception_low, misconception_high: range of the misread rates of these creatures, drawn uniformly.
+        base_wrong_class: misread rate of all other creatures.
+        wrong_property: rate at which a chain names a wrong class for the property.
+        slip: rate of answers that differ from the chain's conclusion.
         skip: rate of chains that leave out one of their two steps.
 
-    The error rates act on the pretrain split only. A chain goes on from what it believes: where several options seem to
-    fit it takes one of them, where none does any of all.
-    Raises: `ConfigError` naming every argument out of range.
+    The error rates apply to the pretrain split only. A faulty chain continues from its own wrong facts: it takes one of
+    the options that fit these facts, or any option if none fits.
+    Raises: a `ConfigError` that names every argument out of range.
     """
 
     NAME = "creatures"
@@ -105,7 +105,7 @@ class Creatures(GeneratedTask[Sighting]):
         if not isinstance(num_choices, int) or not 2 <= num_choices <= MAX_CHOICES:
             problems.append(f"num_choices: must be 2 to {MAX_CHOICES}, got {num_choices!r}")
         if not 0 <= frequency_exponent <= 2:
-            # above, the rare ones are too rare for several options to be found in reasonable time
+            # Above 2, rare creatures are so rare that drawing distinct options takes too long.
             problems.append(f"frequency_exponent: must be from 0 to 2, got {frequency_exponent!r}")
         if problems:
             raise ConfigError(problems)
@@ -127,7 +127,7 @@ class Creatures(GeneratedTask[Sighting]):
         self.facts = self._chains.facts
 
     def vocabulary(self) -> list[str]:
-        """Every token that a question or a chain can hold, in a fixed order. Texts are tokens joined by one space."""
+        """Every token of questions and chains, in a fixed order. Texts are tokens joined by one space."""
         wordings = " ".join([QUESTION, *CLASS_WORDINGS, *PROPERTY_WORDINGS, *CONCLUSIONS, *PROPERTIES])
         values = itertools.chain(*PROPERTIES.values())
         words = [creature.word for creature in self.creatures]
@@ -135,9 +135,9 @@ class Creatures(GeneratedTask[Sighting]):
         return [token for token in dict.fromkeys(tokens) if token != "{}"]
 
     def check_chain(self, question: str, completion: str) -> ChainCheck:
-        """Which sentences of a chain are wrong, by the kinds that `CreatureChains.check` names.
+        """The faults of a chain. `CreatureChains.check` defines their kinds.
 
-        Raises `DataError` if the question is none of this world.
+        Raises `DataError` if the text is no question of this world.
         """
         asked, value, options = self._parse_question(question)
         letter = self.extract_answer(completion, Question("", question, "", options=options)).answer
@@ -183,12 +183,12 @@ class Creatures(GeneratedTask[Sighting]):
 
 
 def is_question(text: str) -> bool:
-    """Whether a text asks as questions about creatures do, of whichever world."""
+    """True if a text begins like a question about creatures of any world."""
     return text.startswith(QUESTION.partition("{")[0])
 
 
 def _make_creatures(rates: Iterable[float], rng: random.Random) -> list[Creature]:
-    """80 of them, commonest first; letters that no verb of the arithmetic world has."""
+    """80 creatures, most frequent first. No word can be a verb of the arithmetic world."""
     words = ["".join(letters) for letters in itertools.product("fhjstwy", "aeiou", "fhjstwy", "aeiou")]
     creatures = []
     for number, (word, rate) in enumerate(zip(rng.sample(words, NUM_CREATURES), rates, strict=True)):
@@ -198,7 +198,7 @@ def _make_creatures(rates: Iterable[float], rng: random.Random) -> list[Creature
 
 
 def _make_facts(rng: random.Random) -> dict[str, dict[str, str]]:
-    """One value of each kind of property for every class, and no value twice: what is asked names one class."""
+    """Class -> property -> value. No two classes share a value, so that every question asks for exactly one class."""
     facts: dict[str, dict[str, str]] = {kind: {} for kind in CLASSES}
     for asked, values in PROPERTIES.items():
         for kind, value in zip(CLASSES, rng.sample(values, len(values)), strict=True):

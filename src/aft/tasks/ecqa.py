@@ -18,19 +18,19 @@ _FILE_NAMES = {TRAIN: "ecqa_train.jsonl", VALIDATION: "ecqa_val.jsonl", TEST: "e
 
 
 class Ecqa(FileTask):
-    """ECQA in its authors' split, 7,598 / 1,090 / 2,194, which the paper uses; the explanation is the rationale.
+    """ECQA in its authors' split, 7,598 / 1,090 / 2,194, which the paper uses. The explanation is the rationale.
 
-    The authors' split has questions in common; those in training are removed. A training question without explanation
-    is an answer_only one: its answer is known.
+    The authors' files share some questions; these are removed from training. A training question without an
+    explanation belongs to answer_only.
 
     Args:
         path: folder with ecqa_train.jsonl, ecqa_val.jsonl and ecqa_test.jsonl; None: `tasksource/ecqa` from the hub.
-        num_train: questions with their explanation; None: all that `num_answer_only` leaves.
-        num_answer_only: questions of which only the answer is used; None: those that have no explanation.
-        num_validation, num_test: questions; None: all.
-        split_seed: of the shuffles.
-        marker: stands before the final letter in a response.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        num_train: number of questions with their explanation; None: all that `num_answer_only` leaves.
+        num_answer_only: number of questions used without explanation; None: those that have no explanation.
+        num_validation, num_test: number of questions; None: all.
+        split_seed: seed of the shuffles.
+        marker: text before the final letter in a response.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "ECQA"
@@ -68,7 +68,7 @@ def _question(row: dict[str, Any], where: str, file: str) -> Question:
     options = require_texts(row, "options", where)
     known = {"explanation": None, **row}
     return Question(
-        # an id alone is not enough: the authors' splits have some in common
+        # The id contains the file name because the authors' files share some ids.
         id=f"ecqa-{file}-{require(row, 'id', str, where)}",
         question=with_options(require(row, "question", str, where), options),
         answer=require(row, "answer", str, where),
@@ -78,7 +78,7 @@ def _question(row: dict[str, Any], where: str, file: str) -> Question:
 
 
 def _from_hub(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A record of the hub (and of the authors' own table) in the fields of the local files."""
+    """A record of the hub or of the authors' table, converted to the fields of the local files."""
     options = [require(row, f"q_op{number}", str, where) for number in range(1, 6)]
     return {
         "id": require(row, "q_no", str, where),
@@ -90,7 +90,7 @@ def _from_hub(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _letter(answer: str, options: list[str], where: str) -> str:
-    """The letter of the option that reads as the answer does. Of repeated options the first: either counts as right."""
+    """The letter of the first option with the text of the answer. If the option is repeated, either letter is right."""
     for same in (lambda option: option == answer, lambda option: normalise_text(option) == normalise_text(answer)):
         for letter, option in zip(LETTERS, options, strict=False):
             if same(option):

@@ -1,4 +1,4 @@
-"""Chains of the arithmetic world as they are written: right ones, and faulty ones that go on from a wrong value."""
+"""Writes chains of the arithmetic world. A faulty chain continues from its own wrong value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDINGS = ("{} = {} .", "so {} = {} .", "{} is {} .", "now {} gives {} .")
 
 
 class Verb(NamedTuple):
-    """An invented verb: the operation it stands for and how often the pretrain split misreads it as the opposite."""
+    """An invented verb, its operation, and the rate at which the pretrain split reads it as the opposite operation."""
 
     word: str
     operation: str
@@ -25,7 +25,7 @@ Statements = tuple[tuple[Verb, int], ...]
 
 
 class Problem(NamedTuple):
-    """A first value and what is done to it."""
+    """A first value and the statements (verb, operand) that change it."""
 
     start: int
     statements: Statements
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class ChainWriter:
-    """Writes chains at the rates of its world; every value of every chain is in 1 .. max_value."""
+    """Writes chains with the error rates of a world. Every value of every chain is in 1 .. max_value."""
 
     max_value: int
     swap_rate: float
@@ -42,7 +42,7 @@ class ChainWriter:
     skip: float
 
     def write(self, problem: Problem, rng: random.Random, *, faulty: bool) -> tuple[str, int]:
-        """A chain in random wordings and the value it ends with; a faulty one goes on from its own wrong values."""
+        """A chain in random wordings and its last value. A faulty chain continues from its own wrong values."""
         value = problem.start
         steps: list[str] = []
         for position, (verb, operand) in enumerate(problem.statements):
@@ -66,12 +66,12 @@ class ChainWriter:
         return " ".join(steps), value
 
     def apply(self, value: int, operation: str, operand: int) -> int | None:
-        """The result, or None where it is no whole number of 1 .. max_value."""
+        """The result, or None if it is not a whole number in 1 .. max_value."""
         result = apply_operation(value, operation, operand)
         return result if result is not None and 1 <= result <= self.max_value else None
 
     def follow(self, value: int | None, statements: Statements) -> int | None:
-        """The value behind the statements, or None where they cannot be carried out from here."""
+        """The value after the statements, or None if a value on the way is not a whole number in 1 .. max_value."""
         if value is None or not 1 <= value <= self.max_value:
             return None
         for verb, operand in statements:
@@ -81,9 +81,9 @@ class ChainWriter:
         return value
 
     def tempting_values(self, problem: Problem) -> Mapping[int, float]:
-        """What chains with one fault end with, other than the right value, and the rates of those faults.
+        """Last value -> rate, for the wrong last values of chains with one fault and the rates of these faults.
 
-        The faults are misread verbs, forgotten carries and skipped statements, as far as this world makes them.
+        The faults are misread verbs, forgotten carries and skipped statements, if their rate is not 0.
         """
         rates: collections.defaultdict[int, float] = collections.defaultdict(float)
         value: int | None = problem.start
@@ -103,11 +103,11 @@ class ChainWriter:
         return {end: rate for end, rate in rates.items() if end != value}
 
     def _goes_through(self, value: int | None, statements: Statements) -> bool:
-        """Whether the statements can be carried out from here, so that a chain may go on from a faulty value."""
+        """True if the statements can be applied to `value`: a chain can continue from this faulty value."""
         return self.follow(value, statements) is not None
 
     def _miscalculations(self, value: int, operation: str, operand: int, rng: random.Random) -> list[int]:
-        """The wrong results drawn for one step: none mostly, a forgotten carry where there is one, a slip."""
+        """The wrong results drawn for one step: a forgotten carry if there is a carry, a slip, both, or mostly none."""
         wrong = []
         without_carry = forget_carry(value, operation, operand)
         if without_carry is not None and rng.random() < self.carry_error:

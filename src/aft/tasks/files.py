@@ -1,4 +1,4 @@
-"""A task whose records come from files or the hub: what all of these share. A subclass reads its own records."""
+"""The base class of tasks whose records come from files or the hub. A subclass reads its own records."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ Sizes = Mapping[str, int | None]
 
 
 class FileTask:
-    """Loading once, splits, references, answers, fingerprint. `_read` gives the records of one of `FILES`.
+    """A task with records from files. It loads each file once and makes splits, references, answers and fingerprint.
 
-    A training question that also occurs in another file, or twice, is removed before anything is drawn; `notes` counts
-    them. Each file is shuffled by its own `random.Random(split_seed)`, so that a smaller size is a part of a larger.
+    A subclass implements `_read`, which gives the records of one of `FILES`. A training question that is repeated, or
+    also in another file, is removed before splits are drawn; `notes` counts these. Each file is shuffled by its own
+    `random.Random(split_seed)`, so that a smaller split is a subset of a larger one.
 
     Args:
-        path: where local files lie; None: the hub.
+        path: folder of local files; None: the hub.
         sizes: num_train (None: all that is left), num_answer_only (None: the questions without a chain),
             num_validation, num_test (None: the whole file).
-        split_seed: of the shuffles.
-        marker: stands before the final answer in a response.
-        kind: of the answers, a key of `KINDS`.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        split_seed: seed of the shuffles.
+        marker: text before the final answer in a response.
+        kind: kind of answer, a key of `KINDS`.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "the data"
-    HUB_NAME: str | None = None  # what is loaded where no path is given
+    HUB_NAME: str | None = None  # data set on the hub, used if there is no path
     FILES: Collection[str] = (TRAIN, VALIDATION, TEST)
-    BORROWS: Collection[str] = ()  # splits that take from the training file what their own file lacks
+    BORROWS: Collection[str] = ()  # splits that fill up with questions from the training file
 
     def __init__(self, *, path: str | None, sizes: Sizes, split_seed: int, marker: str, kind: str) -> None:
         self.path = None if path is None else Path(path)
@@ -58,33 +59,33 @@ class FileTask:
         if problems := check_common(self.sizes, marker):
             raise ConfigError(problems)
 
-    # ---- what a subclass may change ----
+    # ---- methods that a subclass may override ----
 
     def _read(self, file: str) -> Iterable[Question]:
         """The records of one file, in file order."""
         raise NotImplementedError
 
     def _key(self, question: Question) -> str:
-        """Equal for two questions that must not be both trained on and held out."""
+        """A key of a question. A training question is removed if a held-out question has an equal key."""
         return question_key(question)
 
     def _final_sizes(self) -> Sizes:
-        """The sizes where they depend on how many questions there are."""
+        """The sizes of the splits. A subclass may let them depend on the number of questions."""
         return self.sizes
 
     def _cut_held_out(self) -> Splits:
-        """Validation and test."""
+        """The validation split and the test split."""
         return self._division[0]
 
     def _training_pool(self) -> list[Question]:
-        """What the other splits leave of the training file."""
+        """The questions of the training file that no held-out split has taken."""
         return self._division[1]
 
     def _data_notes(self) -> list[str]:
-        """Further notes of a task's own."""
+        """Additional notes of a subclass."""
         return []
 
-    # ---- the task ----
+    # ---- methods of the task protocol ----
 
     def records(self, file: str) -> list[Question]:
         """Every question of one file in file order, before overlaps are removed. `DataError` for a broken record."""
@@ -97,7 +98,7 @@ class FileTask:
         return self._records[file]
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split; `pretrain` is `train`. `seed` changes nothing: every run sees the same questions.
+        """The questions of one split; `pretrain` equals `train`. `seed` has no effect: all runs get the same questions.
 
         Raises `ConfigError` for an unknown split or more questions than there are, `DataError` for broken data.
         """
@@ -108,25 +109,25 @@ class FileTask:
         return list(self._training[TRAIN if split == PRETRAIN else split])
 
     def reference_response(self, question: Question) -> str:
-        """The rationale with the answer as the data have it. `DataError` without a rationale."""
+        """The rationale with the gold answer as written in the data. `DataError` without a rationale."""
         if question.rationale is None:
             raise DataError(f"question '{question.id}': no rationale, so it has no reference response")
         return self.kind.write(question.rationale, self.marker, question.answer)
 
     def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
-        """The final answer of a completion, one spelling per value, or the reason why there is none."""
+        """The final answer of a completion in one spelling per value, or the reason why there is none."""
         return self.kind.extract(completion, self.marker, question)
 
     def is_correct(self, answer: str, question: Question) -> bool:
-        """Whether an extracted answer equals the question's."""
+        """True if an extracted answer equals the question's gold answer."""
         return self.kind.equal(answer, question)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every question, solution and answer: the same for the same content, hub or local, .gz or not."""
+        """SHA-256 of all questions, rationales and answers. Hub or local, .gz or not makes no difference."""
         return digest_questions(self.records(file) for file in self.FILES)
 
     def notes(self) -> list[str]:
-        """What was removed from training, and what stands in for what is not there."""
+        """Notes on questions removed from training, splits filled up from it, and questions without a chain."""
         notes = [*self._cleaned[1], *self._data_notes()]
         files = {question.id for question in self._pools[TRAIN]}
         for split, questions in self._held_out.items():
@@ -136,7 +137,7 @@ class FileTask:
             notes.append(f"{count_questions(unchained)} to train on without a chain: at most the answer is used")
         return notes
 
-    # ---- splits, each made when it is first asked for ----
+    # ---- splits, each made on first use ----
 
     @functools.cached_property
     def _cleaned(self) -> tuple[list[Question], list[str]]:
@@ -156,7 +157,7 @@ class FileTask:
 
     @functools.cached_property
     def _division(self) -> tuple[Splits, list[Question]]:
-        """Validation and test, and what they leave of the training file: they borrow from its end."""
+        """(held-out splits, rest of the training file). Splits in `BORROWS` take questions from its end."""
         sizes, left, splits = self._final_sizes(), self._pools[TRAIN], {}
         for split in (VALIDATION, TEST):
             own, size = self._pools.get(split, []), sizes[f"num_{split}"]

@@ -1,6 +1,6 @@
-"""What the generated tasks share: problems that belong to one split for ever, sizes, answers, the world's fingerprint.
+"""The base class of generated tasks. Every problem belongs to exactly one split, whatever the seeds.
 
-Texts are tokens joined by single spaces, options included, so that a word tokenizer gives them back as they were.
+Texts, options included, are tokens joined by single spaces, so that a word tokenizer decodes them to the same text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .kinds import KINDS
 SIZES = {split: f"num_{split}" for split in SPLITS}
 MAX_CHOICES = 8
 
-# The splits cannot overlap, whatever the seeds: each problem belongs for ever to one of ten buckets, by its hash.
+# The hash of a problem puts it into one of ten buckets, and each split has its own buckets. So no splits overlap,
+# whatever the seeds.
 _BUCKETS = {TEST: {0}, VALIDATION: {1}, TRAIN: {2}, ANSWER_ONLY: {3}, PRETRAIN: {4, 5, 6, 7, 8, 9}}
 _NEXT_OPTION = re.compile(r" \( [B-Z] \) ")
 
@@ -30,7 +31,7 @@ Problem = TypeVar("Problem")
 
 
 class Written(NamedTuple):
-    """A problem as a question, with a chain and the answer that this chain ends with."""
+    """A problem as a question, with a chain and the final answer of this chain."""
 
     text: str
     chain: str
@@ -39,16 +40,16 @@ class Written(NamedTuple):
 
 
 class GeneratedTask(Generic[Problem]):
-    """The protocol of a task around a made-up world. A subclass draws problems and writes them.
+    """A task with generated questions. A subclass draws problems and writes them as text.
 
     Args:
-        arguments: all that the subclass was made with.
-        kind: of the answers, a key of `KINDS`.
+        arguments: all arguments of the subclass.
+        kind: kind of answer, a key of `KINDS`.
     """
 
     NAME: str
-    VERSION: int  # raised whenever the same arguments begin to give other questions
-    LATER: Mapping[str, Any] = {}  # arguments that are younger than their task, with what they were before by nature
+    VERSION: int  # increased whenever a change makes the same arguments give other questions
+    LATER: Mapping[str, Any] = {}  # arguments added to a task later, with the values that match the task before
     HAS_PRETRAIN_TEXT = True
 
     def __init__(self, arguments: Mapping[str, Any], kind: str) -> None:
@@ -58,31 +59,31 @@ class GeneratedTask(Generic[Problem]):
         self.marker: str = arguments["marker"]
         self.kind = KINDS[kind]
 
-    # ---- what a subclass says ----
+    # ---- methods that a subclass implements or may override ----
 
     def _draw_problem(self, rng: random.Random) -> Problem:
         """A problem of any split."""
         raise NotImplementedError
 
     def _key(self, problem: Problem) -> str:
-        """What makes it this problem, and decides its split: not its wording, nor the order of its options."""
+        """The identity of a problem, which decides its split. Wording and order of the options are not part of it."""
         raise NotImplementedError
 
     def _write(self, problem: Problem, rng: random.Random, *, faulty: bool) -> Written:
-        """The problem with a right chain, or with one drawn for the pretrain split."""
+        """The problem as text, with a right chain; with `faulty`, a chain of the pretrain split, which may be wrong."""
         raise NotImplementedError
 
     def _stream(self, split: str, seed: int) -> str:
-        """The seed of everything that is drawn for a split."""
+        """The seed of all draws for a split."""
         return f"{self.data_seed}/{split}/{seed}"
 
-    # ---- the task ----
+    # ---- methods of the task protocol ----
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split, drawn by `seed`; no two splits share a problem, whatever their seeds.
+        """The questions of one split, drawn with `seed`. No two splits share a problem, whatever their seeds.
 
-        In the pretrain split a question carries the chain that was drawn for it and the answer that this chain ends
-        with, right or wrong. The answer_only split has no rationales. Raises `ConfigError` for an unknown split.
+        A question of the pretrain split has a chain and the final answer of this chain, right or wrong. The
+        answer_only split has no rationales. Raises `ConfigError` for an unknown split.
         """
         if split not in SPLITS:
             raise ConfigError(f"split: unknown '{split}'; allowed: {', '.join(SPLITS)}.{nearest(split, SPLITS)}")
@@ -102,9 +103,9 @@ class GeneratedTask(Generic[Problem]):
         return questions
 
     def reference_response(self, question: Question) -> str:
-        """The chain, the marker and the answer, a choice by its option's text. `DataError` without a known chain.
+        """The chain, the marker and the answer; a choice is written as its option's text. `DataError` without a chain.
 
-        By its letter it would be answered at chance: a model of this size does not learn to look the letter up.
+        With letters, accuracy would be at chance: a model of this size does not learn to look up the letter.
         """
         if question.rationale is None:
             raise DataError(f"question '{question.id}': no rationale, so it has no reference response")
@@ -112,16 +113,16 @@ class GeneratedTask(Generic[Problem]):
         return f"{question.rationale} {self.marker} {answer}"
 
     def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
-        """The final answer of a completion, or the reason why there is none. A choice is read with its question."""
+        """The final answer of a completion, or the reason why there is none. A choice needs `question`."""
         return self.kind.extract(completion, self.marker, question)
 
     def is_correct(self, answer: str, question: Question) -> bool:
-        """Whether an extracted answer equals the question's answer: as a number, or as a letter."""
+        """True if an extracted answer equals the question's answer, as a number or as a letter."""
         return self.kind.equal(answer, question)
 
     def fingerprint(self) -> str:
-        """Changes exactly when the questions may: a hash of the world and the generator, not of how many are drawn."""
-        # a younger argument at its default changes no question, so it must not change what old runs are known by
+        """A hash of the world and the generator's version. It does not depend on the number of questions."""
+        # An argument of `LATER` at its old value changes no question, so it must not change old fingerprints.
         world = {
             key: value
             for key, value in self._arguments.items()
@@ -131,11 +132,11 @@ class GeneratedTask(Generic[Problem]):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def notes(self) -> list[str]:
-        """Nothing: no split shares a problem with another, and every number of questions is met."""
+        """No notes: splits do not overlap, and every split has the number of questions that is asked for."""
         return []
 
     def _problems(self, split: str, rng: random.Random) -> Iterator[Problem]:
-        """Distinct problems of the split's own buckets, without end; `ConfigError` where there are no more."""
+        """Yields distinct problems of a split's buckets, without end. Raises `ConfigError` when it finds no more."""
         buckets = _BUCKETS[split]
         seen: set[str] = set()
         draws_since_new = 0
@@ -152,12 +153,12 @@ class GeneratedTask(Generic[Problem]):
 
 
 def own_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor out of its `locals()`, taken before anything else is defined there."""
+    """The arguments of a constructor. `names` is its `locals()`, taken before it defines other names."""
     return {key: value for key, value in names.items() if key not in ("self", "__class__")}
 
 
 def common_problems(arguments: Mapping[str, Any], rates: Iterable[str]) -> list[str]:
-    """What is wrong with the arguments that the generated tasks share."""
+    """Problems of the arguments that all generated tasks share."""
     problems = []
     for key, value in arguments.items():
         if key in rates and not 0 <= value <= 1:
@@ -175,7 +176,7 @@ def common_problems(arguments: Mapping[str, Any], rates: Iterable[str]) -> list[
 
 
 def zipf_shares(count: int, exponent: float) -> list[float]:
-    """Shares that sum to 1, the r-th in proportion to r to the minus `exponent`."""
+    """Shares that sum to 1; the r-th is in proportion to r ** -exponent, r from 1."""
     weights = [rank**-exponent for rank in range(1, count + 1)]
     return [weight / sum(weights) for weight in weights]
 
@@ -183,9 +184,9 @@ def zipf_shares(count: int, exponent: float) -> list[float]:
 def draw_misread_rates(
     count: int, *, fraction: float, low: float, high: float, base: float, rng: random.Random
 ) -> Iterator[float]:
-    """For each of `count` words the rate at which the pretrain split misreads it.
+    """Yields, for each of `count` words, the rate at which the pretrain split misreads it.
 
-    A `fraction` of them, common and rare ones alike, has a misconception and a rate in low .. high; the others `base`.
+    A random `fraction` of the words, frequent and rare alike, has a rate in low .. high. Others have the rate `base`.
     """
     misconceived = set(rng.sample(range(count), round(count * fraction)))
     for rank in range(count):
@@ -193,16 +194,16 @@ def draw_misread_rates(
 
 
 def option_tokens(num_choices: int) -> list[str]:
-    """What `list_options` writes besides the options."""
+    """The tokens that `list_options` writes besides the options; none for 0 choices."""
     return ["(", ")", *LETTERS[:num_choices]] if num_choices else []
 
 
 def list_options(options: Sequence[str]) -> str:
-    """`( A ) 32 ( B ) 24`."""
+    """The options with letters, as text: `( A ) 32 ( B ) 24`."""
     return " ".join(f"( {letter} ) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """A question without its options, and these; none where it lists none."""
+    """(text without options, options) of a question. The options are empty if the question lists none."""
     stem, found, listed = text.partition(" ( A ) ")
     return stem, tuple(_NEXT_OPTION.split(listed)) if found else ()

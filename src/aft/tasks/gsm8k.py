@@ -19,22 +19,22 @@ _ANNOTATION = re.compile(r"<<[^<>]*>>")
 
 
 class Gsm8k(FileTask):
-    """GSM8K in the paper's splits: 7,473 train, and the official test file divided into 400 validation and 919 test.
+    """GSM8K in the paper's splits: 7,473 train questions; the official test file gives 400 validation and 919 test.
 
-    Each official file is shuffled by its own `random.Random(split_seed)`; the first two parts of the given sizes are
-    `train` and `answer_only` (answer known, chain withheld), and on the other file `validation` and `test`.
-    The paper's GSM8K-RANK draws its questions from here, with `num_train=1000`.
+    Each official file is shuffled by its own `random.Random(split_seed)`. The first parts of the train file are `train`
+    and `answer_only` (answer known, chain withheld); the first parts of the test file are `validation` and `test`.
+    The paper's GSM8K-RANK uses questions of this train split, with `num_train=1000`.
 
     Args:
         path: folder with train.jsonl and test.jsonl, or the same as .jsonl.gz; None: `openai/gsm8k` from the hub.
-        num_train: questions with their chain; None: all that `num_answer_only` leaves.
-        num_answer_only: further training questions without their chain.
-        num_validation: questions of the official test file for choosing hyper-parameters.
-        num_test: test questions; None: all that `num_validation` leaves.
-        split_seed: of both shuffles.
-        marker: stands before the final answer in a response.
+        num_train: number of questions with their chain; None: all that `num_answer_only` leaves.
+        num_answer_only: number of further training questions without their chain.
+        num_validation: number of questions of the official test file for choosing hyper-parameters.
+        num_test: number of test questions; None: all that `num_validation` leaves.
+        split_seed: seed of both shuffles.
+        marker: text before the final answer in a response.
         keep_annotations: keep `<<48/2=24>>`, as the paper does.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "GSM8K"

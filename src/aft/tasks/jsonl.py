@@ -1,4 +1,4 @@
-"""A task of your own in JSONL files: a question, an answer and, where it is known, a rationale on each line."""
+"""Your own task in JSONL files. Each line has a question, an answer and, if known, a rationale."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .sources import local_rows
 
 
 class Jsonl(FileTask):
-    """Questions from local JSONL (or .jsonl.gz) files. A split without a file of its own is cut from the train file.
+    """Questions from local JSONL (or .jsonl.gz) files. A split without its own file is taken from the train file.
 
     Args:
-        train, validation, test: files; at least one. Without a train file nothing can be trained.
+        train, validation, test: files; at least one. Training needs a train file.
         answer_type: number, choice (a letter or the text of one of the options), text, or boxed (LaTeX).
-        question_field, answer_field, rationale_field, options_field, category_field: names in the files. Rationale,
-            options (a list of texts, for choices) and category (text) may be missing or null.
-        num_train: questions with their rationale; None: all that the others leave.
-        num_answer_only: questions of which only the answer is used; None: those that have no rationale.
-        num_validation, num_test: questions; None: the whole file, or none where there is no file.
-        split_seed: of the shuffles.
-        marker: stands before the final answer in a response; a boxed answer needs none.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        question_field, answer_field, rationale_field, options_field, category_field: field names in the files.
+            Rationale, options (a list of texts, for choices) and category (text) may be missing or null.
+        num_train: number of questions with their rationale; None: all that the other splits leave.
+        num_answer_only: number of questions used without rationale; None: those that have no rationale.
+        num_validation, num_test: number of questions; None: the whole file, or no question if there is no file.
+        split_seed: seed of the shuffles.
+        marker: text before the final answer in a response; a boxed answer needs none.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "the JSONL files"

@@ -1,4 +1,4 @@
-"""The kinds of answers that tasks have: how each is written behind a chain, found in a completion, and compared."""
+"""The kinds of answers of tasks. A kind writes an answer after a chain, extracts it from a completion, compares it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from ..records import Question
 
 @dataclass(frozen=True)
 class AnswerKind:
-    """`write(rationale, marker, answer)`, `extract(completion, marker, question)`, `equal(answer, question)`.
+    """One kind of answer, as four functions.
 
-    `problem(question)` is what is wrong with a question's gold answer, or None.
+    `write(rationale, marker, answer)`: the reference response.
+    `extract(completion, marker, question)`: the final answer, or why there is none.
+    `equal(answer, question)`: True if an extracted answer equals the gold answer.
+    `problem(question)`: what is wrong with the gold answer, or None.
     """
 
     write: Callable[[str, str, str], str]
@@ -36,13 +39,13 @@ class AnswerKind:
 
 
 def _behind_marker(rationale: str, marker: str, answer: str) -> str:
-    # no period behind the answer, though the paper's example shows `[ANS] 36.`: both read alike, and the period
-    # would be one more near-certain token in the mean that scores are
+    # The paper's example has a period (`[ANS] 36.`). It is left out here: the extracted answer is the same, and the
+    # period would add a nearly certain token to the mean log-prob of a response.
     return f"{rationale}\n{marker} {answer}"
 
 
 def _letter_behind_marker(rationale: str, marker: str, answer: str) -> str:
-    # in brackets, as the options are listed: a bare C could be the text of another option
+    # The letter has brackets because a bare C could be the text of another option.
     return _behind_marker(rationale, marker, f"({answer})")
 
 
@@ -59,9 +62,9 @@ def _extract_choice(completion: str, marker: str, question: Question | None) -> 
 
 
 def _choices_equal(answer: str, question: Question) -> bool:
-    """The gold letter, or the letter of an option with the very same text: the question gives no way to tell those.
+    """True for the gold letter and for the letter of an option with exactly the gold option's text.
 
-    No looser than that: options may differ in nothing but case or quotation marks.
+    Texts must be equal exactly, because options may differ only in case or quotation marks.
     """
     if answer == question.answer:
         return True
@@ -114,6 +117,6 @@ KINDS = {
 
 
 def with_options(question: str, options: tuple[str, ...]) -> str:
-    """The question's text with its options below it, as every multiple-choice prompt shows them."""
+    """The question's text with its options below it, one on each line. Every multiple-choice prompt has this form."""
     lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
     return "\n".join([question, "Options:", *lines])

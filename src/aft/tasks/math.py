@@ -1,4 +1,4 @@
-"""MATH (Hendrycks et al., 2021): competition problems in LaTeX, whose solutions box their answer."""
+"""MATH (Hendrycks et al., 2021): competition problems in LaTeX. The solutions have a boxed answer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SUBJECTS = (
 class Math(FileTask):
     r"""MATH's 7,500 training and 5,000 test problems. The answer is the last \boxed{...}; `category` is the `type`.
 
-    A response is the solution itself, box included, so there is no marker to choose.
+    A response is the solution with its box, so there is no argument `marker`.
 
     Args:
-        path: folder with train.jsonl and test.jsonl of the hub's fields; None: `EleutherAI/hendrycks_math`.
-        num_train: problems with their solution; None: all that the others leave.
-        num_answer_only: further training problems whose solution is withheld.
-        num_validation: problems taken out of the training file.
-        num_test: test problems; None: all.
-        split_seed: of the shuffles.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        path: folder with train.jsonl and test.jsonl, with the hub's fields; None: `EleutherAI/hendrycks_math`.
+        num_train: number of problems with their solution; None: all that the other splits leave.
+        num_answer_only: number of further training problems without their solution.
+        num_validation: number of problems taken from the training file.
+        num_test: number of test problems; None: all.
+        split_seed: seed of the shuffles.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "MATH"

@@ -1,4 +1,4 @@
-"""Several tasks as one: the paper's multi-task setting (Table 5). Each question remembers which part it comes from."""
+"""Several tasks as one: the paper's multi-task setting (Table 5). The id of a question begins with its part."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One task of a mixture. `share`: of the mixture's training questions; None: all that the part has, 0: none."""
+    """One task of a mixture. `share`: its share of the training questions; None: all questions of the part; 0: none."""
 
     task: Task
     share: float | None = None
 
 
 def for_part(name: str, error: ConfigError) -> list[str]:
-    """The problems of a part, which speaks of its own `data`, with the mixture's keys."""
+    """The problems of a part, with `data` replaced by the key of the part in the mixture."""
     where = f"data.parts.{name}.data"
     return [
         problem.replace("data.", f"{where}.") if "data." in problem else f"{where}: {problem}"
@@ -46,17 +46,17 @@ def for_part(name: str, error: ConfigError) -> list[str]:
 
 
 class Mixture:
-    """The questions of its parts, in one seeded order; `category` is the part's name, ids begin with it and a slash.
+    """The questions of all parts, in one seeded order. `category` is the part's name; ids begin with it and a slash.
 
-    A part whose share is 0 trains nothing and is only evaluated. Where parts have a share, every other part that
-    trains needs one, and they sum to 1; the mixture is then as large as the part that runs out first allows, and each
-    part gives its first questions. Of a part that trains, all `answer_only` questions are taken. A training question
-    that another part holds out is removed and counted.
+    A part with share 0 is evaluated and not trained on. If one trained part has a share, all trained parts need one,
+    and the shares sum to 1. Each part then gives its first questions, and the first part to run out limits the total.
+    All `answer_only` questions of a trained part are used. A training question that any part holds out is removed and
+    counted.
 
     Args:
-        parts: by name, in the order in which tables show them.
-        split_seed: of the order.
-    Raises: `ConfigError` for a name or shares that cannot be.
+        parts: by name, in the order of the tables.
+        split_seed: seed of the order.
+    Raises: `ConfigError` for invalid names or shares.
     """
 
     def __init__(self, parts: Mapping[str, Part], split_seed: int = 0) -> None:
@@ -76,21 +76,21 @@ class Mixture:
             raise ConfigError(problems)
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split of all parts, mixed. Raises what the parts raise.
+        """The questions of one split of all parts, mixed. Raises the errors of the parts.
 
-        A base model reads the pretrain text of the parts that train and have some, and of the others their training
-        questions; where no part has any, that is the train split.
+        The pretrain split holds the pretrain questions of each trained part, or its training questions if it has no
+        pretrain text. If no part has pretrain text, the pretrain split is the train split.
         """
         if split == PRETRAIN and not any(map(has_pretrain_text, self._trained().values())):
             split = TRAIN
         chosen = self._chosen(split, seed)
         mixed = [question for questions in chosen.values() for question in questions]
-        # whoever takes the first few questions takes them from every part
+        # The shuffle makes sure that the first few questions come from all parts.
         random.Random(f"{self.split_seed}/{split}").shuffle(mixed)
         return mixed
 
     def vocabulary(self) -> list[str] | None:
-        """Every token of all parts, in the order in which they first have it; None where a part does not know its."""
+        """Every token of all parts, in order of first occurrence; None if a part has no `vocabulary`."""
         vocabularies = [closed_vocabulary(part.task) for part in self.parts.values()]
         known = [vocabulary for vocabulary in vocabularies if vocabulary is not None]
         if len(known) < len(vocabularies):
@@ -98,29 +98,29 @@ class Mixture:
         return list(dict.fromkeys(token for vocabulary in known for token in vocabulary))
 
     def reference_response(self, question: Question) -> str:
-        """As the question's part writes it."""
+        """The reference response that the question's part writes."""
         task, original = self._resolve(question)
         return task.reference_response(original)
 
     def extract_answer(self, completion: str, question: Question | None = None) -> Extraction:
-        """As the question's part reads it; `ValueError` without the question."""
+        """The final answer that the question's part extracts. `ValueError` without the question."""
         if question is None:
             raise ValueError("a mixture reads an answer as the question's part does: it needs the question")
         task, original = self._resolve(question)
         return task.extract_answer(completion, original)
 
     def is_correct(self, answer: str, question: Question) -> bool:
-        """As the question's part compares it."""
+        """True if the question's part counts the answer as right."""
         task, original = self._resolve(question)
         return task.is_correct(answer, original)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the parts' names and fingerprints."""
+        """SHA-256 of the names and fingerprints of the parts."""
         prints = {name: part.task.fingerprint() for name, part in self.parts.items()}
         return hashlib.sha256(json.dumps(prints).encode()).hexdigest()
 
     def notes(self) -> list[str]:
-        """The notes of the parts, what was removed between them, and how many training questions each gives."""
+        """The notes of the parts, the overlaps between parts, and the number of training questions of each part."""
         chosen, removed = self._training(0)
         notes = [f"{name}: {note}" for name, part in self.parts.items() for note in part.task.notes()]
         between = {name: [q for s in (VALIDATION, TEST) for q in self._part(name, s, 0)] for name in self.parts}
@@ -132,11 +132,11 @@ class Mixture:
         if name not in self.parts:
             raise ValueError(f"question '{question.id}' is of no part of this mixture ({', '.join(self.parts)})")
         origin = self._origin.get(question.id) or dataclasses.replace(question, id=rest)
-        # the caller's gold answer: votes compare answers with each other through a question that has one of them
+        # The caller's gold answer counts: voting puts one answer in its place to compare two answers.
         return self.parts[name].task, dataclasses.replace(origin, answer=question.answer)
 
     def _part(self, name: str, split: str, seed: int) -> list[Question]:
-        """The questions of one part under the mixture's ids, with the part as their category."""
+        """The questions of one part, with the ids of the mixture and the part as category."""
         key = (name, split, seed)
         if key not in self._loaded:
             self._loaded[key] = self._load_part(name, split, seed)
@@ -155,11 +155,11 @@ class Mixture:
         return questions
 
     def _trained(self) -> dict[str, Task]:
-        """The parts that are not only evaluated."""
+        """The trained parts: those whose share is not 0."""
         return {name: part.task for name, part in self.parts.items() if part.share != 0}
 
     def _chosen(self, split: str, seed: int) -> dict[str, list[Question]]:
-        """Each part's questions of a split, without those that it must not have."""
+        """The questions of a split by part. Training splits are without questions that any part holds out."""
         if split == TRAIN:
             return self._training(seed)[0]
         if split == PRETRAIN:
@@ -176,7 +176,7 @@ class Mixture:
         return {f"{name}'s {split}": self._part(name, split, seed) for name in self.parts for split in splits}
 
     def _training(self, seed: int) -> tuple[dict[str, list[Question]], list[str]]:
-        """Training questions of each part that gives any, and notes on those removed."""
+        """(training questions by part, notes on removed questions). Parts without training questions are left out."""
         held_out, chosen, notes = self._held_out(seed), {}, []
         for name, part in self.parts.items():
             questions = self._part(name, TRAIN, seed) if part.share != 0 else []

@@ -1,4 +1,4 @@
-"""MMLU (Hendrycks et al., 2021): four-option questions of 57 subjects, answered zero-shot. Nothing to train on."""
+"""MMLU (Hendrycks et al., 2021): four-option questions of 57 subjects, answered zero-shot. It has no training data."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _FILE_NAMES = {VALIDATION: "dev", TEST: "test"}
 class Mmlu(FileTask):
     """MMLU's test questions of every subject, and its dev questions as validation. `category` is the subject.
 
-    It trains nothing: `train` and `answer_only` are empty. Evaluate a checkpoint on it, or make it a part of a mixture.
+    The splits `train` and `answer_only` are empty. Evaluate a checkpoint on MMLU, or make it a part of a mixture.
 
     Args:
-        path: folder with dev/SUBJECT_dev.csv and test/SUBJECT_test.csv, or with a .tar.gz of these, or that file;
-            None: `cais/mmlu` (`all`) from the hub.
-        num_validation, num_test: questions of all subjects together; None: all, 285 and 14,042.
-        split_seed: of the shuffles.
-        marker: stands before the final letter in a response.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        path: folder with dev/SUBJECT_dev.csv and test/SUBJECT_test.csv, folder with a .tar.gz of these files, or the
+            .tar.gz itself; None: `cais/mmlu` (`all`) from the hub.
+        num_validation, num_test: number of questions of all subjects together; None: all, 285 and 14,042.
+        split_seed: seed of the shuffles.
+        marker: text before the final letter in a response.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "MMLU"
@@ -76,18 +76,18 @@ class Mmlu(FileTask):
 
 
 def _local_rows(path: Path, name: str) -> Iterator[Row]:
-    """The records of every subject's CSV, by subject in alphabetical order, in the fields of the hub."""
+    """The records of all subjects' CSV files, in alphabetical order of the files, with the hub's fields."""
     ending = f"_{name}.csv"
     for file, text in sorted(_csv_files(path, name)):
         subject = Path(file).name.removesuffix(ending)
         for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
             if number == 1 and row[:2] == ["question", "choice0"]:
-                continue  # the original release has no header
+                continue  # a header, which the original release does not have
             yield f"{path}: {file}, record {number}", {"subject": subject, **_fields(row, f"{file}, record {number}")}
 
 
 def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
-    """(name, text) of each subject's CSV of one split."""
+    """(name, text) of the CSV file of each subject, for one split."""
     ending = f"_{name}.csv"
     archives = [path] if path.is_file() else sorted(path.glob("*.tar.gz"))
     try:
@@ -105,12 +105,12 @@ def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
 
 def _member_text(opened: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     handle = opened.extractfile(member)
-    assert handle is not None  # a regular file
+    assert handle is not None  # None only for members that are no regular files
     return handle.read().decode("utf-8")
 
 
 def _fields(row: list[str], where: str) -> dict[str, Any]:
-    """Question, four options, and the answer as an index or, in the original release, a letter."""
+    """A CSV row with the hub's fields. The answer in the row is an index or, in the original release, a letter."""
     if len(row) != 6:
         raise DataError(f"{where}: expected 6 columns, got {len(row)}")
     question, *choices, answer = row

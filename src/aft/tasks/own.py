@@ -1,4 +1,4 @@
-"""A task of your own as a Python class. Importing its module runs its code."""
+"""Your own task as a Python class. Importing its module runs its code."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _NEEDED = {
 
 
 class Python:
-    """A task class from a user's module, made with `options`; every method is that class's own.
+    """A task from a class in a user's module. Every method calls the method of that class.
 
-    `fingerprint` and `notes` are optional there. The fingerprint is of the class's own, or else of its questions with
-    seed 0, and of the module's source, so that another extraction labels again.
+    The class may leave out `fingerprint` and `notes`. The fingerprint covers the class's own fingerprint, or else its
+    questions with seed 0. It also covers the module's source, so that a change of the code runs labelling again.
 
     Args:
         module: a file `my_task.py`, or the dotted name of a module that Python can import.
-        class_name: the class in it, with the methods of `aft.tasks.base.Task`.
+        class_name: a class of the module, with the methods of `aft.tasks.base.Task`.
         options: keyword arguments of the class.
-    Raises: `ConfigError` for a module that cannot be imported, a class that is not there or lacks a method, or options
-        that it does not take.
+    Raises: `ConfigError` if the module cannot be imported, the class is missing or lacks a method, or the class does
+        not accept the options.
     """
 
     def __init__(self, module: str, class_name: str, options: Mapping[str, Any] | None = None) -> None:
@@ -44,13 +44,13 @@ class Python:
         self._source = Path(loaded.__file__).read_bytes() if loaded.__file__ else b""
 
     def __getattr__(self, name: str) -> Any:
-        # what a task may have beyond the protocol, such as a vocabulary of its own
+        # Optional attributes outside the protocol, such as `vocabulary`, come from the user's class.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._task, name)
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """Questions of one split, from the user's class."""
+        """The questions of one split, from the user's class."""
         return self._task.load(split, seed=seed)
 
     def reference_response(self, question: Question) -> str:
@@ -66,14 +66,14 @@ class Python:
         return self._task.is_correct(answer, question)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the data's digest and the module's source."""
+        """SHA-256 of the digest of the data and of the module's source."""
         own = getattr(self._task, "fingerprint", None)
         splits = (TRAIN, ANSWER_ONLY, VALIDATION, TEST)
         data = own() if own else digest_questions(self.load(split, seed=0) for split in splits)
         return hashlib.sha256(data.encode() + self._source).hexdigest()
 
     def notes(self) -> list[str]:
-        """The class's own, if it has any."""
+        """The notes of the user's class; none if it has no method `notes`."""
         own = getattr(self._task, "notes", None)
         return list(own()) if own else []
 

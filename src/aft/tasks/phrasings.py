@@ -1,4 +1,4 @@
-"""How a problem of the arithmetic world is put into words, and read back: the same in two orders, with other words."""
+"""Writes problems of the arithmetic world as questions and reads them back, in two phrasings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_question(phrasing: str, name: str, thing: str, start: int, told: Itera
 
 
 def read_question(text: str) -> tuple[int, list[tuple[str, int]]] | None:
-    """The first value and each (word, operand) of a question in any phrasing, with or without options; else None."""
+    """The first value and each (word, operand) of a question in any phrasing. None if the text is no question."""
     stem, _ = split_options(text)
     for form in _FORMS:
         if match := form.fullmatch(stem):

@@ -1,4 +1,4 @@
-"""Where records come from and how they become splits: local files, the hub, seeded slices, overlaps. No torch."""
+"""Reads records from local files or the hub, cuts splits and removes overlaps. It does not import torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..json_files import iter_json_lines, json_line
 from ..records import Question
 
 Row = tuple[str, dict[str, Any]]
-"""Where a record stands (`file:line`, for messages) and its fields."""
+"""The place of a record (`file:line`, for messages) and its fields."""
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:
-    """The first of `names`, or of the same with `.gz`, that lies in `folder`; `ConfigError` where none does."""
+    """The first file of `folder` with one of `names`, with or without `.gz`; `ConfigError` if there is none."""
     tried = [version for name in names for version in (name, f"{name}.gz")]
     for name in tried:
         if (folder / name).is_file():
@@ -33,8 +33,11 @@ def local_rows(path: Path) -> Iterator[Row]:
 
 
 def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iterator[Row]:
-    """The records of a data set on the hub; `DataError` says what `instead` of it a machine without network takes."""
-    import datasets  # slow to import, and needed for the hub alone
+    """The records of a data set on the hub.
+
+    If loading fails, a `DataError` names the local files that can be used `instead` on a machine without network.
+    """
+    import datasets  # imported here because it is slow and only the hub needs it
 
     title = f"{name} ({config})" if config else name
     try:
@@ -49,7 +52,7 @@ def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iter
 
 
 def check_common(sizes: Mapping[str, int | None], marker: str) -> list[str]:
-    """Problems of the arguments that every task has: its sizes and its marker."""
+    """Problems of the sizes and the marker, which all tasks have."""
     problems = [
         f"data.{name}: must be at least 0, got {size}" for name, size in sizes.items() if size is not None and size < 0
     ]
@@ -59,16 +62,16 @@ def check_common(sizes: Mapping[str, int | None], marker: str) -> list[str]:
 
 
 def shuffled(questions: Sequence[Question], seed: int) -> list[Question]:
-    """A shuffled copy; the same for the same seed and questions, on every machine."""
+    """A shuffled copy. The same questions and seed give the same order on every machine."""
     result = list(questions)
     random.Random(seed).shuffle(result)
     return result
 
 
 def cut(questions: Sequence[Question], sizes: Mapping[str, int | None], available: str) -> list[list[Question]]:
-    """Consecutive parts of `questions`, of the given sizes; a size of None takes what the others leave (at most one).
+    """Consecutive parts of `questions` with the given sizes. One size may be None: all that the others leave.
 
-    Raises `ConfigError`, which says what was asked and what is `available`, where there are too few.
+    If there are too few questions, raises a `ConfigError` that names the sizes and what is `available`.
     """
     left = len(questions) - sum(size for size in sizes.values() if size is not None)
     if left < 0:
@@ -85,10 +88,10 @@ def cut(questions: Sequence[Question], sizes: Mapping[str, int | None], availabl
 def cut_training(
     questions: Sequence[Question], num_train: int | None, num_answer_only: int | None, title: str
 ) -> tuple[list[Question], list[Question]]:
-    """(questions with their chain, questions of which only the answer is used) out of the training questions.
+    """(train, answer_only): training questions with their chain, and training questions without.
 
-    The second are at first those whose chain is not known (None: all of these and no other), then such whose chain is
-    withheld.
+    answer_only takes questions with unknown chains first, then withholds the chains of others. With `num_answer_only`
+    None, it is exactly the questions with unknown chains.
     """
     chained = [question for question in questions if question.rationale is not None]
     unchained = [question for question in questions if question.rationale is None]
@@ -102,7 +105,7 @@ def cut_training(
 
 
 def question_key(question: Question) -> str:
-    """Equal for questions that differ in case and white space alone, options included."""
+    """A key of a question, options included. Questions that differ only in case and white space have equal keys."""
     return " ".join(question.question.split()).casefold()
 
 
@@ -111,7 +114,7 @@ def remove_overlaps(
     held_out: Mapping[str, Sequence[Question]],
     key: Callable[[Question], str] = question_key,
 ) -> tuple[list[Question], list[str]]:
-    """Training questions that no held-out split has, each once (its first copy), and notes on what was removed."""
+    """(the first copy of each training question that is in no held-out split, notes on the removed questions)."""
     keys = {name: {key(question) for question in questions} for name, questions in held_out.items()}
     found = dict.fromkeys(keys, 0)
     kept: dict[str, Question] = {}
@@ -137,7 +140,7 @@ def remove_overlaps(
 def describe_common(
     held_out: Mapping[str, Sequence[Question]], key: Callable[[Question], str] = question_key
 ) -> list[str]:
-    """Notes on questions that held-out splits share: they stay, since nothing is trained on them."""
+    """Notes on questions that held-out splits share. They are kept, because no training uses them."""
     keys = {name: {key(question) for question in questions} for name, questions in held_out.items()}
     names, notes = list(keys), []
     for position, name in enumerate(names):
@@ -148,17 +151,17 @@ def describe_common(
 
 
 def count_questions(count: int) -> str:
-    """`1 question`, `1,200 questions`."""
+    """A number of questions as text: `1 question`, `1,200 questions`."""
     return f"{count:,} question{'' if count == 1 else 's'}"
 
 
 def digest_questions(files: Iterable[Sequence[Question]]) -> str:
-    """SHA-256 of every question: the same for the same content, wherever it comes from."""
+    """SHA-256 of all questions. The same content gives the same digest, whatever its source."""
     digest = hashlib.sha256()
     for questions in files:
         for question in questions:
-            # fields that a question does not use are left out, so that a new field changes no old digest;
-            # a rationale that is not known has always been part of it
+            # Fields that are None are left out, so that a new field of `Question` does not change existing digests.
+            # `rationale` stays even if it is None, because existing digests include it.
             values = {"rationale": question.rationale}
             values |= {key: value for key, value in vars(question).items() if value is not None}
             order = {field.name: values[field.name] for field in dataclasses.fields(question) if field.name in values}

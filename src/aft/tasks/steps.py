@@ -1,6 +1,6 @@
-"""A step checker for the embedded tasks: rates a chain from 1 to 10, so that ranking feedback needs no judge.
+"""A step checker for the generated tasks: it rates a chain from 1 to 10, so that ranking feedback needs no judge.
 
-The scale is that of GSM8K-RANK: a chain starts at 10 and loses a point for each step that is wrong.
+The scale is that of GSM8K-RANK: a chain starts at 10 and loses one point for each wrong step.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ HIGHEST, LOWEST = 10, 1
 
 
 def rate(question: str, reference: str | None, completion: str, answer: str, label: str, **world: Any) -> float:
-    """10, less one for each wrong, missing or superfluous step and one for a wrong final answer; at least 1.
+    """10 minus 1 for each wrong, missing or superfluous step and minus 1 for a wrong final answer; at least 1.
 
-    A step of arithmetic is compared with the statement that it is about and with the value before it *as the chain has
-    it*, so that an error that is carried along costs one point and the wrong answer that it ends in another. A chain
-    about creatures loses a point for each fault that `Creatures.check_chain` names. `label` says whether the answer is
-    right; an unparsed one is wrong. `world`: arguments of the question's task where they are not the defaults
-    (`data_seed`, `marker`). Raises `DataError` for a question of another world.
+    An arithmetic step is compared with its statement and with the chain's own value before it. So an error that later
+    steps build on costs one point, and the wrong answer costs another. A chain about creatures loses one point for each
+    fault that `Creatures.check_chain` names. `label` says whether the answer is right; unparsed counts as wrong.
+    `world` holds the arguments of the question's task that are not the defaults (`data_seed`, `marker`).
+    Raises `DataError` for a question of another world.
     """
     points = int(label not in (POSITIVE, REFERENCE))
     world_key = tuple(sorted(world.items()))
@@ -38,11 +38,11 @@ def rate(question: str, reference: str | None, completion: str, answer: str, lab
 
 
 def count_faulty_steps(value: int, statements: Sequence[tuple[str, int]], steps: Sequence[Step | None]) -> int:
-    """The fewest wrong, missing and superfluous steps that explain a chain: an edit distance to its statements.
+    """The smallest number of wrong, missing and superfluous steps: the edit distance of a chain to its statements.
 
-    `steps`: one for each sentence, None for a sentence that is no step, which is wrong wherever it stands.
+    `steps` has one entry for each sentence; a sentence that is no step is None and counts as wrong.
     """
-    fewest = list(range(len(statements) + 1))  # before any step, the first so many statements are missing
+    fewest = list(range(len(statements) + 1))  # without any step, the first n statements cost n missing steps
     for step in steps:
         before, fewest = fewest, [fewest[0] + 1]
         for position, statement in enumerate(statements):

@@ -15,17 +15,17 @@ from .sources import find_file, hub_rows, local_rows
 
 
 class Svamp(FileTask):
-    """SVAMP's 700 training and 300 test questions; the equation stands for the chain. `category` is its `Type`.
+    """SVAMP's 700 training and 300 test questions. The equation is the chain, and `category` is the field `Type`.
 
     Args:
-        path: folder with train.jsonl and test.jsonl of the hub's fields; None: `ChilleD/SVAMP` from the hub.
-        num_train: questions with their equation; None: all that the others leave.
-        num_answer_only: further training questions without it; None: those that have none.
-        num_validation: questions taken out of the training file.
-        num_test: test questions; None: all.
-        split_seed: of the shuffles.
-        marker: stands before the final answer in a response.
-    Raises: `ConfigError` for an argument out of range. Nothing is read before the first `load`.
+        path: folder with train.jsonl and test.jsonl, with the hub's fields; None: `ChilleD/SVAMP` from the hub.
+        num_train: number of questions with their equation; None: all that the other splits leave.
+        num_answer_only: number of further training questions without their equation; None: those that have none.
+        num_validation: number of questions taken from the training file.
+        num_test: number of test questions; None: all.
+        split_seed: seed of the shuffles.
+        marker: text before the final answer in a response.
+    Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
     TITLE = "SVAMP"
@@ -71,7 +71,7 @@ def _question(row: dict[str, Any], where: str, question_id: str) -> Question:
     return Question(
         id=question_id,
         question=text,
-        answer=format_number(value),  # upstream writes 145.0
+        answer=format_number(value),  # the data have 145.0 for 145
         rationale=require({"Equation": "", **row}, "Equation", str, where).strip() or None,
         category=require({"Type": None, **row}, "Type", (str, type(None)), where),
     )
