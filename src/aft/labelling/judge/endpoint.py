@@ -217,9 +217,7 @@ def _url_problems(url: str) -> list[str]:
     if not usable or not url.isprintable() or " " in url:
         return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {url!r}"]
     if parts.username is not None or parts.query or parts.fragment:
-        return [
-            f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"
-        ]  # no url: it may have a secret
+        return [f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"]  # may be secret
     return []
 
 
