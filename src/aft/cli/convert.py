@@ -1,4 +1,4 @@
-"""aft-convert: groups as data sets of TRL and LLaMA-Factory, and TRL's preference sets as groups."""
+"""aft-convert: converts groups to data sets of TRL and LLaMA-Factory, and TRL's preference sets to groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREFERENCE, UNPAIRED, COMPLETION, RANKING, GROUPS = TARGETS = (
     "llama-factory-ranking",
     "groups",
 )
-# which target each option belongs to; given with another one it would do nothing
+# The targets of each option. An option has no effect with any other target, so it is rejected there.
 _OF_PAIRS, _FROM_GROUPS = (PREFERENCE, RANKING), TARGETS[:-1]
 OPTIONS: Mapping[str, Sequence[str]] = {
     "template": TARGETS,
@@ -51,7 +51,7 @@ formats, options and what is counted: docs/convert.md
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 
@@ -60,7 +60,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments, checked; raises `ConfigError` for an unknown option, value, or one that `--to` has no use for."""
+    """Returns the checked arguments. Raises `ConfigError` for unknown options or values and options without effect."""
     known, rest = _parser().parse_known_args(arguments)
     if rest:
         flags = [f"--{name.replace('_', '-')}" for name in ("to", "overwrite", *OPTIONS)]
@@ -89,7 +89,7 @@ def _wrong_values(known: argparse.Namespace) -> list[str]:
 
 
 def _useless(known: argparse.Namespace) -> list[str]:
-    """Options that would do nothing: whoever gave them meant something else."""
+    """Returns a problem for each given option without effect: the user probably meant something else."""
     problems = [
         f"--{name.replace('_', '-')}: only with --to {' or '.join(targets)}, not with {known.to}"
         for name, targets in OPTIONS.items()
@@ -131,19 +131,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unescaped(text: str) -> str:
-    r"""A template as typed in a shell, which passes `\n` on as two characters."""
+    r"""Replaces `\n`, `\t` and `\\` in a template: a shell passes `\n` on as two characters."""
     return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
 
 
 def convert(known: argparse.Namespace) -> None:
-    """Read, convert, write, and say what was counted."""
+    """Reads, converts and writes the data, and prints the counts."""
     from ..convert.files import LINES, LIST, check_output
 
     if known.to == GROUPS:
         check_output(known.output, known.input, [LINES, f"{LINES}.gz"], overwrite=known.overwrite)
         _to_groups(known)
         return
-    packed = [] if known.to == RANKING else [f"{LINES}.gz", f"{LIST}.gz"]  # which LLaMA-Factory does not unpack
+    packed = [] if known.to == RANKING else [f"{LINES}.gz", f"{LIST}.gz"]  # LLaMA-Factory does not read .gz
     check_output(known.output, known.input, [LINES, LIST, *packed], overwrite=known.overwrite)
     _from_groups(known)
 
@@ -175,7 +175,7 @@ def _from_groups(known: argparse.Namespace) -> None:
 
 
 def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
-    """How prompts are written, and the words that say so and on whose word."""
+    """Returns the prompt format, and a text for the user that says what it is and where it comes from."""
     from ..config.schema import PromptConfig
     from ..convert.rows import Prompts
     from ..prompts import PLACEHOLDER
@@ -194,7 +194,7 @@ def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
         if turns and section.chat:
             system = section.system if system is None else system
         elif turns:
-            # a tool with turns of its own writes what stands around a question itself
+            # a tool with its own chat turns adds the text around the question itself
             template, origin = PLACEHOLDER, "the default of turns"
         elif section.chat:
             origin += ", whose prompt.chat makes a turn of it: --conversational"
@@ -204,7 +204,7 @@ def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
 
 
 def _run_config(source: Path) -> Path | None:
-    """The configuration of the run in whose folder a file of groups lies."""
+    """Returns the configuration of the run whose groups or pool file `source` is, or None."""
     path = Path(os.path.abspath(source))
     run = RunFolder.around(path)
     unit = run.unit_of(path) if run else None
@@ -261,7 +261,7 @@ def _to_groups(known: argparse.Namespace) -> None:
 
 
 def _watched(what: str, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
-    """The items, with a bar of how many there were once that takes more than a few seconds."""
+    """Yields the items. Shows a progress bar after three seconds."""
     from ..progress import Progress
 
     with Progress(what, len(items) if isinstance(items, Sequence) else 0, unit, delay=3.0) as progress:

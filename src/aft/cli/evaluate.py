@@ -1,4 +1,4 @@
-"""aft-evaluate: measure the models of a run and write its report."""
+"""aft-evaluate: measures the models of a run and writes its report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .train import run_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 

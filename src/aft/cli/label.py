@@ -1,4 +1,4 @@
-"""aft-label: label a run's completions and build its groups; needs no model."""
+"""aft-label: labels a run's completions and builds its groups. Needs no model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .train import run_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 
@@ -29,7 +29,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 
 def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Read every seed's completions in other ways too; the table on standard output, what differs in audit.jsonl."""
+    """Compares extractors on every seed's completions. Prints a table and writes disagreements to audit.jsonl."""
     from ..config import load_config
     from ..json_files import write_json_lines
     from ..labelling.audit import audit_completions

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, exit codes, and errors without a traceback."""
+"""Shared by all commands: arguments, exit codes, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data fil
 def parse(
     program: str, description: str, arguments: Sequence[str] | None, *, add: Callable[[argparse.ArgumentParser], None]
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The parsed arguments, and what is left: overrides of the configuration."""
+    """Returns the parsed arguments, and the remaining ones: overrides of the configuration."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -37,7 +37,7 @@ def parse(
     flags = [action.option_strings[-1] for action in actions]
     for argument in rest:
         key = argument.partition("=")[0]
-        # `--stge vft` is a misspelt flag, not a key of the file; `--seed 3` is a misspelt key
+        # `--stge vft` is a misspelt flag and an error here. `--seed 3` is a misspelt key: the configuration reports it.
         if key.startswith("--") and "." not in key and nearest(key, flags):
             options = [*flags, *(f"--{name}" for name in _sections())]
             if any(nearest(key, options) == nearest(key, [flag]) for flag in flags):
@@ -54,10 +54,10 @@ def _sections() -> list[str]:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run a command; an error that is the user's to mend becomes a message and an exit code."""
+    """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
     try:
         main()
-        sys.stdout.flush()  # here, where a reader that has gone can be met
+        sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         from ..progress import tell_failure
 
@@ -68,13 +68,13 @@ def guarded(main: Callable[[], None]) -> int:
         print("aft: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of our output has gone, as in `aft-report ... | head`
+        # the reader of our output has ended, as in `aft-report ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         from ..progress import tell_failure
 
-        # a bug, or something like memory that ran out: the traceback stays, and survives the launcher's own
+        # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
         tell_failure("".join(traceback.format_exception(error)[-4:]).rstrip(), 1)
         raise
     return 0

@@ -1,4 +1,4 @@
-"""aft-report: tables and pictures from a run folder, the paper's tables from several; a run's task for a harness."""
+"""aft-report: writes tables and pictures of a run, a table of the paper from several runs, or a harness task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .main import guarded, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 
@@ -48,7 +48,7 @@ def _paper_table(arguments: Sequence[str]) -> None:
 
 
 def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments of `aft-report --table`, which takes run folders and no configuration."""
+    """Parses the arguments of `aft-report --table`, which takes run folders and no configuration."""
     from ..paper.specs import SPECS
     from ..paper.write import FORMATS
 
@@ -81,7 +81,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 
 def print_report(folder: Path, *, picture: bool = True) -> None:
-    """Write the report of a run folder and print its table and where the files are."""
+    """Writes the report of a run folder. Prints its table and the paths of the files."""
     from ..report.build import write_report
     from ..report.read import read_report
     from ..report.terminal import summary_table

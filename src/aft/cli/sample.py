@@ -1,4 +1,4 @@
-"""aft-sample: sample the completions of a run's training questions."""
+"""aft-sample: samples the completions of a run's training questions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .train import run_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 

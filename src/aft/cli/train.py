@@ -1,4 +1,4 @@
-"""aft-train: run the stages of a configuration, from a base model to a report."""
+"""aft-train: runs the stages of a configuration, from a base model to a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; exits with its code."""
+    """Runs the command and exits with its code."""
     sys.exit(guarded(lambda: _main(arguments)))
 
 
@@ -37,18 +37,18 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
     )
-    # for a process that `conduct` starts: the places of its units in the stage, or `-` to get them on standard input
+    # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
-    """Load, check and run a configuration; `only` is the stage of a command that has one."""
+    """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
     from ..stages.plan import Plan
 
     stage = only or known.stage
-    if known.worker is not None:  # the configuration is checked
+    if known.worker is not None:  # the process that started this worker has checked the configuration
         from ..launch.units import run_here, serve
 
         plan = Plan(load_config(known.config, overrides))
@@ -93,7 +93,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:
-    """What the environment lacks for a judge, if it will be asked: a finished run needs none."""
+    """Returns what the environment lacks for a judge, if one is needed. Finished label units need no judge."""
     from ..launch.preflight import find_lacking_judge
     from ..stages.plan import DONE
 
@@ -108,11 +108,11 @@ _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "method
 
 
 def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
-    """Problems beyond the file itself. What the machine lacks goes to `lacking`, which is no problem for a plan."""
+    """Returns the problems outside the file. What the machine lacks is added to `lacking`; a dry run allows it."""
     from ..launch.preflight import check_ratings, check_run, find_lacking
     from ..run.folder import STAGES
 
-    # labelling computes with neither model nor trainer, so nothing of theirs is looked at
+    # labelling uses no model and no trainer, so their sections are not checked
     problems = check_run(config, {*broken, *_OF_MODELS} if stage == "label" else broken)
     if stage is not None and stage not in STAGES:
         problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")

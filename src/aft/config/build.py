@@ -1,8 +1,8 @@
-"""Plain mappings -> frozen dataclasses, gathering every problem instead of stopping at the first.
+"""Turns plain mappings into frozen dataclasses and reports all problems at once.
 
 Supported annotations: bool, int, float, str, Any, X | None, list[X], dict[str, X], Literal, dataclasses, and unions of
-dataclasses told apart by their `name` key. Bounds stand in the field's metadata (`ge`, `gt`, `le`, `lt`). What an
-`Any` holds must be JSON, so that it can be kept with a run's results and compared later.
+dataclasses. The `name` key selects the member of a union. Bounds are in the field's metadata (`ge`, `gt`, `le`, `lt`).
+An `Any` value must be JSON, because it is saved with a run's results and compared later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEEPEST = 20
 
 
 def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
-    """An instance of dataclass `cls` from `data`, or None after adding every problem, with its key, to `problems`."""
+    """Builds dataclass `cls` from `data`. If anything is wrong, adds each problem with its key and returns None."""
     if not isinstance(data, Mapping):
         problems.append(f"{path or 'config'}: expected a mapping of keys, got {_show(data)}")
         return None
@@ -31,13 +31,13 @@ def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str])
     if len(problems) > before:
         return None
     built = cls(**values)
-    # a section may say what its keys must have in common
+    # a section can define `problems()` to check its keys against each other
     problems += [_join(path, problem) for problem in getattr(built, "problems", list)()]
     return None if len(problems) > before else built
 
 
 def build_values(cls: type, data: Mapping[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
-    """The fields of dataclass `cls` that `data` gives rightly; the others add to `problems` and are left out."""
+    """Returns the valid field values of dataclass `cls` in `data`. Each invalid one is left out and reported."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for key in data:
@@ -60,7 +60,7 @@ def build_values(cls: type, data: Mapping[str, Any], path: str, problems: list[s
 
 
 def _named(value: Any, field: dataclasses.Field) -> Any:
-    """A mapping without `name` changes the default where that has one: `constraint.beta` needs no `constraint.name`."""
+    """Adds the default's `name` to a mapping without one, so that `constraint.beta` needs no `constraint.name`."""
     if not isinstance(value, Mapping) or "name" in value or field.default_factory is dataclasses.MISSING:
         return value
     default = field.default_factory()
@@ -90,7 +90,7 @@ def _check_bounds(value: Any, bounds: Mapping[str, Any], where: str, problems: l
 
 
 def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
-    """`value` as `hint` asks, or `_INVALID` after adding to `problems`."""
+    """Converts `value` to type `hint`. If it does not fit, adds a problem and returns `_INVALID`."""
     origin = typing.get_origin(hint)
     if hint is Any:
         return _json(value, where, problems)
@@ -123,7 +123,7 @@ def _convert_union(value: Any, hint: Any, where: str, problems: list[str]) -> An
     if len(members) == 1:
         return _convert(value, members[0], where, problems)
     classes = [member for member in members if dataclasses.is_dataclass(member)]
-    if not classes:  # such as int | str: the first that fits
+    if not classes:  # a union of scalars, such as int | str: the first type that fits is taken
         for member in members:
             attempt: list[str] = []
             converted = _convert(value, member, where, attempt)
@@ -165,7 +165,9 @@ def _convert_dict(value: Any, hint: Any, where: str, problems: list[str]) -> Any
 
 
 def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
-    """`value` if it is JSON all through: mappings with text keys, lists, text, finite numbers, true, false, null."""
+    """Returns `value` if it is JSON at every level. JSON: mappings with text keys, lists, text, finite numbers, true,
+    false and null. Otherwise adds a problem and returns `_INVALID`.
+    """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

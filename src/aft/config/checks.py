@@ -1,4 +1,4 @@
-"""What the sections of a configuration must have in common, beyond what each says about itself."""
+"""Checks that involve several sections of a configuration, or that bounds and types cannot express."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .schema import Config
 
 
 def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
-    """Problems between sections that each section alone cannot see; `broken` sections are not looked at."""
+    """Returns the problems that no section can find alone. A check that needs a `broken` section is skipped."""
     checks: list[tuple[str, Callable[[Config], list[str]]]] = [
         ("output_dir", _check_output_dir),
         ("stages", _check_stages),
@@ -52,7 +52,7 @@ def _check_seeds(config: Config) -> list[str]:
     problems = _repeated("seeds", config.seeds)
     if not config.seeds:
         problems.append("seeds: empty; at least one is needed")
-    if any(not 0 <= seed < 2**32 for seed in config.seeds):  # numpy's generator takes no larger one
+    if any(not 0 <= seed < 2**32 for seed in config.seeds):  # numpy's generator accepts seeds below 2**32 only
         problems.append(f"seeds: must be from 0 to {2**32 - 1}, got {config.seeds}")
     return problems
 
@@ -107,7 +107,7 @@ def _check_prompt(config: Config) -> list[str]:
 
 
 def _check_pool(config: Config) -> list[str]:
-    # where the data decide how many there are, the plan tells
+    # num_validation can be null or absent; then `Plan.pool_questions` compares with the data
     pool, validation = config.sample.pool_questions, getattr(config.data, "num_validation", None)
     if validation is None or pool <= validation:
         return []
@@ -138,7 +138,7 @@ def _check_ratings(config: Config) -> list[str]:
 
 
 def function_problems(section: FunctionRatings) -> list[str]:
-    """What is wrong with a rating function as it is named, without looking whether it is there."""
+    """Returns the problems in the section of a rating function. Does not import the function."""
     problems = [f"label.ratings.arguments.{key}: the run itself gives it" for key in section.arguments if key in GIVEN]
     module, colon, function = section.function.rpartition(":")
     if not (module and colon and function.isidentifier()):

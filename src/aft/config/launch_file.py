@@ -1,4 +1,4 @@
-"""accelerate's launch configurations: found by path or by name, and what they decide about a result."""
+"""Finds and reads accelerate's launch configurations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from ..errors import ConfigError, nearest
 from ..yaml_files import read_yaml
 
 LAUNCH_FOLDER = Path("configs") / "accelerate"
-# beside the package's source, for a run that is started from another folder
+# The folder in this checkout: a run can be started from another working directory.
 _OF_THE_CHECKOUT = Path(__file__).resolve().parents[3] / LAUNCH_FOLDER
 
 
 def find_launch_file(name: str) -> Path:
-    """The accelerate configuration that `launch.config` names: a path, or a file of configs/accelerate/."""
+    """Finds the accelerate configuration that `launch.config` names: a path, or a file of configs/accelerate/.
+
+    Raises `ConfigError` if there is none.
+    """
     folders = [LAUNCH_FOLDER, _OF_THE_CHECKOUT]
     for candidate in (Path(name), *(folder / file for folder in folders for file in (name, f"{name}.yaml"))):
         if candidate.is_file():
@@ -28,17 +31,20 @@ def find_launch_file(name: str) -> Path:
 
 
 def read_launch_file(name: str) -> dict[str, Any]:
-    """The keys of the accelerate configuration that `launch.config` names."""
+    """Reads the keys of the accelerate configuration that `launch.config` names."""
     return read_yaml(find_launch_file(name))
 
 
 def on_cpu(asked: dict[str, Any]) -> bool:
-    """Whether an accelerate configuration keeps its processes off the GPUs."""
+    """True if an accelerate configuration uses no GPU."""
     return bool(asked.get("use_cpu")) or asked.get("distributed_type") == "MULTI_CPU"
 
 
 def count_processes(launch_config: str | None) -> int | None:
-    """How many processes share a stage, by the launcher of this one or by the launch file; None if that is silent."""
+    """Returns how many processes share a stage, or None if the launch file does not say.
+
+    In a launched process, `WORLD_SIZE` decides.
+    """
     if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     if is_launched() or launch_config is None:
@@ -48,5 +54,5 @@ def count_processes(launch_config: str | None) -> int | None:
 
 
 def is_launched() -> bool:
-    """Whether this process was started by `accelerate launch` or torchrun, so that it is itself one of a stage's."""
+    """True if `accelerate launch` or torchrun started this process, so that it runs only a single stage."""
     return "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ

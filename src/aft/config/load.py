@@ -1,4 +1,4 @@
-"""YAML files and command-line overrides -> one `Config`, with every problem in one report."""
+"""Builds one `Config` from YAML files and command-line overrides and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ Check = Callable[[Config, frozenset[str]], list[str]]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | None = None) -> Config:
-    """The configuration of a YAML file with `key=value`, `--key value` or `--key=value` overrides, which beat the file.
+    """Reads the configuration in a YAML file. Overrides are `key=value`, `--key value` or `--key=value`.
 
-    A file may name another one under `extends` (relative to itself); its own keys beat the other's.
-    Raises `ConfigError` with all problems: file, dotted key, what was got, what is allowed, the nearest name.
+    An override replaces the file's value. A file may extend another one with `extends` (a path relative to the file);
+    the extending file's keys win.
+    Raises `ConfigError` with all problems: file, dotted key, given value, allowed values, nearest name.
 
-    `check(config, broken)` adds problems of its own to the same report. It must not read the `broken` sections: they
-    have problems already, and are None where there are any.
+    `check(config, broken)` returns further problems for the same report. It must not read the `broken` sections: they
+    are invalid, and None in `config`.
     """
     data = _read_with_parents(Path(path), ())
     problems: list[str] = []
-    # a `name` first: it decides which other keys its section may have
+    # `name` is set first: it decides which other keys its section may have
     pairs = sorted(parse_overrides(overrides, problems), key=lambda pair: not pair[0].endswith(".name"))
     for key, value in pairs:
         set_by_path(data, key, value, problems)
@@ -49,7 +50,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | 
 
 
 def idle_overrides(path: str | Path, overrides: Sequence[str], config: Config) -> list[str]:
-    """What is to be said of overrides that change `align` or the shared `training`, but nothing that runs."""
+    """Returns a note for each override of `align` or `training` that changes no training of this run."""
     pairs = parse_overrides(overrides, [])
     lines, reached = [], _trained(config)
     for number, (key, value) in enumerate(pairs):
@@ -61,7 +62,7 @@ def idle_overrides(path: str | Path, overrides: Sequence[str], config: Config) -
             set_by_path(data, other, given, [])
         problems: list[str] = []
         values = build_values(Config, data, "", problems)
-        if problems:  # it takes the others to make sense
+        if problems:  # without this override the configuration is invalid, so it has an effect
             continue
         without = Config(**values)
         if getattr(without, section) != getattr(config, section) and _trained(without) == reached:
@@ -73,7 +74,7 @@ def idle_overrides(path: str | Path, overrides: Sequence[str], config: Config) -
 
 
 def _trained(config: Config) -> dict[str, Any]:
-    """What each training of the run takes from `align` and `training`, by its name in the file."""
+    """Returns the resolved settings of each training of the run, by its name in the file."""
     found: dict[str, Any] = {}
     for name in ("pretrain", "vft"):
         if name in config.stages:
@@ -86,10 +87,10 @@ def _trained(config: Config) -> dict[str, Any]:
 
 
 def _check_methods(data: Mapping[str, Any], values: dict[str, Any], problems: list[str]) -> None:
-    """Check each method of `methods` by building `align` with the method's changes laid over it.
+    """Checks each method by building `align` with the method's changes.
 
-    A wrong method takes `methods` out of `values`. Where `align` itself is wrong, which is reported under its own key,
-    the methods are checked over its defaults.
+    If a method is wrong, removes `methods` from `values`. If `align` itself is wrong, the methods are checked with the
+    defaults of `align`.
     """
     before = len(problems)
     align = values.get("align", AlignConfig())
@@ -105,7 +106,7 @@ def _check_methods(data: Mapping[str, Any], values: dict[str, Any], problems: li
 
 
 def align_config(config: Config, method: str) -> AlignConfig:
-    """The `align` section as one method sees it."""
+    """Returns the `align` section with the changes of one method."""
     problems: list[str] = []
     merged = merge(dataclasses.asdict(config.align), config.methods.get(method) or {})
     built = build(AlignConfig, merged, f"methods.{method}", problems)
@@ -115,7 +116,7 @@ def align_config(config: Config, method: str) -> AlignConfig:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping. A mapping with another `name` replaces the whole."""
+    """Returns `base` updated with `changes`, recursively. A mapping with another `name` replaces the old mapping."""
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
@@ -143,7 +144,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any]]:
-    """(dotted key, value) of `key=value`, `--key value` and `--key=value`; values are read as YAML."""
+    """Parses `key=value`, `--key value` and `--key=value` into (dotted key, value) pairs. Values are read as YAML."""
     pairs: list[tuple[str, Any]] = []
     rest = list(arguments)
     while rest:
@@ -165,8 +166,10 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
 
 
 def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
-    """Set `a.b.c` in nested mappings, making the missing ones. Of the keys that are there, the longest that fits wins:
-    a method's name may hold dots. Another `name` is another kind of section: the old kind's keys go with the old name.
+    """Sets `a.b.c` in nested mappings and creates missing mappings.
+
+    A method's name may contain dots, so the longest existing key that fits is taken. A new `name` selects another kind
+    of section, so it removes the section's other keys.
     """
     inner, rest = data, key
     while True:
@@ -188,5 +191,5 @@ def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str])
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    """Returns the resolved configuration as YAML. `load_config` reads it back to an equal configuration."""
     return yaml_text(dataclasses.asdict(config))

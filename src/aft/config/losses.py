@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True)
 class NoConstraint:
-    """Eq 6 and 14: nothing limits how far a negative is pushed."""
+    """Eq 6 and 14: no limit on how far a negative's score is lowered."""
 
     name: Literal["none"]
 
@@ -21,12 +21,12 @@ class DetachedConstraint:
 
     name: Literal["detached"]
     lowest_only: bool = False
-    """Detach only the lowest-rated of a group (RDC2) instead of every lower one (RDC1)."""
+    """true: no gradient reaches only the lowest-rated candidates of a group (RDC2); false: RDC1."""
 
 
 @dataclass(frozen=True)
 class BoundaryConstraint:
-    """Eq 8 and 11: a negative is pushed down only as far as a boundary below the worst positive."""
+    """Eq 8 and 11: a negative's score is lowered only to a boundary below the worst positive's score."""
 
     name: Literal["boundary"]
     beta: float = 0.15
@@ -34,7 +34,8 @@ class BoundaryConstraint:
     detach_target: bool = True
     """The boundary term's target is a constant*, as in the paper's gradient (Eq 9)."""
     mirror: bool = False
-    """For PRO and DPO: a term that balances their own push at the boundary, where the alignment loss's does not."""
+    """For PRO and DPO: use a boundary term that cancels their own gradient at the boundary; the alignment loss's term
+    does not."""
 
 
 Constraint = NoConstraint | DetachedConstraint | BoundaryConstraint
@@ -42,16 +43,17 @@ Constraint = NoConstraint | DetachedConstraint | BoundaryConstraint
 
 @dataclass(frozen=True, kw_only=True)
 class RankingTerm:
-    """What every loss on a question's candidates has, beside its `name`. A subclass is a loss that YAML can name."""
+    """Keys of every loss on a question's candidates, except `name`. Each subclass is a loss that YAML can name."""
 
     if TYPE_CHECKING:
-        name: str  # no field here: each loss puts its own behind the shared keys
+        name: str  # not a field here: each loss defines its own `name`
     constraint: Constraint = field(default_factory=lambda: NoConstraint(name="none"))
-    """none, detached or boundary. Beyond the alignment loss, RRHF detached and PRO detached they are ours."""
+    """none, detached or boundary. The paper has them for the alignment loss, and `detached` for RRHF and PRO; the
+    other combinations are ours."""
     weight: float = field(default=1.0, metadata={"ge": 0.0})
     """Factor of the term beside L_VFT (paper: 1)."""
     reduction: Literal["mean", "mean_with_pair", "sum"] = "mean"
-    """Over the step's groups: mean of all*, mean of those that have a pair, or sum."""
+    """Over the step's groups: mean of all groups*, mean of the groups with a pair, or sum."""
     min_rating_gap: float = field(default=0.0, metadata={"ge": 0.0})
     """One candidate outranks another if its rating is higher by more than this; 0: equal ratings give no pair*."""
 
@@ -71,15 +73,15 @@ class RrhfLoss(RankingTerm):
 
     name: Literal["rrhf"]
     normalisation: Literal["paper", "reference_code"] = "paper"
-    """Scores: summed log-probs by the response's length, or, as in RRHF's code, by the padded length of its group."""
+    """Divisor of a response's summed log-probs: its length, or its group's padded length as in RRHF's code."""
 
     @property
     def logps(self) -> str:
-        """What the loss compares."""
+        """Normalisation of the scores that the loss compares."""
         return "padded" if self.normalisation == "reference_code" else "mean"
 
     def problems(self) -> list[str]:
-        """What its keys must have in common."""
+        """Returns the problems between this section's keys."""
         if self.normalisation == "reference_code" and isinstance(self.constraint, BoundaryConstraint):
             return [
                 "constraint.name: boundary, which is in nats per token; normalisation: reference_code has no such unit"
@@ -89,16 +91,17 @@ class RrhfLoss(RankingTerm):
 
 @dataclass(frozen=True, kw_only=True)
 class ProLoss(RankingTerm):
-    """PRO (Eq 20, 21): each candidate against all that it outranks."""
+    """PRO (Eq 20, 21): each candidate against all candidates that it outranks."""
 
     name: Literal["pro"]
     dynamic_temperature: bool = True
-    """Weigh scores by rating gaps (τ); false: τ = 1 (paper, Table 10)."""
+    """Scale scores by rating gaps (τ); false: τ = 1 (paper, Table 10)."""
     normalisation: Literal["paper", "reference_code"] = "paper"
-    """What a candidate is divided by: all that it outranks, or, as in PRO's code, equals that come later as well."""
+    """Denominator of a candidate: the candidates that it outranks. PRO's code also has later candidates of equal
+    rating in it."""
 
     def problems(self) -> list[str]:
-        """What its keys must have in common."""
+        """Returns the problems between this section's keys."""
         if self.normalisation == "paper":
             return []
         found = (
@@ -109,11 +112,11 @@ class ProLoss(RankingTerm):
 
 @dataclass(frozen=True, kw_only=True)
 class DpoLoss(RankingTerm):
-    """DPO in its ranking form (Eq 16); the reference model is the one that this stage starts from."""
+    """DPO in its ranking form (Eq 16). The reference model is the model that this stage starts from."""
 
     name: Literal["dpo"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
-    """DPO's temperature on log-ratios; not the boundary's beta."""
+    """Factor of the log-ratios in DPO; not the boundary's beta."""
     logps: Literal["mean", "sum"] = "mean"
     """Log-ratios per token (the paper's form), or summed over the response (DPO's and Plackett-Luce's own)."""
 
@@ -126,30 +129,30 @@ class SimpoLoss(RankingTerm):
     beta: float = field(default=2.0, metadata={"gt": 0.0})
     """Factor of a pair's difference in score."""
     gamma: float = field(default=0.5, metadata={"ge": 0.0})
-    """Margin by which beta times that difference must be above 0 (TRL: simpo_gamma)."""
+    """Target margin for beta times a pair's difference in score (TRL: simpo_gamma)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrpoLoss(RankingTerm):
-    """ORPO's odds-ratio term on every pair; its factor (TRL: beta) is `weight`."""
+    """ORPO's odds-ratio term on every pair. The factor of the term (TRL: beta) is `weight`."""
 
     name: Literal["orpo"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IpoLoss(RankingTerm):
-    """IPO: draws every pair's difference in log-ratio to 1 / (2 beta)."""
+    """IPO: moves every pair's difference in log-ratio towards 1 / (2 beta)."""
 
     name: Literal["ipo"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
-    """Strength of the hold on the reference model."""
+    """Strength of the regularisation towards the reference model."""
     logps: Literal["mean", "sum"] = "mean"
-    """Log-ratios per token (its authors' choice, and TRL's), or summed over the response."""
+    """Log-ratios per token (as in TRL and by IPO's authors), or summed over the response."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KtoLoss(RankingTerm):
-    """KTO: each candidate by itself is desirable or not, against a fixed reference point."""
+    """KTO: each candidate is desirable or undesirable, compared with a fixed reference point."""
 
     name: Literal["kto"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
@@ -157,29 +160,29 @@ class KtoLoss(RankingTerm):
     reference_point: float = 0.0
     """The log-ratio that counts as no change (KTO's z0; 0: APO-zero), in the unit of `logps`."""
     desirable_above: float | None = None
-    """A candidate is desirable if its rating is above this; null: 0.5, for ratings of 0 and 1, and no others."""
+    """A candidate is desirable if its rating is above this; null: 0.5, and ratings must be 0 or 1."""
     desirable_weight: float = field(default=1.0, metadata={"ge": 0.0})
     """Factor of desirable candidates."""
     undesirable_weight: float = field(default=1.0, metadata={"ge": 0.0})
-    """Factor of the others."""
+    """Factor of undesirable candidates."""
     logps: Literal["mean", "sum"] = "sum"
     """Log-ratios per token, or summed over the response (KTO's own)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NcaLoss(RankingTerm):
-    """NCA: noise-contrastive, over all candidates of a question at once."""
+    """NCA: noise-contrastive alignment over all candidates of a question."""
 
     name: Literal["nca"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
     """Factor of a log-ratio."""
     alpha: float = field(default=0.1, metadata={"gt": 0.0})
-    """Temperature of the ratings, in their unit: near 0 only the best-rated are pulled up."""
+    """Temperature of the ratings, in the ratings' unit. Near 0, only the best-rated candidates are raised."""
     logps: Literal["mean", "sum"] = "sum"
     """Log-ratios per token, or summed over the response (NCA's own)."""
 
 
 if TYPE_CHECKING:
     RankingLoss = RankingTerm
-else:  # every loss above, so that a new one is allowed in YAML without an entry here
+else:  # the union of all subclasses, so that a new loss needs no entry here
     RankingLoss = functools.reduce(operator.or_, RankingTerm.__subclasses__())

@@ -1,6 +1,7 @@
-"""The sections of a run's YAML. Each field carries a sentence with its unit; bounds are checked when a file is read.
+"""The sections of a run's YAML. The text under a field describes it, with its unit, in docs/configuration.md.
 
-A star (*) marks a choice that the paper leaves open; docs/method.md lists them with the reasons.
+Bounds are checked when a file is read. A star (*) marks a choice that the paper leaves open. docs/method.md lists these
+choices with the reasons.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class PromptConfig:
     """How a question becomes a prompt."""
 
     template: str = "Question: {question}\nAnswer:\n"
-    """Text with `{question}` in it; the response follows directly."""
+    """Text that contains `{question}`. The response follows it directly."""
     chat: bool = False
     """Wrap the rendered text as a user turn of the tokenizer's chat template."""
     system: str | None = None
@@ -28,7 +29,7 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters (peft); the checkpoint of a stage is the merged model."""
+    """Low-rank adapters (peft). A stage's checkpoint is the merged model."""
 
     r: int = field(default=16, metadata={"ge": 1})
     """Rank of the adapters."""
@@ -42,14 +43,14 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class FromScratch:
-    """A base model with random weights, made by the `pretrain` stage."""
+    """A base model that the `pretrain` stage trains from scratch."""
 
     architecture: str = "llama"
     """`model_type` of transformers' configurations."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Arguments of that configuration, such as hidden_size; the tokenizer sets the vocabulary size."""
+    """Arguments of transformers' configuration, for example hidden_size. The tokenizer sets the vocabulary size."""
     vocab_size: int = field(default=2000, metadata={"ge": 300})
-    """Size of the byte-level BPE tokenizer trained on the task's text; ignored by a task with its own vocabulary."""
+    """Size of the byte-level BPE tokenizer, trained on the task's text. A task with its own vocabulary ignores it."""
 
 
 @dataclass(frozen=True)
@@ -57,54 +58,56 @@ class ModelConfig:
     """The base model."""
 
     name_or_path: str | None = None
-    """Hub name or folder of the base model; null: `from_scratch`, made by the `pretrain` stage."""
+    """Hub name or folder of the base model; null: the `pretrain` stage makes the model from `from_scratch`."""
     from_scratch: FromScratch | None = None
-    """Build the base model instead of loading one."""
+    """Train the base model from scratch instead of loading one."""
     gguf_file: str | None = None
     """GGUF file in `name_or_path`. Its weights are dequantised to `dtype`. Needs the extra `gguf`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights in memory while training; mixed precision is `training.bf16`."""
+    """Dtype of the weights in memory during training. `training.bf16` turns on mixed precision."""
     inference_dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
-    """Type of the weights while sampling and evaluating; null: as `dtype`."""
+    """Dtype of the weights during sampling and evaluation; null: the same as `dtype`."""
     attn_implementation: str | None = None
-    """Attention backend, by transformers' names, or 'varlen' (torch's); null: by device (docs/performance.md)."""
+    """Attention backend: a name of transformers or 'varlen' (torch's); null: by device (docs/performance.md)."""
     trust_remote_code: bool = False
-    """Run code that comes with the checkpoint. Off unless you trust its authors."""
+    """Run code that comes with the checkpoint. Set it only if you trust the authors."""
     max_length: int = field(default=512, metadata={"ge": 8})
     """Longest prompt plus response in training, in tokens (paper: 512)."""
     overlong: Literal["drop", "truncate"] = "drop"
-    """What happens to a longer one*: left out, or cut at its end (then without end token); both are counted."""
+    """drop*: a longer prompt plus response is left out; truncate: it is cut at its end and has no end token. Both
+    cases are counted."""
     lora: LoraConfig | None = None
     """Train adapters instead of all weights."""
     layout: Literal["auto", "shared", "packed", "padded"] = "auto"
-    """A question computed once for all its responses, or repeated without or with padding; auto: the best that fits."""
+    """shared: a question is computed once for all its responses; packed: the question is repeated, without padding;
+    padded: the question is repeated, with padding; auto: the best layout that the model supports."""
     max_tokens_per_batch: int | None = field(default=8192, metadata={"ge": 1})
-    """Budget of one model call, in tokens that it reads: a batch of `per_device_train_batch_size` questions is divided
-    to keep it; null: no limit."""
+    """Most input tokens in one model call. A batch of `per_device_train_batch_size` questions is split to stay below
+    the limit; null: no limit."""
     logps_chunk_mb: int = field(default=64, metadata={"ge": 1})
-    """Memory for one chunk of logits when log-probs are computed, in MB."""
+    """Size of one chunk of logits when log-probs are computed, in MB."""
     logps_keep_mb: int = field(default=512, metadata={"ge": 0})
-    """Logits that all fit in so many MB are kept for the backward pass instead of being made again; 0: never."""
+    """If all logits fit in this many MB, they are kept for the backward pass instead of computed twice; 0: never."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Trains a from-scratch base model on the task's pre-training text."""
+    """Trains a base model from scratch on the task's pre-training text."""
 
     training: dict[str, Any] = field(default_factory=dict)
-    """TrainingArguments of this stage; they beat the shared `training`."""
+    """TrainingArguments of this stage. They override the shared `training`."""
 
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Task accuracy on validation questions, as `eval_task_accuracy`, whenever `training.eval_strategy` asks."""
+    """Task accuracy on validation questions at each evaluation of `training.eval_strategy` (`eval_task_accuracy`)."""
 
     num_questions: int = field(default=200, metadata={"ge": 1})
-    """How many validation questions."""
+    """Number of validation questions."""
     batch_size: int = field(default=256, metadata={"ge": 1})
-    """Questions decoded at once."""
+    """Questions decoded in one batch."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,11 @@ class VftConfig:
     """Stage 1: maximum likelihood on the reference chains (Eq 1)."""
 
     reduction: Literal["token_mean", "token_sum"] = "token_mean"
-    """L_VFT as the mean over the step's tokens*, or the token sum of Eq 1 averaged over its sequences."""
+    """token_mean: L_VFT is the mean over the step's tokens*; token_sum: Eq 1's token sum, averaged over sequences."""
     validation: ValidationConfig | None = None
     """Task accuracy on the validation split during training; null: only the validation loss."""
     training: dict[str, Any] = field(default_factory=dict)
-    """TrainingArguments of this stage; they beat the shared `training`."""
+    """TrainingArguments of this stage. They override the shared `training`."""
 
 
 @dataclass(frozen=True)
@@ -124,45 +127,45 @@ class SampleConfig:
     """Stage 2a: chains of thought sampled from the VFT model."""
 
     model: Literal["vft", "base"] = "vft"
-    """Which model writes them (paper: vft)."""
+    """Model that writes the chains (paper: vft)."""
     num_samples: int = field(default=6, metadata={"ge": 1})
     """Completions per question (paper: k = 6)."""
     temperature: float = field(default=1.0, metadata={"ge": 0.0})
-    """Sampling temperature (paper: 1); 0 is greedy."""
+    """Sampling temperature (paper: 1); 0: greedy."""
     top_p: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
-    """Nucleus: the smallest set of tokens with this probability; 1 keeps all."""
+    """Nucleus sampling: sample from the smallest set of tokens with this total probability; 1: all tokens."""
     max_new_tokens: int = field(default=512, metadata={"ge": 1})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
-    """Completions decoded at once on each device."""
+    """Completions decoded in one batch on each device."""
     batching: Literal["continuous", "static"] = "continuous"
-    """continuous: the next completion takes the place of a finished one; static: a batch runs to its last row."""
+    """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
     pool_questions: int = field(default=0, metadata={"ge": 0})
-    """Validation questions that are sampled too: a fixed, held-out pool that every model scores."""
+    """Number of validation questions to sample as well: a fixed, held-out pool that every model scores."""
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Stage 2b: right or wrong by the final answer."""
+    """Stage 2b: labels completions right or wrong by their final answer."""
 
     unparsed: Literal["negative", "drop"] = "negative"
-    """A completion without an answer counts as negative*, or is left out; counted apart either way."""
+    """A completion without an answer is a negative*, or is left out. Both cases are counted separately."""
     deduplicate: Literal["exact", "none"] = "exact"
-    """Drop repeated completions of a question by exact text*, or keep them."""
+    """exact: drop a question's completions with the same text*; none: keep them."""
     include_reference: bool = False
-    """Put the reference chain among the positives* (the paper's G_P is sampled)."""
+    """Add the reference chain to the positives* (the paper samples all of G_P)."""
     ratings: Ratings = field(default_factory=lambda: BinaryRatings(name="binary"))
-    """What rates the candidates: binary, file, judge or function. Labels stay by the final answer."""
+    """Source of the ratings: binary, file, judge or function. The label always comes from the final answer."""
 
 
 @dataclass(frozen=True)
 class CollapseConfig:
-    """Ends a training in which the right chains themselves become unlikely, as if it had no more steps."""
+    """Ends a training if right chains become unlikely. The training then ends as after its last step."""
 
     max_fall: float = field(default=0.5, metadata={"gt": 0.0})
-    """Fall of the positives' mean score since step 0 that is too far, in nats per token."""
+    """Largest allowed fall of the positives' mean score since step 0, in nats per token."""
     patience: int = field(default=2, metadata={"ge": 1})
-    """In how many logs in a row (`training.logging_steps`)."""
+    """Number of consecutive logs (`training.logging_steps`) beyond `max_fall` that end the training."""
 
 
 @dataclass(frozen=True)
@@ -170,57 +173,59 @@ class AlignConfig:
     """Stage 3: L_VFT plus a term on each question's candidates."""
 
     init_from: Literal["base", "vft"] = "base"
-    """Start from the base model with the joint loss*, or from the VFT checkpoint."""
+    """base: start from the base model and train with the joint loss*; vft: start from the VFT checkpoint."""
     supervise: Literal["reference", "reference_and_positives"] = "reference"
-    """What L_VFT covers: the reference, or also every sampled positive (RFT)."""
+    """Chains in L_VFT: the reference, or the reference and every sampled positive (RFT)."""
     pair_references: bool = True
-    """A question without a known chain borrows another's reference for L_VFT, so that every step has as many."""
+    """Use another question's reference in L_VFT if a question has no known chain, so that all steps have equally
+    many."""
     max_candidates: int | None = field(default=None, metadata={"ge": 1})
-    """Only each question's first so many samples, as if no more had been drawn (k from one sample set); null: all."""
+    """Use only this many first samples of each question, to vary k with one sample set; null: all samples."""
     loss: RankingLoss | None = field(default_factory=AlignmentLoss)
-    """The term on the candidates; null: none (VFT continued, or RFT)."""
+    """The loss term on the candidates; null: none (continued VFT, or RFT)."""
     vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"
-    """As `vft.reduction`."""
+    """See `vft.reduction`."""
     drift: bool = True
-    """Log how far scores moved since step 0 (one pass without gradient before training)."""
+    """Log the change of scores since step 0. Needs one pass without gradient before training."""
     stop_on_collapse: CollapseConfig | None = None
-    """Stop when right chains have become much less likely than at step 0 (turns `drift` on); null: never."""
+    """Stop if right chains become much less likely than at step 0 (turns `drift` on); null: never."""
     validation: ValidationConfig | None = None
-    """As `vft.validation`."""
+    """See `vft.validation`."""
     training: dict[str, Any] = field(default_factory=dict)
-    """TrainingArguments of this stage; they beat the shared `training`."""
+    """TrainingArguments of this stage. They override the shared `training`."""
 
 
 @dataclass(frozen=True)
 class AssessmentConfig:
-    """Assessment accuracy and perplexity on fresh samples of the model under test, perplexity on the references."""
+    """Assessment accuracy and perplexity on new samples of the evaluated model, and perplexity on the references."""
 
     num_questions: int | None = field(default=None, metadata={"ge": 1})
-    """Training questions; null: all of them, as in the paper."""
+    """Number of training questions; null: all, as in the paper."""
     per_label: int = field(default=3, metadata={"ge": 1})
-    """Right and wrong chains per question (paper: 3 + 3, so 9 pairs)."""
+    """Number of right chains, and of wrong chains, per question (paper: 3 + 3, so 9 pairs)."""
     max_samples: int = field(default=48, metadata={"ge": 2})
-    """Budget of samples per question; a question that cannot be filled within it is skipped* and counted."""
+    """Most samples per question. If they do not yield enough right and wrong chains, the question is skipped* and
+    counted."""
     samples_per_round: int = field(default=12, metadata={"ge": 1})
-    """Samples drawn at once before looking again which questions are full."""
+    """Samples per question in one round. Each round samples only questions that still lack chains."""
     temperature: float = field(default=1.0, metadata={"gt": 0.0})
-    """Temperature of these samples."""
+    """Sampling temperature."""
 
 
 @dataclass(frozen=True)
 class SelfConsistencyConfig:
-    """Majority vote and pass@k over several sampled paths: every n from one set of samples."""
+    """Majority vote and pass@k over several sampled paths. All path counts use the same samples."""
 
     num_paths: int = field(default=64, metadata={"ge": 1, "le": 1000})
-    """Completions per question, sampled once (paper: up to 64)."""
+    """Paths (completions) per question, sampled once (paper: up to 64)."""
     temperature: float = field(default=1.0, metadata={"gt": 0.0})
-    """Temperature of the paths*."""
+    """Sampling temperature of the paths*."""
     top_p: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
-    """Nucleus: the smallest set of tokens with this probability; 1 keeps all."""
+    """Nucleus sampling: sample from the smallest set of tokens with this total probability; 1: all tokens."""
     num_questions: int | None = field(default=None, metadata={"ge": 1})
-    """The first so many of the questions that task accuracy is measured on; null: all of those."""
+    """Use only this many first questions of task accuracy; null: all."""
     ns: list[int] = field(default_factory=lambda: [1, 4, 8, 16, 32, 64])
-    """Numbers of paths to vote with (paper: 1 to 64), and the k of pass@k; none above num_paths."""
+    """Path counts n for the vote (paper: 1 to 64), also used as the k of pass@k. None may exceed num_paths."""
 
 
 @dataclass(frozen=True)
@@ -228,57 +233,57 @@ class EvaluateConfig:
     """Compares models on the same questions."""
 
     models: list[str] | None = None
-    """base, vft and methods by name; null: all that this run makes."""
+    """Names: base, vft or a method; null: base and all models that this run trains."""
     split: Literal["test", "validation"] = "test"
-    """Questions for task accuracy; `validation` for choosing hyper-parameters."""
+    """Questions for task accuracy. Use `validation` to choose hyper-parameters."""
     num_questions: int | None = field(default=None, metadata={"ge": 1})
-    """The first so many questions of the split; null: all."""
+    """Use only this many first questions of the split; null: all."""
     temperature: float = field(default=0.0, metadata={"ge": 0.0})
-    """Decoding for task accuracy; 0: greedy*."""
+    """Temperature for task accuracy; 0: greedy*."""
     max_new_tokens: int = field(default=512, metadata={"ge": 1})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
-    """Completions decoded at once on each device."""
+    """Completions decoded in one batch on each device."""
     batching: Literal["continuous", "static"] = "continuous"
-    """continuous: the next completion takes the place of a finished one; static: a batch runs to its last row."""
+    """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
     assessment: AssessmentConfig | None = field(default_factory=AssessmentConfig)
-    """Assessment accuracy and perplexity; null: leave them out."""
+    """Assessment accuracy and perplexity; null: not measured."""
     self_consistency: SelfConsistencyConfig | None = None
-    """Majority vote over several paths, and pass@k; null: leave them out."""
+    """Majority vote over several paths, and pass@k; null: not measured."""
 
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """How a stage's process is started."""
+    """How the processes of a stage are started."""
 
     config: str | None = None
-    """accelerate configuration: a path, or a name of configs/accelerate/; null: one process, a GPU if there is one."""
+    """accelerate configuration: a path or a name in configs/accelerate/; null: one process, on a GPU if available."""
     workers: int = field(default=1, metadata={"ge": 1})
-    """Processes side by side that share a stage's seeds and methods among them; for small models."""
+    """Parallel processes that divide a stage's seeds and methods. Useful for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one, or as `config` says; cpu: never a GPU; cuda: an error where there is none."""
+    """auto: a GPU if available, or what `config` says; cpu: never a GPU; cuda: an error if there is no GPU."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run: a base model, a task, the stages, and what they compare."""
+    """One run: a base model, a task, the stages and the methods to compare."""
 
     output_dir: str
-    """Folder of the run; everything is written below it."""
+    """Folder of the run. All output is written into it."""
     data: DataConfig
     """The task and its data."""
     model: ModelConfig
     """The base model."""
     stages: list[Stage] = field(default_factory=lambda: [stage for stage in STAGES if stage != "pretrain"])
-    """Stages to run; they always run in this order."""
+    """Stages to run. The order is fixed: pretrain, vft, sample, label, align, evaluate."""
     seeds: list[int] = field(default_factory=lambda: [0])
-    """Every stage after pretrain runs once per seed; tables show mean and standard deviation (paper: 3)."""
+    """Seeds (paper: 3). Every stage after pretrain runs once per seed. Tables show mean and standard deviation."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     """How a question becomes a prompt."""
     training: dict[str, Any] = field(default_factory=dict)
-    """transformers' TrainingArguments shared by the training stages, under their own names."""
+    """transformers' TrainingArguments, by their own names, for all training stages."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    """Stage 0, only for a from-scratch base model."""
+    """Stage 0, only for a base model trained from scratch."""
     vft: VftConfig = field(default_factory=VftConfig)
     """Stage 1."""
     sample: SampleConfig = field(default_factory=SampleConfig)
@@ -288,15 +293,15 @@ class Config:
     align: AlignConfig = field(default_factory=AlignConfig)
     """Stage 3."""
     methods: dict[str, Any] = field(default_factory=lambda: {"aligned": {}})
-    """Name -> changes to `align`: each is trained from the same samples and compared in one table."""
+    """Name -> changes to `align`. All methods are trained on the same samples and compared in one table."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Stage 4."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
-    """How the stages' processes are started."""
+    """How the processes of a stage are started."""
 
 
 def model_names(config: Config) -> list[str]:
-    """The models that `evaluate` compares, in order."""
+    """Names of the models that `evaluate` compares, in order."""
     if config.evaluate.models is not None:
         return config.evaluate.models
     names = [BASE]

@@ -1,4 +1,4 @@
-"""Groups as the data sets of other tools, and preference sets of other tools as groups. Plain records in and out."""
+"""Converts groups to data sets of other tools, and preference sets of other tools to groups."""
 
 from .pairs import SELECTIONS, outranking_pairs, select_pairs
 from .preferences import Imported, preference_groups

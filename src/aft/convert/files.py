@@ -1,4 +1,4 @@
-"""The files of other tools' data sets: rows out of JSON, parquet and saved data sets, and rows into JSON."""
+"""Reads rows from JSON, parquet and saved data sets of other tools, and writes rows to JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DATASET_INFO = "dataset_info.json"
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says what a file holds, without `.gz`."""
+    """Returns the suffix of a file name, without `.gz`."""
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(where it stands, row) of a `.jsonl` or `.json` file (`.gz` too), a `.parquet` file or a `save_to_disk` folder.
+    """Yields (location, row) of a `.jsonl` or `.json` file (also `.gz`), a `.parquet` file or a `save_to_disk` folder.
 
-    Raises `DataError` for a file that is none of these, cannot be read, or has a row that is no object.
+    Raises `DataError` if the file is of another kind, cannot be read, or has a row that is not an object.
     """
     if path.is_dir() or path.suffix == PARQUET:
         yield from _table_rows(path)
@@ -42,13 +42,13 @@ def _first_character(path: Path) -> str:
 
 def _list_rows(path: Path) -> Iterator[tuple[str, Row]]:
     lines = dict(iter_lines(path))
-    # blank lines are put back, so that a message can name a line
+    # `iter_lines` skips blank lines. They are restored so that line numbers in error messages are right.
     text = "\n".join(lines.get(number, "") for number in range(1, max(lines) + 1))
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting
+    except (ValueError, RecursionError) as error:  # an integer with thousands of digits, or too deep nesting
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -60,19 +60,19 @@ def _table_rows(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         for number, row in enumerate(_saved_rows(path) if path.is_dir() else _parquet_rows(path), start=1):
             yield f"{path}: row {number}", row
-    except (OSError, ValueError) as error:  # of which the libraries' own errors are kinds
+    except (OSError, ValueError) as error:  # the libraries' own errors are subclasses
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet  # comes with datasets, whose own reader would copy the file into its cache
+    import pyarrow.parquet  # installed with datasets, whose own reader would copy the file into its cache
 
     for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
         yield from batch.to_pylist()
 
 
 def _saved_rows(path: Path) -> Iterator[Row]:
-    import datasets  # slow to import, and needed for such folders alone
+    import datasets  # slow to import, and only needed for saved data sets
 
     found = datasets.load_from_disk(str(path))
     if isinstance(found, datasets.DatasetDict):
@@ -83,7 +83,7 @@ def _saved_rows(path: Path) -> Iterator[Row]:
 
 
 def check_output(path: Path, source: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
-    """Raise `ConfigError` for a file that cannot be written so, is there already, or is the one to be read."""
+    """Raises `ConfigError` if `path` has a wrong suffix, is a folder, exists already, or is the input file."""
     name = path.name
     if not any(name.endswith(suffix) and name != suffix for suffix in suffixes):
         raise ConfigError(f"OUTPUT: {path} must end in {' or '.join(suffixes)}")
@@ -96,7 +96,7 @@ def check_output(path: Path, source: Path, suffixes: Sequence[str], *, overwrite
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> None:
-    """Write rows or records, as a JSON list into `.json` and else as JSON lines, atomically."""
+    """Writes rows or records atomically: to `.json` as a JSON list, otherwise as JSON lines."""
     try:
         if kind_of(path) == LIST:
             write_json(path, list(rows))
@@ -107,9 +107,10 @@ def write_rows(path: Path, rows: Iterable[Any]) -> None:
 
 
 def describe(output: Path, row: Row, *, overwrite: bool) -> dict[str, Any]:
-    """What `dataset_info.json` beside `output`, LLaMA-Factory's list of data sets, is to hold: its other entries stay.
+    """Returns the new content of `dataset_info.json`, LLaMA-Factory's list of data sets, in the folder of `output`.
 
-    Raises `DataError` for a list that cannot be read, `ConfigError` where it has another set of that name.
+    Other entries of the file are kept. Raises `DataError` if the file cannot be read. Raises `ConfigError` if it has
+    another data set with this name.
     """
     path, name = output.with_name(DATASET_INFO), output.stem
     columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
@@ -123,7 +124,7 @@ def describe(output: Path, row: Row, *, overwrite: bool) -> dict[str, Any]:
 
 
 def add_description(output: Path, description: dict[str, Any]) -> Path:
-    """Write what `describe` returned; the file's path."""
+    """Writes the result of `describe` and returns the file's path."""
     path = output.with_name(DATASET_INFO)
     write_json(path, description)
     return path

@@ -1,7 +1,7 @@
-"""A run's questions as a task of the lm-evaluation-harness (0.4 or newer), so that others can check our figures.
+"""Exports a run's questions as a task of the lm-evaluation-harness (0.4 or newer). Others can then check our figures.
 
-The folder holds the questions with the very prompts, and up to two tasks: one scored by our own extraction and
-equality, and one scored by nothing but the harness's own filters and exact match, which needs no `aft`.
+The folder has the questions with their exact prompts, and up to two tasks. The first task is scored by our own
+extraction and equality. The plain task is scored by the harness's filters and exact match and does not need `aft`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..records import Question
 from ..tasks import Task, make_task
 
 QUESTIONS, DATA, UTILS = "questions.jsonl", "task.json", "utils.py"
-IGNORED = [",", r"\$", r"\.$", "[()]"]  # what the plain task's exact match looks past
+IGNORED = [",", r"\$", r"\.$", "[()]"]  # text that the plain task's exact match ignores
 
 SCORING = '''\
 """Scores a completion as `aft` does, with the task's own extraction and equality. Needs the package `aft`."""
@@ -71,9 +71,9 @@ batches are padded in another way.
 
 
 def export_lm_eval(config: Config, folder: Path) -> list[Path]:
-    """Write the task of a configuration, as `evaluate` would ask it with the first seed, into `folder`; the files.
+    """Writes the questions of `evaluate` for the first seed as a harness task into `folder`. Returns the files' paths.
 
-    Raises `ConfigError` where the folder's name is a file's, `DataError` where the data cannot be read.
+    Raises `ConfigError` if `folder` is a file or there are no questions, and `DataError` if the data cannot be read.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--export-lm-eval: {folder} is a file, not a folder")
@@ -154,9 +154,9 @@ def _plain_scoring(pattern: str) -> dict[str, Any]:
 
 
 def plain_pattern(task: Task, questions: Sequence[Question]) -> str | None:
-    """A regular expression for the text behind the task's marker; None where that is not how its answers are written.
+    """Returns a regular expression for the text after the task's marker, or None if the task is not plain.
 
-    A task is plain if it has a marker, and reads `marker answer` back as right for every question.
+    A task is plain if it has a marker and grades `marker answer` as right for every question.
     """
     marker = getattr(task, "marker", None)
     if not isinstance(marker, str):
@@ -169,7 +169,7 @@ def plain_pattern(task: Task, questions: Sequence[Question]) -> str | None:
 
 
 def _yaml(settings: dict[str, Any], function: str | None = None) -> str:
-    """The settings as YAML; `process_results` in the harness's own tag for a function of a file beside it."""
+    """Returns the settings as YAML. `function` is written with the harness's tag for a function in a local file."""
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000)
     return text + (f"process_results: !function {function}\n" if function else "")
 

@@ -1,4 +1,7 @@
-"""One row of a TRL preference set: explicit or implicit prompt, text or messages -> question, chosen, rejected."""
+"""Reads a row of a TRL preference set into question, chosen and rejected.
+
+The prompt can be explicit or implicit, and each column can be text or messages.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ COLUMNS = ("prompt", "chosen", "rejected", "question_id")
 
 
 class Unusable(DataError):
-    """Well-formed, but nothing that a group can hold; `reason` is short, and such things are counted by it."""
+    """A row is well-formed but does not fit into a group. `reason` is short: unusable rows are counted by it."""
 
     def __init__(self, reason: str, where: str, detail: str) -> None:
         super().__init__(f"{where}: {reason}: {detail} (--skip-unusable leaves such out and counts them)")
@@ -31,9 +34,10 @@ class Unusable(DataError):
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-    """One row: where it stands, its question, what was chosen and what rejected; scores and id where it has them.
+    """One row of a preference set. `where` is its location, for error messages.
 
-    `unread`: keys of its messages, beside role and content, that say something.
+    `scores` and `question_id` are None if the row has none. `unread`: non-empty keys of its messages, except role and
+    content.
     """
 
     where: str
@@ -48,9 +52,10 @@ class Preference:
 
 
 def read_preference(row: dict[str, Any], where: str, template: str, *, with_scores: bool) -> Preference | None:
-    """The preference that a row states; None for two equal texts without a prompt, which hide where the prompt ends.
+    """Returns the preference in a row.
 
-    Raises `DataError` for a malformed row, `Unusable` for one beyond a group.
+    Returns None if chosen and rejected are equal texts and no prompt is given: the end of the prompt cannot be found.
+    Raises `DataError` if the row is malformed, and `Unusable` if it does not fit into a group.
     """
     kinds = {key: _kind(row, key, where) for key in ("chosen", "rejected")}
     if "prompt" in row:
@@ -79,8 +84,11 @@ def read_preference(row: dict[str, Any], where: str, template: str, *, with_scor
 
 
 def question_of(prompt: str, template: str, where: str) -> str:
-    """The question in a prompt: what stands where `template` has `{question}`; `DataError` for another prompt."""
-    render_prompt("", template)  # which says what is wrong with a template
+    """Returns the part of a prompt at the place of `{question}` in `template`.
+
+    Raises `DataError` if the prompt does not fit the template.
+    """
+    render_prompt("", template)  # raises an error if the template is invalid
     before, _, after = template.partition(PLACEHOLDER)
     if PLACEHOLDER in after:
         raise ConfigError(f"--template: {PLACEHOLDER} must occur once to be found in a prompt, got {template!r}")
@@ -98,24 +106,24 @@ def _kind(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def _texts(row: dict[str, Any]) -> tuple[str, str, str]:
-    """(prompt, chosen, rejected); an implicit prompt is what both begin with, as TRL has it."""
+    """Returns (prompt, chosen, rejected). As in TRL, an implicit prompt is the common prefix of both texts."""
     chosen, rejected = row["chosen"], row["rejected"]
     if "prompt" in row:
         return row["prompt"], chosen, rejected
     size = _common(chosen, rejected)
-    # a space before the first difference belongs to the completions
+    # as in TRL, a space before the first difference belongs to the completions
     size -= size > 0 and chosen[size] != rejected[size] and chosen[size - 1] == " "
     return chosen[:size], chosen[size:], rejected[size:]
 
 
 def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many items two sequences have in common at their beginning; the last item of each is not counted."""
+    """Returns the length of the common prefix of two sequences. The last item of each is not compared."""
     pairs = zip(one[:-1], other[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _conversation(row: dict[str, Any], kinds: dict[str, str], where: str) -> tuple[str | None, str, str, str]:
-    """(system, prompt, chosen, rejected) of messages."""
+    """Returns (system, prompt, chosen, rejected) of a row with messages."""
     chosen, rejected = _messages(row, "chosen", where), _messages(row, "rejected", where)
     if kinds.get("prompt") == CONVERSATION:
         prompt = _messages(row, "prompt", where)
@@ -144,7 +152,7 @@ def _messages(row: dict[str, Any], key: str, where: str) -> Messages:
         here = f"{where}: {key}[{position}]"
         if not isinstance(message, dict):
             raise DataError(f"{here}: expected a message with 'role' and 'content', got {type(message).__name__}")
-        if message.get("tool_calls"):  # which have no content beside them, or one that is not the whole
+        if message.get("tool_calls"):  # content may be missing or incomplete
             raise Unusable("a message that calls tools", where, f"{key}[{position}] has 'tool_calls'")
         found.append((require(message, "role", str, here), require(message, "content", str, here)))
     if not found:
@@ -153,7 +161,10 @@ def _messages(row: dict[str, Any], key: str, where: str) -> Messages:
 
 
 def _unread(row: dict[str, Any]) -> frozenset[str]:
-    """The keys of a row's messages that nothing here reads; with nothing in them, as in a table's, they are none."""
+    """Returns the keys of a row's messages, except role and content.
+
+    Empty values do not count: tables fill missing keys with them.
+    """
     columns = [row[key] for key in ("prompt", "chosen", "rejected") if isinstance(row.get(key), list)]
     found = {
         key for messages in columns for message in messages for key, value in message.items() if value not in _NOTHING
@@ -162,7 +173,7 @@ def _unread(row: dict[str, Any]) -> frozenset[str]:
 
 
 def _scores(row: dict[str, Any], where: str) -> tuple[float, float] | None:
-    """Both scores of a row, or None where it has neither."""
+    """Returns both scores of a row, or None if the row has neither."""
     if not any(key in row for key in SCORE_COLUMNS):
         return None
     better, worse = (require(row, key, (int, float), where) for key in SCORE_COLUMNS)

@@ -1,4 +1,4 @@
-"""Ratings from pairwise preferences: a completion is rated by how many stand below it, one under the other."""
+"""Ratings from pairwise preferences. A completion's rating is the longest path of preferences below it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
 Losers = Mapping[str, Mapping[str, str]]
-"""Completion -> the completions that it was preferred to -> where that is said. Every completion is a key."""
+"""Completion -> completion that it was preferred to -> location of that row. Every completion is a key."""
 
 
 class Contradiction(Exception):
-    """The preferences go round in a circle: `pairs` are (better, worse) in which each worse one is the next better."""
+    """The preferences form a cycle. `pairs` are its (better, worse) edges in order."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         super().__init__(pairs)
@@ -22,7 +22,10 @@ class Contradiction(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What preferences say together: `levels`, and how many pairs `stated` pairs imply, themselves included."""
+    """The combined preferences: the level of each completion, and the number of pairs.
+
+    `stated`: number of given pairs. `implied`: number of pairs that follow from the given ones, including these.
+    """
 
     levels: dict[str, float]
     stated: int
@@ -30,23 +33,23 @@ class Order:
 
 
 def order_of(losers: Losers) -> Order:
-    """The level of every completion: the longest chain of preferences below it, so 1 and 0 where there is one pair.
+    """Returns the level of every completion: the length of the longest path of preferences below it.
 
-    The better one of a pair always gets the higher level. Two completions that no chain connects get levels too,
-    equal or not; how many pairs the levels add is for the caller to count and to tell.
-    Raises `Contradiction` where a completion is better than itself.
+    A single pair has levels 1 and 0. The better completion of a pair always has the higher level. Two completions
+    without a path between them may get different levels, so levels can add pairs. The caller counts those.
+    Raises `Contradiction` if the preferences form a cycle.
     """
     sorter = TopologicalSorter(losers)
     try:
-        ascending = list(sorter.static_order())  # the worse ones come first
+        ascending = list(sorter.static_order())  # worse completions come first
     except CycleError as error:
-        circle = error.args[1][:0:-1]  # each is preferred to the next, and the last to the first
+        circle = error.args[1][:0:-1]  # each completion is preferred to the next one
         start = circle.index(next(text for text in losers if text in circle))
         circle = [*circle[start:], *circle[: start + 1]]
         raise Contradiction(list(itertools.pairwise(circle))) from None
     bit = {text: 1 << position for position, text in enumerate(ascending)}
     levels: dict[str, float] = {}
-    below: dict[str, int] = {}  # the set of all that stand below, one bit each
+    below: dict[str, int] = {}  # the set of all worse completions, one bit each
     for text in ascending:
         levels[text] = max((levels[loser] + 1.0 for loser in losers[text]), default=0.0)
         below[text] = 0
@@ -57,6 +60,6 @@ def order_of(losers: Losers) -> Order:
 
 
 def count_pairs(ratings: Mapping[str, float]) -> int:
-    """In how many pairs one is rated above the other."""
+    """Returns the number of pairs with different ratings."""
     size = len(ratings)
     return size * (size - 1) // 2 - sum(n * (n - 1) // 2 for n in Counter(ratings.values()).values())

@@ -1,4 +1,4 @@
-"""Which of a question's candidates are compared: pairs in which one outranks the other, by the losses' own rule."""
+"""Selects pairs of a question's candidates in which one outranks the other, by the same rule as the losses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from ..records import Candidate
 
 Pair = tuple[int, int]
-"""Positions of two candidates in their group: the better one first."""
+"""Positions of the better and the worse candidate in their group."""
 
 ALL, COVERING, BEST_WORST, ONE = SELECTIONS = ("all", "covering", "best-worst", "one")
 
 
 def outranking_pairs(candidates: Sequence[Candidate], min_rating_gap: float = 0.0) -> list[Pair]:
-    """Every (i, j) with i rated above j by more than the gap, in order."""
+    """Returns every (i, j) in order where i's rating is above j's by more than the gap."""
     return [
         (i, j)
         for i, better in enumerate(candidates)
@@ -25,10 +25,10 @@ def outranking_pairs(candidates: Sequence[Candidate], min_rating_gap: float = 0.
 
 
 def select_pairs(pairs: Sequence[Pair], candidates: Sequence[Candidate], selection: str, key: str = "") -> list[Pair]:
-    """Those of the `pairs` that a selection takes, in order.
+    """Returns the selected pairs, in order.
 
-    all: every one. covering: few that hold every candidate that is in any pair (`_covering`). best-worst: the one with
-    the widest gap, the first of equals. one: drawn at random, the same for the same `key`.
+    all: every pair. covering: a small set of pairs with every candidate of `pairs` (`_covering`). best-worst: the first
+    pair with the widest gap. one: a random pair, the same for the same `key`.
     """
     if selection == ALL or not pairs:
         return list(pairs)
@@ -40,12 +40,12 @@ def select_pairs(pairs: Sequence[Pair], candidates: Sequence[Candidate], selecti
 
 
 def _covering(pairs: Sequence[Pair], candidates: Sequence[Candidate]) -> list[Pair]:
-    """A small set of pairs in which every candidate of `pairs` occurs: a matching, then the rest.
+    """Returns a small set of pairs in which every candidate of `pairs` occurs: a matching, then pairs for the rest.
 
-    It is a smallest one where every two candidates that are rated apart by enough are a pair. Where some are not, as
-    two of the same text, it may hold a pair more than is needed.
-    In order of rating, m pairs without a common member exist only if the m lowest can be matched with the m highest,
-    each with the one that is as far from its end. A candidate that is left goes with the partner used least so far.
+    The set is minimal if every two candidates with a large enough gap form a pair. If some do not, for example two with
+    the same text, the set may have an unneeded pair.
+    m disjoint pairs exist only if, in order of rating, the i-th of the m lowest candidates forms a pair with the i-th
+    of the m highest. Each unmatched candidate is paired with the partner that is used least so far.
     """
     allowed = set(pairs)
     members = sorted({member for pair in pairs for member in pair}, key=lambda member: candidates[member].rating)

@@ -1,4 +1,4 @@
-"""Rows of a TRL preference set -> groups: the rows of one prompt become one question with rated candidates."""
+"""Converts rows of a TRL preference set to groups. The rows of a prompt become one question with rated candidates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCORES, ORDER = RATINGS = ("scores", "order")
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """Groups, and what was counted; the columns that were not read; how a run must write the prompts.
+    """Imported groups, with counts and the prompt format for a run.
 
-    `unread_keys`: in how many rows a message had a key beside role and content, which was not read.
-    `conversational`: prompts are a user's turn, behind a turn `system` unless that is None.
+    `unread`: columns that were not read. `unread_keys`: for each key of messages that was not read, the number of rows
+    with it. `conversational`: a prompt is a user's turn, after a `system` turn unless `system` is None.
     """
 
     groups: list[Group]
@@ -40,18 +40,18 @@ def preference_groups(
     skip_unusable: bool = False,
     name: str = "prompt",
 ) -> Imported:
-    """One group for each prompt, in order of first appearance, with each distinct completion once.
+    """Returns one group per prompt, in order of first appearance. A group has each distinct completion once.
 
-    Ratings are the scores of the rows where these have them, and else levels of the preference graph (`order_of`). A
-    candidate is labelled positive if none of its group is rated higher. No gold answer is known: `answer` is empty.
+    Ratings are the rows' scores. Without scores, they are levels of the preference graph (`order_of`). A group's
+    highest-rated candidates are labelled positive. No gold answer is known: `answer` is empty.
 
     Args:
-        rows: (where a row stands, for messages; the row).
-        template: what was laid around the question to make the prompt; it is taken off again.
-        ratings: scores, or order: leave scores aside.
-        skip_unusable: leave out, and count, what no group can hold or what contradicts itself, instead of raising.
-        name: ids are made of it and the prompt's number, unless the rows have a `question_id`.
-    Raises: `DataError`, which names the row, for one that is malformed, and unless skipped for one that is unusable.
+        rows: (location for error messages, row) pairs.
+        template: text around the question in the prompts; it is removed.
+        ratings: `scores`, or `order` to ignore scores.
+        skip_unusable: leave out and count rows that do not fit into a group or contradict others, instead of raising.
+        name: prefix of the ids of prompts, before a number. Not used if the rows have a `question_id`.
+    Raises: `DataError` with the row's location if a row is malformed, or unusable and not skipped.
     """
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
@@ -97,7 +97,10 @@ def preference_groups(
 
 
 def _check_alike(preferences: Sequence[Preference]) -> None:
-    """A run has one prompt style, one system turn and one kind of id and rating; so must the rows."""
+    """Raises `DataError` if rows differ in kind or system turn, or if only some have an id or scores.
+
+    A run has a single prompt style and system turn.
+    """
     for preference in preferences[1:]:
         first = preferences[0]
         for what, one, other in (
@@ -118,7 +121,7 @@ def _presence(value: Any, name: str) -> str:
 
 
 def _by_prompt(preferences: Sequence[Preference], name: str) -> dict[str, list[Preference]]:
-    """The rows of each prompt by the id of its group."""
+    """Returns the rows of each prompt, by the id of its group."""
     found: dict[str, list[Preference]] = {}
     ids: dict[str, str] = {}
     for preference in preferences:
@@ -182,9 +185,9 @@ def _short(text: str, length: int = 30) -> str:
 def _scored(
     preferences: Sequence[Preference], skipped: Counter[str] | None
 ) -> tuple[list[Preference], dict[str, float]]:
-    """The rows whose scores can be meant, and the score of every completion in them; no scores where rows have none.
+    """Returns the rows with consistent scores, and the score of each completion. Rows without scores yield no scores.
 
-    A row at fault is left out and counted in `skipped`; where that is None, it raises `Unusable`.
+    An inconsistent row is left out and counted in `skipped`. If `skipped` is None, it raises `Unusable`.
     """
     usable: list[Preference] = []
     scores: dict[str, float] = {}
@@ -201,7 +204,10 @@ def _scored(
 
 
 def _scores_of(preference: Preference, known: dict[str, float]) -> dict[str, float]:
-    """The scores of a row's completions, which agree with its preference and with those `known` of earlier rows."""
+    """Returns the scores of a row's completions.
+
+    Raises `Unusable` if they contradict the row's preference or the scores `known` from earlier rows.
+    """
     if preference.scores is None or preference.chosen == preference.rejected:
         return {}
     reason, advice = "its scores contradict its pairs", "; --ratings order goes by the pairs alone"

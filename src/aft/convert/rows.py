@@ -1,6 +1,6 @@
-"""Groups -> rows of TRL's preference, unpaired and prompt-completion sets, and of LLaMA-Factory's ranking data.
+"""Converts groups to rows of TRL's preference, unpaired and prompt-completion sets, and LLaMA-Factory's ranking data.
 
-Each function returns the rows and what it counted: everything that was written, and everything that was not.
+Each function returns the rows and the counts of all that was written and all that was left out.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ REFERENCES, POSITIVES, BOTH, BEST = COMPLETIONS = ("references", "positives", "b
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """How a question and a completion are written: as text, or as a conversation's messages."""
+    """Writes a question and a completion as text or as messages of a conversation."""
 
     template: str
     conversational: bool = False
     system: str | None = None
 
     def prompt(self, question: str) -> Any:
-        """The rendered question; in a conversation the user's turn, behind the system's if there is one."""
+        """Returns the rendered question. In a conversation, it is the user's turn, after the system turn if any."""
         if self.conversational:
             return chat_messages(question, self.template, self.system)
         return render_prompt(question, self.template)
 
     def completion(self, text: str) -> Any:
-        """A completion; in a conversation the assistant's turn."""
+        """Returns a completion. In a conversation, it is the assistant's turn."""
         return [{"role": "assistant", "content": text}] if self.conversational else text
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Which pairs of a group are written. `pairs` is one of `SELECTIONS`; `seed` is for `one`."""
+    """Which pairs of a group are written. `pairs` is one of `SELECTIONS`. `seed` is only used if `pairs` is `one`."""
 
     pairs: str = ALL
     min_rating_gap: float = 0.0
@@ -53,7 +53,7 @@ class Selection:
 def preference_rows(
     groups: Iterable[Group], prompts: Prompts, selection: Selection | None = None
 ) -> tuple[list[Row], Counts]:
-    """Rows of a TRL preference set: `prompt`, `chosen`, `rejected`, and the two ratings and the id behind them."""
+    """Returns rows of a TRL preference set: `prompt`, `chosen`, `rejected`, both ratings and the question's id."""
     counts: Counter[str] = Counter()
     rows = [
         {
@@ -70,7 +70,10 @@ def preference_rows(
 def ranking_rows(
     groups: Iterable[Group], prompts: Prompts, selection: Selection | None = None
 ) -> tuple[list[Row], Counts]:
-    """Rows of LLaMA-Factory's ranking data, in its alpaca format; it makes a user's turn of `instruction` itself."""
+    """Returns rows of LLaMA-Factory's ranking data in the alpaca format.
+
+    LLaMA-Factory itself makes a user's turn of `instruction`.
+    """
     counts: Counter[str] = Counter()
     system = {"system": prompts.system} if prompts.system else {}
     rows = [
@@ -94,11 +97,11 @@ def _origin(group: Group, better: Candidate, worse: Candidate) -> Row:
 def _pairs(
     groups: Iterable[Group], selection: Selection, counts: Counter[str]
 ) -> Iterator[tuple[Group, Candidate, Candidate]]:
-    """The better and the worse candidate of every selected pair, counted."""
+    """Yields the group, the better and the worse candidate of every selected pair, and adds to `counts`."""
     for group in groups:
         candidates = _untruncated(group.candidates, selection.drop_truncated, counts)
         possible = outranking_pairs(candidates, selection.min_rating_gap)
-        # two ratings of one text: nothing that a model could tell apart
+        # a model gives equal texts the same score, so they cannot be a pair
         pairs = [(i, j) for i, j in possible if candidates[i].completion != candidates[j].completion]
         chosen = select_pairs(pairs, candidates, selection.pairs, f"{selection.seed} {group.question_id}")
         members = {member for pair in chosen for member in pair}
@@ -143,9 +146,9 @@ def _untruncated(candidates: Sequence[Candidate], drop: bool, counts: Counter[st
 def unpaired_rows(
     groups: Iterable[Group], prompts: Prompts, *, threshold: float | None = None, drop_truncated: bool = False
 ) -> tuple[list[Row], Counts]:
-    """Rows of a TRL unpaired preference set: every candidate with `label`, true where it is rated above `threshold`.
+    """Returns rows of a TRL unpaired preference set. `label` is true if a candidate's rating is above `threshold`.
 
-    Raises `ConfigError` where no threshold is given and ratings are others than 0 and 1, between which it is 0.5.
+    The default threshold is 0.5, for ratings of 0 and 1. Raises `ConfigError` if other ratings need a threshold.
     """
     counts: Counter[str] = Counter()
     rows = []
@@ -190,11 +193,11 @@ def _check_binary(group: Group) -> None:
 def completion_rows(
     groups: Iterable[Group], prompts: Prompts, *, completions: str = BOTH, drop_truncated: bool = False
 ) -> tuple[list[Row], Counts]:
-    """Rows of a TRL prompt-completion set, which holds what is to be imitated.
+    """Returns rows of a TRL prompt-completion set, for supervised training.
 
-    references: the groups' references. positives: candidates labelled positive. both: what RFT trains on here, so a
-    positive that repeats the reference is written once. best: of each group's positives the highest rated, the first
-    of equals.
+    references: the groups' references. positives: candidates labelled positive. both: references and positives, as in
+    our RFT; a positive that equals the reference is left out. best: each group's highest-rated positive, the first if
+    several are equal.
     """
     counts: Counter[str] = Counter()
     rows = []

@@ -1,4 +1,4 @@
-"""Right, wrong or rated: from completions to groups."""
+"""Labels and rates completions, and builds groups of them."""
 
 from .labels import Counts, label_completions, replace_ratings
 

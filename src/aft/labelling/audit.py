@@ -1,6 +1,7 @@
-"""Is the extractor right? The task's own reading of every completion beside a lenient one and math-verify's.
+"""Checks the task's extractor: compares it with a lenient extractor and with math-verify.
 
-Each reader gives each completion a label: positive, negative or unparsed. Where they differ, a person should look.
+Each reader labels each completion positive, negative or unparsed. A person should look at completions on which readers
+disagree.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from ..tasks.base import Task
 TASK, LENIENT, MATH_VERIFY = "task", "lenient", "math-verify"
 READERS = (TASK, LENIENT, MATH_VERIFY)
 LABELS = (POSITIVE, NEGATIVE, UNPARSED)
-# why math-verify has no verdict on a completion
+# reasons why math-verify has no verdict on a completion
 NOT_INSTALLED = "not installed: pip install 'aft[math]'"
 NOT_ASKED = "not asked: beyond the limit"
 NOT_MATHS = "not asked: the gold answer is words"
 NO_REPLY = "no answer in time"
 SYMBOLIC_LIMIT = 20_000
 _SHOWN = 40  # characters of an answer in the table
-_TAIL = 80  # of a completion's end
+_TAIL = 80  # characters of a completion's end in the table
 _WORDS = re.compile(r"[^\W\d_][^\d\\$^=]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one reader made of one completion: the answer, or the reason why there is none, and the label."""
+    """A reader's result for a completion: the answer, or the reason why there is none, and the label."""
 
     answer: str | None
     reason: str | None
@@ -54,7 +55,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Audited:
-    """One completion with all its readings; None for a reader that gave no verdict."""
+    """A completion with its readings. The reading of a reader without a verdict is None."""
 
     question_id: str
     index: int
@@ -64,11 +65,11 @@ class Audited:
 
     @property
     def agreed(self) -> bool:
-        """Whether all readers that gave a verdict gave the same label."""
+        """True if all readers with a verdict gave the same label."""
         return len({reading.label for reading in self.readings.values() if reading is not None}) == 1
 
     def row(self) -> dict[str, Any]:
-        """The line of audit.jsonl."""
+        """Returns the completion's line in audit.jsonl."""
         readings = {name: reading and dataclasses.asdict(reading) for name, reading in self.readings.items()}
         plain = {"question_id": self.question_id, "index": self.index, "gold": self.gold}
         return {**plain, "completion": self.completion, "readings": readings}
@@ -76,17 +77,20 @@ class Audited:
 
 @dataclasses.dataclass
 class Audit:
-    """All readings of a run's completions. `silent` counts the completions without math-verify's verdict, by reason."""
+    """All readings of a run's completions. `silent`: number of completions without math-verify's verdict, by reason."""
 
     audited: list[Audited]
     silent: dict[str, int]
 
     def disagreements(self) -> list[Audited]:
-        """The completions on which readers differ, in order."""
+        """Returns the completions on which readers disagree, in order."""
         return [item for item in self.audited if not item.agreed]
 
     def summary(self, examples: int = 10) -> str:
-        """Markdown: what each reader found, how far each two agree, and the first `examples` on which they do not."""
+        """Returns Markdown: the readers' labels, the agreement of each two readers, and the first disagreements.
+
+        `examples`: how many disagreements to show.
+        """
         parts = [f"{len(self.audited):,} completions", self._labels(), self._agreement()]
         parts += [f"math-verify: {count:,} completions without a verdict ({why})" for why, count in self.silent.items()]
         differing = self.disagreements()
@@ -136,11 +140,11 @@ def audit_completions(
     symbolic_limit: int = SYMBOLIC_LIMIT,
     time_limit: float = 5.0,
 ) -> Audit:
-    """Every completion read by the task, leniently, and (where installed) by math-verify.
+    """Reads every completion with the task's extractor, the lenient one and (if installed) math-verify.
 
     Args:
-        questions: those that the completions answer.
-        symbolic_limit: math-verify, which takes about a millisecond each, reads at most so many, evenly spaced.
+        questions: the questions of the completions.
+        symbolic_limit: most completions that math-verify reads, evenly spaced. Each takes about a millisecond.
         time_limit: seconds that math-verify may take for one completion.
     """
     by_id = {question.id: question for question in questions}
@@ -173,7 +177,7 @@ def _reading(graded: Verdict) -> Reading:
 
 
 def _symbolic(completion: Completion, question: Question, checker: SymbolicChecker, time_limit: float) -> Reading | str:
-    """math-verify's own reading, or why there is none."""
+    """Returns math-verify's reading, or the reason why there is none."""
     letters = LETTERS[: len(question.options)] if question.options else ""
     value = normalise_number(question.answer)
     if not letters and value is None and _WORDS.fullmatch(question.answer):

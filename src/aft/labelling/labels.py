@@ -1,4 +1,4 @@
-"""Stage 2b: which completions are right, by their final answer, and the groups that alignment trains on. No model."""
+"""Stage 2b: labels completions by their final answer and builds the groups for alignment. Needs no model."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from ..markdown import aligned, per_cent
 from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question, has_pair
 from ..tasks.base import Task
 
-# Binary feedback (paper, section 4.1) as ratings, so that the binary losses are the ranking ones.
+# Binary feedback (paper, section 4.1) as ratings, so that ranking losses also handle binary feedback.
 RATINGS = {POSITIVE: 1.0, REFERENCE: 1.0, NEGATIVE: 0.0, UNPARSED: 0.0}
 BINARY = "binary"
 
-# Question id and completion index; None: the reference.
+# (question id, completion index); the index of the reference is None.
 CandidateKey = tuple[str, int | None]
 References = Mapping[str, str | None] | Callable[[Question], str | None]
 
 
 @dataclass
 class Counts:
-    """What became of the completions: `completions` = `positives` + `negatives` + all `unparsed` + `duplicates`.
+    """Counts of the completions: `completions` = `positives` + `negatives` + all `unparsed` + `duplicates`.
 
-    `unparsed` is by reason; `unparsed_as` says whether these were rated as negatives or dropped. `truncated` is of all
-    completions, `unrated` of candidates that nobody rated, which are dropped. The groups are counted by the candidates
-    they ended up with: `with_pair` if two of these have different ratings, `without_positive` and `without_negative`
-    by label, the reference being a positive and an unparsed completion a negative; one without any counts as both.
+    `unparsed` is by reason. `unparsed_as` says if they were rated as negatives or dropped. `truncated` counts all
+    completions that were cut. `unrated` counts candidates that were dropped because they have no rating.
+    Groups are counted by their final candidates. `groups_with_pair`: two candidates have different ratings.
+    `groups_without_positive` and `groups_without_negative` are by label. The reference counts as a positive, and an
+    unparsed completion as a negative. A group without candidates counts in both.
     """
 
     unparsed_as: str = NEGATIVE
@@ -50,7 +51,7 @@ class Counts:
     groups_without_negative: int = 0
 
     def table(self) -> str:
-        """A Markdown table: one row per count, with its share of the completions or of the questions."""
+        """Returns a Markdown table with one row per count and its share of the completions or questions."""
         fate = "dropped"
         if self.unparsed_as == NEGATIVE:
             fate = "rated as negatives" if self.rated_by == BINARY else "rated like the others"
@@ -88,16 +89,16 @@ def label_completions(
     deduplicate: Literal["exact", "none"] = "exact",
     include_reference: bool = False,
 ) -> tuple[list[Group], Counts]:
-    """One group per question, in the order given, with its rated candidates in index order; and what was counted.
+    """Returns one group per question, in the given order, and the counts. Candidates are in index order.
 
-    A question without a positive, a negative or any completion keeps its group: the VFT term still acts on it.
+    A question without a positive, a negative or any completion also has a group: the VFT term uses its reference.
 
     Args:
-        references: reference responses by question id, or a function of the question; the function is asked only
-            about questions whose rationale is known, so `task.reference_response` will do.
-        unparsed: whether a completion without an answer is rated 0, as a negative, or left out; counted either way.
-        deduplicate: `exact` keeps the first of a question's completions with the same text.
-        include_reference: put the reference before the samples, rated 1; a sampled copy of it is then a duplicate.
+        references: reference responses by question id, or a function of the question. The function is only called for
+            questions with a known rationale, so it can be `task.reference_response`.
+        unparsed: `negative` rates a completion without an answer 0; `drop` leaves it out. Both cases are counted.
+        deduplicate: `exact` keeps only the first of a question's completions with the same text.
+        include_reference: add the reference before the samples, rated 1. A sampled copy is then a duplicate.
     Raises: `DataError` for a repeated question, a completion of an unknown question or a repeated (question, index).
     """
     for name, value, allowed in (
@@ -135,7 +136,7 @@ def label_completions(
 def replace_ratings(
     groups: Sequence[Group], counts: Counts, ratings: Mapping[CandidateKey, float], rated_by: str
 ) -> tuple[list[Group], Counts]:
-    """The groups of `label_completions` under other ratings, and their counts. Labels stay as they are.
+    """Returns the groups of `label_completions` with new ratings, and their counts. Labels do not change.
 
     A candidate without a rating is left out and counted.
     """
@@ -155,7 +156,7 @@ def replace_ratings(
 def _by_question(
     questions: Sequence[Question], completions: Iterable[Completion]
 ) -> list[tuple[Question, list[Completion]]]:
-    """Each question with its completions, in index order."""
+    """Returns each question with its completions, in index order."""
     sampled: dict[str, dict[int, Completion]] = {question.id: {} for question in questions}
     if len(sampled) < len(questions):
         question_id, times = Counter(question.id for question in questions).most_common(1)[0]
@@ -177,7 +178,7 @@ def _reference(references: References, question: Question) -> str | None:
 
 
 def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
-    """A completion with its label and rating, counted."""
+    """Returns a completion with its label and rating, and adds it to `counts`."""
     graded = grade(task, completion, question)
     if graded.answer is None:
         reason = graded.reason or "no reason given"
@@ -197,7 +198,7 @@ def _candidate(completion: Completion, question: Question, task: Task, counts: C
 
 
 def _count_groups(counts: Counts, groups: Sequence[Group]) -> None:
-    """Count the groups by what they can teach: by rating whether there is a pair, by label what is missing."""
+    """Counts the groups with different ratings, without a positive label and without a negative label."""
     labels = [{candidate.label for candidate in group.candidates} for group in groups]
     counts.groups_with_pair = sum(has_pair(candidate.rating for candidate in group.candidates) for group in groups)
     counts.groups_without_positive = sum(not found & {POSITIVE, REFERENCE} for found in labels)

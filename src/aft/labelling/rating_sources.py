@@ -1,4 +1,4 @@
-"""What the ratings of a configuration depend on, for the plan: keys and files. No rating is made here."""
+"""The keys and files that a configuration's ratings depend on, for the plan. No rating is made here."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..run.digest import digest_value
 from .judge.endpoint import MODEL
 from .judge.prompt import BUILT_IN
 
-# the key that names each file of `rating_files`
+# the configuration key of each file in `rating_files`
 FILE_KEYS = {
     "ratings": "label.ratings.path",
     "judge_prompt": "label.ratings.prompt",
     "rating_function": "label.ratings.function",
 }
-# how a judge is asked, which changes nothing in what is asked
+# keys of a judge that do not change its requests
 _HOW = ("retries", "timeout", "concurrency", "cache")
 
 
 def rating_file(section: FileRatings, seed: int) -> Path:
-    """The file of one seed's ratings."""
+    """Returns the file of one seed's ratings."""
     return Path(section.path.replace("{seed}", str(seed)))
 
 
 def rating_files(section: Ratings, seed: int) -> dict[str, Path]:
-    """The files that a seed's ratings are made from, by a name of `FILE_KEYS`."""
+    """Returns the files that a seed's ratings depend on. The keys are names in `FILE_KEYS`."""
     if isinstance(section, FileRatings):
         return {"ratings": rating_file(section, seed)}
     if isinstance(section, JudgeRatings) and section.prompt is not None:
@@ -42,11 +42,11 @@ def rating_files(section: Ratings, seed: int) -> dict[str, Path]:
 
 
 def rating_keys(section: Ratings, recorded: Any = None) -> dict[str, Any]:
-    """The keys that decide ratings, with the judge's model by its name and the built-in prompt by its digest.
+    """Returns the keys that decide ratings, with the judge's resolved name and the built-in prompt's digest.
 
-    Where a file lies does not matter, what is in it does: the digests of `rating_files`. `recorded`: these keys as they
-    were when the ratings were made, if they were; they name the judge where neither the section nor the environment
-    does, so that nobody needs that variable to look at a finished run.
+    Paths of files are not included: the plan compares the contents (digests of `rating_files`). `recorded`: these keys
+    from an earlier run of the unit, or None. Its judge's name is used if neither the section nor the environment names
+    a judge. So a finished run can be read without the environment variable.
     """
     keys = dataclasses.asdict(section)
     if isinstance(section, FileRatings):
@@ -59,12 +59,12 @@ def rating_keys(section: Ratings, recorded: Any = None) -> dict[str, Any]:
 
 
 def find_judge_model(section: JudgeRatings) -> str | None:
-    """The judge's name, from the configuration or the environment."""
+    """Returns the judge's name from the configuration or the environment, or None."""
     return section.model or os.environ.get(MODEL, "").strip() or None
 
 
 def judge_model(section: JudgeRatings) -> str:
-    """The judge's name. Raises `ConfigError` where it has none."""
+    """Returns the judge's name. Raises `ConfigError` if there is none."""
     model = find_judge_model(section)
     if model is None:
         raise ConfigError(f"label.ratings.model: null, and the environment variable {MODEL} is not set; name a model")

@@ -1,4 +1,4 @@
-"""Stage 2b's ratings where they are not binary: from a file, by a judge, by a function of the user's own."""
+"""Stage 2b's ratings that are not binary: from a file, a judge or the user's function."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .judge.prompt import read_template, render
 from .labels import CandidateKey
 from .rating_sources import judge_model, rating_file
 
-# key, the group it stands in, the candidate
+# (key of the candidate, its group, the candidate)
 Keyed = tuple[CandidateKey, Group, Candidate]
 
 
 @dataclasses.dataclass
 class Rated:
-    """Ratings by candidate, as far as there are any, and what was counted while they were had (JSON)."""
+    """Ratings by candidate, and counts from rating (JSON). A candidate may have no rating."""
 
     ratings: dict[CandidateKey, float]
     facts: dict[str, Any]
@@ -42,10 +42,10 @@ class Rated:
 def rate_groups(
     section: Ratings, groups: Sequence[Group], completions: Sequence[Completion], *, seed: int, cache: Path
 ) -> Rated | None:
-    """The ratings of the groups' candidates from the section's source; None where the binary ones stay.
+    """Rates the groups' candidates with the section's source. Returns None if ratings are binary.
 
     Args:
-        completions: all of the seed, the pool's and the duplicates too: a file may rate them, and then is not wrong.
+        completions: all of the seed, including the pool's and duplicates: a ratings file may have lines for them.
         cache: folder of a judge's replies.
     """
     if isinstance(section, BinaryRatings):
@@ -60,7 +60,10 @@ def rate_groups(
 
 
 def describe_rated(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts, and how the ratings lie: a judge that rates right and wrong alike shows here."""
+    """Returns the facts with the lowest and highest rating and each label's mean.
+
+    Equal means of right and wrong completions show a useless judge.
+    """
     by_label: dict[str, list[float]] = {}
     for group in groups:
         for candidate in group.candidates:
@@ -75,7 +78,7 @@ def describe_rated(groups: Sequence[Group], facts: Mapping[str, Any]) -> dict[st
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    """A Markdown table of what was counted, a row each."""
+    """Returns the facts as a Markdown table."""
     rows = []
     for key, value in facts.items():
         name = key.replace("_", " ")
@@ -85,7 +88,7 @@ def facts_table(facts: Mapping[str, Any]) -> str:
 
 
 def describe_lacking(facts: Mapping[str, Any], folder: Path, config: Path) -> str:
-    """How to ask a judge again for ratings that `folder` was finished without; empty where there are all."""
+    """Returns how to request the ratings that a judge did not give. Empty if none is missing."""
     partial, unrated = facts.get("partial", 0), facts.get("unrated", 0)
     if not partial and not unrated:
         return ""
@@ -97,7 +100,7 @@ def describe_lacking(facts: Mapping[str, Any], folder: Path, config: Path) -> st
 
 
 def name_candidate(key: CandidateKey) -> str:
-    """A candidate as a message names it."""
+    """Returns a candidate's name for messages."""
     question_id, index = key
     return f"{'the reference' if index is None else f'completion {index}'} of question '{question_id}'"
 
@@ -110,10 +113,10 @@ def _and_others(keys: Sequence[CandidateKey]) -> str:
 
 
 def read_ratings(path: Path, groups: Sequence[Group], completions: Sequence[Completion]) -> dict[CandidateKey, float]:
-    """The ratings of a JSONL file by candidate. Raises `DataError` with file and line for one that cannot be meant.
+    """Reads the ratings in a JSONL file, by candidate. Raises `DataError` with file and line if a line is wrong.
 
-    A line has `question_id`, `index` (null: the reference) and `rating`; a `completion` beside them must be the
-    candidate's text, which shows ratings that were made of other samples.
+    A line has `question_id`, `index` (null: the reference) and `rating`. It may have `completion`, which must equal the
+    candidate's text. So ratings that belong to other samples are rejected.
     """
     texts: dict[CandidateKey, str] = {(item.question_id, item.index): item.completion for item in completions}
     texts |= {(group.question_id, None): group.reference for group in groups if group.reference is not None}
@@ -156,7 +159,7 @@ def _rate_by_file(path: Path, candidates: Sequence[Keyed], ratings: dict[Candida
             " label.ratings.missing=drop leaves such candidates out of their groups"
         )
     used = {key: ratings[key] for key in wanted if key in ratings}
-    # of duplicates, of the pool, of a reference that is no candidate
+    # unused lines rate duplicates, the pool, or references that are not candidates
     return Rated(used, {"lines": len(ratings), "unused": len(ratings) - len(used)})
 
 
@@ -164,7 +167,7 @@ def _rate_by_file(path: Path, candidates: Sequence[Keyed], ratings: dict[Candida
 
 
 def load_function(section: FunctionRatings) -> Callable[..., Any]:
-    """The function that the section names. Raises `ConfigError` if it is not there or does not take its arguments."""
+    """Imports the section's function. Raises `ConfigError` if it does not exist or does not accept its arguments."""
     module, _, name = section.function.rpartition(":")
     loaded = load_module(module, "label.ratings.function")
     function: Callable[..., Any] | None = getattr(loaded, name, None)
@@ -177,7 +180,7 @@ def load_function(section: FunctionRatings) -> Callable[..., Any]:
         called = ", ".join([*GIVEN, *section.arguments])
         raise ConfigError(f"label.ratings.function: {section.function} is called with {called}: {error}") from None
     except ValueError:
-        pass  # written in C, it does not tell what it takes
+        pass  # a function in C may have no signature to check
     return function
 
 
@@ -208,7 +211,7 @@ def _rate_by_function(section: FunctionRatings, candidates: Sequence[Keyed]) -> 
 def _finite(rating: numbers.Real, told: str) -> float:
     try:
         value = float(rating)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number too large for a float
         value = math.inf
     if not math.isfinite(value):
         raise AftError(f"{told}: must be finite, got {rating}")

@@ -1,1 +1,1 @@
-"""Starts the stages: checks, processes, units."""
+"""Starts stages: checks before a run, processes, and the units in each process."""

@@ -1,4 +1,4 @@
-"""The conductor: runs the stages of a plan in order, in workers that stay or in processes that a launcher starts."""
+"""The conductor: runs a plan's stages in order, in persistent workers or in processes that a launcher starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .worker import StageFailed, Worker, num_threads, watch
 
 
 def show_plan(plan: Plan, stages: Sequence[str]) -> str:
-    """A line for every unit of `stages`: what would happen to it, and why."""
+    """Returns a line for every unit of `stages`: whether it would run, and why."""
     lines = []
     for unit, status in plan.forecast(list(stages)):
         state = "skip" if status.state == DONE else status.state
@@ -31,7 +31,7 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
 
 
 def open_folder(plan: Plan) -> None:
-    """Write what every run folder has: the resolved configuration, and what it runs on."""
+    """Writes the resolved configuration, the environment and the description of the data into the run's folder."""
     try:
         write_text(plan.run.config, to_yaml(plan.config))
         write_json(plan.run.environment, environment())
@@ -41,9 +41,9 @@ def open_folder(plan: Plan) -> None:
 
 
 def conduct(plan: Plan, stages: Sequence[str]) -> None:
-    """Run `stages` in order. A termination or a hang-up ends their processes too, as an interrupt does."""
+    """Runs `stages` in order. SIGTERM and SIGHUP also end the stages' processes, like an interrupt."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # what `nohup` has set to be ignored stays so
+        # a signal that is ignored (`nohup`) must stay ignored
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
     open_folder(plan)
@@ -57,7 +57,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
 
 
 def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
-    """Run what of a stage is not up to date. What an earlier stage has just written decides that."""
+    """Runs the outdated units of a stage. Called after earlier stages have finished, because their output matters."""
     plan.check_reads(stage)
     units = plan.units(stage)
     states = {index: plan.status(unit) for index, unit in enumerate(units)}
@@ -74,7 +74,7 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
 
 
 def _tell_data(plan: Plan) -> None:
-    """Say how many questions there are and what was done to them, and keep it in data.json."""
+    """Logs the number of questions and the task's notes, and writes them to data.json."""
     found = plan.describe_data()
     write_json(plan.run.data, found)
     say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
@@ -95,7 +95,11 @@ def _explain(unit: Unit, status: Status) -> None:
 
 
 def _crews(plan: Plan, stage: str, waiting: Sequence[int]) -> list[dict[int, list[int]]]:
-    """Shares of the `waiting` units, by the numbers of their log files, side by side in a crew; crews in turn."""
+    """Divides the `waiting` units among workers.
+
+    Returns crews that run one after the other. The workers of a crew run in parallel. A crew maps the number of each
+    worker's log file to its units.
+    """
     workers = min(plan.config.launch.workers, len(waiting))
     if not _needs_fresh_processes(plan, stage):
         return [{number: list(waiting[number::workers]) for number in range(workers)}]
@@ -104,11 +108,11 @@ def _crews(plan: Plan, stage: str, waiting: Sequence[int]) -> list[dict[int, lis
 
 
 def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
-    """Whether each unit of a stage needs a process in which no other unit has run."""
+    """True if each unit of a stage needs a new process."""
     if stage not in TRAINING_STAGES:
         return False
     config, launch = plan.config, plan.config.launch.config
-    # under DeepSpeed's ZeRO-3 a process holds what it has trained in memory to its end
+    # with DeepSpeed's ZeRO-3, a process never frees the memory of what it has trained
     if launch is not None and read_launch_file(launch).get("distributed_type") == "DEEPSPEED":
         return True
     if stage == "align":
@@ -119,11 +123,11 @@ def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
 
 
 def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dict[int, Worker]) -> None:
-    """A worker for each share of the units, side by side; the keys name their log files."""
+    """Runs each share of the units in its own worker, in parallel. The keys of `shares` number the log files."""
     plan.run.logs.mkdir(parents=True, exist_ok=True)
     fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
     for worker in staying.values() if fresh else ():
-        worker.stop()  # a process that waits holds memory, on a GPU too
+        worker.stop()  # an idle worker still holds memory, also on a GPU
     crew: list[Worker] = []
     try:
         for number, places in shares.items():
@@ -140,7 +144,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
             crew.append(staying[number])
             staying[number].order({"stage": stage, "places": places, "threads": threads})
         watch(crew, stage)
-        # now, before the others are stopped: they would look as if they had failed
+        # find the failed worker before the others are stopped: a stopped worker also looks failed
         failed = next((worker for worker in crew if worker.has_failed), None)
     finally:
         for worker in crew:
@@ -155,7 +159,7 @@ def _base_command(plan: Plan) -> list[str]:
 
 
 def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
-    """The command that runs these units of a stage, and nothing else."""
+    """Returns the command that runs only these units of a stage."""
     command = [*_base_command(plan), "--stage", stage, "--worker", ",".join(map(str, places))]
     launch = plan.config.launch.config
     if launch is None or stage == "label":
@@ -165,11 +169,14 @@ def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """What accelerate's launcher sets for one process, whatever the user once chose as accelerate's defaults."""
+    """Returns the environment that accelerate's launcher would set for one process.
+
+    It overrides the user's saved defaults of accelerate. Empty if a launcher starts the process.
+    """
     if plan.config.launch.config is not None:
         return {}
     return {
-        "ACCELERATE_MIXED_PRECISION": "no",  # `training.bf16` and `training.fp16` decide
+        "ACCELERATE_MIXED_PRECISION": "no",  # `training.bf16` and `training.fp16` set mixed precision
         "ACCELERATE_DYNAMO_BACKEND": "NO",
         "ACCELERATE_DYNAMO_MODE": "default",
         **dict.fromkeys((f"ACCELERATE_DYNAMO_USE_{name}" for name in ("FULLGRAPH", "DYNAMIC")), "False"),

@@ -1,4 +1,4 @@
-"""Keeps what a unit changes in its process from the next unit."""
+"""Undoes the changes that a unit makes to its process, so that they do not affect the next unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# TrainingArguments that set up kernels or compilers of the whole process, and the value that does not.
+# TrainingArguments that change kernels or compilers of the whole process, with the value that changes nothing.
 _OF_THE_PROCESS = {
     "full_determinism": False,
     "tf32": None,
@@ -17,12 +17,12 @@ _OF_THE_PROCESS = {
     "torch_compile_backend": None,
     "torch_compile_mode": None,
 }
-# Every other tracker of transformers holds one run for the whole process.
+# Trackers that can start a new run for each unit. Every other tracker of transformers has one run per process.
 _TRACKERS_OF_A_UNIT = ("none", "tensorboard")
 
 
 def needs_own_process(training: Mapping[str, Any]) -> bool:
-    """Whether a training with these TrainingArguments leaves behind in its process what cannot be undone."""
+    """True if a training with these TrainingArguments changes its process in a way that cannot be undone."""
     report_to = training.get("report_to") or "none"
     trackers = [report_to] if isinstance(report_to, str) else report_to
     return any(tracker not in _TRACKERS_OF_A_UNIT for tracker in trackers) or any(
@@ -32,14 +32,14 @@ def needs_own_process(training: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Inside, random numbers begin anew. Afterwards environment, warnings, default dtype and logging are as before."""
+    """Seeds all random generators with 0. On exit, restores environment, warnings, default dtype and logging level."""
     import torch
     from accelerate.utils import set_seed
 
     environment, dtype = dict(os.environ), torch.get_default_dtype()
-    logger = logging.getLogger("transformers")  # a training section may set its level
+    logger = logging.getLogger("transformers")  # TrainingArguments can set its level
     level = logger.level
-    # a unit seeds what it draws; this is for what draws without a seed
+    # units seed their own random numbers; this seeds library code that draws without a seed
     set_seed(0)
     try:
         with warnings.catch_warnings():

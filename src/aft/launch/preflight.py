@@ -1,4 +1,4 @@
-"""What a configuration asks of the libraries, the files and the machine, checked before anything runs."""
+"""Checks a configuration against the libraries, the files and the machine before anything runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
 
 
 def check_run(config: Config, broken: Collection[str] = ()) -> list[str]:
-    """Every problem that the libraries and the files can tell; sections in `broken` are not looked at."""
+    """Returns the problems with libraries and files. Checks that need a section in `broken` are skipped."""
     checks: list[tuple[str, Callable[[Config], list[str]]]] = [
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
@@ -31,7 +31,7 @@ def check_run(config: Config, broken: Collection[str] = ()) -> list[str]:
 
 
 def find_lacking(config: Config) -> list[str]:
-    """What this machine lacks for the run, a GPU, a package; that keeps nobody from planning it for another machine."""
+    """Returns what this machine lacks for the run: GPUs or a package. A dry run only reports it."""
     import torch
 
     if config.model.gguf_file is not None and importlib.util.find_spec("gguf") is None:
@@ -42,7 +42,7 @@ def find_lacking(config: Config) -> list[str]:
     try:
         asked = read_launch_file(config.launch.config)
     except ConfigError:
-        return []  # `_check_launch` has said so
+        return []  # `_check_launch` reports this error
     where, lacking = f"launch.config: {config.launch.config}", []
     if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
@@ -59,7 +59,10 @@ def find_lacking(config: Config) -> list[str]:
 
 
 def check_ratings(section: Ratings) -> list[str]:
-    """Whether the function or the prompt that shall rate can be used. A file of ratings may be made after sampling."""
+    """Returns the problems with a rating function or a judge's prompt.
+
+    A ratings file is not checked, because it can be made after sampling.
+    """
     from ..labelling.judge.prompt import read_template
     from ..labelling.ratings import load_function
 
@@ -74,7 +77,7 @@ def check_ratings(section: Ratings) -> list[str]:
 
 
 def find_lacking_judge(section: Ratings) -> list[str]:
-    """What the environment lacks for a judge; that keeps nobody from planning a run."""
+    """Returns what the environment lacks for a judge. A dry run only reports it."""
     from ..labelling.judge.endpoint import Endpoint
     from ..labelling.rating_sources import judge_model
 
@@ -119,7 +122,7 @@ def _check_model_folder(config: Config) -> list[str]:
         return [f"model.name_or_path: {name} is no model: it has no config.json"]
     if folder.exists():
         return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
-    # a hub name has at most one slash and no dot in front; anything else was meant as a folder
+    # a hub name has at most one slash and no leading '.', '/' or '~'; anything else must be a folder
     if name.count("/") > 1 or name[0] in "./~":
         return [f"model.name_or_path: no folder {name} (looked in {Path.cwd()})"]
     return []
@@ -131,7 +134,7 @@ def _check_model_family(name: str, path: Path) -> list[str]:
     try:
         settings = read_json(path) or {}
     except DataError:
-        return []  # loading it says what is wrong with it
+        return []  # loading the model reports the error
     if settings.get("is_encoder_decoder") is not True:
         return []
     return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]
@@ -151,7 +154,7 @@ def _check_launch(config: Config) -> list[str]:
 
 
 def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
-    """What would fail at the end of a stage, or in its middle, once weights are divided among processes."""
+    """Returns settings that would fail during or at the end of a stage if weights are sharded among processes."""
     where, kind = f"launch.config: {config.launch.config}", asked.get("distributed_type")
     if kind not in ("FSDP", "DEEPSPEED"):
         return []
@@ -159,7 +162,7 @@ def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
     if kind == "DEEPSPEED":
         problems += _check_deepspeed(where, asked)
         if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:
-            return problems  # every process has whole weights
+            return problems  # in ZeRO-1 and ZeRO-2, every process has all weights
     else:
         state = (asked.get("fsdp_config") or {}).get("fsdp_state_dict_type")
         if state != "FULL_STATE_DICT":
@@ -175,7 +178,7 @@ def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
     return problems
 
 
-# What an accelerate configuration may say to DeepSpeed, but TrainingArguments decide.
+# Keys of accelerate's DeepSpeed configuration that must be set in TrainingArguments instead.
 _TRAINING_DECIDES = {
     "gradient_accumulation_steps": "training.gradient_accumulation_steps",
     "gradient_clipping": "training.max_grad_norm",
@@ -183,7 +186,7 @@ _TRAINING_DECIDES = {
 
 
 def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
-    """ZeRO whose weights the next stage can read, and that takes from `training` all that stands there."""
+    """Checks that the next stage can read the saved weights, and that no key overrides `training`."""
     problems, section = [], asked.get("deepspeed_config") or {}
     if "deepspeed_config_file" in section:
         return [
@@ -216,15 +219,15 @@ def _check_data(config: Config) -> list[str]:
         for split in (TRAIN, ANSWER_ONLY, VALIDATION, TEST):
             task.load(split, seed=next(iter(config.seeds), 0))
     except ConfigError as error:
-        # a task knows its own arguments, not the section that they stand in
+        # a task reports its argument names without the section's name
         problems += [problem if problem.startswith("data.") else f"data: {problem}" for problem in error.problems]
     except DataError:
-        pass  # another exit code: the plan, which reads the data next, tells it once the configuration is right
+        pass  # has another exit code; the plan raises it if the configuration is right
     return problems
 
 
 def _check_training(config: Config, broken: Collection[str]) -> list[str]:
-    """The `training` of each section on its own, then as the trainer will get them."""
+    """Checks the `training` of each section alone, then the merged arguments of each training."""
     sections: dict[str, dict[str, Any]] = {}
     if "training" not in broken:
         sections["training"] = config.training
@@ -253,7 +256,7 @@ def _check_training(config: Config, broken: Collection[str]) -> list[str]:
 
 
 def _check_collapse(config: Config) -> list[str]:
-    """What stops on collapse reads the training log."""
+    """Checks that a method with `stop_on_collapse` has a training log to read."""
     aligns = {f"methods.{name}": align_config(config, name) for name in config.methods}
     return [
         f"{where}.stop_on_collapse: reads the training log, but training.logging_strategy is 'no'"
@@ -263,7 +266,7 @@ def _check_collapse(config: Config) -> list[str]:
 
 
 def _check_evaluating(config: Config) -> list[str]:
-    """Evaluation while training needs validation questions, and a best model one of the figures that it yields."""
+    """Checks that evaluation during training has validation questions and measures `metric_for_best_model`."""
     problems = []
     sections: dict[str, tuple[dict[str, Any], Any]] = {"vft": (config.vft.training, config.vft.validation)}
     for name in config.methods:
@@ -290,7 +293,7 @@ def _check_evaluating(config: Config) -> list[str]:
 
 
 def _trained(config: Config) -> dict[str, dict[str, Any]]:
-    """Each training of this run, by the name that a message should have, with its own TrainingArguments."""
+    """Returns the TrainingArguments of each training of this run, by the name for messages."""
     sections: dict[str, dict[str, Any]] = {}
     for name in ("pretrain", "vft"):
         if name in config.stages:

@@ -1,4 +1,4 @@
-"""Runs units in this process: those of one stage, or share after share of what the conductor hands over."""
+"""Runs units in this process: the units of one stage, or the shares of units that the conductor sends."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..stages.plan import DONE, RESUME, Plan, Status
 
 
 def serve(plan: Plan) -> None:
-    """Run the shares of units that come on standard input, a JSON line each, until it ends.
+    """Reads shares of units from standard input, one JSON line each, and runs them until the input ends.
 
-    A share has a `stage`, the `places` of its units among the stage's, and the number of `threads`.
+    A share has a `stage`, the `places` of its units in the stage, and the number of `threads`.
     """
-    # units must not read the conductor's lines, so their standard input is empty
+    # units get an empty standard input, so that they do not read the conductor's lines
     with os.fdopen(os.dup(0), encoding="utf-8") as shares, open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
         for line in shares:
@@ -33,14 +33,14 @@ def serve(plan: Plan) -> None:
 
 
 def _use_threads(number: str) -> None:
-    """Compute with as many threads. A worker has more cores in a stage with fewer workers."""
+    """Sets the number of threads. A stage with fewer workers gives each worker more threads."""
     os.environ["OMP_NUM_THREADS"] = number
     if (torch := sys.modules.get("torch")) is not None and number.isdigit():
         torch.set_num_threads(int(number))
 
 
 def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> None:
-    """Run a stage's units in this process. `places`: some of them, by their place in the stage; None: all."""
+    """Runs a stage's units in this process. `places`: positions of the units in the stage; None: all units."""
     plan.check_reads(stage)
     units = plan.units(stage)
     if places is not None:
@@ -64,7 +64,7 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
         with isolated():
             _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
         forget()
-    # a rank that ends while another still listens can take its process down
+    # wait before the process group is destroyed: a rank that ends early can crash the others
     state.wait_for_everyone()
     state.destroy_process_group()
 
@@ -72,10 +72,10 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
 def _run_unit(
     plan: Plan, unit: Unit, work: Callable[[UnitLog | None], None], *, is_main: bool, barrier: Callable[[], None]
 ) -> None:
-    """Run one unit unless it is up to date."""
+    """Runs one unit unless it is up to date."""
     status = plan.status(unit)
     inputs = plan.inputs(unit)
-    barrier()  # all ranks look before the first writes
+    barrier()  # all ranks must read the status before the first rank changes it
     if status.state == DONE or inputs is None:
         return
     _begin(unit)
@@ -91,7 +91,7 @@ def _begin(unit: Unit) -> None:
 
 
 def _label_unit(plan: Plan, unit: Unit) -> None:
-    """Label one unit unless it is up to date; earlier labels stay in their place until the new ones are ready."""
+    """Labels one unit unless it is up to date. Previous labels stay in place until the new ones are ready."""
     from ..stages.label import run_label
 
     status, inputs = plan.status(unit), plan.inputs(unit)
@@ -99,7 +99,7 @@ def _label_unit(plan: Plan, unit: Unit) -> None:
         return
     _begin(unit)
     begun = time.monotonic()
-    # where nothing is in the way, the unit counts as begun from now on
+    # without outdated labels to move, the unit can be marked as started now
     opened = None if _is_in_the_way(unit, status) else _open_unit(plan, unit, status, inputs)
 
     def begin() -> UnitLog:
@@ -111,7 +111,7 @@ def _label_unit(plan: Plan, unit: Unit) -> None:
 
 
 def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -> UnitLog:
-    """Begin a unit. What other inputs made is moved aside, never overwritten or deleted."""
+    """Marks a unit as started. Outdated results are moved to `replaced/`, never overwritten or deleted."""
     if _is_in_the_way(unit, status):
         kept = plan.run.move_aside(unit.folder)
         say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
@@ -123,7 +123,7 @@ def _is_in_the_way(unit: Unit, status: Status) -> bool:
 
 
 def _runner(stage: str) -> Callable[[Any, Unit, UnitLog | None], None]:
-    """The function of a stage that uses a model. Imported late: a stage pays for what it uses."""
+    """Returns the function that runs a unit of a stage with a model. Imports only the modules that the stage needs."""
     if stage in TRAINING_STAGES:
         from ..stages import train
 

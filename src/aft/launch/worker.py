@@ -1,4 +1,4 @@
-"""One process that does units: its log, its progress, its end."""
+"""A worker: a process that runs units, with its log and progress."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SECONDS_TO_END = 10
 
 
 def num_threads(workers: int) -> str:
-    """Threads for each worker: as the user's environment says, else an equal share of the cores."""
+    """Returns the threads for each worker: `OMP_NUM_THREADS` if set, otherwise an equal share of the cores."""
     return os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
 
 
 class StageFailed(AftError):
-    """A process ended before its units were done. `exit_code` is the process's own; a negative one is a signal."""
+    """A process ended before its units were done. The argument `exit_code` is the process's; negative: a signal."""
 
     def __init__(self, what: str, exit_code: int, message: str, log: Path) -> None:
         self.exit_code = exit_code if exit_code in (1, 2, 3) else 1
@@ -45,10 +45,10 @@ def _signal_name(number: int) -> str:
 
 
 class Worker:
-    """One process that does units, its log file, and what it reports: units, progress, the error that ended it.
+    """A process that runs units, with its log file and its reports: current unit, progress and final error.
 
-    A worker that `stays` reads its units from standard input, says when they are done, and waits for more. Any other
-    gets its units from its command and ends when they are done.
+    A worker with `stays` reads units from standard input, reports when they are done, and waits for more. Any other
+    worker gets its units from its command and ends when they are done.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Worker:
         whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
         whole["OMP_NUM_THREADS"] = num_threads
         whole.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # a session of its own: the launcher's children can be stopped together with it
+        # a new session, so that `stop` can end a launcher together with its child processes
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if stays else None,
@@ -84,7 +84,7 @@ class Worker:
         self.thread.start()
 
     def open_log(self, log: Path, heading: str) -> None:
-        """Write what follows into `log`, which begins with the command `heading`, and forget what was reported."""
+        """Starts a new log file with the command `heading` as its first line, and resets all reports."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
@@ -98,9 +98,9 @@ class Worker:
             self.kept: list[str] = []
 
     def order(self, share: dict[str, Any]) -> None:
-        """Hand units to a worker that stays."""
+        """Sends units to a worker with `stays`."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which `has_failed` tells
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; `has_failed` reports it
             self.process.stdin.write(f"{json.dumps(share)}\n")
             self.process.stdin.flush()
 
@@ -124,7 +124,10 @@ class Worker:
             tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
 
     def _take_message(self, line: str) -> bool:
-        """Whether a line is a message to this process, which is then kept; one that others wrote into is plain text."""
+        """Stores a line that is a report of the worker and returns True. Any other line returns False.
+
+        A report mixed with other output is not valid JSON, so it counts as plain text.
+        """
         if not line.startswith(MARK):
             return False
         try:
@@ -143,32 +146,35 @@ class Worker:
 
     @property
     def is_busy(self) -> bool:
-        """Whether it runs and has units to do."""
+        """True if the process runs and has units to do."""
         return not self.done and self.process.poll() is None
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for more units."""
+        """True if the process waits for more units."""
         return self.stays and self.done and self.process.poll() is None
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended before its units were done."""
+        """True if the process ended before its units were done."""
         code = self.process.poll()
         return code is not None and (not self.done if self.stays else code != 0)
 
     @property
     def exit_code(self) -> int:
-        """The code of the unit's own process where it told one: launchers end with 1 whatever it was."""
+        """The exit code that the unit's process reported, otherwise the process's: launchers always fail with 1."""
         return int(self.failure.get("exit_code") or self.process.returncode)
 
     def message(self) -> str:
-        """The error that the process told, else the end of its output."""
+        """Returns the error that the process reported, otherwise the end of its output."""
         self.thread.join()
         return str(self.failure.get("error") or "\n".join(self.kept[-15:]))
 
     def stop(self) -> None:
-        """End the process with all that it started, and wait for the rest of its output. An idle one ends by itself."""
+        """Ends the process and its child processes, and waits for the rest of its output.
+
+        An idle process ends by itself when its standard input is closed.
+        """
         if self.process.stdin is not None:
             idle = self.is_idle
             with contextlib.suppress(BrokenPipeError):
@@ -187,7 +193,7 @@ class Worker:
 
 
 def watch(crew: Sequence[Worker], stage: str) -> None:
-    """Show one line of progress for all workers until their units are done; the first failure stops the others."""
+    """Shows one progress line for all workers until their units are done. Returns at the first failure."""
     terminal = sys.stderr.isatty()
     with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
         show = bar.set_description_str if terminal else say

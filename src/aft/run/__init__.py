@@ -1,4 +1,4 @@
-"""What a run's folder remembers: its layout, manifests, digests, versions."""
+"""A run's folder: its layout, manifests, digests and versions."""
 
 from .digest import digest_file, digest_value, digest_weights
 from .environment import environment, git_revision, versions

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Larger files, the weights of real models, are told apart by their size and the manifest beside them.
+# Larger files (weights of real models) are identified by their size and by the manifest in their folder.
 _HASH_UP_TO_BYTES = 64 * 2**20
 
 
 def digest_file(path: Path) -> str:
-    """sha256 of a file's content, whatever its size: of records and of what a user edits."""
+    """Returns the sha256 of a file's content, for files of any size. Used for records and files that a user edits."""
     found = hashlib.sha256()
     with path.open("rb") as handle:
         while part := handle.read(2**20):
@@ -21,18 +21,18 @@ def digest_file(path: Path) -> str:
 
 
 def digest_weights(path: Path) -> str:
-    """sha256 of a checkpoint's file; above 64 MB its size alone."""
+    """Returns the sha256 of a checkpoint's file, or only its size if it is above 64 MB."""
     size = path.stat().st_size
     return f"size:{size}" if size > _HASH_UP_TO_BYTES else digest_file(path)
 
 
 def digest_value(value: Any) -> str:
-    """sha256 of a JSON value."""
+    """Returns the sha256 of a JSON value."""
     return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def changed_keys(before: Any, now: Any, path: str = "") -> list[str]:
-    """`key: was X, is Y` for every leaf in which two JSON values differ."""
+    """Returns `key: was X, is Y` for every leaf in which two JSON values differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
         for key in sorted({*before, *now}):

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, processor, memory."""
+"""The environment of a run: versions, commit, processor, memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenize
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the packages that decide a result."""
+    """Returns the versions of Python, of this package and of the packages that influence results."""
     found = {"python": platform.python_version(), "aft": __version__}
     for package in PACKAGES:
         try:
@@ -29,7 +29,10 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Commit of the checkout this package runs from, `-dirty` if it has changes; None outside a checkout."""
+    """Returns the commit of the checkout that this package runs from, or None outside a checkout.
+
+    `-dirty` is appended if the checkout has changes.
+    """
     here = Path(__file__).resolve().parent
     try:
         result = subprocess.run(
@@ -44,7 +47,7 @@ def git_revision() -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """What a reader needs to judge a run's figures, beside its config."""
+    """Returns what a reader needs to judge a run's figures, in addition to its configuration."""
     return {
         "versions": versions(),
         "git_revision": git_revision(),
@@ -67,15 +70,16 @@ def _processor() -> str:
 
 
 def reset_peak_memory() -> None:
-    """Begin `peak_memory_bytes` anew, so that a process can measure one unit after another; on Linux only."""
+    """Resets `peak_memory_bytes`, so that a process can measure each of its units. Has an effect only on Linux."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process since the last reset, or since it began where Linux does not reset it.
+    """Returns the largest resident size of this process since the last reset, in bytes.
 
-    With a GPU in use, `peak_gpu_memory_bytes` says more.
+    Only Linux supports a reset. Elsewhere it is the peak since the start of the process. `peak_gpu_memory_bytes`
+    measures a GPU's memory.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,9 +1,9 @@
-"""The layout of a run's folder: where each file is, which unit a path belongs to, and the order of the stages.
+"""The layout of a run's folder: the path of each file, the unit of each path, and the order of the stages.
 
     RUN/
       config.yaml  environment.json  data.json      of the whole run
       report.{json,md,csv,png}  calibration.png     what aft-report writes
-      logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, what a change outdated
+      logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
       seed-S/vft/                                   stage vft
       seed-S/sample/completions.jsonl               stage sample
@@ -11,7 +11,7 @@
       seed-S/align/METHOD/                          stage align
       seed-S/evaluate/MODEL/metrics.json ...        stage evaluate
 
-Each unit of work has a folder with `manifest.json`, or `started.json` while it is not finished.
+Each unit of work has a folder. The folder has `manifest.json` once the unit is finished, and `started.json` before.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Stage = Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]
-STAGES: tuple[Stage, ...] = get_args(Stage)  # in the order in which they run
+STAGES: tuple[Stage, ...] = get_args(Stage)  # in running order
 TRAINING_STAGES = ("pretrain", "vft", "align")
-_NAMED = ("align", "evaluate")  # one unit for each model, beside each seed
+_NAMED = ("align", "evaluate")  # one unit per seed and model
 
-# Models that no method trains.
+# Names of the models that are not methods.
 BASE, VFT = "base", "vft"
 
 MANIFEST, STARTED = "manifest.json", "started.json"
@@ -37,13 +37,13 @@ METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "poo
 ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
 REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
 
-EVERY_SEED = "seed-*"  # as a shell or a message names the folders of all seeds
+EVERY_SEED = "seed-*"  # pattern of all seeds' folders, for globs and messages
 _SEED = re.compile(r"seed-(0|[1-9]\d*)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One piece of work with a folder of its own. `name` is the method (align) or model (evaluate)."""
+    """A piece of work with its own folder. `name` is the method (align) or the model (evaluate), otherwise None."""
 
     stage: str
     seed: int | None
@@ -56,12 +56,12 @@ class Unit:
 
     @property
     def manifest(self) -> Path:
-        """The file that is there once the unit is finished."""
+        """The file that exists once the unit is finished."""
         return self.folder / MANIFEST
 
 
 class RunFolder:
-    """Every path inside a run's folder, and the unit that a path belongs to. Only `move_aside` changes the disk."""
+    """The paths in a run's folder, and the unit that a path belongs to. Only `move_aside` changes the disk."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -74,16 +74,16 @@ class RunFolder:
 
     @classmethod
     def around(cls, path: str | Path) -> RunFolder | None:
-        """The run that has `path` in the folder of one of its seeds, judged by the path's text; None if none has."""
+        """Returns the run that has `path` in the folder of a seed, or None. Only the text of the path is read."""
         homes = [parent for parent in Path(path).parents if _SEED.fullmatch(parent.name)]
         return cls(homes[0].parent) if homes else None
 
     def report(self, ending: str) -> Path:
-        """The report as `json`, `md`, `csv` or `png`."""
+        """The path of the report as `json`, `md`, `csv` or `png`."""
         return self.path / f"report.{ending}"
 
     def unit(self, stage: str, seed: int | None = None, name: str | None = None) -> Unit:
-        """The unit of a stage. All but pretrain need a seed; align needs a method and evaluate a model as `name`."""
+        """Returns a unit. All stages except pretrain need a seed. align and evaluate need `name`: a method or model."""
         if stage == "pretrain":
             return Unit(stage, None, None, self.path / BASE)
         folder = self._home(seed) / stage
@@ -93,54 +93,54 @@ class RunFolder:
         return self.path / f"seed-{seed}"
 
     def checkpoint(self, model: str, seed: int | None = None) -> Path:
-        """The folder of a model that this run trains: base, vft or a method."""
+        """The folder of a model that this run trains. `model`: base, vft or a method."""
         if model == BASE:
             return self.unit("pretrain").folder
         return (self.unit("vft", seed) if model == VFT else self.unit("align", seed, model)).folder
 
     def completions(self, seed: int | None) -> Path:
-        """The sampled completions of a seed."""
+        """The file of a seed's sampled completions."""
         return self.unit("sample", seed).folder / COMPLETIONS
 
     def groups(self, seed: int | None) -> Path:
-        """The labelled groups of a seed."""
+        """The file of a seed's labelled groups."""
         return self.unit("label", seed).folder / GROUPS
 
     def pool(self, seed: int | None) -> Path:
-        """The held-out groups of a seed that every model scores."""
+        """The file of a seed's held-out groups, which every model scores."""
         return self.unit("label", seed).folder / POOL
 
     def counts(self, seed: int | None) -> Path:
-        """How many candidates were labelled how."""
+        """The file with the number of candidates of each label."""
         return self.unit("label", seed).folder / COUNTS
 
     def evaluated(self, model: str, seed: int | None, file: str = METRICS) -> Path:
         """A file of a model's evaluation."""
         return self.unit("evaluate", seed, model).folder / file
 
-    # ---- from a path back to what it is ----
+    # ---- from paths to units ----
 
     def within(self, path: Path) -> str:
-        """The path of a file of this run, from the run's folder on, with slashes."""
+        """Returns a path relative to the run's folder, with slashes."""
         return path.relative_to(self.path).as_posix()
 
     def seeds(self) -> list[int]:
-        """The seeds that have a folder."""
+        """Returns the seeds that have a folder, in order."""
         matches = (_SEED.fullmatch(path.name) for path in self.path.glob(EVERY_SEED) if path.is_dir())
         return sorted(int(match[1]) for match in matches if match)
 
     def units(self, *stages: str) -> list[Unit]:
-        """The units of these stages (none: of all) whose folder is there; by seed, then stage, then name."""
+        """Returns the units with a folder of these stages (without arguments: all), by seed, then stage, then name."""
         found = [self.unit("pretrain")]
         for seed in self.seeds():
             for stage in STAGES[1:]:
-                # a dot begins the name of a folder that is still being copied
+                # folders that are still being copied have names with a leading dot
                 names = sorted(path.name for path in (self._home(seed) / stage).glob("[!.]*"))
                 found += [self.unit(stage, seed, name) for name in (names if stage in _NAMED else [None])]
         return [unit for unit in found if (not stages or unit.stage in stages) and unit.folder.is_dir()]
 
     def unit_of(self, path: str | Path) -> Unit | None:
-        """The unit whose folder is `path` or holds it, judged by the path's text; None where there is none."""
+        """Returns the unit whose folder is or contains `path`, or None. Only the text of the path is read."""
         try:
             parts = Path(path).relative_to(self.path).parts
         except ValueError:
@@ -153,10 +153,10 @@ class RunFolder:
             return None
         return self.unit(stage, int(seed[1]), name)
 
-    # ---- what is outdated ----
+    # ---- outdated units ----
 
     def move_aside(self, folder: Path) -> Path:
-        """Move a unit's folder to `replaced/N/`, with the first N that is free: what a change outdates is not lost."""
+        """Moves a unit's outdated folder to `replaced/N/`, with the first free N, so that nothing is lost."""
         number = 1
         while (target := self.path / "replaced" / str(number) / folder.relative_to(self.path)).exists():
             number += 1

@@ -1,7 +1,7 @@
-"""What a run folder remembers: manifests of finished work, digests of files, versions. No torch.
+"""Manifests of units, and digests of checkpoints. Does not import torch.
 
-A unit of work (one stage, for one seed and one model) owns a folder. `started.json` holds its inputs while it runs,
-`manifest.json` once it is complete: inputs, outputs with digests, versions, seconds, peak memory.
+A unit of work (one stage, for one seed and one model) has its own folder. While it runs, `started.json` has its inputs.
+Once it is complete, `manifest.json` has inputs, outputs with digests, versions, seconds and peak memory.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from .digest import digest_value, digest_weights
 from .environment import git_revision, peak_memory_bytes, versions
 from .folder import INITIAL_SCORES, MANIFEST, STARTED, TRAINER_STATE
 
-# Written beside an artifact without being part of it.
+# Files in a checkpoint's folder that do not count for its digest.
 _NOT_CONTENT = {MANIFEST, STARTED, TRAINER_STATE, INITIAL_SCORES, "README.md", "training_args.bin"}
 
 
 def digest_folder(folder: Path) -> str:
-    """One digest for the files directly in a checkpoint folder; a manifest there stands for files too large to hash."""
+    """Returns a digest of the files directly in a checkpoint folder.
+
+    Files too large to hash are represented by their size and the inputs in the folder's manifest.
+    """
     files = {
         path.name: digest_weights(path)
         for path in sorted(folder.iterdir())
@@ -31,19 +34,22 @@ def digest_folder(folder: Path) -> str:
     large = [name for name, value in files.items() if value.startswith("size:")]
     if large:
         manifest = read_manifest(folder / MANIFEST)
-        # weights of the user's own, retrained in place, keep their size but not their time
+        # a user's own model has no manifest; if it is retrained in place, its size is the same but its time changes
         times = [(folder / name).stat().st_mtime_ns for name in large]
         files[MANIFEST] = digest_value(manifest["inputs"] if manifest else times)
     return digest_value(files)
 
 
 def digest_checkpoint(folder: Path) -> str | None:
-    """The digest of a finished checkpoint; None where there is none, or where its unit was cut."""
+    """Returns the digest of a checkpoint, or None if there is none or its unit was interrupted."""
     return digest_folder(folder) if (folder / "config.json").exists() and not is_cut(folder) else None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """A unit's manifest or its `started.json`, None where there is none; one without its parts raises `DataError`."""
+    """Reads a unit's manifest or `started.json`, or returns None if there is no file.
+
+    Raises `DataError` if the file lacks inputs or outputs.
+    """
     value = read_json(path)
     if value is not None:
         for key in ("inputs", "outputs") if path.name == MANIFEST else ("inputs",):
@@ -53,15 +59,15 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def is_cut(folder: Path) -> bool:
-    """Whether the unit of a folder was started and not completed."""
+    """True if the unit of a folder was started and not completed."""
     return (folder / STARTED).exists() and not (folder / MANIFEST).exists()
 
 
 class UnitLog:
     """Marks a unit as started, and as complete with its outputs, time and memory. Only for the first rank.
 
-    `processes`: how many share it, if that matters to it; it is kept beside the inputs. The seconds are those of the
-    process that completes it: what a cut one had spent is not in them.
+    `processes`: how many processes share the unit, or None if its result does not depend on it. It is saved with the
+    inputs. `seconds` does not include the time of an interrupted process before a resume.
     """
 
     def __init__(self, folder: Path, inputs: dict[str, Any], processes: int | None = None) -> None:
@@ -73,7 +79,7 @@ class UnitLog:
         write_json(folder / STARTED, {"inputs": inputs, **self.shared})
 
     def complete(self, outputs: list[str], **facts: Any) -> None:
-        """Write the manifest. `outputs` are file names in the folder; `facts` are further JSON values."""
+        """Writes the manifest. `outputs` are file names in the folder. `facts` are more JSON values."""
         write_json(
             self.folder / MANIFEST,
             {

@@ -13,7 +13,7 @@ from .plan import Unit
 
 
 def model_card(config: Config, unit: Unit, start: str | None) -> str:
-    """Markdown with the hub's metadata: what the checkpoint is, from what, and how to make it again."""
+    """Returns Markdown with the hub's metadata: the checkpoint's task, start, loss and prompt template."""
     align = align_config(config, unit.name or "") if unit.stage == "align" else None
     base = config.model.name_or_path
     names = hub_names(config.data) or None

@@ -1,4 +1,4 @@
-"""Stage 4: one model on the test questions, on fresh samples of its own, on references and on the fixed pool."""
+"""Stage 4: measures a model on the test questions, its own new samples, the references and the fixed pool."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Samples from the model under test into files of the unit's folder."""
+    """Samples from the evaluated model into files of the unit's folder."""
 
     stage: Stage
     unit: Unit
@@ -70,7 +70,7 @@ class _Sampler:
     engine: Engine
 
     def questions(self) -> list[Question]:
-        """The questions of task accuracy."""
+        """Returns the questions of task accuracy."""
         section = self.stage.config.evaluate
         return self.stage.plan.task.load(section.split, seed=self.unit.seed or 0)[: section.num_questions]
 
@@ -84,7 +84,7 @@ class _Sampler:
         purpose: str,
         description: str,
     ) -> list[Completion]:
-        """Completions kept in `file`; `purpose` makes their seeds."""
+        """Samples completions and saves them in `file`. `purpose` is part of their seeds."""
         seed = self.unit.seed or 0
         return collect(
             self.engine,
@@ -97,7 +97,7 @@ class _Sampler:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Scores chains under the model under test. `said`: what was said about its layout."""
+    """Scores chains with the evaluated model. `said`: lines about the layout that were already logged."""
 
     stage: Stage
     unit: Unit
@@ -106,7 +106,7 @@ class _Scorer:
     said: set[str | None] = dataclasses.field(default_factory=set)
 
     def score(self, groups: Sequence[Group], description: str) -> Lines:
-        """One line with a score for every candidate of the groups."""
+        """Returns one line with a score for every candidate of the groups."""
         if not groups:
             return []
         state = PartialState()
@@ -126,7 +126,7 @@ class _Scorer:
         return score_lines(groups, scores)
 
     def _packer(self, entries: Sequence[Entry], prepare: Callable[[Batch], Batch]) -> Packer:
-        """How these entries are laid out for this model; says once why a question is not computed once."""
+        """Returns a packer with the layout for these entries. Logs once why a question cannot be shared."""
         section = self.stage.config.model
         pad = pad_id(self.tokenizer)
         rough = self.model.dtype not in (torch.float32, torch.float64)
@@ -138,7 +138,7 @@ class _Scorer:
 
 
 def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
-    """Measure one model into metrics.json and, line by line, into the files beside it (docs/metrics.md)."""
+    """Measures one model. Writes metrics.json and the JSONL files with its details (docs/metrics.md)."""
     subject = Inference(stage, stage.plan.checkpoint(unit.name or "", unit.seed))
     with subject.engine(stage.config.evaluate) as engine:
         sampler = _Sampler(stage, unit, subject.tokenizer, engine)
@@ -180,13 +180,13 @@ def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
 
 
 def _assessed_questions(stage: Stage, unit: Unit) -> list[Question]:
-    """The training questions of assessment accuracy; none where it is switched off."""
+    """Returns the training questions of assessment accuracy, or an empty list if it is off."""
     section = stage.config.evaluate.assessment
     return [] if section is None else stage.plan.task.load(TRAIN, seed=unit.seed or 0)[: section.num_questions]
 
 
 def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, Any], dict[str, Lines]]:
-    """Scores of the model's own fresh chains, and of the same questions' references."""
+    """Scores the model's own new chains and the same questions' references."""
     section, questions = scorer.stage.config.evaluate.assessment, _assessed_questions(scorer.stage, scorer.unit)
     per_label = section.per_label if section else 0
     full = [question for question in questions if assessed[question.id].is_full(per_label)]
@@ -216,7 +216,7 @@ def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, A
 
 
 def _sample_both_kinds(sampler: _Sampler) -> dict[str, Assessed]:
-    """Samples in rounds until every question has its right and wrong chains or the budget is spent."""
+    """Samples in rounds until every question has enough right and wrong chains, or `max_samples` is reached."""
     evaluate, task = sampler.stage.config.evaluate, sampler.stage.plan.task
     section, questions = evaluate.assessment, _assessed_questions(sampler.stage, sampler.unit)
     by_id = {question.id: question for question in questions}
@@ -251,7 +251,7 @@ def _as_group(question: Question, assessed: Assessed) -> Group:
 
 
 def _reference(stage: Stage, question: Question) -> list[Group]:
-    """The question's reference as the only candidate of a group; none where its chain is unknown."""
+    """Returns a group with the question's reference as its only candidate, or an empty list without a known chain."""
     if question.rationale is None:
         return []
     response = stage.plan.task.reference_response(question)
@@ -274,7 +274,7 @@ def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
 
 
 def _vote(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
-    """Several paths for each test question, sampled once, and what votes of every size make of them."""
+    """Samples several paths for each test question and computes majority vote and pass@k for every path count."""
     evaluate = sampler.stage.config.evaluate
     section = evaluate.self_consistency
     if section is None:

@@ -1,4 +1,7 @@
-"""Stage 2b: completions -> rated groups. No model and no torch: rules change more often than samples."""
+"""Stage 2b: makes rated groups from completions. Separate from sampling, so that labels change without new samples.
+
+Needs neither a model nor torch.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from .plan import Plan
 
 
 def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> None:
-    """Label into groups.jsonl, pool.jsonl and counts.json.
+    """Labels completions and writes groups.jsonl, pool.jsonl and counts.json.
 
-    `begin` clears the folder and opens the unit's log. It is called when all labels are made: what rates them can fail,
-    and the earlier ones are then still in their place.
+    `begin` clears the folder and opens the unit's log. It is called only after all labels exist. Rating can fail, and
+    the previous labels must survive that.
     """
     section, seed = plan.config.label, unit.seed or 0
     completions = read_completions(plan.completions(unit.seed))
@@ -59,7 +62,7 @@ def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -
 
 
 def _pool_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:
-    """Whatever rates, the pool stays binary: it measures right against wrong."""
+    """Returns the pool's groups. They always have binary ratings, because the pool compares right with wrong chains."""
     pool, section = plan.pool_questions(seed), plan.config.label
     in_pool = {question.id for question in pool}
     return label_completions(

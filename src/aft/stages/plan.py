@@ -1,7 +1,7 @@
-"""The plan of a run: its units of work in order, what each reads and writes, and which are up to date. No torch.
+"""The plan of a run: its units in order, their inputs and outputs, and which are up to date. Does not import torch.
 
-A unit is one stage for one seed and, where there are several, one model. It is up to date while its inputs (the
-config sections it depends on, data, versions, the digests of the files it reads) equal those in its manifest.
+A unit is one stage for one seed and, in align and evaluate, one model. It is up to date while its inputs equal those in
+its manifest. The inputs are the config sections it depends on, data, versions, and digests of the files it reads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFo
 from ..run.manifest import digest_checkpoint, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
-# Raised when the code of a stage begins to give another result for the same inputs.
+# Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 2, "align": 2, "evaluate": 3}
 
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
@@ -34,7 +34,7 @@ DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Whether a unit must run, and why."""
+    """State of a unit (done, resume, run or rerun), and the reasons."""
 
     state: str
     reasons: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Plan:
     # ---- units ----
 
     def units(self, stage: str) -> list[Unit]:
-        """The units of one stage, in order."""
+        """Returns the units of one stage, in order."""
         if stage == "pretrain":
             return [self.run.unit(stage)]
         names: Sequence[str | None] = [None]
@@ -63,13 +63,13 @@ class Plan:
         return [self.run.unit(stage, seed, name) for seed in self.config.seeds for name in names]
 
     def stages(self) -> list[str]:
-        """The configured stages in the order in which they run."""
+        """Returns the configured stages in running order."""
         return [stage for stage in STAGES if stage in self.config.stages]
 
-    # ---- where things are ----
+    # ---- paths and data ----
 
     def checkpoint(self, name: str, seed: int | None) -> str:
-        """Folder or hub name of a model: base, vft or a method."""
+        """Returns the folder or hub name of a model: base, vft or a method."""
         named = self.config.model.name_or_path if name == BASE else None
         return named or str(self.run.checkpoint(name, seed))
 
@@ -79,29 +79,29 @@ class Plan:
         return model.gguf_file if checkpoint == model.name_or_path else None
 
     def completions(self, seed: int | None) -> Path:
-        """The sampled completions of a seed."""
+        """The file of a seed's sampled completions."""
         return self.run.completions(seed)
 
     def groups(self, seed: int | None) -> Path:
-        """The labelled groups of a seed."""
+        """The file of a seed's labelled groups."""
         return self.run.groups(seed)
 
     def pool(self, seed: int | None) -> Path:
-        """The held-out groups of a seed that every model scores."""
+        """The file of a seed's held-out groups, which every model scores."""
         return self.run.pool(seed)
 
     def judge_cache(self) -> Path:
-        """The folder of a judge's replies; not one that a label unit owns, so that what is rated again is not lost."""
+        """The folder of a judge's replies. It is outside the label units, so replies survive if a unit runs again."""
         section = self.config.label.ratings
         named = section.cache if isinstance(section, JudgeRatings) else None
         return Path(named) if named is not None else self.run.judge_cache
 
     def training_questions(self, seed: int) -> list[Question]:
-        """The questions that groups are made of: those with a known chain, then those with only an answer."""
+        """Returns the questions of the groups: first those with a known chain, then those with only an answer."""
         return self.task.load(TRAIN, seed=seed) + self.task.load(ANSWER_ONLY, seed=seed)
 
     def pool_questions(self, seed: int) -> list[Question]:
-        """The held-out questions whose completions every model scores."""
+        """Returns the held-out questions whose completions every model scores."""
         count = self.config.sample.pool_questions
         questions = self.task.load(VALIDATION, seed=seed) if count else []
         if count > len(questions):
@@ -109,7 +109,7 @@ class Plan:
         return questions[:count]
 
     def describe_data(self) -> dict[str, Any]:
-        """How many questions each split has (with the first seed), and what a reader should know about them."""
+        """Returns the number of questions in each split (with the first seed), and the task's fingerprint and notes."""
         splits = (TRAIN, ANSWER_ONLY, VALIDATION, TEST)
         return {
             "fingerprint": self.task.fingerprint(),
@@ -118,13 +118,13 @@ class Plan:
         }
 
     def training(self, section: dict[str, Any]) -> dict[str, Any]:
-        """The shared TrainingArguments with a stage's own over them."""
+        """Returns the shared TrainingArguments, overridden by a stage's own."""
         return merge(self.config.training, section)
 
     # ---- inputs ----
 
     def reads(self, unit: Unit) -> dict[str, str | Path]:
-        """What a unit reads from earlier stages: checkpoints as text (a folder or hub name), files as paths."""
+        """Returns what a unit reads. Checkpoints are text (a folder or hub name) and files are paths."""
         config, seed = self.config, unit.seed
         if unit.stage == "vft":
             return {BASE: self.checkpoint(BASE, seed)}
@@ -141,7 +141,7 @@ class Plan:
         return {}
 
     def inputs(self, unit: Unit) -> dict[str, Any] | None:
-        """Everything a unit's result depends on, as JSON; None while something that it reads does not exist."""
+        """Returns everything that a unit's result depends on, as JSON, or None if something it reads is missing."""
         reads = {}
         for name, source in self.reads(unit).items():
             digest = self._digest(source)
@@ -164,10 +164,10 @@ class Plan:
         return self.task.fingerprint()
 
     def _sections(self, unit: Unit) -> dict[str, Any]:
-        """The keys of the configuration that decide a unit's result, under their own names as far as they have one."""
+        """Returns the configuration keys that decide a unit's result, with their own names where possible."""
         config = self.config
         whole = dataclasses.asdict(config)
-        # where the data lies does not matter, what is in it does: the fingerprint
+        # the path of the data does not matter: the fingerprint covers the content
         other_stages = {"num_pretrain": "pretrain", "num_test": "evaluate"}
         data = {
             key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
@@ -188,7 +188,7 @@ class Plan:
         return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
 
     def _recorded_ratings(self, unit: Unit) -> Any:
-        """What `label.ratings` was when a label unit was run, or None."""
+        """Returns `label.ratings` from the last run of a label unit, or None."""
         for name in (MANIFEST, STARTED):
             if (found := read_manifest(unit.folder / name)) is not None:
                 for key in ("inputs", "config", "label", "ratings"):
@@ -197,7 +197,7 @@ class Plan:
         return None
 
     def model_keys(self, stage: str) -> dict[str, Any]:
-        """Which weights, that the digest of the checkpoint says; this is how a stage uses them."""
+        """Returns the keys of how a stage uses the model. The checkpoint's digest identifies the weights."""
         model = self.config.model
         if stage == "pretrain":
             names = ["from_scratch", "max_length", "overlong"]
@@ -209,7 +209,7 @@ class Plan:
         return {name: value for name, value in dataclasses.asdict(model).items() if name in names}
 
     def _trained(self, section: VftConfig | AlignConfig, keys: dict[str, Any]) -> dict[str, Any]:
-        """A training section with the shared arguments in it, and what its validation takes from elsewhere."""
+        """Returns a training section with the shared arguments, and with `max_new_tokens` for its validation."""
         validation = section.validation and {
             **keys["validation"],
             "max_new_tokens": self.config.evaluate.max_new_tokens,
@@ -227,17 +227,20 @@ class Plan:
         if folder.is_dir():
             return digest_checkpoint(folder)
         if folder.is_relative_to(self.folder):
-            return None  # an earlier stage has yet to write it
+            return None  # an earlier stage has not written it yet
         return f"hub:{source}@{self.config.model.revision or 'main'}" + (f"#{gguf}" if gguf else "")
 
     # ---- state ----
 
     def processes(self, unit: Unit) -> int | None:
-        """How many processes share the steps of a training unit; None of another, or where the launcher chooses."""
+        """Returns how many processes share a training unit, or None if the launch file does not say.
+
+        None for units that do not train.
+        """
         return count_processes(self.config.launch.config) if unit.stage in TRAINING_STAGES else None
 
     def status(self, unit: Unit) -> Status:
-        """Whether a unit is up to date, can be continued, or must run, as things are on disk now."""
+        """Returns whether a unit is up to date, can resume, or must run, from the current files."""
         inputs = self.inputs(unit)
         manifest = read_manifest(unit.folder / MANIFEST)
         if inputs is None:
@@ -251,14 +254,14 @@ class Plan:
         if started is None:
             return Status(RUN)
         reasons = changed_keys(started["inputs"], inputs)
-        # no input, or whoever opens a finished run on another machine would be told to train it again
+        # Not part of `inputs`: otherwise a finished run would look outdated on a machine with another process count.
         before, now = started.get("processes"), self.processes(unit)
         if None not in (before, now) and before != now:
             reasons.append(f"cut with {before} processes, now {now}: a step would see another batch")
         return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, ("was cut",))
 
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
-        """Every unit of `stages` with what would happen to it, counting on earlier stages to change what follows."""
+        """Returns every unit of `stages` with its expected status, if units that run change what later units read."""
         result: list[tuple[Unit, Status]] = []
         moving: dict[str, Unit] = {}  # folder -> unit that will write it
         for stage in stages:
@@ -277,7 +280,7 @@ class Plan:
         return result
 
     def check_reads(self, stage: str) -> None:
-        """Raise `ConfigError` if a unit of `stage` reads what no earlier stage has written to its end."""
+        """Raises `ConfigError` if something that a unit of `stage` reads is missing or unfinished."""
         reads = {str(source): (name, source) for unit in self.units(stage) for name, source in self.reads(unit).items()}
         problems = []
         for name, source in reads.values():

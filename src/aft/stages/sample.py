@@ -1,4 +1,4 @@
-"""Stage 2a: k completions of every training question, and of the held-out pool's questions, from the VFT model."""
+"""Stage 2a: samples k completions of every training and pool question from the VFT model (or the base model)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .context import Inference, Stage
 
 
 def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
-    """Sample into completions.jsonl."""
+    """Samples completions and writes completions.jsonl."""
     section, seed = stage.config.sample, unit.seed or 0
     subject = Inference(stage, stage.plan.checkpoint(section.model, unit.seed))
     questions = stage.plan.training_questions(seed) + stage.plan.pool_questions(seed)

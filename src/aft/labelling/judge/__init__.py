@@ -1,1 +1,1 @@
-"""A chat model as judge: the request, the prompt and its score, the replies on disk, and the ratings made of them."""
+"""A chat model as judge: requests, the prompt and its score, the cache of replies, and the ratings."""

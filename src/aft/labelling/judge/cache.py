@@ -1,4 +1,4 @@
-"""A judge's replies on disk, by the hash of their request: what was paid for is never asked for again."""
+"""Keeps a judge's replies on disk, by the hash of the request, so that no reply is paid for twice."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from .endpoint import Reply
 
 
 class ReplyCache:
-    """Replies in the files `replies-NNNN.jsonl` of one folder, a line each, written as they come.
+    """Replies in the files `replies-NNNN.jsonl` of one folder. Each reply is one line and is written at once.
 
-    Every process appends to a new file of its own, so that several can share the folder, and threads may call all
-    methods. A last line that was cut while it was written is passed over and counted in `cut_lines`; any other
-    damage raises `DataError`. A request that was given up leaves a line too, which answers nothing. Use as a context
-    manager.
+    Each process writes to its own new file, so several processes can share the folder. All methods are thread-safe. An
+    incomplete last line is skipped and counted in `cut_lines`. Any other damage raises `DataError`. A request that was
+    given up has a line without a reply. Use the cache as a context manager.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,24 +44,24 @@ class ReplyCache:
                 self._handle = None
 
     def get(self, key: str) -> Reply | None:
-        """The reply to the request with this hash, if there was one."""
+        """Returns the reply to the request with this hash, or None."""
         with self._lock:
             return self._replies.get(key)
 
     def put(self, key: str, reply: Reply, **facts: Any) -> None:
-        """Keep a reply, on disk before this returns; `facts` are for a person who reads the file."""
+        """Writes a reply to disk before it returns. `facts` are for people who read the file."""
         tokens = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
         with self._lock:
             self._replies[key] = reply
         self._write({"key": key, **facts, "reply": reply.text, **tokens})
 
     def was_given_up(self, key: str) -> bool:
-        """Whether an earlier run asked this in vain."""
+        """True if an earlier run gave this request up."""
         with self._lock:
             return key in self._given_up
 
     def give_up(self, key: str, reason: str, **facts: Any) -> None:
-        """Note that a request was asked in vain; `was_given_up` knows it from the next run on."""
+        """Records that a request was given up. `was_given_up` reports it from the next run on."""
         self._write({"key": key, **facts, "given_up": reason})
 
     def _write(self, line: dict[str, Any]) -> None:

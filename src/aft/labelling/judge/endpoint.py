@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible chat endpoint: the reply, or why there is none. The standard library alone."""
+"""Sends one request to an OpenAI-compatible chat endpoint. Uses only the standard library."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ...errors import AftError, ConfigError
 BASE_URL, API_KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "AFT_JUDGE_MODEL"
 DEFAULT_URL = "https://api.openai.com/v1"
 
-# Statuses that may be another the next time; so may every one from 500.
+# Statuses below 500 after which a request is tried again. Every status from 500 on is tried again, too.
 _PASSING = (408, 409, 429)
-# Statuses that every request would meet, with the variable to look at.
+# Statuses that every request would get, with the variable that the user should check.
 _LASTING = {401: API_KEY, 402: API_KEY, 403: API_KEY, 404: f"{BASE_URL} and {MODEL} (or label.ratings.model)"}
 _LASTING |= {405: BASE_URL, 407: "the proxy's settings"}
-_LONGEST_WAIT = 300.0  # seconds of a Retry-After that are waited
-_LONGEST_BODY = 2**24  # bytes of a reply that are read
+_LONGEST_WAIT = 300.0  # seconds; a longer Retry-After is shortened to this
+_LONGEST_BODY = 2**24  # bytes; a longer reply is a failure
 _SHOWN = 200  # characters of a reply in a message
-_SECRET = 16  # characters from which a key is no placeholder such as "none", which a reply may hold by chance
+_SECRET = 16  # characters; a shorter key may be a placeholder such as "none", which a reply may contain by chance
 
 
 class Failure(Exception):
-    """A request that gave nothing of use. `reason` is counted, `detail` shown.
+    """A request without a usable reply. Failures are counted by `reason`; `detail` is shown to the user.
 
-    `retry`: whether the same request may fare better; `wait`: seconds that the server asks to wait before that;
-    `down`: whether the endpoint did not do its work at all, so that any other request would have failed as well.
+    `retry`: true if the same request may succeed later. `wait`: seconds that the server asks to wait before a retry.
+    `down`: true if the endpoint itself does not work, so that any other request would have failed too.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Failure(Exception):
 
 
 class Refused(AftError):
-    """The endpoint would refuse every request, so asking on is of no use."""
+    """The endpoint would refuse every request, so more requests are useless."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model wrote, empty if nothing, and the tokens that it took, None where the endpoint does not say.
+    """The model's text and its token counts. The text may be empty. A count is None if the endpoint does not report it.
 
-    `cut`: the limit of tokens came before its end.
+    `cut`: true if the token limit ended the text.
     """
 
     text: str
@@ -67,10 +67,10 @@ class Reply:
 
 
 class Endpoint:
-    """Asks one chat endpoint. The key is sent to it and appears nowhere else: not in errors, replies or `repr`.
+    """A chat endpoint. The key is only sent to the endpoint: it is not in errors, replies or `repr`.
 
-    `timeout`: seconds from the start of a request to the last byte of its reply. Two steps are not bounded by it:
-    looking up the host's name, and connecting, where each address of the host may take `timeout` to answer.
+    `timeout`: seconds from the start of a request to the last byte of its reply. It does not limit the lookup of the
+    host's name. When connecting, each address of the host may take `timeout` seconds to answer.
     """
 
     def __init__(self, url: str, key: str = "", *, timeout: float = 120.0) -> None:
@@ -78,16 +78,19 @@ class Endpoint:
         self._key = key.strip()
         if problems := [*_url_problems(self.url), *_key_problems(self._key)]:
             raise ConfigError(problems)
-        # urllib would take the key along to wherever a redirect points
+        # redirects are off: urllib would send the key to the target of a redirect
         self._opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
     @classmethod
     def from_environment(cls, timeout: float = 120.0) -> Endpoint:
-        """The endpoint that the environment names; OpenAI's own by default. `ConfigError` for an unusable value."""
+        """Returns the endpoint of the environment variables, by default OpenAI's.
+
+        Raises `ConfigError` if a value is unusable.
+        """
         return cls(os.environ.get(BASE_URL) or DEFAULT_URL, os.environ.get(API_KEY) or "", timeout=timeout)
 
     def complete(self, body: Mapping[str, Any]) -> Reply:
-        """The reply to one request. Raises `Failure`, or `Refused` where no request would fare better."""
+        """Sends a request and returns the reply. Raises `Failure`, or `Refused` if every request would fail."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": f"aft/{__version__}"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -123,7 +126,7 @@ class Endpoint:
         return self._hide(text) if len(self._key) >= _SECRET else text
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        """What a status other than success means, with the server's own words as far as they can be had."""
+        """Returns the exception for a status other than success, with the server's own text if it can be read."""
         try:
             words = self._hide(_shorten(self._read(error.fp)))
         except (Failure, OSError, http.client.HTTPException):
@@ -146,9 +149,9 @@ class Endpoint:
 
 
 class _ReplyBytes(io.RawIOBase):
-    """The bytes from a socket until `deadline`; after it, `TimeoutError`.
+    """Reads bytes from a socket until `deadline`, then raises `TimeoutError`.
 
-    The socket's own timeout does not bound a reply: it starts anew with every byte, of a header too.
+    The socket's own timeout does not limit a whole reply or header, because it restarts with every read.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -156,7 +159,7 @@ class _ReplyBytes(io.RawIOBase):
         self._stream = sock.makefile("rb", buffering=0)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """As of a socket, so that `http.client` reads from this in its place."""
+        """Has the signature of a socket's `makefile`, because `http.client` reads from this object as from a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
@@ -175,7 +178,7 @@ class _ReplyBytes(io.RawIOBase):
 
 
 class _Deadline(urllib.request.AbstractHTTPHandler):
-    """Cuts a reply, header and body, once the request's `timeout` is over."""
+    """Stops reading a reply (header and body) once the request's `timeout` is over."""
 
     def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
         deadline = time.monotonic() + (req.timeout or 0.0)
@@ -214,7 +217,7 @@ def _url_problems(url: str) -> list[str]:
     if not usable or not url.isprintable() or " " in url:
         return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {url!r}"]
     if parts.username is not None or parts.query or parts.fragment:
-        return [f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"]  # so it is not shown
+        return [f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"]  # may be secret
     return []
 
 
@@ -224,7 +227,7 @@ def _key_problems(key: str) -> list[str]:
 
 
 def _retry_after(text: str) -> float:
-    """The seconds of a Retry-After header, which are a number or a date, within what is reasonable to wait."""
+    """Returns the seconds of a Retry-After header (a number or a date), from 0 to `_LONGEST_WAIT`."""
     try:
         seconds = float(text)
     except ValueError:

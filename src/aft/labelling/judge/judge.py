@@ -1,4 +1,4 @@
-"""Ratings by a chat model: several replies for each candidate, asked side by side, again where they fail, averaged."""
+"""Ratings by a chat model: the mean of several replies per candidate. Requests are concurrent and retried."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .prompt import read_score
 
 Candidate = tuple[str, int | None]
 
-_LONGEST_DELAY = 60.0  # seconds between two tries, unless the server asks for more
-# After so many requests, given up one after the other, the rest is not tried (at least so many): the endpoint does not
-# work. Nor is it after so many given up that are also more than half of those asked, as of a model that does not write
-# what it is asked for. What an earlier run kept does not count there, neither its replies nor what it gave up.
+_LONGEST_DELAY = 60.0  # seconds between two tries; the server may ask for more
+# Two rules stop the stage. `_DOWN`: at least this many consecutive ratings failed because the endpoint does not work.
+# `_USELESS`: at least this many ratings got no score, and they are more than half of the requested ones: the model
+# does not follow the prompt. `_USELESS` does not count cached replies, or ratings that an earlier run gave up.
 _DOWN, _USELESS = 10, 30
 _CUT = "cut by label.ratings.max_tokens"
 _LOOK_AT = {
@@ -44,7 +44,7 @@ _LOOK_ELSEWHERE = "look at the endpoint, or lower label.ratings.concurrency"
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked of which model, and how insistently."""
+    """The settings of requests to a judge."""
 
     model: str
     num_ratings: int = 3
@@ -58,11 +58,11 @@ class Asking:
 
 @dataclass
 class JudgeCounts:
-    """What the ratings took. Those `wanted` = from the cache (`cached`) + by a reply of now + `given_up`.
+    """Counts of a judge. `wanted` ratings = `cached` + ratings from new replies + `given_up`.
 
-    `wanted` counts equal requests once. `failures` are of single requests, by reason; so `requests` = replies of use +
-    all `failures`. Tokens are of all replies that came, of use or not; `replies_without_usage` did not tell theirs.
-    `partial` candidates got fewer ratings than asked for, `unrated` ones none.
+    `wanted` counts equal requests once. `failures` counts single requests by reason, so `requests` = usable replies +
+    all `failures`. Token counts include unusable replies. `replies_without_usage`: replies without token counts.
+    `partial`: candidates with fewer ratings than requested. `unrated`: candidates without ratings.
     """
 
     model: str
@@ -84,7 +84,7 @@ class JudgeCounts:
 
 @dataclass(frozen=True)
 class _Task:
-    """One rating of one candidate; `key` is the hash of its request."""
+    """One rating of one candidate. `key` is the hash of its request."""
 
     key: str
     body: dict[str, Any]
@@ -93,10 +93,11 @@ class _Task:
 
 
 class Judge:
-    """Rates candidates by their prompts. Every reply with a score goes to the cache at once, so a cut loses little.
+    """Rates candidates by their prompts. Each reply with a score is cached at once, so an interruption loses little.
 
-    The delay before a repetition doubles from one second, up to a minute, less a random part that the request's hash
-    decides, and is at least what the server asks for. `sleep` waits; None: until the time is over or all is stopped.
+    The delay before a retry starts at one second and doubles up to a minute. It is multiplied by a random factor from
+    0.5 to 1, seeded by the request's hash. It is at least as long as the server asks. `sleep` waits for the delay; by
+    default, the wait also ends when rating is stopped.
     """
 
     def __init__(
@@ -109,14 +110,14 @@ class Judge:
         self._sleep = sleep or self._stopped.wait
 
     def rate(self, prompts: Mapping[Candidate, str]) -> dict[Candidate, float]:
-        """The mean score of every candidate that got any.
+        """Returns the mean score of every candidate with at least one score.
 
-        Raises `Refused` where the endpoint would refuse every request, and `AftError` where so many requests in a row,
-        or such a share of all, were given up that the rest has no hope.
+        Raises `Refused` if the endpoint would refuse every request. Raises `AftError` if too many requests failed, in a
+        row or as a share of all.
         """
         numbers = range(1, self.asking.num_ratings + 1)
         tasks = {candidate: [self._task(candidate, text, n) for n in numbers] for candidate, text in prompts.items()}
-        # candidates with the very same prompt share their ratings
+        # candidates with the same prompt share their ratings
         different = {task.key: task for rated in tasks.values() for task in rated}
         scores = self._from_cache(different)
         self.counts.candidates, self.counts.wanted = len(tasks), len(different)
@@ -147,7 +148,7 @@ class Judge:
                 continue
             try:
                 scores[key] = self._score(reply)
-            except Failure:  # on another scale, perhaps
+            except Failure:  # cached for another scale, for example
                 continue
             self.counts.cached += 1
             self.counts.cached_prompt_tokens += reply.prompt_tokens or 0
@@ -155,7 +156,7 @@ class Judge:
         return scores
 
     def _ask_all(self, tasks: Sequence[_Task], progress: Progress) -> dict[str, float]:
-        """Scores by the hash of the request, of the tasks that got one."""
+        """Runs the tasks and returns the scores by the hash of the request. Tasks without a score are left out."""
         scores: dict[str, float] = {}
         fresh = {task.key for task in tasks if not self.cache.was_given_up(task.key)}
         down = asked = 0
@@ -183,11 +184,14 @@ class Judge:
 
     def _give_up(self, task: _Task, failure: Failure) -> None:
         self.counts.given_up += 1
-        if not failure.down:  # of an endpoint that is down the request learns nothing
+        if not failure.down:  # if the endpoint is down, the failure says nothing about this request
             self.cache.give_up(task.key, failure.reason, **self._facts(task))
 
     def _check_hope(self, down: int, useless: Counter[str], asked: int, last: Failure) -> None:
-        """Raise where the rest has no hope: `useless` counts what was given up of the `asked`, by its last reason."""
+        """Raises `AftError` if the remaining requests are likely to fail as well.
+
+        `down`: consecutive failures of the endpoint. `useless`: of the `asked` ratings, those given up, by last reason.
+        """
         given_up = useless.total()
         if down >= max(_DOWN, 2 * self.asking.concurrency):
             told = f"failed {down} requests in a row, each tried {self.asking.retries + 1} times; the last: {last}"
@@ -205,7 +209,7 @@ class Judge:
         )
 
     def _ask(self, task: _Task) -> float | Failure:
-        """The score of one task, or the failure of its last try."""
+        """Returns the score of a task, or the failure of its last try."""
         chance = random.Random(task.key)
         attempt = cuts = 0
         while True:
@@ -215,7 +219,7 @@ class Judge:
                 with self._lock:
                     self.counts.failures[failure.reason] = self.counts.failures.get(failure.reason, 0) + 1
                 cuts += failure.reason == _CUT
-                # what was cut twice would be cut again, and its tokens are the dearest
+                # a reply that was cut twice would probably be cut again, and cut replies cost the most tokens
                 if not failure.retry or attempt == self.asking.retries or cuts > 1:
                     return failure
                 delay = min(2.0 ** min(attempt, 10), _LONGEST_DELAY) * chance.uniform(0.5, 1.0)

@@ -1,4 +1,4 @@
-"""What a judge is asked, and the score that its reply ends in. Pure text."""
+"""The prompt of a judge, and the score in its reply. Only handles text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import ConfigError, nearest
 from .endpoint import Failure
 
-# In our own words: the paper gives the kind of prompt, not its text.
+# The wording is ours: the paper describes the kind of prompt and does not give its text.
 BUILT_IN = """\
 You mark solutions of a problem. Below are the problem, its right final answer, a reference solution that is right, \
 and the candidate solution that you mark. The candidate need not go the way of the reference: judge whether its own \
@@ -41,13 +41,16 @@ UNKNOWN = "(none is known)"
 _NEEDED = ("question", "completion")
 _FIELDS = (*_NEEDED, "reference", "answer", "min_score", "max_score")
 _FIELD = re.compile(r"\{(\w+)\}")
-# what Markdown may put around a line
+# Markdown characters that may surround a line
 _MARKUP = " \t*_#>`"
 _SCORE = re.compile(r"([-+]?\d+(?:\.\d+)?)(?: ?(?:/|out of) ?(\d+(?:\.\d+)?))?\.?", re.ASCII)
 
 
 def read_template(path: str | None) -> str:
-    """The text of a prompt file, checked; the built-in prompt for None. `ConfigError` for one that cannot do."""
+    """Returns the text of a prompt file, or the built-in prompt if `path` is None.
+
+    Raises `ConfigError` if the file cannot be read, lacks a field, has a misspelt field, or does not ask for a score.
+    """
     if path is None:
         return BUILT_IN
     key = f"label.ratings.prompt: {path}"
@@ -61,7 +64,7 @@ def read_template(path: str | None) -> str:
         raise ConfigError(f"{key} cannot be read: {error.strerror or error}") from None
     found = set(_FIELD.findall(template))
     problems = [f"{key} has no {{{name}}}" for name in _NEEDED if name not in found]
-    # other braces may be the text's own
+    # only names close to a field are misspelt: other braces may belong to the text
     misspelt = [name for name in sorted(found) if name not in _FIELDS and nearest(name, _FIELDS)]
     problems += [f"{key} has an unknown field {{{name}}}.{nearest(name, _FIELDS)}" for name in misspelt]
     if "score:" not in template.casefold():
@@ -81,7 +84,7 @@ def render(
     min_score: float,
     max_score: float,
 ) -> str:
-    """The template with its fields filled in, in one pass: a brace in a candidate's text stays what it is."""
+    """Returns the template with its fields filled in. It is one pass, so that braces in a candidate's text stay."""
     values = {
         "question": question,
         "reference": UNKNOWN if reference is None else reference,
@@ -94,11 +97,11 @@ def render(
 
 
 def read_score(reply: str, min_score: float, max_score: float) -> float:
-    """The score of a judge's reply. Raises `Failure` with the reason where there is none that counts.
+    """Returns the score in a judge's reply. Raises `Failure` with the reason if there is no valid score.
 
-    The last line that begins with `Score:` decides, whatever Markdown stands around it. Behind the colon stands a
-    number such as 7 or 7.5, and nothing else but `/10` or `out of 10` with the highest score. Evidence, any text but
-    another score, must stand before it.
+    The last line that begins with `Score:` is read, without surrounding Markdown. After the colon there must be a
+    number, for example 7 or 7.5. Only `/10` or `out of 10`, with the highest score, may follow it. Evidence must come
+    before the score: any text that is not another score.
     """
     if not reply.strip():
         raise Failure("no text")
