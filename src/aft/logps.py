@@ -1,10 +1,9 @@
-"""Hidden states -> token logps -> sequence logps and scores, never holding all logits at once.
+"""Turns hidden states into token logps, sequence logps and scores without holding all logits at once.
 
 Axes: `B` questions in the batch, `G` candidate slots per question, `N = B * G` sequences, `T` tokens after padding,
 `R` response tokens to predict, over all sequences, `H` hidden size, `V` vocabulary.
 Units: `token_logps` in nats per token; `seq_logps` their sum, in nats per sequence; `scores` their mean over response
-tokens, in nats per token. Log-probabilities are float32 whatever the model runs in (float64 for float64).
-The shift by one token happens here and nowhere else.
+tokens, in nats per token. Log-probabilities are float32 for any dtype of the model (float64 for float64).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_BYTES = 64 * 2**20  # float32 logits of one chunk, unless a chunk size is given
-UNKNOWN_VOCABULARY_CHUNK = 1024  # rows per chunk, where the head does not say how wide its logits are
+CHUNK_BYTES = 64 * 2**20  # size of the float32 logits of one chunk, unless a chunk size is given
+UNKNOWN_VOCABULARY_CHUNK = 1024  # rows per chunk for a head without `out_features`
 
 Head = Callable[[Tensor], Tensor]
 Postprocess = Callable[[Tensor], Tensor]
@@ -29,8 +28,8 @@ Postprocess = Callable[[Tensor], Tensor]
 def default_chunk_size(head: Head, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Rows per chunk that keep the float32 logits of one chunk within `chunk_bytes`; at least 1.
 
-    The vocabulary size is the head's `out_features`: its weight may be sharded and say less. A chunk needs about two
-    tensors of that size, forward and backward.
+    The vocabulary size is the head's `out_features`, because a sharded weight has fewer rows. Forward and backward each
+    need about two tensors of `chunk_bytes`.
     """
     vocabulary = getattr(head, "out_features", None)
     return max(1, chunk_bytes // (4 * vocabulary)) if vocabulary else UNKNOWN_VOCABULARY_CHUNK
@@ -45,22 +44,22 @@ def token_logps(
     keep_bytes: int = 0,
     postprocess: Postprocess | None = None,
 ) -> Tensor:
-    """Log-probability of each target token, under the hidden state that predicts it.
+    """Log-probability of each target token, given the hidden state that predicts the token.
 
-    The logits are made for one chunk of rows at a time, and again in the backward pass, so that those of one chunk are
-    all that is ever held; or kept for the backward pass, where all of them fit in `keep_bytes`. The results do not
-    depend on either beyond rounding. A plain `torch.nn.Linear` is entered once however many chunks there are: where
-    its weight is sharded, entering it is a collective operation, and ranks have unequal numbers of rows. No gradient
-    is computed for a frozen weight. Any other head is called for every chunk.
+    Logits are computed for one chunk of rows at a time and again in the backward pass, so only one chunk is ever held.
+    If all logits fit in `keep_bytes`, they are kept for the backward pass instead. `chunk_size` and `keep_bytes` change
+    results only by rounding. A plain `torch.nn.Linear` is called once for all chunks: calling a sharded layer is a
+    collective operation, and ranks have unequal numbers of rows. Any other head is called for every chunk. No gradient
+    is computed for a frozen weight.
 
     Args:
         hidden: (R, H), any float: states at the positions *before* the targets, already gathered. Gradient flows.
-        targets: (R,), int64, in [0, V). No id is special: what must not count is not passed.
+        targets: (R,), int64, in [0, V). No id is ignored: leave out tokens that must not count.
         head: the model's output projection, (rows, H) -> (rows, V). Its hooks run; its parameters get gradient.
-            Entered also for R = 0.
+            Called also for R = 0.
         chunk_size: most rows per chunk, >= 1; None: `default_chunk_size(head)`.
-        keep_bytes: memory for logits, in the type in which the head computes them, that may be held until the
-            backward pass; 0: none are kept.
+        keep_bytes: keep logits for the backward pass if they take at most this many bytes in the head's dtype; 0: never
+            keep them.
         postprocess: applied to the float32 logits of each chunk: soft-capping, scaling.
 
     Returns:
@@ -94,7 +93,7 @@ def token_logps(
 
 
 def _finished(logits: Tensor, postprocess: Postprocess | None) -> Tensor:
-    """Logits (rows, V) in float32 (float64 stays), after what the architecture does to them."""
+    """Logits (rows, V) in float32 (float64 stays), after `postprocess`."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits if postprocess is None else postprocess(logits)
 
@@ -103,7 +102,7 @@ def _finished(logits: Tensor, postprocess: Postprocess | None) -> Tensor:
 
 
 def _is_plain_linear(head: Head) -> TypeGuard[torch.nn.Linear]:
-    """Not an adapter around one, nor one whose forward something else has taken over."""
+    """True for a `torch.nn.Linear` with its own forward: no adapter around it and no replaced forward."""
     return (
         isinstance(head, torch.nn.Linear)
         and type(head).forward is torch.nn.Linear.forward
@@ -119,7 +118,7 @@ def _in_linear(
     keep_bytes: int,
     postprocess: Postprocess | None,
 ) -> Tensor:
-    """`_LinearLogps` as the forward of the layer, so that hooks that gather its weight run around it."""
+    """Runs `_LinearLogps` as the layer's forward, so that the hooks that gather its weight run around it."""
 
     def forward(hidden: Tensor) -> Tensor:
         weight: Tensor = head.weight
@@ -144,9 +143,10 @@ def _in_linear(
 
 
 class _Keep(enum.Enum):
-    """What the backward pass finds: the logits (R, V), or the gradient (R, H) of each log-prob, or nothing.
+    """What is kept for the backward pass: nothing, the logits (R, V), or the gradient (R, H) of each log-prob.
 
-    Where the head is frozen, that gradient is all that the backward pass needs, and the logits are there to make it.
+    If the head is frozen, the backward pass needs only the gradient of each log-prob. The forward pass computes that
+    gradient while it has the logits.
     """
 
     NOTHING = enum.auto()
@@ -155,7 +155,7 @@ class _Keep(enum.Enum):
 
 
 class _LinearLogps(torch.autograd.Function):
-    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None, chunk by chunk in both passes."""
+    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None. Both passes run chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -197,7 +197,7 @@ class _LinearLogps(torch.autograd.Function):
         hidden, weight, bias, targets, *kept = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        # sums over chunks are kept in float32
+        # in float32, because rounding errors would add up over chunks
         summing = torch.promote_types(weight.dtype, torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=summing) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=summing) if wants_bias and bias is not None else None
@@ -223,13 +223,13 @@ class _LinearLogps(torch.autograd.Function):
 
 
 def _chunks(rows: int, chunk_size: int) -> list[slice]:
-    """Even chunks of at most that many rows."""
+    """Slices of nearly equal length, at most `chunk_size` rows each."""
     count = -(-rows // chunk_size)
     return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 
 def _grad_of_logits(logits: Tensor, targets: Tensor, gradient: Tensor, postprocess: Postprocess | None) -> Tensor:
-    """Gradient (rows, V) of the raw logits: (one at the target minus the probabilities) times each row's own."""
+    """Gradient (rows, V) of the raw logits: (one-hot target minus probabilities) times each row's `gradient`."""
     if postprocess is None:
         return _grad_of_finished(_finished(logits, None), targets, gradient)
     with torch.enable_grad():
@@ -248,11 +248,11 @@ def _grad_of_finished(finished: Tensor, targets: Tensor, gradient: Tensor) -> Te
 
 
 def sum_by_sequence(token_logps: Tensor, sequence_index: Tensor, num_sequences: int) -> tuple[Tensor, Tensor]:
-    """Sum and number of the tokens of each sequence.
+    """Sum of log-probs and number of tokens of each sequence.
 
     Args:
         token_logps: (R,), any float, nats per token, in any order. Every token of a sequence gets the same gradient.
-        sequence_index: (R,), int64: the sequence each token belongs to, in [0, N).
+        sequence_index: (R,), int64: the sequence that each token belongs to, in [0, N).
         num_sequences: N.
 
     Returns:
@@ -291,17 +291,17 @@ def sequence_logps(
     keep_bytes: int = 0,
     postprocess: Postprocess | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum and number of the response tokens of each padded sequence: the shift by one and the two functions above.
+    """Sum of log-probs and number of response tokens of each padded sequence. Does the shift by one token.
 
     Args:
         hidden: (N, T, H), any float, the model's last hidden states. Gradient flows.
         input_ids: (N, T), int64, padded on either side.
-        response_mask: (N, T), bool, true where a token belongs to the response, its end token included. The first
-            column must be false: nothing predicts a first token.
+        response_mask: (N, T), bool, true at the tokens of the response, end token included. The first column must be
+            false: nothing predicts a first token.
         head, chunk_size, keep_bytes, postprocess: as in `token_logps`.
 
     Returns:
-        seq_logps (N,) and lengths (N,), as `sum_by_sequence`; `mean_scores` makes scores of them.
+        seq_logps (N,) and lengths (N,), as `sum_by_sequence`; `mean_scores` turns them into scores.
     Raises:
         ValueError: on a wrong shape or dtype, or a response that begins in the first column.
     """

@@ -1,4 +1,4 @@
-"""Tokenizer and model: load, build from scratch, adapt."""
+"""Loads tokenizers and models, builds them from scratch, and adds or merges LoRA adapters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 def encode_prompt(
     tokenizer: PreTrainedTokenizerBase, text: str, template: str, *, chat: bool, system: str | None
 ) -> list[int]:
-    """Token ids of a question's prompt. A response is encoded apart, so that the prompt is its exact beginning."""
+    """Token ids of a question's prompt. Responses are encoded separately, so that a sequence starts with these ids."""
     if chat:
         messages = chat_messages(text, template, system)
         try:
@@ -58,7 +58,7 @@ def encode_prompt(
             raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {_first_line(error)}") from None
         return list(ids)
     ids = list(tokenizer(render_prompt(text, template))["input_ids"])
-    # a tokenizer that ends every text would end the prompt as well
+    # some tokenizers add the end token to every text; a prompt must not have it
     while ids and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
     return ids
@@ -71,7 +71,7 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: boo
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills a row up: the tokenizer's own, or its end token where it has none."""
+    """The padding id: the tokenizer's pad token, or its end token if it has no pad token."""
     own: int | None = tokenizer.pad_token_id
     return tokenizer.eos_token_id if own is None else own
 
@@ -82,7 +82,10 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def load_tokenizer(
     name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, or of a GGUF file in it; one without an end token raises `ConfigError`."""
+    """The tokenizer of a checkpoint, or of a GGUF file in it.
+
+    Raises `ConfigError` if it cannot be loaded or has no end token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=trust_remote_code, gguf_file=gguf_file
@@ -107,9 +110,9 @@ def load_model(
     trust_remote_code: bool = False,
     gguf_file: str | None = None,
 ) -> PreTrainedModel:
-    """A causal language model from the hub or a folder. A damaged or incomplete one raises `ConfigError`.
+    """A causal language model from the hub or a folder. Raises `ConfigError` if it is damaged or incomplete.
 
-    `gguf_file` names a GGUF file in that place; its weights are dequantised, and the model can be trained and saved.
+    `gguf_file` names a GGUF file in that place. Its weights are dequantised, and the model can be trained and saved.
     """
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -126,7 +129,7 @@ def load_model(
     _check_family(model, "model.name_or_path")
     missing = sorted(found["missing_keys"])
     if missing:
-        # transformers would go on with random numbers in their place
+        # transformers would give the missing weights random values
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
     return model if gguf_file is None else _unquantised(model)
@@ -174,15 +177,15 @@ def _unquantised(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _check_family(model: PreTrainedModel, key: str) -> None:
-    """Refuse half of an encoder-decoder: it counts positions by columns, padding included, so it is misread."""
+    """Raise `ConfigError` for an encoder-decoder. Its decoder counts padding in positions, so scores would be wrong."""
     config = model.config
-    # loaded as a decoder, an instance says no of itself; its family still says yes
+    # the config of a decoder loaded alone says False; its class still says True
     if type(config).is_encoder_decoder or config.is_encoder_decoder:
         raise ConfigError(f"{key}: {encoder_decoder(config.model_type)}")
 
 
 def encoder_decoder(model_type: str) -> str:
-    """What is wrong with such a model here."""
+    """The error message for an encoder-decoder."""
     return f"{model_type} is an encoder-decoder (is_encoder_decoder); expected a causal language model"
 
 
@@ -253,7 +256,7 @@ def build_model(
 
 
 def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
-    """`model` with trainable low-rank adapters; everything else is frozen. `lora`: arguments of peft's LoraConfig."""
+    """`model` with trainable LoRA adapters; all other weights are frozen. `lora`: arguments of peft's LoraConfig."""
     from peft import LoraConfig, get_peft_model
 
     try:

@@ -1,6 +1,6 @@
 """Losses that compare the candidates of a group: `loss(scores, ratings, ...)` -> per-group losses and metrics.
 
-Every loss takes every constraint. The tables map the names used in a config to functions and constraints.
+Every loss takes every constraint. `LOSSES` and `CONSTRAINTS` map the names used in a config to functions and classes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LOSSES: dict[str, Callable] = {
     "nca": nca_loss,
 }
 
-# These take `ref_scores`, the scores under the frozen reference model, as their second argument.
+# Losses that take `ref_scores`, the scores under the frozen reference model, as their second argument.
 REFERENCE_LOSSES = frozenset(
     name for name, function in LOSSES.items() if "ref_scores" in inspect.signature(function).parameters
 )

@@ -18,13 +18,13 @@ def alignment_loss(
     constraint: Constraint = PAPER_BOUNDARY,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Alignment loss per group: small once every candidate scores above all that it outranks.
+    """Alignment loss per group: small once every candidate scores above all candidates it outranks.
 
-    Effect: pushes i up and j down wherever i outranks j, each pair in proportion to exp(s_j - s_i).
-        `Unconstrained` never stops pushing j; `Detached` never pushes it; `Boundary` pushes it down while it lies above
-        its boundary, not at all at the boundary, and up below it.
-    Formula: log(1 + sum over pairs i above j of exp(s_j - s_i)), plus exp(T - s_j) in the sum under `Boundary`, where
-        boundary_j = (lowest score among all that outrank j) - beta and T = 2 boundary_j - s_i.
+    Effect: pushes i up and j down for each pair where i outranks j, in proportion to exp(s_j - s_i).
+        `Unconstrained` never stops pushing j down. `Detached` never pushes j. `Boundary` pushes j down above its
+        boundary, not at all at the boundary, and up below the boundary.
+    Formula: log(1 + sum over pairs i above j of exp(s_j - s_i)). Under `Boundary` each pair also adds exp(T - s_j) to
+        the sum, with boundary_j = (lowest score among the candidates that outrank j) - beta and T = 2 boundary_j - s_i.
     Source: Wang et al. 2023 (arXiv 2309.02144). Binary feedback, ratings in {0, 1}: Eq 6 without constraint, Eq 7 (DCL)
         detached, Eq 8 (BCL) with boundary. Ranking feedback: Eq 14, Eq 12 (RDC1), Eq 13 (RDC2: `lowest_only`),
         Eq 11 (RBC). Binary feedback is the ranking loss with two ratings.
@@ -33,9 +33,9 @@ def alignment_loss(
     Args:
         scores: (B, G), any float, nats per token. Gradient flows, except where the constraint stops it.
         ratings: (B, G), any real dtype or bool, higher is better, finite. No gradient. Equal ratings make no pair.
-        candidate_mask: (B, G), bool, true for a real candidate; None: all are. Padding may hold anything, also nan.
+        candidate_mask: (B, G), bool, true for a real candidate; None: all true. Padding may hold anything, also nan.
         constraint: `Unconstrained()`, `Detached()` or `Boundary()`.
-        min_rating_gap: i outranks j if its rating is higher by more than this; >= 0, in the ratings' unit.
+        min_rating_gap: i outranks j if i's rating is higher by more than this gap; >= 0, in the ratings' unit.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics, as `metrics_from_statistics`

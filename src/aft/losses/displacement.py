@@ -1,6 +1,6 @@
-"""How far training has moved the scores of the better and of the worse candidates: does a margin grow for good reasons?
+"""Measures how far training has moved the scores of better and worse candidates.
 
-A loss that widens the gap between right and wrong may let both fall, the right ones too: likelihood displacement.
+A loss that widens the gap between right and wrong candidates may lower the scores of both: likelihood displacement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISPLACEMENT = (
     "compared_groups",
 )
 
-# Nats per token. A score that moved less has not moved: other rounding in another batch does as much.
+# Nats per token. A smaller fall does not count: rounding in another batch can change a score as much.
 _LEAST_FALL = 1e-3
 
 
@@ -34,11 +34,11 @@ def displacement_statistics(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> Tensor:
-    """The sums and counts behind the metrics of displacement, exact over micro-batches and ranks.
+    """The sums and counts behind the displacement metrics, exact over micro-batches and ranks.
 
-    `scores` and `initial_scores`, (B, G), are those of the same candidates now and before the first step. Returns one
-    vector (6,) in the order of `DISPLACEMENT`, detached, float32 (float64 if scores are). Add the vectors of all
-    micro-batches, reduce the total over ranks by sum, and turn it into metrics with `metrics_from_displacement`.
+    `scores` (B, G) are the candidates' scores now, `initial_scores` (B, G) their scores before the first step. Returns
+    one vector (6,) in the order of `DISPLACEMENT`, detached, float32 (float64 for float64 scores). Sum the vectors over
+    micro-batches and ranks, then call `metrics_from_displacement` on the total.
     Other arguments and errors are those of `alignment_loss`; the constraint changes nothing.
     """
     function = "displacement_statistics"
@@ -63,10 +63,10 @@ def displacement_statistics(
 def metrics_from_displacement(statistics: Tensor) -> dict[str, Tensor]:
     """Metrics as 0-dim tensors, from the vector (6,) of `displacement_statistics` or a sum of such vectors.
 
-    `scores/positive_drift`, `scores/negative_drift`: mean change in score, nats per token, of the candidates that
-    `scores/positive` and `scores/negative` are the means of.
-    `groups/both_fell`: share of the groups with a pair in which the means of both kinds have fallen, by more than
-    1e-3 nats per token.
+    `scores/positive_drift`, `scores/negative_drift`: mean change in score, nats per token, of the same candidates
+    that `scores/positive` and `scores/negative` average.
+    `groups/both_fell`: share of the groups with a pair in which the mean positive score and the mean negative score
+    have both fallen by more than 1e-3 nats per token.
     A mean or share over nothing is 0.
     """
     value = dict(zip(DISPLACEMENT, statistics.unbind(), strict=True))

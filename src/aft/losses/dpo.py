@@ -1,4 +1,4 @@
-"""DPO's ranking form: each candidate's log-ratio to the reference model against those of all that it outranks."""
+"""DPO's ranking form: compares a candidate's log-ratio to the reference model with those of all it outranks."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def dpo_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """DPO ranking loss per group: small once the policy's gain over the reference follows the ratings.
 
-    Effect: pushes i up and every j below it down, in proportion to beta exp(h_j - h_i); never stops by itself.
-        `Detached` never pushes j down; `Boundary` adds a pull that lifts j, stronger the further it falls.
+    Effect: pushes i up and every j that i outranks down, in proportion to beta exp(h_j - h_i); never stops by itself.
+        `Detached` never pushes j down. `Boundary` adds a term that pushes j up, harder the lower j scores.
     Formula: sum over i of log(1 + sum over j below i of exp(h_j - h_i)), h = beta (scores - ref_scores). Under
         `Boundary` the inner sum also holds exp(T - s_j), T as in `alignment_loss`.
-    Source: Wang et al. 2023 (arXiv 2309.02144), Eq 16. With two candidates it is -log sigmoid of the chosen's h minus
-        the rejected's, DPO's own loss. DPO's Plackett-Luce form is on summed log-ratios: give `lengths`, or pass
+    Source: Wang et al. 2023 (arXiv 2309.02144), Eq 16. With two candidates the loss is DPO's own: -log sigmoid of the
+        chosen's h minus the rejected's h. DPO's Plackett-Luce form uses summed log-ratios: give `lengths`, or pass
         `seq_logps` and `ref_seq_logps` in place of the scores.
-    Departures: detached and boundary forms are our extensions; the paper analyses DPO but trains none. The boundary's
-        term is the alignment loss's own, of slope 1, where the push down has the slope of h: with a beta of 0.1 on
-        means the pull lifts j until it lies 1.8 nats per token above i (boundary 0.15, level reference).
-        `Boundary(mirror=True)` takes exp(h(2 boundary_j - s_j) - h_i), which balances at the boundary, instead.
+    Departures: detached and boundary forms are our extensions; the paper analyses DPO but trains none. The boundary
+        term is the alignment loss's and has slope 1; the push down has the slope of h. With beta 0.1 on means, the
+        boundary term lifts j to 1.8 nats per token above i (boundary 0.15, equal reference scores).
+        `Boundary(mirror=True)` uses exp(h(2 boundary_j - s_j) - h_i) instead, which balances at the boundary.
 
     Args:
-        scores: (B, G), any float, nats per token, of the policy; as in `alignment_loss`.
-        ref_scores: (B, G), any float, the same from the frozen reference model. No gradient.
+        scores: (B, G), any float, nats per token, from the policy; as in `alignment_loss`.
+        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
         ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
-        beta: DPO's temperature, > 0, per unit of the scores; not the boundary's offset, which the constraint holds.
-        lengths: (B, G), tokens of each candidate. Given, h = beta lengths (scores - ref_scores): ratios are summed over
-            the response, while scores, metrics and boundary stay means.
+        beta: DPO's temperature, > 0, per unit of the scores. The boundary's offset is the `beta` of the constraint.
+        lengths: (B, G), tokens of each candidate. If given, h = beta lengths (scores - ref_scores), the log-ratio
+            summed over the response; scores, metrics and boundary stay means.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as

@@ -1,4 +1,4 @@
-"""IPO: a squared loss that draws every pair's difference in log-ratio to a fixed gap."""
+"""IPO: a squared loss that moves every pair's difference in log-ratio to a fixed gap."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def ipo_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """IPO loss per group: small where each pair's gain over the reference differs by 1 / (2 beta).
 
-    Effect: pushes i up and j down until they are that far apart, and together if they are further.
-        `Detached` never pushes j; `Boundary` draws it to its boundary.
-    Formula: mean over pairs i above j of ((h_i - h_j) - 1 / (2 beta))^2, h = scores - ref_scores; under `Boundary` the
-        same of j's mirror image, 2 h(boundary_j) - h_j for h_j, is added, boundary_j as in `alignment_loss`.
-    Source: Azar et al. 2023 (arXiv 2310.12036), Eq 17; for two candidates it is theirs. Its authors, and TRL, take the
-        means over tokens that scores are.
-    Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
+    Effect: pushes i up and j down until h_i - h_j is 1 / (2 beta), and pushes them together if it is larger.
+        `Detached` never pushes j. `Boundary` pushes j towards its boundary.
+    Formula: mean over pairs i above j of ((h_i - h_j) - 1 / (2 beta))^2, h = scores - ref_scores. Under `Boundary` each
+        pair adds the same square with 2 h(boundary_j) - h_j in place of h_j, boundary_j as in `alignment_loss`.
+    Source: Azar et al. 2023 (arXiv 2310.12036), Eq 17; with two candidates the loss is the paper's. Its authors and TRL
+        use means over tokens, as `scores` are.
+    Departures: a mean over all pairs of a group; the paper has one pair per prompt. The constraints are ours.
 
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
         ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
-        beta: strength of the hold on the reference (the paper's tau), > 0, per nat.
+        beta: how strongly the policy is held near the reference (the paper's tau), > 0, per nat.
         lengths: as in `dpo_loss`.
 
     Returns:
@@ -46,7 +46,7 @@ def ipo_loss(
     Edge cases: a group without any pair has loss and gradient exactly 0 and is counted in `groups/without_pair`.
     """
     pairs = compare_candidates("ipo_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    # the factor 1: IPO's beta is no factor of a ratio
+    # factor 1: IPO's beta does not multiply the log-ratio
     values = log_ratios("ipo_loss", pairs, ref_scores, 1.0, lengths)
     if not 0 < beta < math.inf:
         raise ValueError(f"ipo_loss: beta must be finite and > 0, got {beta}")

@@ -1,4 +1,4 @@
-"""KTO: every candidate by itself, desirable or not, against a reference point. Needs no pairs."""
+"""KTO: compares each candidate, desirable or not, with a reference point. Needs no pairs."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ def kto_loss(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """KTO loss per group: small once desirable candidates have gained on the reference and the others have lost.
+    """KTO loss per group: small once desirable candidates have gained over the reference and the others have lost.
 
-    Effect: pushes desirable candidates up and the others down, less the further each is from the reference point; also
-        in a group without a pair. `Detached` never pushes the others down; `Boundary` pushes an outranked one of them
-        up below its boundary, as hard as down above it.
+    Effect: pushes desirable candidates up and undesirable ones down, also in a group without a pair. The push weakens
+        with the distance from the reference point. `Detached` never pushes undesirable candidates down. `Boundary`
+        pushes an outranked undesirable candidate down above its boundary and equally hard up below the boundary.
     Formula: mean over candidates of w_d (1 - sigmoid(h - z)) where the rating is above `desirable_above`, else of
         w_u (1 - sigmoid(z - h)); h = beta (scores - ref_scores), z = beta reference_point. Under `Boundary` an
-        undesirable candidate j that is outranked has h(boundary_j) + |h_j - h(boundary_j)| for h_j, boundary_j as in
+        outranked undesirable candidate j has h(boundary_j) + |h_j - h(boundary_j)| in place of h_j, boundary_j as in
         `alignment_loss`.
-    Source: Ethayarajh et al. 2024 (arXiv 2402.01306). For its numbers give `lengths`, or pass summed log-probs.
-    Departures: their reference point is the batch's estimate of the KL divergence to the reference, from mismatched
-        prompts and responses; here it is given. At 0 the loss is TRL's `apo_zero_unpaired`. The constraints are ours.
+    Source: Ethayarajh et al. 2024 (arXiv 2402.01306). To reproduce the paper give `lengths`, or pass summed log-probs.
+    Departures: the paper estimates the reference point per batch: the KL divergence to the reference, from mismatched
+        prompts and responses. Here the caller gives it. At 0 the loss is TRL's `apo_zero_unpaired`. The constraints are
+        ours.
 
     Args:
         scores, ratings, candidate_mask, constraint: as in `alignment_loss`.
         ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
         beta: factor of a log-ratio, > 0.
         lengths: as in `dpo_loss`.
-        reference_point: KTO's z0, the log-ratio that counts as no change; nats, of means or sums as the ratios are.
+        reference_point: KTO's z0, the log-ratio that counts as no change; nats, per token or summed as the log-ratios.
         desirable_above: a candidate is desirable if its rating is above this.
         desirable_weight, undesirable_weight: factors of the two kinds, >= 0.
-        min_rating_gap: for the metrics and the boundary alone: this loss compares no candidates.
+        min_rating_gap: used only by the metrics and the boundary: this loss compares no candidates.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
@@ -62,9 +63,9 @@ def kto_loss(
     point = beta * reference_point
     desirable = pairs.ratings > desirable_above  # (B, G)
 
-    down = values(pairs.lower)  # an undesirable candidate is the lower one whatever it is compared with
+    down = values(pairs.lower)  # every undesirable candidate counts as the lower of a pair
     if pairs.boundary is not None:
-        # folded at the boundary: what would push it further down below pushes it up instead
+        # folded at the boundary: below the boundary the gradient pushes up instead of down
         at_boundary = values(pairs.boundary)
         folded = at_boundary + (down - at_boundary).abs()
         down = torch.where(pairs.outranks.any(dim=1), folded, down)

@@ -1,4 +1,4 @@
-"""NCA: noise-contrastive alignment over all candidates of a question at once."""
+"""NCA: noise-contrastive alignment over all candidates of a question."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def nca_loss(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """NCA loss per group: draws each candidate's gain over the reference to where its rating says it should be.
+    """NCA loss per group: small once each candidate's gain over the reference matches its share of the ratings.
 
-    Effect: pushes every candidate up by its share of the ratings and down by the same share for all: the best-rated
-        rise, where other losses only widen a gap. `Detached` leaves alone those that outrank no other and never pushes
-        an outranked one down; `Boundary` pushes an outranked one down above its boundary and up below, where its own
-        share of the ratings is next to nothing.
+    Effect: pushes each candidate up in proportion to its share of the ratings, and all candidates down equally. The
+        best-rated candidates therefore rise; other losses only widen a gap. `Detached` never pushes an outranked
+        candidate down, and never pushes one that also outranks no other. `Boundary` pushes an outranked candidate with
+        a share near 0 down above its boundary and up below the boundary.
     Formula: - sum over i of [w_i log sigmoid(h_i) + log sigmoid(-h_i) / K], h = beta (scores - ref_scores), K the
-        number of candidates, w the softmax of ratings / alpha over them. Under `Boundary` the second term is there
-        also for the mirror image of an outranked j, 2 h(boundary_j) - h_j for h_j, boundary_j as in `alignment_loss`.
-    Source: Chen et al. 2024 (arXiv 2402.05369), NCA. For its numbers give `lengths`, or pass summed log-probs. With two
-        candidates and alpha near 0 it is TRL's `nca_pair`.
+        number of candidates, w the softmax of ratings / alpha over them. Under `Boundary` an outranked j adds the
+        second term again, with 2 h(boundary_j) - h_j in place of h_j, boundary_j as in `alignment_loss`.
+    Source: Chen et al. 2024 (arXiv 2402.05369), NCA. To reproduce the paper give `lengths`, or pass summed log-probs.
+        With two candidates and alpha near 0 the loss is TRL's `nca_pair`.
     Departures: the constraints are ours.
 
     Args:
@@ -42,16 +42,16 @@ def nca_loss(
         ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
         beta: factor of a log-ratio, > 0.
         lengths: as in `dpo_loss`.
-        alpha: temperature of the ratings, > 0, in their unit.
-        min_rating_gap: for the metrics and the constraint alone: the loss itself takes the ratings as they are.
+        alpha: temperature of the ratings, > 0, in the ratings' unit.
+        min_rating_gap: used only by the metrics and the constraint; w uses the ratings as they are.
 
     Returns:
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
         `metrics_from_statistics` defines them. The caller reduces over B.
     Raises:
         ValueError: as `alignment_loss`; also on a beta or alpha that is not above 0.
-    Edge cases: a group of equals is drawn to the reference. A group without candidates has loss and gradient exactly 0.
-        Gaps of 1e4 between scores stay finite.
+    Edge cases: a group of equal ratings is pushed towards the reference. A group without candidates has loss and
+        gradient exactly 0. Gaps of 1e4 between scores stay finite.
     """
     if not 0 < alpha < math.inf:
         raise ValueError(f"nca_loss: alpha must be finite and > 0, got {alpha}")

@@ -19,16 +19,16 @@ def orpo_loss(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """ORPO's odds-ratio loss per group, the term beside its likelihood: small once odds follow the ratings.
+    """ORPO's odds-ratio loss per group, without its likelihood term: small once the odds follow the ratings.
 
     Effect: pushes i up and j down for each pair, harder where their probabilities are high; never stops by itself.
-        `Detached` never pushes j down; `Boundary` pushes it down above its boundary and up below.
-    Formula: mean over pairs i above j of log(1 + exp(o_j - o_i)), o = s - log(1 - exp(s)); under `Boundary` the same
-        exponential of j's mirror image, 2 o(boundary_j) - o_j for o_j, stands beside it, boundary_j as in
+        `Detached` never pushes j down. `Boundary` pushes j down above its boundary and up below the boundary.
+    Formula: mean over pairs i above j of log(1 + exp(o_j - o_i)), o = s - log(1 - exp(s)). Under `Boundary` the
+        logarithm also holds the same exponential with 2 o(boundary_j) - o_j in place of o_j, boundary_j as in
         `alignment_loss`.
-    Source: Hong et al. 2024 (arXiv 2403.07691), Eq 7; for two candidates it is theirs. Their factor of this term, TRL's
-        `beta`, is the caller's: `align.loss.weight`.
-    Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
+    Source: Hong et al. 2024 (arXiv 2403.07691), Eq 7; with two candidates the loss is the paper's. The caller applies
+        the paper's factor of this term, TRL's `beta`: `align.loss.weight`.
+    Departures: a mean over all pairs of a group; the paper has one pair per prompt. The constraints are ours.
 
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`. Scores are means of

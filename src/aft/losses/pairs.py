@@ -1,7 +1,7 @@
-"""Who outranks whom in a group, and the constraint on such a pair: the one place for both, shared by all losses.
+"""Which candidate outranks which in a group, and what a constraint changes. All losses use this module for both.
 
-Axes: `B` questions in the batch, `G` candidate slots per question. A pairwise tensor is `(B, G, G)` and puts the
-higher of a pair before the lower: entry `[b, i, j]` speaks of candidate i above candidate j.
+Axes: `B` questions in the batch, `G` candidate slots per question. A pairwise tensor is `(B, G, G)`: entry `[b, i, j]`
+is about candidate i as the higher and candidate j as the lower of a pair.
 `scores` are means over response tokens, float, nats per token.
 """
 
@@ -17,14 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Unconstrained:
-    """Push every negative down for as long as it is trained (Eq 6, Eq 14)."""
+    """Push every negative down without end (Eq 6, Eq 14)."""
 
 
 @dataclass(frozen=True)
 class Detached:
-    """Stop the gradient of a score where it plays the lower of a pair (Eq 7, Eq 12; `lowest_only`: Eq 13).
+    """Stop the gradient of a score as the lower of a pair (Eq 7, Eq 12; `lowest_only`: Eq 13).
 
-    `lowest_only` detaches only the lowest-rated of the group, that is the candidates that outrank no other.
+    `lowest_only` detaches only the lowest-rated candidates of the group: those that outrank no other.
     """
 
     lowest_only: bool = False
@@ -32,16 +32,17 @@ class Detached:
 
 @dataclass(frozen=True)
 class Boundary:
-    """Push a negative down to its boundary and, once below, up again (Eq 8, Eq 11).
+    """Push a negative down above its boundary and up below the boundary (Eq 8, Eq 11).
 
-    The boundary of candidate j is the lowest score among all that outrank it, minus `beta` (in the scores' unit, nats
-    per token for means; any finite number: the paper searches -0.8 to 0.8). `detach_target` keeps the boundary term's
-    target T = 2 boundary - s_i a constant, as the paper's gradient (Eq 9) does.
+    The boundary of candidate j is the lowest score among the candidates that outrank j, minus `beta`. `beta` is any
+    finite number in the scores' unit, nats per token for means; the paper searches -0.8 to 0.8. `detach_target` treats
+    the target T = 2 boundary - s_i of the boundary term as a constant, as the paper's gradient (Eq 9) does.
 
-    In the alignment loss the boundary's term, exp(T - s_j), is the loss's own, exp(s_j - s_i), of the candidate's
-    mirror image 2 boundary - s_j: so push and pull cancel at the boundary. PRO's and DPO's own terms have another
-    slope, and exp(T - s_j) does not balance them: with a beta of 0.1, DPO's push is the weaker until the negative lies
-    far above its positive. `mirror` gives these two the mirror image of their own term. The others have it anyway.
+    The alignment loss's own term is exp(s_j - s_i). Its boundary term exp(T - s_j) is the own term with the mirror
+    image 2 boundary - s_j in place of s_j, so the two pushes cancel at the boundary. The own terms of PRO and DPO have
+    another slope, so exp(T - s_j) does not balance them. DPO's own term with a beta of 0.1 pushes less than
+    exp(T - s_j) until the negative lies far above its positive. `mirror` gives PRO and DPO the mirror image of their
+    own term. The other losses always use the mirror image.
     """
 
     beta: float = 0.15
@@ -79,7 +80,7 @@ def _as_they_are(scores: Tensor) -> Tensor:
 
 
 def lower_minus_higher(lower: Tensor, higher: Tensor) -> Tensor:
-    """The exponent of most losses."""
+    """The exponent that most losses use."""
     return lower - higher
 
 
@@ -90,27 +91,28 @@ class Pairs:
     real: Tensor  # (B, G) bool, the candidate mask
     ratings: Tensor  # (B, G) float32 or float64
     scores: Tensor  # (B, G) float32 or float64, with gradient
-    lower: Tensor  # (B, G) the same, as the lower of a pair plays it: detached where the constraint says so
+    lower: Tensor  # (B, G) the scores for use as the lower of a pair: detached where the constraint says so
     outranks: Tensor  # (B, G, G) bool
     rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
-    boundary: Tensor | None  # (B, G) of each candidate as a lower one, idle where none outranks it; None without one
-    fixed: Tensor  # (B, G) the scores as the higher of a pair plays them in the boundary's term: detached by default
+    boundary: Tensor | None  # (B, G) each candidate's boundary, unused if none outranks it; None: no `Boundary`
+    fixed: Tensor  # (B, G) the scores for use as the higher of a pair in the boundary term: detached by default
 
     def log_terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
-        """`terms` as logarithms in a sum: -inf where there is no pair."""
-        # Masked before anything exponentiates: exp of a slot that is no pair never exists, nor does its gradient.
+        """`terms` as exponents for `log_one_plus_sum`: -inf where there is no pair."""
+        # Masked before exp: a slot without a pair must give neither an infinite value nor a nan gradient.
         terms = self.terms(compare, values=values, mirror=mirror)
         return [term.masked_fill(~self.outranks, -torch.inf) for term in terms]
 
     def terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
-        """What a loss says of each pair, and under a boundary of it with the lower's mirror image; (B, G, G) each.
+        """The loss's own term of each pair and, under `Boundary`, the boundary term; (B, G, G) each.
 
-        `values` maps scores (B, G) to what the loss compares, growing with them; `compare` maps the values of a pair's
-        lower (B, 1, G) and higher (B, G, 1) to (B, G, G). Without `mirror` the boundary's term is T - s_j.
+        `values` maps scores (B, G) to the values that the loss compares and increases with the scores. `compare` maps
+        the values of a pair's lower (B, 1, G) and higher (B, G, 1) to (B, G, G). The boundary term is `compare` of the
+        lower's mirror image, or T - s_j without `mirror`.
         """
         terms = [compare(values(self.lower).unsqueeze(1), values(self.scores).unsqueeze(2))]
         if self.boundary is not None and mirror:
-            image = 2 * values(self.boundary) - values(self.scores)  # as far on the other side: it grows as s_j falls
+            image = 2 * values(self.boundary) - values(self.scores)  # grows as s_j falls
             terms.append(compare(image.unsqueeze(1), values(self.fixed).unsqueeze(2)))
         elif self.boundary is not None:
             target = 2 * self.boundary.unsqueeze(1) - self.fixed.unsqueeze(2)  # the T of Eq 8 and Eq 11
@@ -118,17 +120,17 @@ class Pairs:
         return terms
 
     def masked(self, values: Tensor) -> Tensor:
-        """`values` (B, G) in the scores' precision, 0 in padding slots whatever they hold."""
+        """`values` (B, G) in the scores' precision, with 0 in all padding slots."""
         return torch.where(self.real, values.to(self.scores.dtype), 0.0)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean over a group's pairs of `values`, (B, G, G) -> (B,); 0 for a group without any."""
+        """Mean of `values` over the pairs of each group, (B, G, G) -> (B,); 0 for a group without a pair."""
         counts = self.outranks.sum(dim=(1, 2)).clamp(min=1)
         return torch.where(self.outranks, values, 0.0).sum(dim=(1, 2)) / counts
 
 
 def log_one_plus_sum(log_terms: Tensor) -> Tensor:
-    """log(1 + sum of exp(log_terms)) over the last axis: exactly 0 for no terms or all -inf, finite for any gap."""
+    """log(1 + sum of exp(log_terms)) over the last axis. Exactly 0 for no terms or all -inf; finite for any gap."""
     zero = log_terms.new_zeros((*log_terms.shape[:-1], 1))
     return torch.logsumexp(torch.cat([zero, log_terms], dim=-1), dim=-1)
 
@@ -141,21 +143,21 @@ def compare_candidates(
     constraint: Constraint,
     min_rating_gap: float,
 ) -> Pairs:
-    """The pairs of a batch under a constraint. `function` is the caller's name, for the `ValueError` of a bad argument.
+    """The pairs of a batch under a constraint. `function`: the caller's name, for the `ValueError` of a bad argument.
 
-    Whatever padding slots hold, nan included, is replaced first, so that it reaches neither value nor gradient.
-    A real candidate whose rating is not finite has no rank: it turns the loss of its group into nan.
+    Padding slots are set to 0 first, so that their contents, nan included, reach neither value nor gradient.
+    A real candidate whose rating is not finite turns the loss of its group into nan.
     """
     candidate_mask = _checked_mask(function, scores, ratings, candidate_mask, constraint, min_rating_gap)
     scores = torch.where(candidate_mask, scores.to(torch.promote_types(scores.dtype, torch.float32)), 0.0)
-    # Compared in the ratings' own precision: two ratings must not become equal because scores are float32.
+    # Ratings are compared in their own precision: float32 scores must not make two float64 ratings equal.
     ratings = torch.where(candidate_mask, ratings.to(torch.promote_types(ratings.dtype, torch.float32)), 0.0)
     unranked = ~torch.isfinite(ratings)
     scores = torch.where(unranked, torch.nan, scores)
 
     rating_gaps = ratings.unsqueeze(2) - ratings.unsqueeze(1)  # (B, G, G)
     both_real = candidate_mask.unsqueeze(2) & candidate_mask.unsqueeze(1)
-    # An unranked candidate is paired with everyone, so that its nan score is heard instead of lying in no pair.
+    # An unranked candidate is paired with every other, so that its nan score reaches the loss.
     unranked_pair = unranked.unsqueeze(2) | unranked.unsqueeze(1)
     outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
 
@@ -164,16 +166,16 @@ def compare_candidates(
 
 
 def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(lower, boundary, fixed) of `Pairs`: all that a constraint changes."""
+    """(lower, boundary, fixed) of `Pairs`: the fields that a constraint changes."""
     if isinstance(constraint, Detached):
-        # Pushing negatives down without end spoils the model; detached, they only weigh the push upwards (Eq 7, 12).
+        # Pushing negatives down without end harms the model. Detached, they only weight the push up (Eq 7, 12).
         lower = scores.detach()
         if constraint.lowest_only:
-            # Only the lowest-rated are spared the push; the middle ones still feel it as the lower of a pair (Eq 13).
+            # Only the lowest-rated are never pushed down; the others still are, as the lower of a pair (Eq 13).
             lower = torch.where(outranks.any(dim=2), scores, lower)
         return lower, None, scores
     if isinstance(constraint, Boundary):
-        # T is a constant: the paper's gradient of the boundary loss holds no derivative of it (Eq 9).
+        # T is a constant: the paper's gradient of the boundary loss has no derivative of T (Eq 9).
         fixed = scores.detach() if constraint.detach_target else scores
         superiors = torch.where(outranks, fixed.unsqueeze(2), torch.inf)  # (B, G, G)
         lowest_superior = torch.where(outranks.any(dim=1), superiors.amin(dim=1), 0.0)  # (B, G)
@@ -189,10 +191,10 @@ def pair_statistics(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> Tensor:
-    """The sums and counts behind a loss's metrics, for logging that is exact over micro-batches and ranks.
+    """The sums and counts behind a loss's metrics, exact over micro-batches and ranks.
 
-    Returns one vector (8,) in the order of `STATISTICS`, detached, float32 (float64 if scores are). Add the vectors of
-    all micro-batches, reduce the total over ranks by sum, and turn it into metrics with `metrics_from_statistics`.
+    Returns one vector (8,) in the order of `STATISTICS`, detached, float32 (float64 for float64 scores). Sum the
+    vectors over micro-batches and ranks, then call `metrics_from_statistics` on the total.
     Arguments and errors are those of `alignment_loss`.
     """
     pairs = compare_candidates("pair_statistics", scores.detach(), ratings, candidate_mask, constraint, min_rating_gap)
@@ -202,12 +204,13 @@ def pair_statistics(
 def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
     """Metrics as 0-dim tensors, from the vector (8,) of `pair_statistics` or a sum of such vectors.
 
-    `scores/positive`: mean score, nats per token, of the candidates that outrank some other and that none outranks
+    `scores/positive`: mean score, nats per token, of the candidates that outrank another and that none outranks
     (binary feedback: the positives of groups that also hold a negative).
-    `scores/negative`: mean score of the candidates that some other outranks (binary: the negatives, likewise).
-    `scores/margin`: mean over pairs of the higher's score minus the lower's. Large groups have more pairs, so this
-    need not be the difference of the two means.
-    `constraint/active_fraction`: share of the negatives at or below their boundary; 0 for a constraint without one.
+    `scores/negative`: mean score, nats per token, of the candidates that another outranks (binary feedback: the
+    negatives of groups that also hold a positive).
+    `scores/margin`: mean over pairs of the higher's score minus the lower's. Large groups have more pairs, so the
+    margin can differ from `scores/positive` minus `scores/negative`.
+    `constraint/active_fraction`: share of the negatives at or below their boundary; 0 without a boundary constraint.
     `groups/without_pair`: the number of groups in which no candidate outranks another.
     A mean or share over nothing is 0.
     """
@@ -222,7 +225,7 @@ def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
 
 
 def pair_metrics(pairs: Pairs) -> dict[str, Tensor]:
-    """The metrics of one batch of pairs: every loss returns these. See `metrics_from_statistics` for their meaning."""
+    """The metrics of one batch, as every loss returns them. `metrics_from_statistics` says what each means."""
     return metrics_from_statistics(_statistics(pairs))
 
 
@@ -254,7 +257,7 @@ def _checked_mask(
     constraint: Constraint,
     min_rating_gap: float,
 ) -> Tensor:
-    """The candidate mask, all true where none was given, after every check of the arguments."""
+    """The candidate mask, all true by default. Raises `ValueError` on any bad argument."""
     if not isinstance(scores, Tensor):
         raise ValueError(f"{function}: scores must be a tensor, got {type(scores).__name__}")
     if scores.ndim != 2 or scores.shape[1] == 0:
@@ -277,12 +280,12 @@ def _checked_mask(
 
 
 def mirrors(constraint: Constraint) -> bool:
-    """Whether PRO and DPO take their own term's mirror image for the boundary's."""
+    """Whether PRO and DPO use the mirror image of their own term as the boundary term."""
     return isinstance(constraint, Boundary) and constraint.mirror
 
 
 def groups_with_pair(ratings: Tensor, candidate_mask: Tensor, *, min_rating_gap: float = 0.0) -> Tensor:
-    """Which groups (B,) hold a candidate that outranks another. Arguments and errors are those of `alignment_loss`."""
+    """Bool (B,): groups with a candidate that outranks another. Arguments and errors are those of `alignment_loss`."""
     scores = torch.zeros(ratings.shape, device=ratings.device)
     pairs = compare_candidates("groups_with_pair", scores, ratings, candidate_mask, UNCONSTRAINED, min_rating_gap)
     return pairs.outranks.flatten(1).any(dim=1)

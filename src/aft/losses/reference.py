@@ -10,10 +10,10 @@ from .pairs import Pairs, Values, check_shape
 
 
 def log_ratios(function: str, pairs: Pairs, ref_scores: Tensor, beta: float, lengths: Tensor | None) -> Values:
-    """The map from scores (B, G) to beta (scores - ref_scores), times `lengths` where they are given.
+    """A function from scores (B, G) to beta (scores - ref_scores), times `lengths` if given.
 
-    No gradient reaches the reference. `ValueError`, in the name of `function`, on a wrong shape or a beta that is not
-    finite and above 0.
+    No gradient reaches the reference. Raises `ValueError`, which names `function`, on a wrong shape or a beta that is
+    not finite and above 0.
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"{function}: beta must be finite and > 0, got {beta}")

@@ -16,19 +16,18 @@ def rrhf_loss(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """RRHF ranking loss per group: the sum over its pairs of how far the lower-rated scores above the higher-rated.
+    """RRHF ranking loss per group: the sum over pairs of how far the lower-rated scores above the higher-rated.
 
-    Effect: for each pair in the wrong order, pushes i up and j down with slope 1; stops once they are in order.
-        `Detached` never pushes j down; `Boundary` also pushes j up, with slope 1 per pair, while it is below its
+    Effect: for each pair in the wrong order, pushes i up and j down with slope 1; stops once the order is right.
+        `Detached` never pushes j down. `Boundary` also pushes j up, with slope 1 per pair, while j is below its
         boundary.
     Formula: sum over pairs i above j of max(0, s_j - s_i), plus max(0, boundary_j - s_j) under `Boundary`, boundary_j
         as in `alignment_loss`.
     Source: Wang et al. 2023 (arXiv 2309.02144), Eq 18; the detached form is the paper's "RRHF + DC" (Table 4).
-    Departures: the boundary form is our extension. It counts the boundary once per pair, as the hinge is counted, so
-        that a negative below its boundary is pushed as hard as one above all its superiors.
-
-    The published code: it divides the sum of a response's log-probs by the padded length of its batch, which is one
-        group, prompt and padding included, where the paper has the response's own length. For its numbers pass such
+    Departures: the boundary form is our extension. The boundary counts once per pair, as the hinge does.
+        A negative below its boundary is thus pushed as hard as a negative above all candidates that outrank it.
+    Published code: divides the sum of a response's log-probs by the padded length of its batch, prompt and padding
+        included; a batch is one group. The paper divides by the response's own length. To reproduce the code pass its
         quotients as scores: `align.loss.normalisation: reference_code` does so.
 
     Args:

@@ -20,18 +20,18 @@ def simpo_loss(
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """SimPO loss per group: small once each candidate scores above all that it outranks, by a margin of gamma / beta.
+    """SimPO loss per group: small once each candidate scores above all it outranks by a margin of gamma / beta.
 
-    Effect: pushes i up and j down alike for each pair, less the further it is past its margin; never stops by itself.
-        `Detached` never pushes j down; `Boundary` pushes it down above its boundary and up below.
-    Formula: mean over pairs i above j of log(1 + exp(gamma - beta (s_i - s_j))); under `Boundary` the same exponential
-        of j's mirror image, 2 boundary_j - s_j for s_j, stands beside it, boundary_j as in `alignment_loss`.
-    Source: Meng et al. 2024 (arXiv 2405.14734), Eq 6; for two candidates it is theirs.
-    Departures: a mean over all pairs of a group, where they have one pair a prompt. The constraints are ours.
+    Effect: pushes i up and j down equally for each pair, less the further s_i - s_j is past the margin; never stops by
+        itself. `Detached` never pushes j down. `Boundary` pushes j down above its boundary and up below the boundary.
+    Formula: mean over pairs i above j of log(1 + exp(gamma - beta (s_i - s_j))). Under `Boundary` the logarithm also
+        holds the same exponential with 2 boundary_j - s_j in place of s_j, boundary_j as in `alignment_loss`.
+    Source: Meng et al. 2024 (arXiv 2405.14734), Eq 6; with two candidates the loss is the paper's.
+    Departures: a mean over all pairs of a group; the paper has one pair per prompt. The constraints are ours.
 
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
-        beta: factor of a difference in score, > 0.
+        beta: factor of the difference in score, > 0.
         gamma: margin, >= 0, in the unit of beta times a score; TRL's `simpo_gamma`.
 
     Returns:

@@ -1,12 +1,12 @@
-"""Attention over one packed row: each run of tokens sees the tokens before it in the run, and a run that they share.
+"""Attention over one packed row: a token attends to earlier tokens of its segment and to the segment's prefix.
 
 Axes: `T` tokens of the row, `S` segments, `Q` query heads, `K` key and value heads, `D` size of a head.
 
-A response attends to its prompt's keys and to its own, exactly as if it stood alone behind the prompt, and the prompt
-is computed once. Positions are logical: a response begins right behind the prompt, wherever it is in the row.
+A response attends to its prompt's keys and to its own, as if the row held only the prompt and this response. The prompt
+is computed once. Position ids of a response continue those of its prompt, wherever the response is in the row.
 
-The functions are registered with transformers' `AttentionInterface` under names of ours, without an entry among its
-masks: mask building then leaves such a call alone. The segments travel to them as a keyword argument of the model.
+The functions are registered with transformers' `AttentionInterface` under our own names. transformers has no mask
+function for these names, so it builds no mask. The model passes `Segments` to them as a keyword argument.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except ImportError:  # an older torch
 SEGMENTS = "aft_segments"
 """The model's keyword argument that carries the `Segments` of its row."""
 
-# `model.attn_implementation`, transformers' names where it has them -> the name under which ours is registered
+# value of `model.attn_implementation` -> the name under which our attention is registered
 IMPLEMENTATIONS: dict[str | None, str] = {
     None: "aft_auto",
     "eager": "aft_eager",
@@ -47,38 +47,38 @@ IMPLEMENTATIONS: dict[str | None, str] = {
 
 
 class CannotShare(AftError):
-    """An attention layer asks for something that is not known for packed rows; says what."""
+    """An attention layer needs something that packed rows do not support; the message names it."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One layer's attention over a row: its states, how the row is divided, and what else the layer asks for."""
+    """One layer's attention over a row: its states, the row's segments, and the layer's options."""
 
     query: Tensor  # (1, Q, T, D)
     key: Tensor  # (1, K, T, D)
     value: Tensor  # (1, K, T, D)
     segments: Segments
     scale: float | None
-    window: int | None  # tokens that a token sees, itself included
+    window: int | None  # tokens that a token attends to, itself included; None: all earlier ones
     softcap: float | None
     dropout: float
 
     @property
     def grouped(self) -> bool:
-        """Whether several query heads share a key head."""
+        """True if several query heads share a key head."""
         return self.query.shape[1] != self.key.shape[1]
 
     @property
     def window_size(self) -> tuple[int, int]:
-        """The window as variable-length kernels have it: so many tokens before, none behind."""
+        """The window as variable-length kernels take it: (tokens before, tokens after); -1 is no limit."""
         return (-1 if self.window is None else self.window - 1, 0)
 
 
-# ---- one segment after the other ----
+# ---- one call per segment ----
 
 
 def _by_segment(one: Callable[..., Tensor], call: Call) -> Tensor:
-    """(1, Q, T, D): `one(segment, queries, keys, values)` for each. Split and joined once, so is the gradient."""
+    """Joins `one(segment, queries, keys, values)` of all segments, (1, Q, T, D). Splits once, for a cheap gradient."""
     lengths = list(call.segments.lengths)
     queries, keys, values = (states.split(lengths, dim=2) for states in (call.query, call.key, call.value))
     results = []
@@ -129,10 +129,10 @@ def _eager(call: Call) -> Tensor:
 
 
 def _in_one_call(kernel: Callable[..., Tensor], call: Call, **arguments: Any) -> Tensor:
-    """(1, Q, T, D) from a variable-length kernel over (tokens, heads, D), causal from the bottom right."""
+    """(1, Q, T, D) from a variable-length kernel over (tokens, heads, D), with the causal mask aligned bottom right."""
     query, key, value = call.query, call.key, call.value
     if torch.is_autocast_enabled(query.device.type):
-        # such a kernel is no operation that autocast knows, and a norm of the queries may have left them in float32
+        # autocast does not cast for these kernels, and a norm of the queries may have left them in float32
         computing = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(computing), key.to(computing), value.to(computing)
     index, query_ends, key_ends, longest_query, longest_key = call.segments.varlen(query.device)
@@ -181,7 +181,7 @@ def _flash(call: Call) -> Tensor:
 
 
 def _auto(call: Call) -> Tensor:
-    """One call on a GPU in sixteen bits, else segment by segment."""
+    """One call for all segments on a GPU in 16 bits, otherwise one call per segment."""
     if call.query.is_cuda and _flash_fits(call.query, call.value):
         if varlen_attn is not None and call.softcap is None and not call.dropout:
             return _varlen(call)
@@ -191,7 +191,7 @@ def _auto(call: Call) -> Tensor:
 
 
 def _flash_fits(query: Tensor, value: Tensor) -> bool:
-    """Whether a flash kernel takes such states: sixteen bits, Ampere or newer, heads of one size up to 256."""
+    """True if a flash kernel takes these states: 16 bits, Ampere or newer, one head size, a multiple of 8 up to 256."""
     autocast = torch.is_autocast_enabled(query.device.type)
     computing = torch.get_autocast_dtype(query.device.type) if autocast else query.dtype
     sizes = query.shape[-1] == value.shape[-1] <= 256 and query.shape[-1] % 8 == 0
@@ -208,7 +208,7 @@ def _has_flash_attn() -> bool:
     return importlib.util.find_spec("flash_attn") is not None
 
 
-# ---- as transformers calls it ----
+# ---- registered with transformers ----
 
 
 def _as_transformers_calls(attend: Callable[[Call], Tensor]) -> Callable[..., tuple[Tensor, None]]:
@@ -235,7 +235,7 @@ def _as_transformers_calls(attend: Callable[[Call], Tensor]) -> Callable[..., tu
     return attention
 
 
-# Tensors that models hand to their attention beside queries, keys and values, and that change nothing for it.
+# Extra tensors that models pass to their attention and that do not change its result.
 _HARMLESS = {"position_ids", "cache_position", "position_embeddings"}
 
 
@@ -247,7 +247,7 @@ def _refuse_unknown(
     window: int | None,
     others: dict[str, Any],
 ) -> None:
-    """Raise `CannotShare` where a layer wants more than causal attention with a window: it would be left out."""
+    """Raise `CannotShare` if a layer needs more than causal attention with a window, which is all we compute."""
     if attention_mask is not None:
         raise CannotShare("it makes a mask of its own")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal

@@ -1,6 +1,6 @@
-"""Which questions make a step, who computes which, and what goes into one model call: a budget of tokens.
+"""Divides questions into optimizer steps, ranks and model calls. A token budget limits each call.
 
-A step holds the same questions however it is divided among ranks and calls. A question is never split.
+A step holds the same questions for any number of ranks and calls. A question is never split.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Part = list[int]
 
 
 class Calls(TypedDict):
-    """A rank's batch of questions. `parts`: one for each model call; `input_ids`: (tokens,), int64, all they read."""
+    """A rank's batch of questions. `parts`: one per model call; `input_ids`: (tokens,), int64, inputs of all parts."""
 
     parts: list[Batch]
-    input_ids: torch.Tensor  # transformers counts tokens by it
+    input_ids: torch.Tensor  # transformers counts tokens with it
 
 
 @dataclasses.dataclass
 class Packer:
-    """How entries become batches. The layout is found out on the model; the loaders that are there follow.
+    """Turns entries into batches. `layout` is set once the model is placed; loaders made earlier see the change.
 
-    `max_tokens` is the budget of one call: tokens that the model reads, padding included; None: no limit.
+    `max_tokens` is the budget of one call in tokens that the model reads, padding included; None: no limit.
     """
 
     pad_id: int
@@ -39,7 +39,7 @@ class Packer:
     max_tokens: int | None = None
 
     def parts(self, entries: Sequence[Entry], indices: Sequence[int]) -> list[Part]:
-        """The indices in calls within the budget, longest first; an entry above the budget has a call of its own."""
+        """Splits the indices into calls within the budget, longest first. A larger entry gets its own call."""
         if self.max_tokens is None or not indices:
             return [list(indices)] if indices else []
         parts: list[Part] = []
@@ -56,7 +56,7 @@ class Packer:
         return parts
 
     def size(self, entry: Entry) -> _Size:
-        """What one entry adds to a call."""
+        """The size that one entry adds to a call."""
         lengths = [len(item.prompt_ids) + len(response) for item in entry for response in item.responses]
         repeated = sum(lengths) - len(lengths)
         tokens = sum(map(unique_tokens, entry)) if self.layout == SHARED else repeated
@@ -68,7 +68,7 @@ class Packer:
 
 
 def unique_tokens(item: Item) -> int:
-    """Tokens of a question that the model must read: its prompt once, each response but for its last token."""
+    """Tokens of a question that the model must read: the prompt once, each response without its last token."""
     return len(item.prompt_ids) + sum(len(response) - 1 for response in item.responses)
 
 
@@ -87,7 +87,7 @@ class _Size:
 
 
 class PartDataset(Dataset):
-    """The entries of a part; index -1 - i is entry i as a filler."""
+    """Maps a part to its entries; index -1 - i gives entry i as a filler."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
@@ -103,11 +103,11 @@ class PartDataset(Dataset):
 
 
 class StepSampler:
-    """Batches of entry indices for one rank, such that an optimizer step holds the same entries however it is divided.
+    """Yields batches of entry indices for one rank. A step holds the same entries however it is divided into calls.
 
-    Every epoch has its own seeded order. It is cut into chunks of `batch_size * num_ranks`; each rank takes its part
-    of each chunk, balanced by tokens, and computes it in one or more calls of the model. No entry is dropped or
-    repeated. All ranks must take part in every call: one that has fewer than another gets fillers.
+    Every epoch has its own seeded order, cut into chunks of `batch_size * num_ranks`. Each rank takes a share of each
+    chunk, balanced by tokens, and computes it in one or more model calls. No entry is dropped or repeated. All ranks
+    must take part in every call, so a rank with fewer calls gets fillers.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class StepSampler:
         return -1 - min(indices, key=lambda index: self.packer.size(self.entries[index]).tokens)
 
     def _shares(self, indices: list[int]) -> list[list[int]]:
-        """One list for each rank, as equal in tokens as giving the longest to the one with least makes them."""
+        """One list per rank, balanced by tokens: the longest entries first, each to the rank with the fewest tokens."""
         if self.num_ranks == 1:
             return [indices]
         shares: list[list[int]] = [[] for _ in range(self.num_ranks)]
@@ -164,13 +164,13 @@ class StepSampler:
 
 
 def entry_loader(sampler: StepSampler, *, pin_memory: bool = False) -> DataLoader:
-    """A loader of a rank's `Calls`. `pin_memory`: copies to a GPU then need not wait for what it computes."""
+    """A loader of a rank's `Calls`. With `pin_memory`, copies to a GPU do not wait for the GPU's running work."""
     return DataLoader(
         PartDataset(sampler.entries),
         batch_sampler=sampler,
         collate_fn=functools.partial(_collate, packer=sampler.packer),
         pin_memory=pin_memory,
-        # a loader draws a seed for its workers: from the global generator, each pass would change the dropout after it
+        # its own generator: drawing the workers' seed from the global one would change later dropout
         generator=torch.Generator(),
     )
 

@@ -1,4 +1,4 @@
-"""Questions and groups -> the tokenised entries that training and scoring work on; what does not fit is counted."""
+"""Turns questions and groups into tokenised entries for training and scoring. Counts responses that do not fit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .packing import Entry, Item
 
 @dataclasses.dataclass
 class Encoder:
-    """Turns text into token ids within a length, counting what was too long.
+    """Turns text into token ids up to a maximum length, and counts responses that were too long.
 
-    `encode_prompt(text)` and `encode_response(text, ended)` come from the tokenizer. A response that would make its
-    sequence longer than `max_length` tokens is dropped, or cut at its end (it then has no end token). One without any
-    token, cut before it had text, is dropped too: the mean over its tokens is no score.
+    `encode_prompt(text)` and `encode_response(text, ended)` come from the tokenizer. A response whose sequence is
+    longer than `max_length` tokens is dropped, or cut at its end and left without an end token. A response without
+    tokens (cut before it had text) is dropped too, because a mean over no tokens is no score.
     """
 
     encode_prompt: Callable[[str], list[int]]
@@ -45,7 +45,7 @@ class Encoder:
         return None
 
     def summary(self) -> str | None:
-        """What did not fit, for the person who runs this; None if everything did."""
+        """A message for the user about responses that did not fit; None if all did."""
         lines = []
         if self.dropped or self.truncated:
             lines.append(
@@ -58,7 +58,7 @@ class Encoder:
 
 
 def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -> list[Entry]:
-    """Entries of VFT: one for each (question id, question, reference response) that fits."""
+    """Entries of VFT: one per (question id, question, reference response) that fits."""
     entries: list[Entry] = []
     for question_id, question, reference in pairs:
         prompt = encoder.encode_prompt(question)
@@ -71,7 +71,7 @@ def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -
 def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranked: bool = True) -> Item:
     """One group as an item. `supervise`: none, reference, or reference_and_positives; `ranked`: keep the candidates.
 
-    A response without a part (a negative where nothing is ranked) is left out, so it costs nothing.
+    A response that no loss uses (for example a negative if not `ranked`) is left out.
     """
     prompt = encoder.encode_prompt(group.question)
     responses: list[list[int]] = []
@@ -81,7 +81,7 @@ def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranke
         response = encoder.response(prompt, group.reference)
         if response is not None:
             responses, supervised, ratings = [response], [True], [None]
-    # in training, a candidate that repeats the reference is computed once and plays both parts
+    # in training, a candidate equal to the reference is computed once and used as both
     reference_text = group.reference if responses else None
     for candidate in group.candidates:
         in_vft = supervise == "reference_and_positives" and candidate.label == POSITIVE
@@ -99,10 +99,10 @@ def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranke
 
 
 def first_samples(groups: Sequence[Group], count: int | None) -> Sequence[Group]:
-    """The groups as `count` samples a question would have made them; None: as they are.
+    """The groups that `count` samples per question would have given; None: all samples.
 
-    Candidates are kept by the index of their sample, so that a repeated sample counts. One without an index (the
-    reference) is no sample and stays.
+    Candidates are kept by their sample index, so a repeated sample counts. A candidate without an index (the reference)
+    is not a sample and stays.
     """
     if count is None:
         return groups
@@ -115,10 +115,10 @@ def first_samples(groups: Sequence[Group], count: int | None) -> Sequence[Group]
 def alignment_entries(
     groups: Sequence[Group], encoder: Encoder, *, supervise: str, ranked: bool, pair_references: bool, seed: int
 ) -> list[Entry]:
-    """Entries of stage 3: each group, and beside one without a known chain another question's reference.
+    """Entries of stage 3: each group. With `pair_references` a group without a reference gets that of another.
 
-    Borrowed references go round in a seeded order, so that every step has as many references as questions.
-    A group that is left with no response at all, nor a borrowed one, makes no entry.
+    References are borrowed in a seeded order, again from the start when all are used. Every step then has as many
+    references as questions. A group without any response, own or borrowed, gives no entry.
     """
     lenders = [group for group in groups if group.reference is not None]
     random.Random(seed).shuffle(lenders)
@@ -137,7 +137,7 @@ def alignment_entries(
 
 
 def with_initial_scores(entries: Sequence[Entry], scores: Mapping[str, Sequence[float]]) -> list[Entry]:
-    """The entries with each candidate's score before training, from its question's `scores`, in slot order."""
+    """The entries with the candidates' scores before training. `scores`: by question id, in slot order."""
 
     def give(item: Item) -> Item:
         return dataclasses.replace(item, initial_scores=scores[item.question_id]) if item.candidates else item
@@ -146,12 +146,12 @@ def with_initial_scores(entries: Sequence[Entry], scores: Mapping[str, Sequence[
 
 
 def scoring_entries(groups: Sequence[Group], encoder: Encoder) -> list[Entry]:
-    """Entries whose candidates are scored and nothing is trained."""
+    """Entries for scoring candidates without training."""
     items = [group_item(group, encoder) for group in groups]
     return [(item,) for item in items if item.responses]
 
 
 def count_work(entries: Sequence[Entry]) -> dict[str, int]:
-    """What a pass over the entries computes: sequences, that is responses with their prompts, and response tokens."""
+    """The number of sequences (responses with their prompts) and response tokens in one pass over the entries."""
     responses = [response for entry in entries for item in entry for response in item.responses]
     return {"sequences": len(responses), "response_tokens": sum(map(len, responses))}

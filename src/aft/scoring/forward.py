@@ -1,4 +1,4 @@
-"""The forward pass that returns token log-probs: padded batches or packed rows in, the whole logits never made.
+"""A forward pass that returns token log-probs of padded batches or packed rows without making all logits at once.
 
 Axes: `N` rows, `T` tokens of a row, `R` response tokens, `H` hidden size, `V` vocabulary.
 """
@@ -30,16 +30,16 @@ def enable_scoring(
     """Give a causal LM's forward a second mode, in place: with `positions` and `targets` it returns token log-probs.
 
     `model(input_ids=(N, T), attention_mask=..., position_ids=..., positions=(R,), targets=(R,), columns=T,
-    segments=...)` returns (R,) float32, nats per token: `targets[r]` under the output at row-major position
-    `positions[r]` of the (N, T) input. `precise=True` computes all of it in float32. With `segments` the input is one
-    packed row, and attention is this package's, of the kind that `attn_implementation` names (see
-    `attention.IMPLEMENTATIONS`). Logits exist for one chunk of `chunk_bytes` at a time and are made again in the
-    backward pass, or kept where all of them fit in `keep_bytes`.
+    segments=...)` returns (R,) float32, nats per token: the log-prob of `targets[r]` under the output at row-major
+    position `positions[r]` of the (N, T) input. `precise=True` computes everything in float32. With `segments` the
+    input is one packed row and uses this package's attention; `attn_implementation` names its kind (see
+    `attention.IMPLEMENTATIONS`). Logits exist for one chunk of `chunk_bytes` at a time and are computed again in the
+    backward pass. If all logits fit in `keep_bytes`, they are kept instead.
 
-    The head is entered inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around it run; under
-    an adapter (peft) the underlying model is the one that changes. Any other call is passed on untouched. The first
-    scored call compares itself with the model's own logits and raises `ConfigError` where they disagree. Enabled again,
-    only the last settings hold.
+    The head is called inside the model's own forward, so that the hooks of DDP, FSDP and ZeRO around the head run.
+    Under an adapter (peft) the underlying model is changed. Calls without `positions` and `targets` use the model's own
+    forward. The first scored call compares its result with the model's own logits and raises `ConfigError` if they
+    differ. A second call of `enable_scoring` replaces the settings of the first.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     disable_scoring(causal)
@@ -47,7 +47,7 @@ def enable_scoring(
 
 
 class _Forward:
-    """A causal LM's forward with its second mode. A copy of the model gets a copy of this, which calls the copy."""
+    """A causal LM's forward with its second mode. A copy of the model gets its own copy of this object."""
 
     def __init__(self, causal: Any, chunk_bytes: int, keep_bytes: int, attention: str | None) -> None:
         self.causal, self.plain = causal, causal.forward
@@ -56,7 +56,7 @@ class _Forward:
         self.chunk_bytes, self.keep_bytes = chunk_bytes, keep_bytes
         self.attention = _Attention(causal, attention)
         self.unchecked = True
-        # libraries ask what the model takes, and may put functions of their own around this one
+        # libraries inspect the signature of forward and may wrap it in their own functions
         functools.update_wrapper(self, self.plain)
         self.undo = self._undo
 
@@ -67,7 +67,7 @@ class _Forward:
 
     @property
     def head(self) -> Any:
-        """What makes logits of the body's last hidden states."""
+        """The layer that turns the body's last hidden states into logits."""
         return self.causal.get_output_embeddings()
 
     def __call__(
@@ -81,19 +81,19 @@ class _Forward:
         **kwargs: Any,
     ) -> Any:
         if precise:
-            # in here: autocast and the casts of a sharded model lie between this forward and its caller
+            # set here because autocast and a sharded model's casts act between the caller and this forward
             with in_float32():
                 return self(*args, positions=positions, targets=targets, columns=columns, segments=segments, **kwargs)
         self.attention.restore()
         if positions is None or targets is None:
             return self.plain(*args, **kwargs)
-        # peft passes every argument of its own, most of them None
+        # peft passes all its arguments, most of them None
         inputs = {key: value for key, value in kwargs.items() if value is not None and key != "return_dict"}
         if self.unchecked:
-            # not earlier: only now is the model surely where, and in the precision in which, it will compute
+            # not earlier: only now are the model's device and precision final
             self.unchecked = False
             was_training = self.causal.training
-            self.causal.eval()  # dropout would tell the two apart
+            self.causal.eval()  # dropout would make the two results differ
             _check_scoring(self.plain, self.score, inputs)
             self.causal.train(was_training)
         if segments is None:
@@ -105,9 +105,9 @@ class _Forward:
         """Log-probs (R,) of the targets."""
         hidden = self.body(**inputs, use_cache=False).last_hidden_state  # (N, T, H)
         if columns is not None:
-            hidden = hidden[:, -columns:]  # an adapter may have put tokens of its own in front
+            hidden = hidden[:, -columns:]  # an adapter may have added its own tokens in front
         hidden = hidden.flatten(0, 1).index_select(0, positions)  # (R, H)
-        # a model that makes its layers again in the backward pass has no memory to spare for logits
+        # gradient checkpointing means that memory is short, so no logits are kept
         again = any(map(_is_made_again, self.causal.modules()))
         return token_logps(
             hidden,
@@ -124,7 +124,7 @@ class _Forward:
 
 
 def disable_scoring(model: torch.nn.Module) -> None:
-    """Give a causal LM its own forward back, and its own attention; nothing to do for one without scoring."""
+    """Restore a causal LM's own forward and attention. Does nothing if scoring is not enabled."""
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     undo = getattr(causal.forward, "undo", None)
     if undo is not None:
@@ -132,15 +132,15 @@ def disable_scoring(model: torch.nn.Module) -> None:
 
 
 def _is_made_again(module: torch.nn.Module) -> bool:
-    """Whether a layer is computed again in the backward pass, by transformers' flag or inside torch's wrapper."""
+    """True if a layer uses gradient checkpointing: transformers' flag is set, or the layer is torch's wrapper."""
     return getattr(module, "gradient_checkpointing", False) or type(module).__name__ == "CheckpointWrapper"
 
 
 class _Attention:
-    """Which attention the model's layers look up in their configuration: the model's own, or ours for packed rows.
+    """Sets which attention the model's layers look up in their configuration: the model's own, or ours for packed rows.
 
-    Ours stays after a call with gradient: layers that are made again in the backward pass look it up again. The next
-    call of another kind puts the model's own back. transformers does not save either with a configuration.
+    After a call with gradient ours stays set, because checkpointed layers look it up again in the backward pass. The
+    next call of `restore` sets the model's own again. transformers saves neither with a configuration.
     """
 
     def __init__(self, causal: torch.nn.Module, name: str | None) -> None:
@@ -151,7 +151,7 @@ class _Attention:
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
-        """Packed rows inside."""
+        """Inside, the layers use our attention for packed rows. Raises `CannotShare` if there is none."""
         if self.name is None:
             raise CannotShare("its model.attn_implementation has no form for packed rows")
         if self.own is None:
@@ -167,7 +167,7 @@ class _Attention:
             self.restore()
 
     def restore(self) -> None:
-        """The model's own."""
+        """Set the model's own attention again."""
         if self.own is not None:
             for config, own in zip(self.configs, self.own, strict=True):
                 config._attn_implementation = own
@@ -176,20 +176,20 @@ class _Attention:
 
 @torch.no_grad()
 def _check_scoring(plain: Callable[..., Any], score: Callable[..., Tensor], inputs: dict[str, Any]) -> None:
-    """Raise `ConfigError` if scores are not what the model's own logits say: an architecture may do more to them."""
+    """Raise `ConfigError` if scores differ from the model's own logits: an architecture may change them further."""
     if "input_ids" in inputs:
         ids = inputs["input_ids"][:1, :8]
         positions = torch.arange(ids.shape[1], device=ids.device)
         few = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions[None]}
-    else:  # an adapter has made embeddings of them
+    else:  # an adapter has replaced the ids by embeddings
         few = {key: value[:1] if isinstance(value, Tensor) else value for key, value in inputs.items()}
     logits = plain(**few, use_cache=False).logits[0]
     positions = torch.arange(min(8, len(logits)), device=logits.device)
-    found = score(few, positions, positions, None)  # any tokens will do as targets
-    # under autocast, weights that were cast here are remembered without a gradient
+    found = score(few, positions, positions, None)  # any token ids serve as targets
+    # autocast would reuse the weights cast here, which have no gradient
     torch.clear_autocast_cache()
     expected = logits[positions].float().log_softmax(-1).gather(-1, positions.unsqueeze(-1)).squeeze(-1)
-    # sixteen bits leave about 1 % of a logit
+    # 16-bit logits are precise to about 1 %
     allowed = 1e-3 if logits.dtype == torch.float32 else 0.01 * (1 + logits.abs().max().item())
     difference = (found - expected).abs().max().item()
     if difference > allowed:
@@ -201,7 +201,7 @@ def _check_scoring(plain: Callable[..., Any], score: Callable[..., Tensor], inpu
 
 
 def _logit_postprocess(config: Any) -> Callable[[Tensor], Tensor] | None:
-    """What an architecture does to its logits after the head, by the names that transformers' configurations use."""
+    """What an architecture does to its logits after the head, read from transformers' configuration keys."""
     cap = getattr(config, "final_logit_softcapping", None)
     scale = float(getattr(config, "logit_scale", None) or 1.0)
     scale *= float(getattr(config, "lm_head_multiplier", None) or 1.0)

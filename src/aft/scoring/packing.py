@@ -1,16 +1,16 @@
-"""Tokenised questions -> the tensors of one model call. Nothing above this module knows how a batch is laid out.
+"""Turns tokenised questions into the tensors of one model call. Modules that use a batch do not depend on its layout.
 
 Axes: `N` responses in the batch, `R` response tokens in the batch, `T` tokens of a row, `B` questions,
 `G` candidate slots per question.
 
-A batch is described by flat indices, so that every layout is scored by the same code: response token `r` has the id
-`targets[r]`, is predicted at row-major position `positions[r]` of the model's output and belongs to response
-`sequences[r]`. Three layouts:
+Flat indices describe a batch, so that the same code scores every layout. Response token `r` has the id `targets[r]`,
+is predicted at row-major position `positions[r]` of the model's output, and belongs to response `sequences[r]`.
+There are three layouts:
 
-- `shared`: one row without padding in which each question stands once, followed by its responses. The last token of a
-  response predicts nothing and is left out; the last token of a prompt predicts the first of every response.
-- `packed`: one row without padding, the question repeated before each of its responses.
-- `padded`: a row for each (question, response), padded to the longest.
+- `shared`: one row without padding; each question appears once, followed by its responses. The last token of a response
+  predicts nothing and is left out. The last token of a prompt predicts the first token of every response.
+- `packed`: one row without padding; the question is repeated before each of its responses.
+- `padded`: one row per (question, response), padded to the longest.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ SHARED, PACKED, PADDED = LAYOUTS = ("shared", "packed", "padded")
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One question as the trainer sees it: a prompt, its responses, and what each response is for.
+    """One question: a prompt, its responses, and what each response is used for.
 
-    responses[i] are the token ids of response i, end token included; supervised[i] says that it is in L_VFT;
-    ratings[i] is its rating as a candidate (higher is better), None if it is no candidate. `initial_scores` are the
-    scores of the candidates before training, in slot order, nats per token; None: not known.
+    responses[i] are the token ids of response i, end token included. supervised[i] is true if response i is in L_VFT.
+    ratings[i] is the rating of response i as a candidate (higher is better), or None if it is no candidate.
+    `initial_scores` are the candidates' scores before training, in slot order, nats per token; None: not known.
     """
 
     question_id: str
@@ -45,7 +45,7 @@ class Item:
     initial_scores: Sequence[float] | None = None
 
     def filler(self) -> Item:
-        """The same tokens without any part in a loss: what a rank computes when the data has run out."""
+        """An item with the same tokens that adds to no loss. A rank computes fillers when it has no data left."""
         nothing: list[float | None] = [None] * len(self.responses)
         return dataclasses.replace(self, supervised=[False] * len(self.responses), ratings=nothing, initial_scores=None)
 
@@ -56,14 +56,14 @@ class Item:
 
 
 Entry = tuple[Item, ...]
-"""What one draw from the data brings into a step: a question, and beside it a borrowed reference if it has none."""
+"""The items of one draw from the data: a question and, if it has no reference, a borrowed reference."""
 
 
 class ModelInputs(TypedDict):
-    """What the model reads. Padded rows are (N, T) and have an attention mask; a packed row is (1, T), with segments.
+    """The model's inputs. Padded rows are (N, T) and have an attention mask; a packed row is (1, T) and has segments.
 
     `input_ids`, `position_ids`: (N, T) or (1, T), int64. `attention_mask`: (N, T), int64, 1 at a token and 0 at
-    padding; None for a packed row. `segments`: how a packed row is divided; None for padded rows.
+    padding; None for a packed row. `segments`: the segments of a packed row; None for padded rows.
     """
 
     input_ids: Tensor
@@ -73,15 +73,15 @@ class ModelInputs(TypedDict):
 
 
 class Batch(ModelInputs):
-    """One model call, as `pack` makes it: what the model reads, where responses are predicted, what each is for.
+    """One model call, made by `pack`: the model's inputs, where responses are predicted, and what responses are for.
 
-    Of response tokens, (R,) int64: `positions`, where the model's output predicts the token, row-major; `targets`, its
-    id; `sequences`, the response it belongs to, in [0, N).
-    Of responses, (N,): `supervised`, bool, whether it is in L_VFT; `slots`, int64, the row-major place of a candidate
-    in (B, G), -1 for a response that is no candidate.
-    Of candidates, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
-    padding slot; `initial_scores`, float32, nats per token before training, 0 in a padding slot and nan where unknown.
-    Of questions, (B,): `padded_lengths`, int64, tokens of the prompt with the longest candidate; `question_ids`, texts.
+    Per response token, (R,) int64: `positions`, the row-major position where the model's output predicts the token;
+    `targets`, the token's id; `sequences`, the response that the token belongs to, in [0, N).
+    Per response, (N,): `supervised`, bool, true if the response is in L_VFT; `slots`, int64, the row-major place of a
+    candidate in (B, G), -1 for a response that is no candidate.
+    Per candidate, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
+    padding slot; `initial_scores`, float32, nats per token before training, 0 in a padding slot, nan if not known.
+    Per question, (B,): `padded_lengths`, int64, tokens of the prompt plus the longest candidate; `question_ids`, texts.
     """
 
     positions: Tensor
@@ -97,7 +97,7 @@ class Batch(ModelInputs):
 
 
 def pack(items: Sequence[Item], pad_id: int, layout: str) -> Batch:
-    """The tensors of one batch, on the CPU. Raises `ValueError` where an item lacks some of its initial scores."""
+    """The tensors of one batch, on the CPU. Raises `ValueError` if an item lacks some of its initial scores."""
     rows = [(item, index) for item in items for index in range(len(item.responses))]
     make = {SHARED: _shared, PACKED: _packed, PADDED: _padded}[layout]
     inputs, starts = make(items, pad_id)
@@ -127,11 +127,11 @@ def pack(items: Sequence[Item], pad_id: int, layout: str) -> Batch:
 
 
 Starts = list[tuple[int, int]]
-"""For each response, the row-major positions of its prompt's last token and of its own first."""
+"""For each response, the row-major positions of the prompt's last token and of the response's first token."""
 
 
 class _Row:
-    """One row without padding, while it is filled."""
+    """Builds one row without padding."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -140,7 +140,7 @@ class _Row:
         self.prefixes: list[int] = []
 
     def add(self, tokens: list[int], *, prefix: int = -1) -> int:
-        """Append a segment behind `prefix`; returns where in the row it begins. An empty one takes no segment."""
+        """Append a segment with this prefix and return its start in the row. Empty `tokens` add no segment."""
         start = len(self.tokens)
         if tokens:
             first = 0 if prefix < 0 else self.lengths[prefix]
@@ -163,7 +163,7 @@ def _shared(items: Sequence[Item], pad_id: int) -> tuple[ModelInputs, Starts]:
     row, starts = _Row(), []
     for item in items:
         if len(item.responses) == 1:
-            # nothing to share: one segment is one attention call
+            # nothing to share: one segment for prompt and response needs only one attention call
             starts.append(_add_whole(row, item, 0))
             continue
         last_of_prompt = row.add(item.prompt_ids) + len(item.prompt_ids) - 1

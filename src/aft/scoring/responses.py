@@ -1,4 +1,4 @@
-"""Scores of responses under a model, batch by batch: the one path for training, assessment accuracy and perplexity.
+"""Scores of responses under a model, batch by batch. Training, assessment accuracy and perplexity all use this code.
 
 Axes: `N` responses in the batch, `B` questions, `G` candidate slots per question.
 """
@@ -20,7 +20,7 @@ Tensors = TypeVar("Tensors", bound=Mapping[str, Any])
 
 
 def score_responses(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(sum of token log-probs in nats, number of tokens), each (N,), of every response of a batch of `packing.pack`.
+    """(sum of token log-probs in nats, number of tokens), each (N,), of every response in a batch from `packing.pack`.
 
     `model` has been through `forward.enable_scoring`. Gradient flows to the sums.
     """
@@ -28,9 +28,9 @@ def score_responses(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tenso
 
 
 def response_logps(model: torch.nn.Module, batch: Batch, *, precise: bool = False) -> Tensor:
-    """Log-prob (R,), nats, of every response token of a batch of `packing.pack`, response by response.
+    """Log-prob (R,), nats, of every response token in a batch from `packing.pack`, response by response.
 
-    `precise`: computed in float32, whatever the model's own precision.
+    `precise`: compute in float32, whatever the model's own precision.
     """
     logps: Tensor = model(
         input_ids=batch["input_ids"],
@@ -51,10 +51,10 @@ def candidate_scores(seq_logps: Tensor, lengths: Tensor, batch: Batch) -> Tensor
 
 
 def as_groups(values: Tensor, batch: Batch) -> Tensor:
-    """Values (N,) of responses -> (B, G) of candidates, zero in padding slots. Gradient flows."""
+    """Moves values (N,) of responses to their candidate slots (B, G), zero in padding slots. Gradient flows."""
     mask = batch["candidate_mask"]
-    # Slot -1 is one place behind the groups' slots. It takes the responses that are no candidates: to select the
-    # candidates beforehand, their number would have to be read from the device.
+    # Slot -1 is an extra place at the end for responses that are no candidates. Selecting the candidates first would
+    # wait for the device, because their number is a tensor on the device.
     return values.new_zeros(mask.numel() + 1).index_put((batch["slots"],), values)[:-1].view(mask.shape)
 
 
@@ -66,10 +66,10 @@ def score_candidates(
     *,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Scores:
-    """The score of every candidate by question id, in slot order, over this rank's batches and all other ranks'.
+    """The scores of all candidates by question id, in slot order, from the batches of all ranks.
 
-    `batches` come from `batching.entry_loader`. `prepare` moves a part to the model's device;
-    `advance` is told how many questions each part held.
+    `batches` come from `batching.entry_loader`. `prepare` moves a part to the model's device. `advance` is called with
+    the number of questions in each part.
     """
     model.eval()
     found: Scores = {}
@@ -89,6 +89,6 @@ def score_candidates(
 
 
 def to_device(batch: Tensors, device: torch.device) -> Tensors:
-    """A batch with its tensors on `device`. The copies do not wait for what the device computes."""
+    """A batch with its tensors on `device`. The copies do not wait for the device's running work."""
     moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
     return cast(Tensors, moved)

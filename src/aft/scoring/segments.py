@@ -1,7 +1,7 @@
-"""How one packed row is divided, and who sees whom in it.
+"""How one packed row is divided into segments, and which tokens attend to which.
 
-Axes: `S` segments of the row. A question's prompt is one segment; each of its responses is another, whose prefix is the
-prompt: a response sees the prompt's tokens and its own up to itself, as if it stood alone behind the prompt.
+Axes: `S` segments of the row. A question's prompt is one segment. Each response is another segment with the prompt as
+its prefix. A response token attends to the prompt's tokens and to the response's tokens up to itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
-    """How a row is divided. Segment s covers `lengths[s]` tokens, right behind segment s - 1.
+    """How a row is divided. Segment s covers `lengths[s]` tokens and starts where segment s - 1 ends.
 
-    prefixes[s] is the segment whose tokens stand before its own, as keys; -1 if none. A prefix has no prefix itself.
+    prefixes[s] is the segment whose keys segment s attends to before its own; -1 if none. A prefix has no prefix.
     """
 
     lengths: tuple[int, ...]
@@ -28,19 +28,19 @@ class Segments:
     _cache: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def prefix_length(self, segment: int) -> int:
-        """Tokens before the segment's own."""
+        """Number of tokens in the segment's prefix."""
         prefix = self.prefixes[segment]
         return 0 if prefix < 0 else self.lengths[prefix]
 
     @functools.cached_property
     def _longest_prefix(self) -> int:
-        # kept: asked for once a segment and layer, it would make a row of many segments quadratic
+        # cached: `mask` reads it once per segment and layer, which would be quadratic in the segments
         return max(map(self.prefix_length, range(len(self.lengths))))
 
     def mask(self, segment: int, window: int | None, like: Tensor) -> Tensor:
-        """Additive mask (length, prefix length + length): 0 where a query sees a key, -inf elsewhere.
+        """Additive mask (length, prefix length + length): 0 where a query attends to a key, -inf elsewhere.
 
-        A cut-out of one band that all segments of the row share: who sees whom depends on the distance alone.
+        The mask depends only on distance, so all segments slice it from one cached band.
         """
         key = ("band", window, like.dtype, like.device)
         before = self._longest_prefix
@@ -56,7 +56,7 @@ class Segments:
     def varlen(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int, int]:
         """For one call over all segments: key index (keys,), ends of queries and keys (S + 1,) int32, longest of each.
 
-        The keys of a segment are its prefix's, then its own, gathered from the row.
+        The keys of a segment are its prefix's keys, then its own. The key index gathers them from the row.
         """
         if ("varlen", device) not in self._cache:
             starts = [0]
@@ -70,7 +70,7 @@ class Segments:
                 index.extend(range(starts[segment], starts[segment + 1]))
                 ends.append(len(index))
             longest_keys = max(end - start for start, end in itertools.pairwise(ends))
-            # made on the CPU and moved: a tensor made on a device waits for what that computes
+            # made on the CPU and moved: making a tensor on the device would wait for its running work
             made = (torch.tensor(index), torch.tensor(starts, dtype=torch.int32), torch.tensor(ends, dtype=torch.int32))
             tensors = [tensor.to(device, non_blocking=True) for tensor in made]
             self._cache["varlen", device] = (*tensors, max(self.lengths), longest_keys)

@@ -1,4 +1,4 @@
-"""What the stages that use a model share: loading, encoding, requests, the device."""
+"""Shared by the stages that use a model: loading, encoding, requests, the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .plan import Plan
 
 @dataclass(frozen=True)
 class Stage:
-    """What every stage needs: the plan, and whether this process computes on the CPU."""
+    """The tools of a stage. `plan`: the run's plan; `cpu`: this process computes on the CPU."""
 
     plan: Plan
     cpu: bool
@@ -52,14 +52,14 @@ class Stage:
         return tokenizer
 
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
-        """The model of a checkpoint, in the type for training or for inference."""
+        """The model of a checkpoint, in the dtype for training or for inference."""
         model = self.config.model
         dtype = model.inference_dtype if inference and model.inference_dtype else model.dtype
         return load_model(
             checkpoint,
             dtype=dtype,
             revision=None if Path(checkpoint).is_dir() else model.revision,
-            # for whole sequences: sampling, padded batches
+            # this attention is used for sampling and padded batches, which `varlen` does not support
             attn_implementation=None if model.attn_implementation == "varlen" else model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
             gguf_file=self.plan.gguf_file(checkpoint),
@@ -71,7 +71,7 @@ class Stage:
         return encode_prompt(tokenizer, question, prompt.template, chat=prompt.chat, system=prompt.system)
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, *, limited: bool = True) -> Encoder:
-        """Text to token ids under the run's prompt and length; not `limited`: whatever the length, for scoring."""
+        """An encoder with the run's prompt and maximum length. `limited=False`: no maximum, for scoring."""
         return Encoder(
             encode_prompt=lambda question: self.prompt_ids(tokenizer, question),
             encode_response=lambda text, ended: encode_response(tokenizer, text, ended=ended),
@@ -88,7 +88,7 @@ class Stage:
         purpose: str,
         seed: int,
     ) -> list[Request]:
-        """The same completions wanted of every question. `purpose` and the run's seed make their seeds."""
+        """Requests for the completions `indices` of every question. `purpose` and `seed` determine their seeds."""
         return [
             Request(q.id, tuple(self.prompt_ids(tokenizer, q.question)), make_seeds(q.id, indices, purpose, seed))
             for q in questions
@@ -96,13 +96,13 @@ class Stage:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device on which this process computes."""
         from accelerate import PartialState
 
         return torch.device("cpu") if self.cpu else PartialState().device
 
     def enable_scoring(self, model: torch.nn.Module) -> None:
-        """Let the model score responses, within the run's memory for logits."""
+        """Enable scoring of responses, with the run's memory limits for logits."""
         section = self.config.model
         enable_scoring(
             model,
@@ -126,12 +126,12 @@ class Inference:
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
-        """The checkpoint's model in the type for inference, on the device, in evaluation mode."""
+        """The checkpoint's model in the inference dtype, on the device, in evaluation mode."""
         return self.stage.model(self.checkpoint, inference=True).to(self.stage.device).eval()
 
     @contextlib.contextmanager
     def engine(self, section: SampleConfig | EvaluateConfig) -> Iterator[Engine]:
-        """The engine that samples from the checkpoint. What it holds beside `model` is given back at the end."""
+        """The engine that samples from the checkpoint. Everything it holds except `model` is freed at the end."""
         yield TransformersEngine(self.model, self.tokenizer, section.batch_size, section.batching)
 
 

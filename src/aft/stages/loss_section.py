@@ -1,4 +1,4 @@
-"""A `loss` section of the configuration as the trainer's objective."""
+"""Turns a `loss` section of the configuration into the trainer's objective."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective
     if section is None:
         return Objective(vft_reduction=vft_reduction)
     function = LOSSES[section.name]
-    # what the function does not take is the trainer's part, and null is its own default
+    # the trainer handles the keys that the function does not take; null means the function's default
     taken = inspect.signature(function).parameters.keys() - {"constraint", "min_rating_gap"}
     own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
     return Objective(

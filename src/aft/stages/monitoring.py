@@ -1,4 +1,4 @@
-"""What is measured while a model trains: validation, and the scores before training."""
+"""Measurements during training: validation, and the scores before training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: i
 def measure_accuracy(
     stage: Stage, tokenizer: PreTrainedTokenizerBase, validation: ValidationConfig, seed: int
 ) -> Callable[[torch.nn.Module], dict[str, float]]:
-    """A function of the model: greedy task accuracy on the first validation questions."""
+    """A function that measures a model's greedy task accuracy on the first validation questions."""
     questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
     by_id = {question.id: question for question in questions}
     requests = stage.requests(tokenizer, questions, [0], purpose="validate", seed=seed)
@@ -54,9 +54,10 @@ def measure_accuracy(
 
 
 def initial_scores(trainer: AftTrainer, *, folder: Path, key: str) -> Scores:
-    """Scores of all candidates before training, which a unit keeps in its folder.
+    """Scores of all candidates before training. The unit keeps them in its folder.
 
-    `key` is a digest of what decides the scores: a unit takes them from another one of its seed with the same key.
+    `key` is a digest of everything that the scores depend on. A unit copies the scores of another unit of its seed with
+    the same key. Raises `AftError` if a resumed unit has no scores: they can no longer be measured.
     """
     box = [_kept_scores(folder, key) if trainer.is_world_process_zero() else None]
     if trainer.args.world_size > 1:
@@ -75,9 +76,9 @@ def initial_scores(trainer: AftTrainer, *, folder: Path, key: str) -> Scores:
 
 
 def _kept_scores(folder: Path, key: str) -> Scores | None:
-    """The scores with this key in the unit's folder or a sibling's; None: nobody has computed them."""
+    """The scores with this key from the unit's folder or a sibling's; None: not computed yet."""
     others = sorted(folder.parent.glob(f"*/{INITIAL_SCORES}"))
-    # Earlier versions kept one file beside the folders. A run that they began may resume from a checkpoint.
+    # Earlier versions kept one file beside the folders. Their runs may still resume from a checkpoint.
     shared = sorted(path for path in folder.parent.glob("initial-scores-*.json") if path.is_file())
     for path in (folder / INITIAL_SCORES, *others, *shared):
         kept = read_json(path)

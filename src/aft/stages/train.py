@@ -1,4 +1,4 @@
-"""Stages 0, 1 and 3: pretrain, vft and align. All use the one trainer; they differ in data, start and objective."""
+"""Stages 0, 1 and 3: pretrain, vft and align. They use the same trainer with different data, start and objective."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ from .plan import Unit
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What one training stage does, where it differs from another.
+    """What differs between the training stages.
 
-    `start`: the checkpoint that the model is; None: random weights. `encoder` made the job's entries and counts what
-    did not fit. `training`: the keys of TrainingArguments. `facts`: what else the manifest says.
+    `start`: the checkpoint that the model starts from; None: random weights. `encoder`: made the job's entries and has
+    counted the responses that did not fit. `training`: the keys of TrainingArguments. `facts`: further keys of the
+    manifest.
     """
 
     job: TrainingJob
@@ -142,7 +143,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
 
 
 def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
-    """A digest of all that decides the scores before training: methods with the same digest share these."""
+    """A digest of everything that the scores before training depend on. Methods with one digest share the scores."""
     decides = {
         "reads": (stage.plan.inputs(unit) or {})["reads"],
         "prompt": dataclasses.asdict(stage.config.prompt),
@@ -154,13 +155,13 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
 
 
 def _lora(stage: Stage) -> dict[str, Any] | None:
-    """Arguments of the run's adapters."""
+    """The run's LoRA arguments; None: no adapters."""
     section = stage.config.model.lora
     return dataclasses.asdict(section) if section else None
 
 
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
-    """Raise `ConfigError` where a loss that tells good from bad by a threshold is not told the threshold."""
+    """Raise `ConfigError` if KTO has no `desirable_above` although some ratings are neither 0 nor 1."""
     if not isinstance(align.loss, KtoLoss) or align.loss.desirable_above is not None:
         return
     graded = {candidate.rating for group in groups for candidate in group.candidates} - {0.0, 1.0}
@@ -172,13 +173,13 @@ def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> N
 
 
 def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
-    """Train, continue from the last checkpoint where there is one, and save a model that transformers loads."""
+    """Train, resume from the last checkpoint if there is one, and save a model that transformers can load."""
     job, config, seed = work.job, stage.config, unit.seed or 0
     _tell_what_fits(unit, work)
     arguments = make_arguments(
         work.training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
-    # an adapter begins with random weights, before the trainer seeds anything
+    # an adapter's random weights are drawn before the trainer sets its seed
     torch.manual_seed(derive_seed("adapter", seed))
     model = add_lora(job.model, work.lora) if work.lora else job.model
     stage.enable_scoring(model)
@@ -227,7 +228,7 @@ def _tell_what_fits(unit: Unit, work: _Work) -> None:
 
 
 def _checkpoint(unit: Unit, log: UnitLog | None) -> str | None:
-    """The checkpoint to go on from, which is told."""
+    """The checkpoint to resume from, after printing its name; None: start from step 0."""
     found = last_checkpoint(unit.folder)
     if found:
         say(f"{unit}: continues from {Path(found).name}")
@@ -237,7 +238,7 @@ def _checkpoint(unit: Unit, log: UnitLog | None) -> str | None:
 
 
 def _facts(trainer: AftTrainer) -> dict[str, Any]:
-    """What the manifest of a training says of it."""
+    """The facts about a training that its manifest records."""
     last = [entry for entry in trainer.state.log_history if "loss" in entry][-1:]
     return {
         "steps": trainer.state.global_step,

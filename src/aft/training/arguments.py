@@ -1,4 +1,4 @@
-"""The `training` sections -> transformers' TrainingArguments: names checked, ours set, problems gathered."""
+"""Turns the `training` sections into transformers' TrainingArguments: checks keys and values, sets what a run owns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers.training_args import trainer_log_levels
 
 from ..errors import nearest
 
-# Where TrainingArguments' own default does not suit: every other key keeps transformers' default.
+# Our defaults. Every other key keeps transformers' default.
 DEFAULTS: dict[str, Any] = {
     "logging_steps": 10,
     "logging_first_step": True,
@@ -95,7 +95,7 @@ ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 
 
 def check_keys(values: Mapping[str, Any], where: str) -> list[str]:
-    """Problems of the keys of one `training` section, each by itself; `where` names the section."""
+    """Problems of single keys of one `training` section. `where`: the section's name in the messages."""
     fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     problems = []
     for key, value in values.items():
@@ -110,9 +110,9 @@ def check_keys(values: Mapping[str, Any], where: str) -> list[str]:
 
 
 def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
-    """Problems of a stage's TrainingArguments together, after `check_keys` has found none."""
-    environment = dict(os.environ)  # where TrainingArguments leaves notes, which no stage's process may inherit
-    # it would be tried at once, and there are no other ranks to meet here
+    """Problems of a stage's TrainingArguments as a whole. Call it only if `check_keys` found none."""
+    environment = dict(os.environ)  # TrainingArguments sets variables that no stage's process may inherit
+    # TrainingArguments would start this backend at once, but this process has no other ranks
     values = {key: value for key, value in values.items() if key != "ddp_backend"}
     try:
         arguments = make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
@@ -137,7 +137,7 @@ def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
 
 
 def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
-    """A plain number, switch or text where TrainingArguments declares one; its richer types check themselves."""
+    """Problems of the type of a value declared as bool, int, float, str or None. Other types check themselves."""
     members = set(typing.get_args(annotation)) or {annotation}
     if not members <= {bool, int, float, str, type(None)}:
         return []
@@ -167,7 +167,7 @@ def _check_bounds(key: str, value: Any, where: str) -> list[str]:
 def make_arguments(
     values: Mapping[str, Any], folder: Path, *, seed: int, data_seed: int, cpu: bool
 ) -> TrainingArguments:
-    """TrainingArguments of one stage. Raises what TrainingArguments raises."""
+    """The TrainingArguments of one stage. Raises the errors of TrainingArguments."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
@@ -178,6 +178,6 @@ def make_arguments(
         logging_nan_inf_filter=False,
         **{**DEFAULTS, **values},
     )
-    # several GPUs in one process would mean DataParallel; several GPUs are several processes here
+    # one process per GPU: with several GPUs in a process transformers would use DataParallel
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

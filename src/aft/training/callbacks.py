@@ -1,4 +1,4 @@
-"""What the trainer does at fixed points of transformers' loop: initial scores, logging, progress."""
+"""Callbacks of the trainer: initial scores, logging, stopping on collapse, progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POSITIVE_DRIFT = "scores/positive_drift"
 
 
 class BeforeTraining(TrainerCallback):
-    """Calls a function of the step reached once the model is wrapped and placed, before the first further step."""
+    """Calls `begin(step)` before the first step of this run, once the model is wrapped and placed."""
 
     def __init__(self, begin: Callable[[int], None]) -> None:
         self.begin = begin
@@ -23,10 +23,10 @@ class BeforeTraining(TrainerCallback):
 
 
 class LogAtStops(TrainerCallback):
-    """Logs also wherever a checkpoint is written, the model is evaluated, or training ends.
+    """Logs also whenever a checkpoint is written, the model is evaluated, or training ends.
 
-    What is logged is a mean since the last log. A run that goes on from a checkpoint begins such a mean there, so one
-    that runs through must begin it there too; and no step may be left out of the last one.
+    Logged values are means since the last log. A resumed run starts its first mean at the checkpoint, so an
+    uninterrupted run must log there to give the same means. The log at the end includes the last steps.
     """
 
     def on_step_end(
@@ -40,10 +40,11 @@ class LogAtStops(TrainerCallback):
 
 
 class StopOnCollapse(TrainerCallback):
-    """Ends training once the positives' mean score has fallen by more than `max_fall` in `patience` logs in a row.
+    """Ends training when the positives' mean score is lower by more than `max_fall` in `patience` logs in a row.
 
-    Read from the log itself, so that a run that goes on from a checkpoint stops where one that runs through would. The
-    step at which it stops is no checkpoint: it would be gone on from. `reason` says why it stopped, None if it did not.
+    The fall is measured against the scores before training, in nats per token. The callback reads the log history, so
+    that a resumed run stops at the same step as an uninterrupted run. It saves no checkpoint at this step, because the
+    stage would resume from there. `reason`: why training stopped; None if it did not.
     """
 
     def __init__(self, max_fall: float, patience: int) -> None:
@@ -65,7 +66,7 @@ class StopOnCollapse(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """Steps, loss and margin through `Progress`, in place of transformers' bars."""
+    """Shows steps, losses, margin and accuracy with `Progress` instead of transformers' bars."""
 
     def __init__(self, description: str) -> None:
         self.description = description

@@ -1,4 +1,4 @@
-"""What the trainer is given beside transformers' TrainingArguments."""
+"""The trainer's input beside transformers' TrainingArguments."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingJob:
-    """What to train, on what, and towards what.
+    """The model, the data and the objective of a training.
 
-    `model` has been through `aft.scoring.enable_scoring`. `entries` are questions to train on, `eval_entries` those of
-    the validation loss. `validate(model)` may add metrics, named without prefix, to every evaluation.
-    `initial_scores(trainer)` gives each candidate's mean score before training, by question id: it is called before the
-    first step, once the model is placed. Entries may carry these scores already. Where they are known, the drift of
-    positive and negative scores is logged.
-    `layout`: auto, or one of `aft.scoring.packing.LAYOUTS`. `max_tokens`: most tokens of a model call; None: no limit.
-    `description` begins every line that the training prints.
+    `model`: prepared by `aft.scoring.enable_scoring`. `entries`: the questions to train on. `eval_entries`: the
+    questions of the validation loss. `validate(model)`: metrics, named without prefix, to add to every evaluation.
+    `initial_scores(trainer)`: each candidate's mean score before training, by question id. The trainer calls it before
+    the first step, once the model is placed. Entries may hold these scores already. If the scores are known, the drift
+    of positive and negative scores is logged.
+    `layout`: auto, or one of `aft.scoring.packing.LAYOUTS`. `max_tokens`: most tokens per model call; None: no limit.
+    `description`: the start of every line that the training prints.
     """
 
     model: torch.nn.Module

@@ -1,4 +1,4 @@
-"""What a stage minimises: L_VFT plus a term on each question's candidates. Knows no loss by name.
+"""The loss that a stage minimises: L_VFT plus a term on each question's candidates. Depends on no single loss.
 
 Axes: `B` questions in the batch, `G` candidate slots per question.
 """
@@ -22,13 +22,14 @@ LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 class Objective:
     """L = L_VFT + weight * L_A.
 
-    `loss`: one of `aft.losses` with its own arguments bound, such as beta; None: L_VFT alone. `constraint` and
-    `min_rating_gap` (in the ratings' unit) say which candidates are compared and how: to the loss, to the statistics
-    and to the count of groups with a pair alike.
-    `reduction` of L_A over the step's groups: mean, mean_with_pair or sum.
+    `vft_reduction`: divides L_VFT by the step's supervised tokens (token_mean) or supervised responses (token_sum).
+    `loss`: a function of `aft.losses` with its own arguments bound, for example beta; None: L_VFT alone.
+    `constraint`, `min_rating_gap` (in the ratings' unit): which candidates are compared and how. They apply to the
+    loss, to the statistics and to the count of groups with a pair.
+    `reduction`: mean, mean_with_pair or sum of L_A over the step's groups.
     `needs_reference`: the loss takes the scores before training as its second argument.
-    `logps`: the loss compares mean log-probs (mean), sums, for which it takes `lengths` (sum), or sums divided by the
-    group's padded length (padded).
+    `logps`: the loss compares mean log-probs (mean), summed log-probs (sum; the loss also gets `lengths`), or sums
+    divided by the group's padded length (padded).
     """
 
     vft_reduction: str = "token_mean"
@@ -41,7 +42,7 @@ class Objective:
     logps: str = "mean"
 
     def of_groups(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """The loss of each group (B,) from scores and lengths (B, G); 0 for a group that `reduction` does not count.
+        """The loss (B,) of each group from scores and lengths (B, G); 0 for a group that `reduction` does not count.
 
         Gradient flows to the scores.
         """
@@ -54,12 +55,12 @@ class Objective:
         options = {"lengths": lengths} if self.logps == "sum" else {}
         per_group, _ = self.loss(*compared, batch["ratings"], batch["candidate_mask"], **self._pairing, **options)
         if self.reduction == "mean_with_pair":
-            # some losses act on a group without a pair as well
+            # some losses, for example KTO, are not 0 for a group without a pair
             per_group = torch.where(self.with_pair(batch), per_group, 0.0)
         return per_group
 
     def with_pair(self, batch: Batch) -> Tensor:
-        """Which groups (B,) hold a pair, bool."""
+        """Bool (B,), true for each group with a pair."""
         return groups_with_pair(batch["ratings"], batch["candidate_mask"], min_rating_gap=self.min_rating_gap)
 
     def statistics(self, scores: Tensor, batch: Batch) -> Tensor:
@@ -67,7 +68,7 @@ class Objective:
         return pair_statistics(scores, batch["ratings"], batch["candidate_mask"], **self._pairing)
 
     def displacement(self, scores: Tensor, batch: Batch) -> Tensor:
-        """`displacement_statistics` (6,) of the candidates' scores (B, G) against those before training."""
+        """`displacement_statistics` (6,) of the candidates' scores (B, G), compared with those before training."""
         before = batch["initial_scores"]
         return displacement_statistics(scores, before, batch["ratings"], batch["candidate_mask"], **self._pairing)
 

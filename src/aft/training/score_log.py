@@ -1,4 +1,4 @@
-"""What training logs of scores: sums over micro-batches, added over ranks, as metrics of the steps since the last log.
+"""The score metrics that training logs, exact over the micro-batches and ranks of all steps since the last log.
 
 Axes: `B` questions in the batch, `G` candidate slots per question.
 """
@@ -17,16 +17,16 @@ _WITHOUT_PAIR = STATISTICS.index("groups_without_pair")
 
 
 class ScoreLog:
-    """Collects the sums behind the metrics of scores, on their device: they are read where they are logged."""
+    """Sums the statistics behind the score metrics on the device. Only `metrics` reads them from the device."""
 
     def __init__(self) -> None:
         self._statistics: Tensor | None = None
         self._displacement: Tensor | None = None
 
     def note(self, objective: Objective, scores: Tensor, batch: Batch, *, drift: bool) -> None:
-        """Add a batch's candidates by their scores (B, G). `drift`: also how far these are from the initial ones."""
+        """Add the scores (B, G) of a batch's candidates. `drift`: also add their difference to the initial scores."""
         counted = objective.statistics(scores, batch).double()
-        # a filler or a lone reference has no candidates: it is no group without a pair
+        # an item without candidates (a filler, a lone reference) must not count as a group without a pair
         counted[_WITHOUT_PAIR] -= (~batch["candidate_mask"].any(dim=1)).sum()
         self._statistics = counted if self._statistics is None else self._statistics + counted
         if drift:
@@ -34,7 +34,7 @@ class ScoreLog:
             self._displacement = counted if self._displacement is None else self._displacement + counted
 
     def metrics(self, reduce: Callable[[Tensor], Tensor], steps: int) -> dict[str, float]:
-        """The metrics of all that was noted since the last call; `reduce` sums a vector over ranks."""
+        """The metrics of the `steps` since the last call. `reduce` sums a vector over ranks."""
         if self._statistics is None:
             return {}
         metrics = metrics_from_statistics(reduce(self._statistics).cpu())

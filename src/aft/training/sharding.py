@@ -1,4 +1,4 @@
-"""What the trainer must tell those that divide its work among processes: DDP, FSDP2, DeepSpeed's ZeRO."""
+"""Adjustments for distributed training (DDP, FSDP2, DeepSpeed ZeRO)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 @contextlib.contextmanager
 def more_to_come(accelerator: Any, model: torch.nn.Module) -> Iterator[None]:
-    """Inside, a backward pass ends no batch: DDP exchanges no gradients, DeepSpeed takes no optimizer step."""
+    """For all but the last backward pass of a batch: DDP exchanges no gradients, DeepSpeed takes no optimizer step."""
     state = accelerator.gradient_state
     is_last_batch = state.sync_gradients
     state._set_sync_gradients(False)
@@ -26,9 +26,9 @@ def more_to_come(accelerator: Any, model: torch.nn.Module) -> Iterator[None]:
 
 
 def keep_output_precision(accelerator: Any) -> None:
-    """Under FSDP2 with mixed precision, leave the model's output alone: our forward returns float32 log-probs.
+    """Keep the model's float32 log-probs under FSDP2 with mixed precision.
 
-    accelerate's policy would round them, and the gradient of each, to the computing type.
+    accelerate's policy would round the log-probs and their gradients to the compute dtype.
     """
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     policy = getattr(plugin, "mixed_precision_policy", None)
@@ -37,10 +37,10 @@ def keep_output_precision(accelerator: Any) -> None:
 
 
 def leave_deepspeed(accelerator: Any) -> None:
-    """After the last use of a trainer's model: its engine is given up, and models are built whole again.
+    """Free the DeepSpeed engine and load later models unsharded. Call it after the last use of a trainer's model.
 
-    Otherwise, after ZeRO-3, transformers would divide the next model at once. Loading one would be a collective
-    operation, for which a process that merges an adapter alone waits without end.
+    Otherwise, after ZeRO-3, transformers would shard the next model while loading it. Loading would be a collective
+    operation, and a single process that merges an adapter would hang.
     """
     if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
         unset_hf_deepspeed_config()

@@ -1,7 +1,7 @@
 """The trainer of every stage: L_VFT on supervised responses plus a term on each question's candidates.
 
-A subclass of `transformers.Trainer`, for its loop, checkpoints, resume, sharding, trackers and callbacks. Ours: the
-loss, its normalisation over the whole optimizer step, and what is logged. It knows no loss by name.
+A subclass of `transformers.Trainer`, which provides the loop, checkpoints, resuming, sharding, trackers and callbacks.
+This class adds the loss, its normalisation over the whole optimizer step, and the logged metrics.
 
 Axes: `B` questions in the batch, `G` candidate slots per question, `N` responses in the batch.
 """
@@ -41,11 +41,11 @@ from .step_terms import StepTerms, whole_norm
 
 
 def _exact(device: torch.device) -> torch.dtype:
-    """The type of sums: float64 is not to be had on every accelerator."""
+    """The dtype of sums. Not every accelerator has float64."""
     return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
-# What an optimizer step is normalised by, in the order of the vector that `_count` makes.
+# The counts that normalise an optimizer step, in the order of the vector from `_count`.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
 
 
@@ -53,8 +53,8 @@ class AftTrainer(Trainer):
     """Trains on a job's entries, each a question.
 
     Each term is divided by its own count over all the step's batches and ranks. A step waits for the device once, right
-    before the update (`_get_grad_norm`). What is logged is summed on the device and read where it is logged. Padded
-    rows are the exception: transformers reads their attention mask in every call of the model.
+    before the update (`_get_grad_norm`). Padded rows wait more often: transformers reads their attention mask in every
+    model call. Logged metrics are summed on the device and read only when they are logged.
     """
 
     control: TrainerControl
@@ -72,9 +72,9 @@ class AftTrainer(Trainer):
             processing_class=job.tokenizer,
             callbacks=[BeforeTraining(self._begin), LogAtStops(), ShowProgress(job.description), *callbacks],
         )
-        # progress and the log say it already
+        # `ShowProgress` and the log replace its output
         self.remove_callback(PrinterCallback)
-        # transformers turns the cache off in the model's configuration, and a checkpoint would keep that
+        # transformers sets use_cache to false in the model's config, and checkpoints would save that
         config.use_cache = use_cache
         keep_output_precision(self.accelerator)
         # our loss is normalised over the accumulated batch already
@@ -90,7 +90,7 @@ class AftTrainer(Trainer):
         self._steps_logged = step
         self.choose_layout()
         if self.job.initial_scores is not None:
-            # in place: the loader that transformers has made by now reads from this list
+            # in place, because the loader that transformers has already made reads this list
             self.entries[:] = with_initial_scores(self.entries, self.job.initial_scores(self))
 
     @functools.cached_property
@@ -98,7 +98,7 @@ class AftTrainer(Trainer):
         return any(item.initial_scores is not None for entry in self.entries for item in entry)
 
     def choose_layout(self) -> None:
-        """Find out how batches can be laid out for this model; says so where a question is not computed once."""
+        """Set a layout of batches that this model supports. Prints a line if responses do not share their question."""
         types = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
         sixteen = self.args.bf16 or self.args.fp16 or not types <= {torch.float32, torch.float64}
         rough = sixteen or (self.args.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32)
@@ -122,7 +122,7 @@ class AftTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of questions; ranks share each step's questions without repeating or dropping one."""
-        # transformers' seed governs initialisation; the order of the data is ours
+        # not transformers' loader: ours orders the data by data_seed and balances ranks
         return self._loader(self.entries, self._train_batch_size, shuffle=True)
 
     def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:
@@ -150,7 +150,7 @@ class AftTrainer(Trainer):
         return batches, self.accelerator.reduce(totals, reduction="sum")
 
     def _prepare_inputs(self, inputs: Any) -> Any:
-        """A part on the device. transformers' own would wait for each copy, and under DeepSpeed round the ratings."""
+        """A part on the device. transformers' version waits for each copy, and rounds the ratings under DeepSpeed."""
         return to_device(inputs, self.args.device)
 
     def _count(self, batches: Sequence[Batch]) -> Tensor:
@@ -182,7 +182,7 @@ class AftTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """This part's share of the step's loss; shares add up over parts, micro-batches and ranks."""
+        """This part's share of the step's loss. The step's loss is the sum over parts, micro-batches and ranks."""
         if num_items_in_batch is None:
             num_items_in_batch = self._count([inputs]).to(self.args.device)
         vft, align = self.loss_terms(model, inputs, num_items_in_batch)
@@ -192,7 +192,7 @@ class AftTrainer(Trainer):
             if self.is_deepspeed_enabled and self.accelerator.sync_gradients:
                 # DeepSpeed updates the weights inside this part's backward pass
                 self._stop_if_not_finite(None)
-        # ranks' gradients are averaged, but the shares must be summed
+        # gradients are averaged over ranks, but the shares must be summed
         loss = loss.float() * self.args.world_size
         return (loss, {}) if return_outputs else loss
 
@@ -202,7 +202,7 @@ class AftTrainer(Trainer):
         tokens, sequences, groups, with_pair = totals.unbind()
         supervised = batch["supervised"]
         count = tokens if self.objective.vft_reduction == "token_mean" else sequences
-        # masked before summing: a response outside L_VFT must not turn it into nan
+        # masked before summing, so that a nan in a response outside L_VFT does not reach L_VFT
         vft = -torch.where(supervised, seq_logps, 0.0).sum() / count.clamp(min=1)
         align = vft.new_zeros(())
         if self.objective.loss is not None:
@@ -217,17 +217,18 @@ class AftTrainer(Trainer):
         return vft, align
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """transformers' norm of the step's gradient, taken right before the update, after a check that all is finite.
+        """transformers' norm of the step's gradient. Raises `AftError` if the norm or a term of the step is not finite.
 
-        DeepSpeed has taken the step by then, or left it out: its norm of a step that is left out is infinite.
+        transformers calls this right before the update. DeepSpeed has already taken or skipped the step by then; the
+        norm of a skipped step is infinite.
         """
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self._stop_if_not_finite(norm)
         return norm
 
     def _stop_if_not_finite(self, norm: Any) -> None:
-        """Raise `AftError` if a term of this step, or the norm of its gradient where it is known, is not finite."""
-        # the scaler of fp16 leaves out a step with such a gradient by itself
+        """Raise `AftError` if a term of this step, or its gradient's norm (None: not known), is not finite."""
+        # the fp16 loss scaler skips a step with a non-finite gradient by itself
         scaled = getattr(self.accelerator, "scaler", None) is not None
         scaled |= self.is_deepspeed_enabled and self.deepspeed.fp16_enabled()
         whole = None if scaled or norm is None else whole_norm(norm)
@@ -235,7 +236,7 @@ class AftTrainer(Trainer):
             return
         found = self._terms.explain()
         if whole is not None and not whole.isfinite():
-            # The norm is that of all ranks, so all of them come here, and each can name the questions of another.
+            # The norm is the same on all ranks, so all reach this collective call. It collects what each rank found.
             found = gather_object(found) if self.args.world_size > 1 else found
             found = found or [(f"the gradient's norm is {whole.item()}", self._terms.question_ids)]
         what, question_ids = found[0]
@@ -248,7 +249,7 @@ class AftTrainer(Trainer):
     # ---- what is logged ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds our terms to what transformers logs: means over the steps since the last log, over all ranks."""
+        """Add our metrics to those of transformers: means over the steps since the last log and over all ranks."""
         if "loss" in logs:
             logs.update(self._step_metrics())
         super().log(logs, start_time)
@@ -256,7 +257,7 @@ class AftTrainer(Trainer):
     def _step_metrics(self) -> dict[str, float]:
         steps = self.state.global_step - self._steps_logged
         self._steps_logged = self.state.global_step
-        # transformers averages the loss over ranks; the shares were scaled for that, so "loss" needs no change
+        # transformers averages "loss" over ranks, and `compute_loss` scaled the shares for that: no change needed
         vft, align = (value / max(steps, 1) for value in self._over_ranks(self._terms.sums).tolist())
         self._terms.sums.zero_()
         metrics = {"loss/vft": vft} if self.objective.loss is None else {"loss/vft": vft, "loss/align": align}
@@ -271,7 +272,7 @@ class AftTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """L_VFT (exact token mean) over the evaluation items, and what `validate` measures."""
+        """L_VFT (exact token mean) over the evaluation entries, and the metrics of `validate`."""
         was_training = self.model_wrapped.training
         self.model_wrapped.eval()
         metrics: dict[str, float] = {}
@@ -294,6 +295,6 @@ class AftTrainer(Trainer):
         return metrics
 
     def score_candidates(self) -> Scores:
-        """Mean log-prob (nats per token) of every candidate under the model as it is, by question."""
+        """Mean log-prob (nats per token) of every candidate under the current model, by question id."""
         loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
         return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
