@@ -111,3 +111,10 @@ def test_tf32_is_off_inside_and_as_before_outside():
 def test_not_a_number_is_refused():
     assert layouts._why_refused(layouts.Trial(SHARED, float32=float("nan"))) is not None
     assert layouts._why_refused(layouts.Trial(SHARED, float32=0.0, own=float("nan"), noise=0.01)) is not None
+
+
+def test_a_model_that_gives_nan_alone_too_is_not_refused_for_its_layout():
+    made = make_model("llama", "float32")
+    with torch.no_grad():
+        made.model.model.embed_tokens.weight[5] = float("nan")
+    assert choose_layout(made.model, ENTRIES, 0) == (SHARED, None)

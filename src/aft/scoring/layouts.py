@@ -154,18 +154,18 @@ class _Judge:
         if isinstance(own, str) or (isinstance(exact, str) and not self.rough):
             reason = own if isinstance(own, str) else str(exact)
         if reason is None and isinstance(exact, Tensor) and self.float32 is not None:
-            trial = dataclasses.replace(trial, float32=(exact - self.float32).abs().max().item())
+            trial = dataclasses.replace(trial, float32=_differences(exact, self.float32).abs().max().item())
         if reason is None and isinstance(own, Tensor):
-            noise, error = self._noise(), _rms(own - (self.own if self.float32 is None else self.float32))
+            noise, error = self._noise(), _rms(own, self.own if self.float32 is None else self.float32)
             trial = dataclasses.replace(trial, own=error, noise=noise)
         return _agree(reason or _why_refused(trial)) or trial
 
     def _noise(self) -> float:
         """How far the model's precision alone takes a token's log-prob: from float32, else from padded to alone."""
         if self.float32 is not None:
-            return _rms(self.own - self.float32)
+            return _rms(self.own, self.float32)
         padded = self._run(pack(self.items, self.pad_id, PADDED), precise=False)
-        return _rms(padded - self.own) if isinstance(padded, Tensor) else 0.0
+        return _rms(padded, self.own) if isinstance(padded, Tensor) else 0.0
 
     def _run(self, batch: Batch, *, precise: bool) -> Tensor | str:
         """Log-probs of a batch, or why the model cannot compute them."""
@@ -206,8 +206,14 @@ def _why_refused(trial: Trial) -> str | None:
     return None
 
 
-def _rms(differences: Tensor) -> float:
-    return differences.double().square().mean().sqrt().item()
+def _rms(found: Tensor, expected: Tensor) -> float:
+    return _differences(found, expected).square().mean().sqrt().item()
+
+
+def _differences(found: Tensor, expected: Tensor) -> Tensor:
+    """Differences (R,) of log-probs in float64; 0 where neither is finite, which is a fault of the model's weights."""
+    differences = found.double() - expected.double()
+    return torch.where(found.isfinite() | expected.isfinite(), differences, 0.0)
 
 
 def _name(model: torch.nn.Module) -> str:
