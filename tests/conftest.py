@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
+# Tests run side by side. With as many threads as cores in each process, they would wait for each other's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 class Ran(NamedTuple):
     """How a command ended, and what it wrote."""
