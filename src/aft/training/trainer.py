@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from ..errors import AftError
 from ..model import pad_id
-from ..progress import say
+from ..progress import Progress, say
 from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
 from ..scoring.entries import with_initial_scores
 from ..scoring.layouts import Trial, try_layouts
@@ -297,4 +297,6 @@ class AftTrainer(Trainer):
     def score_candidates(self) -> Scores:
         """Mean log-prob (nats per token) of every candidate under the current model, by question id."""
         loader = self._loader(self.entries, self.args.per_device_eval_batch_size, shuffle=False)
-        return score_candidates(self.model_wrapped, loader, self._prepare_inputs)
+        description = f"{self.job.description}: scores before training"
+        with Progress(description, len(self.entries), "question", delay=2.0) as progress:
+            return score_candidates(self.model_wrapped, loader, self._prepare_inputs, advance=progress.update)
