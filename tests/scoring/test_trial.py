@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -9,7 +12,8 @@ from aft.errors import ConfigError
 from aft.scoring import forward, layouts
 from aft.scoring.layouts import FLOOR, NOISE_FACTOR, choose_layout, try_layouts
 from aft.scoring.packing import PADDED, SHARED
-from aft.scoring.precise import in_float32
+from aft.scoring.precise import in_float32, why_not_in_float32
+from limits import HUNG_AFTER
 from planted import ENTRIES, FAMILIES, MISTAKES, PRECISIONS, make_model, planted
 from tiny_models import tiny_model
 
@@ -118,3 +122,38 @@ def test_a_model_that_gives_nan_alone_too_is_not_refused_for_its_layout():
     with torch.no_grad():
         made.model.model.embed_tokens.weight[5] = float("nan")
     assert choose_layout(made.model, ENTRIES, 0) == (SHARED, None)
+
+
+def test_the_new_switch_of_tf32_is_respected_too():
+    code = (
+        "import torch\nfrom aft.scoring.precise import in_float32, uses_tf32\nmatmul = torch.backends.cuda.matmul\n"
+        "matmul.fp32_precision = 'tf32'\nassert uses_tf32()\n"
+        "with in_float32():\n    assert matmul.fp32_precision == 'ieee' and not uses_tf32()\n"
+        "assert matmul.fp32_precision == 'tf32'\n"
+    )
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this torch has one switch")
+    # a process of its own: torch does not let the old switch be read afterwards
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_write_into_a_sixteen_bit_tensor_is_an_error_and_not_lost():
+    tensor = torch.zeros(3, dtype=torch.bfloat16)
+    for write in (lambda: tensor.add_(1), lambda: tensor.__setitem__(0, 5.0), lambda: torch.add(1, 1, out=tensor)):
+        with in_float32(), pytest.raises(RuntimeError, match="writes into a sixteen-bit tensor"):
+            write()
+    assert tensor.sum() == 0
+
+
+def test_a_collapsed_model_is_judged_by_what_float32_can_hold():
+    collapsed = torch.tensor([-2838.0, -0.5])
+    assert layouts._differences(collapsed + torch.tensor([0.0015, 0.0]), collapsed).abs().max() < 1e-4
+    assert layouts._differences(torch.tensor([-2838.0, -0.502]), collapsed).abs().max() > 1e-3
+
+
+def test_sharded_weights_have_no_float32_and_say_so():
+    model = torch.nn.Linear(2, 2)
+    assert why_not_in_float32(model) is None
+    model.weight.ds_id = 0  # as ZeRO-3 marks its parameters
+    assert why_not_in_float32(model) == "its weights are divided among processes"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from aft.scoring.forward import enable_scoring
-from aft.scoring.layouts import choose_layout
+from aft.scoring.layouts import choose_layout, try_layouts
 from aft.scoring.packing import pack
 from aft.scoring.responses import score_responses
 from tiny_models import as_entries, checkpoint_activations, random_items, tiny_model
@@ -43,6 +43,18 @@ def build(*, checkpointed: bool) -> torch.nn.Module:
     return model
 
 
+def try_in_bfloat16() -> dict:
+    """The trial of layouts as configs/accelerate/fsdp2.yaml has the weights: sharded, computing in bfloat16."""
+    model, mesh = build(checkpointed=False), init_device_mesh("cpu", (2,))
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    trial = try_layouts(model, as_entries(items_of(0)), 0, rough=True)
+    run(model, items_of(torch.distributed.get_rank()), trial.layout)  # the weights are as they were
+    return {"layout": trial.layout, **trial.figures()}
+
+
 def main(folder: Path) -> None:
     """Both ranks: shard, choose, score, and write what came out."""
     torch.distributed.init_process_group("gloo")
@@ -61,6 +73,9 @@ def main(folder: Path) -> None:
             what = {"layout": layout, "line": line, "gradients": gradients}
             torch.save(what, folder / f"sharded-{checkpointed}.pt")
         torch.save(found, folder / f"scores-{checkpointed}-{rank}.pt")
+    tried = try_in_bfloat16()
+    if rank == 0:
+        torch.save(tried, folder / "bfloat16.pt")
     torch.distributed.barrier()  # no rank leaves while the other still hears from it
     torch.distributed.destroy_process_group()
 

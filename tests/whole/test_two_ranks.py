@@ -80,6 +80,9 @@ def test_sharded_weights_give_the_scores_and_gradients_of_whole_ones(tmp_path):
     """FSDP2, the head a unit of its own, ranks with unequal numbers of tokens and of chunks of logits."""
     result = launch(tmp_path, script=Path(sharded_ranks.__file__))
     assert result.returncode == 0, result.stderr[-3000:]
+    tried = torch.load(tmp_path / "bfloat16.pt")
+    assert (tried["layout"], tried["float32"]) == ("shared", None) and tried["own"] < 0.05
+    assert tried["no_float32"] == "its weights are divided among processes"
     for checkpointed in (False, True):
         sharded = torch.load(tmp_path / f"sharded-{checkpointed}.pt")
         assert (sharded["layout"], sharded["line"]) == ("shared", None)

@@ -1,4 +1,4 @@
-"""Which layout a model can be given: tried on real questions, with each sequence on its own as the judge."""
+"""Finds the best layout in which a model scores real questions as it scores each sequence alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .attention import CannotShare
 from .packing import LAYOUTS, PACKED, PADDED, SHARED, Batch, Entry, Item, pack
+from .precise import why_not_in_float32
 from .responses import response_logps
 
 # Kinds of layers, by the names in a configuration's `layer_types`, whose attention `attention.py` knows.
@@ -20,8 +21,8 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _MOST_RESPONSES = 3
 # Nats by which a layout may change a token's log-prob in float32.
 TOLERANCE = 1e-3
-# In sixteen bits the error of a layout is compared with the error of each sequence alone, both against float32: the
-# root mean square over all tokens may be this many times as large. A right layout gives about 1.
+# In sixteen bits the root mean square error of a layout may be this many times the error of the sequences alone, both
+# against float32. A right layout gives about 1.
 NOISE_FACTOR = 2.0
 # Nats that sixteen bits may always cost: bfloat16's step at 1.
 FLOOR = 2.0**-7
@@ -37,10 +38,11 @@ _WORDS = {
 class Trial:
     """What the trial of layouts found.
 
-    `layout` is the one to use, `reasons` says of each refused one why. Differences from each sequence alone are in nats
-    of a token's log-prob, those of `layout`: `float32` is the largest one where everything computes in float32, `own`
-    the root mean square in the model's own precision against float32, `noise` the same of each sequence alone. None
-    where it was not measured.
+    `layout` is the one to use. `reasons` says for each refused layout why. The figures belong to `layout`, in nats of
+    a token's log-prob. `float32`: the largest difference from the sequence alone if everything computes in float32.
+    `own`: the root mean square error in the model's own precision, against float32. `noise`: that error of the
+    sequences alone. A figure that was not measured is None. `no_float32` says why float32 could not be had. Single
+    sequences in the model's own precision then stand in for it, and `noise` is how far padded batches are from them.
     """
 
     layout: str
@@ -48,10 +50,12 @@ class Trial:
     float32: float | None = None
     own: float | None = None
     noise: float | None = None
+    no_float32: str | None = None
 
-    def figures(self) -> dict[str, float | None]:
-        """The differences by name."""
-        return {"float32": self.float32, "own": self.own, "noise": self.noise}
+    def figures(self) -> dict[str, float | str | None]:
+        """The differences by name, and why there is none in float32."""
+        found: dict[str, float | str | None] = {"float32": self.float32, "own": self.own, "noise": self.noise}
+        return found if self.no_float32 is None else {**found, "no_float32": self.no_float32}
 
     def line(self, model: torch.nn.Module) -> str | None:
         """A line to print if a better layout was refused."""
@@ -85,11 +89,11 @@ def try_layouts(
 ) -> Trial:
     """The best layout in which the model scores a few of the entries as it does each sequence alone.
 
-    A layout is tried in float32, where its errors are its own, and in the model's precision (`rough`: that is not
-    float32), where its error may be no larger than what the precision explains. `model` has been through
-    `forward.enable_scoring` and may be wrapped (DDP, FSDP); all ranks call this together, with the same entries.
-    `wanted`: a layout, or auto. `prepare` moves a batch to its device. Raises `ConfigError` where the wanted layout, or
-    every layout, gives wrong log-probs.
+    A layout is tried in float32, and its log-probs must be those of the sequence alone. If the model computes in
+    another precision (`rough`), the layout is also tried in that precision. Its error may then be at most
+    `NOISE_FACTOR` times the error of the sequences alone. `model` has been through `forward.enable_scoring` and may be wrapped (DDP, FSDP).
+    All ranks call this together, with the same entries. `wanted`: a layout, or auto. `prepare` moves a batch to its
+    device. Raises `ConfigError` if the wanted layout, or every layout, gives wrong log-probs.
     """
     if not entries:
         return Trial(PADDED if wanted == PADDED else SHARED)
@@ -115,7 +119,7 @@ def try_layouts(
 
 
 class _Judge:
-    """Each sequence alone: no company, no padding, and no more memory than a single one takes."""
+    """The log-probs of each sequence alone: a call of the model holds one sequence, without padding."""
 
     def __init__(
         self,
@@ -130,55 +134,64 @@ class _Judge:
             pack([_only(item, index)], pad_id, PADDED) for item in items for index in range(len(item.responses))
         ]
         self.own = torch.cat([self._logps(single, precise=False) for single in self.singles])
-        self.float32 = self._in_float32() if rough else self.own
+        self.float32: Tensor | None = self.own
+        self.no_float32: str | None = None
+        self.noise: float | None = None
+        if rough:
+            self.float32, self.no_float32 = self._in_float32()
+            self.noise = self._noise()
 
-    def _in_float32(self) -> Tensor | None:
-        """The judge in float32, or None on all ranks if one of them cannot compute it."""
-        try:
-            found, reason = torch.cat([self._logps(single, precise=True) for single in self.singles]), None
-        except (torch.OutOfMemoryError, RuntimeError) as error:  # no room, or a kernel for sixteen bits alone
-            found, reason = None, str(error)
-        return found if _agree(reason) is None else None
+    def _in_float32(self) -> tuple[Tensor | None, str | None]:
+        """The log-probs in float32, or None and why one of the ranks cannot compute them."""
+        found, reason = None, why_not_in_float32(self.model)
+        if reason is None:
+            try:
+                found = torch.cat([self._logps(single, precise=True) for single in self.singles])
+            except torch.OutOfMemoryError:
+                reason = "float32 does not fit into memory"
+            except RuntimeError as error:  # a kernel for sixteen bits alone, or a write that would be lost
+                reason = _first_line(error)
+        reason = _agree(reason)
+        return (found, None) if reason is None else (None, reason)
+
+    def _noise(self) -> float:
+        """The error that the model's precision makes: against float32, else between padded and single sequences."""
+        if self.float32 is not None:
+            return _rms(self.own, self.float32)
+        padded = self._run(pack(self.items, self.pad_id, PADDED), precise=False)
+        failed = _agree(padded if isinstance(padded, str) else None) is not None
+        return 0.0 if failed or isinstance(padded, str) else _rms(padded, self.own)
 
     def try_layout(self, layout: str) -> Trial | str:
         """The trial of a layout that passes, or why it does not."""
         batch = pack(self.items, self.pad_id, layout)
-        if not self.rough:
-            return self._compare(layout, self._run(batch, precise=False), None)
-        exact = self._run(batch, precise=True) if self.float32 is not None else None
-        return self._compare(layout, exact, self._run(batch, precise=False))
-
-    def _compare(self, layout: str, exact: Tensor | str | None, own: Tensor | str | None) -> Trial | str:
-        """`exact`, `own`: a layout's log-probs in float32 and in the model's precision, or why there are none."""
-        trial, reason = Trial(layout), None
-        if isinstance(own, str) or (isinstance(exact, str) and not self.rough):
-            reason = own if isinstance(own, str) else str(exact)
+        # all ranks make the same calls, whatever becomes of them on one: a call can be a collective operation
+        exact = self._run(batch, precise=self.rough) if self.float32 is not None else None
+        own = self._run(batch, precise=False) if self.rough else None
+        # a layout that only float32 cannot compute is judged in the model's own precision
+        reason = own if isinstance(own, str) else exact if isinstance(exact, str) and not self.rough else None
+        trial = Trial(layout, noise=self.noise, no_float32=self.no_float32)
         if reason is None and isinstance(exact, Tensor) and self.float32 is not None:
             trial = dataclasses.replace(trial, float32=_differences(exact, self.float32).abs().max().item())
         if reason is None and isinstance(own, Tensor):
-            noise, error = self._noise(), _rms(own, self.own if self.float32 is None else self.float32)
-            trial = dataclasses.replace(trial, own=error, noise=noise)
+            expected = self.own if self.float32 is None else self.float32
+            trial = dataclasses.replace(trial, own=_rms(own, expected))
         return _agree(reason or _why_refused(trial)) or trial
-
-    def _noise(self) -> float:
-        """How far the model's precision alone takes a token's log-prob: from float32, else from padded to alone."""
-        if self.float32 is not None:
-            return _rms(self.own, self.float32)
-        padded = self._run(pack(self.items, self.pad_id, PADDED), precise=False)
-        return _rms(padded, self.own) if isinstance(padded, Tensor) else 0.0
 
     def _run(self, batch: Batch, *, precise: bool) -> Tensor | str:
         """Log-probs of a batch, or why the model cannot compute them."""
         try:
             return self._logps(batch, precise=precise)
-        except (torch.OutOfMemoryError, ConfigError):
-            if precise:
-                return "no room for float32"
+        except torch.OutOfMemoryError:
+            if not precise:
+                raise
+            return "float32 does not fit into memory"
+        except ConfigError:
             raise
         except CannotShare as error:
             return str(error)
-        except Exception as error:  # whatever a model does with a row that it was not written for
-            return f"it fails: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        except Exception as error:  # a model can fail in any way on a row that it was not written for
+            return f"it fails: {_first_line(error)}"
 
     @torch.no_grad()
     def _logps(self, batch: Batch, *, precise: bool) -> Tensor:
@@ -211,9 +224,17 @@ def _rms(found: Tensor, expected: Tensor) -> float:
 
 
 def _differences(found: Tensor, expected: Tensor) -> Tensor:
-    """Differences (R,) of log-probs in float32; 0 where neither is finite, which is a fault of the model's weights."""
-    differences = found.float() - expected.float()
+    """Differences (R,) of log-probs in float32, nats; relative to 100 nats where a log-prob is below -100.
+
+    A collapsed model gives such log-probs, and float32 rounds them in steps that grow with them. The difference is 0
+    where neither log-prob is finite, which is a fault of the model's weights.
+    """
+    differences = (found.float() - expected.float()) / (expected.float().abs() / 100).clamp(min=1)
     return torch.where(found.isfinite() | expected.isfinite(), differences, 0.0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _name(model: torch.nn.Module) -> str:
