@@ -2,6 +2,6 @@
 
 import warnings
 
-from .scoring.forward import enable_scoring  # noqa: F401
+from .scoring.forward import disable_scoring, enable_scoring  # noqa: F401
 
 warnings.warn("aft.forward is deprecated; import from aft.scoring", DeprecationWarning, stacklevel=2)

@@ -2,6 +2,6 @@
 
 import warnings
 
-from .scoring.layouts import choose_layout  # noqa: F401
+from .scoring.layouts import TOLERANCE, choose_layout  # noqa: F401
 
 warnings.warn("aft.layouts is deprecated; import from aft.scoring", DeprecationWarning, stacklevel=2)

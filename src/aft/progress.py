@@ -121,7 +121,7 @@ def tell_failure(message: str, exit_code: int) -> None:
 
 def tell_unit(unit: str) -> None:
     """Send the name of the unit that begins, so that the conductor can name it if the process dies silently."""
-    if os.environ.get(ENVIRONMENT_KEY) == "lines" and os.environ.get("RANK", "0") == "0":
+    if os.environ.get(ENVIRONMENT_KEY) == "lines" and is_first_rank():
         _send({"begins": unit})
 
 

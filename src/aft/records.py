@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import DataError, nearest
-from .json_files import iter_json_lines, require, require_texts, write_json_lines
+from .json_files import (
+    iter_json_lines,
+    iter_lines,
+    json_line,
+    require,
+    require_texts,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 
 __all__ = [
     "LABELS",
@@ -28,10 +37,14 @@ __all__ = [
     "has_pair",
     "iter_groups",
     "iter_json_lines",
+    "iter_lines",
+    "json_line",
     "read_completions",
     "read_groups",
     "read_questions",
+    "write_json",
     "write_json_lines",
+    "write_text",
 ]
 
 POSITIVE = "positive"

@@ -50,12 +50,14 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     stage = only or known.stage
     if known.worker is not None:  # the process that started this worker has checked the configuration
         from ..launch.units import run_here, serve
+        from ..progress import tell_waiting
 
         plan = Plan(load_config(known.config, overrides))
         if known.worker == "-":
             serve(plan)
         else:
             run_here(plan, stage, [int(place) for place in known.worker.split(",")])
+            tell_waiting()
         return
     launched = is_launched()
     if launched and stage is None and not known.dry_run:

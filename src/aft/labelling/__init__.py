@@ -1,5 +1,13 @@
 """Labels and rates completions, and builds groups of them."""
 
-from .labels import Counts, label_completions, replace_ratings
+from .labels import BINARY, RATINGS, CandidateKey, Counts, References, label_completions, replace_ratings
 
-__all__ = ["Counts", "label_completions", "replace_ratings"]
+__all__ = [
+    "BINARY",
+    "RATINGS",
+    "CandidateKey",
+    "Counts",
+    "References",
+    "label_completions",
+    "replace_ratings",
+]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
+from ..config.ratings import FunctionRatings
 from ..errors import ConfigError
 from ..json_files import write_json, write_text
 from ..progress import say
@@ -109,6 +110,9 @@ def _crews(plan: Plan, stage: str, waiting: Sequence[int]) -> list[dict[int, lis
 
 def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
     """True if each unit of a stage needs a new process."""
+    if stage == "label":
+        # a user's function may load a model of its own and keep it
+        return isinstance(plan.config.label.ratings, FunctionRatings)
     if stage not in TRAINING_STAGES:
         return False
     config, launch = plan.config, plan.config.launch.config
@@ -169,7 +173,7 @@ def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """Returns the environment that accelerate's launcher would set for one process.
+    """Returns what accelerate's launcher would set for one process, but for the pinning of threads to cores.
 
     It overrides the user's saved defaults of accelerate. Empty if a launcher starts the process.
     """

@@ -1,4 +1,4 @@
-"""Undoes the changes that a unit makes to its process, so that they do not affect the next unit."""
+"""Undoes the changes that a unit with a model makes to its process, so that they do not affect the next unit."""
 
 from __future__ import annotations
 

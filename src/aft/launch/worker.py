@@ -158,7 +158,12 @@ class Worker:
     def has_failed(self) -> bool:
         """True if the process ended before its units were done."""
         code = self.process.poll()
-        return code is not None and (not self.done if self.stays else code != 0)
+        if code is None:
+            return False
+        self.thread.join(timeout=5)  # its last message may still be on the way
+        if self.stays:
+            return not self.done
+        return code != 0 or (bool(self.unit) and not self.done)
 
     @property
     def exit_code(self) -> int:

@@ -1,6 +1,6 @@
 """The frame of every picture: figure, style, sizes, rows of models, legend, and the text of an empty panel.
 
-matplotlib is optional (the `plots` extra) and loaded only to draw; no window, no global state.
+matplotlib is optional (the `plots` extra) and loaded only to draw. It opens no window and keeps no global state.
 """
 
 from __future__ import annotations

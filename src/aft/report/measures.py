@@ -49,7 +49,7 @@ class Measure:
     `heading`: of its column on a page, with the unit; `short`: in the terminal; `table`: in the paper's tables;
     `words`: in a sentence. `path`: its keys in metrics.json; `optional`: a run may have left it out without a word.
     `values`: the file of an evaluation that has it by question, and the key of a line. `log`: its key in the training
-    log. What is empty is not there.
+    log. A measure without one of these leaves it empty.
     """
 
     name: str

@@ -2,8 +2,19 @@
 
 from .decoding import Decoding
 from .engine import Engine
-from .requests import Request, derive_seed, make_seeds
+from .requests import CONTINUOUS, STATIC, Request, derive_seed, make_seeds, plan_shards
 from .resumable import collect
 from .transformers_engine import TransformersEngine
 
-__all__ = ["Decoding", "Engine", "Request", "TransformersEngine", "collect", "derive_seed", "make_seeds"]
+__all__ = [
+    "CONTINUOUS",
+    "STATIC",
+    "Decoding",
+    "Engine",
+    "Request",
+    "TransformersEngine",
+    "collect",
+    "derive_seed",
+    "make_seeds",
+    "plan_shards",
+]

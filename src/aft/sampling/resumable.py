@@ -1,4 +1,4 @@
-"""Sampling into a file that can be cut at any moment: what is written is kept, and a second run goes on there."""
+"""Samples into a file. If sampling is interrupted, the file keeps what was written, and a second run resumes there."""
 
 from __future__ import annotations
 

@@ -91,9 +91,9 @@ def try_layouts(
 
     A layout is tried in float32, and its log-probs must be those of the sequence alone. If the model computes in
     another precision (`rough`), the layout is also tried in that precision. Its error may then be at most
-    `NOISE_FACTOR` times the error of the sequences alone. `model` has been through `forward.enable_scoring` and may be wrapped (DDP, FSDP).
-    All ranks call this together, with the same entries. `wanted`: a layout, or auto. `prepare` moves a batch to its
-    device. Raises `ConfigError` if the wanted layout, or every layout, gives wrong log-probs.
+    `NOISE_FACTOR` times the error of the sequences alone. `model` has been through `forward.enable_scoring` and may be
+    wrapped (DDP, FSDP). All ranks call this together, with the same entries. `wanted`: a layout, or auto. `prepare`
+    moves a batch to its device. Raises `ConfigError` if the wanted layout, or every layout, gives wrong log-probs.
     """
     if not entries:
         return Trial(PADDED if wanted == PADDED else SHARED)

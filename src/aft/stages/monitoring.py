@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 
 from ..config.schema import ValidationConfig
-from ..errors import AftError
+from ..errors import AftError, DataError
 from ..grading import grade
 from ..json_files import read_json, write_json
 from ..run.folder import INITIAL_SCORES
@@ -81,7 +81,12 @@ def _kept_scores(folder: Path, key: str) -> Scores | None:
     # Earlier versions kept one file beside the folders. Their runs may still resume from a checkpoint.
     shared = sorted(path for path in folder.parent.glob("initial-scores-*.json") if path.is_file())
     for path in (folder / INITIAL_SCORES, *others, *shared):
-        kept = read_json(path)
+        try:
+            kept = read_json(path)
+        except DataError:
+            if path.parent == folder:
+                raise
+            continue  # a sibling's damaged file; its scores can be computed again
         if kept is not None and kept.get("key") == key:
             return kept["scores"]
     return None

@@ -19,7 +19,7 @@ from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer
 from ..progress import say
 from ..prompts import render_prompt
 from ..records import Group, has_pair, read_groups
-from ..run.digest import digest_value
+from ..run.digest import digest_file, digest_value
 from ..run.manifest import INITIAL_SCORES, UnitLog
 from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
@@ -104,17 +104,6 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
-    facts = {"groups": len(groups), "groups_with_pair": None}
-    if align.loss is not None:
-        facts["groups_with_pair"] = sum(
-            has_pair((candidate.rating for candidate in group.candidates), objective.min_rating_gap) for group in groups
-        )
-    if facts["groups_with_pair"] == 0:
-        apart = f" by more than {objective.min_rating_gap:g}" if objective.min_rating_gap else ""
-        say(
-            f"{unit}: no question has candidates whose ratings differ{apart}: nothing is compared, and loss/align says"
-            " nothing"
-        )
     entries = alignment_entries(
         groups,
         encoder,
@@ -123,6 +112,16 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         pair_references=align.pair_references,
         seed=derive_seed("borrow", unit.seed or 0),
     )
+    facts = {"groups": len(groups), "groups_with_pair": None}
+    if align.loss is not None:
+        ratings = [[r for item in entry for r in item.ratings if r is not None] for entry in entries]
+        facts["groups_with_pair"] = sum(has_pair(of_group, objective.min_rating_gap) for of_group in ratings)
+    if facts["groups_with_pair"] == 0:
+        apart = f" by more than {objective.min_rating_gap:g}" if objective.min_rating_gap else ""
+        say(
+            f"{unit}: no question has candidates whose ratings differ{apart}: nothing is compared, and loss/align says"
+            " nothing"
+        )
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
     scores_before = None
@@ -210,9 +209,11 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
-        outputs if job.initial_scores is None else [*outputs, INITIAL_SCORES],
+        outputs,
         **_facts(trainer),
         **work.facts,
+        # not an output: without it a finished model need not be trained again
+        initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         stopped=stopped,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),

@@ -13,7 +13,7 @@ _SHOWN = ("mean", "value", "sd", "low", "high", "n", "by_seed")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how sure it is: of one evaluation, or over the seeds of a run.
+    """A mean and its uncertainty, of one evaluation or over the seeds of a run.
 
     `mean`: None if it is infinite, or was measured on no seed. `sd`: sample standard deviation over seeds.
     `low`, `high`: 95 % interval over questions or chains, where a single value has one. `n`: the questions or chains of
