@@ -70,7 +70,8 @@ class Segments:
                 index.extend(range(starts[segment], starts[segment + 1]))
                 ends.append(len(index))
             longest_keys = max(end - start for start, end in itertools.pairwise(ends))
-            # made on the CPU and moved: making a tensor on the device would wait for its running work
+            # Made on the CPU and copied: to make a tensor on the device would wait for its running work. Only the copy
+            # of a very long row can still wait, because this memory is not pinned.
             made = (torch.tensor(index), torch.tensor(starts, dtype=torch.int32), torch.tensor(ends, dtype=torch.int32))
             tensors = [tensor.to(device, non_blocking=True) for tensor in made]
             self._cache["varlen", device] = (*tensors, max(self.lengths), longest_keys)
