@@ -53,9 +53,9 @@ _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
 class AftTrainer(Trainer):
     """Trains on a job's entries, each a question.
 
-    Each term is divided by its own count over all the step's batches and ranks. A step reads from the device once, right
-    before the update (`_get_grad_norm`). With padded rows it reads more often: transformers reads their attention mask
-    in every model call. Logged metrics are summed on the device and read only when they are logged.
+    Each term is divided by its own count over all the step's batches and ranks. A step reads from the device once,
+    right before the update (`_get_grad_norm`). With padded rows it reads more often: transformers reads their attention
+    mask in every model call. Logged metrics are summed on the device and read only when they are logged.
     """
 
     control: TrainerControl
