@@ -45,11 +45,10 @@ def test_a_mistake_is_refused_in_every_precision(family, mistake, precision):
         assert not made.rough or "in its own precision, which explains 0.0" in line, "both figures are said"
 
 
-@pytest.mark.parametrize(("family", "mistake"), CASES)
+# positions are made before any precision is chosen
+@pytest.mark.parametrize(("family", "mistake"), [case for case in CASES if case[1] != "positions off by one"])
 @pytest.mark.parametrize("precision", LOW)
 def test_a_mistake_of_sixteen_bit_kernels_alone_is_refused(family, mistake, precision):
-    if mistake == "positions off by one":
-        pytest.skip("positions are made before any precision is chosen")
     with planted(mistake, low_precision_only=True) as prepare:
         made = make_model(family, precision)
         layout, line = choose_layout(made.model, ENTRIES, 0, rough=True, prepare=prepare)
