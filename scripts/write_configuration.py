@@ -97,9 +97,9 @@ of the model that read at most so many tokens: raise the batch size, not `gradie
 Without `launch.config` one process does all units of a run, stage after stage, on a GPU if there is one; it imports
 torch and transformers once. `launch.workers` runs several such processes side by side, which share out the seeds and
 methods of a stage: good for models far too small to fill a machine. A unit gets a process of its own if it changes its
-process in a way that cannot be undone: a training with `full_determinism`, `tf32`, `torch_compile` or a `report_to` other
-than `tensorboard`, and labelling with a function of yours (`label.ratings`). `launch.config` names an accelerate configuration instead, by path or by its
-name in `configs/accelerate/` ({launch_files}); all its processes
+process in a way that cannot be undone: a training with `full_determinism`, `tf32`, `torch_compile` or a `report_to`
+other than `tensorboard`, and labelling with a function of yours (`label.ratings`). `launch.config` names an accelerate
+configuration instead, by path or by its name in `configs/accelerate/` ({launch_files}); all its processes
 then work together on one model after the other. `zero3` needs `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
 
