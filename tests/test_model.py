@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, BartConfig, BartForCausalLM, PreTrainedTokenizerFast
 
@@ -17,8 +17,6 @@ from aft.model import (
     build_model,
     build_tokenizer,
     build_word_tokenizer,
-    encode_prompt,
-    encode_response,
     load_model,
     load_tokenizer,
     merge_lora,
@@ -30,7 +28,7 @@ PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 2**10
 
 
-# ---- text -> token ids ----
+# ---- tokenizers ----
 
 
 def test_rows_are_filled_with_the_end_token_where_there_is_none_for_padding():
@@ -55,9 +53,7 @@ def test_the_word_tokenizer_has_one_token_per_word():
 def test_any_text_survives_the_byte_tokenizer(text):
     tokenizer = build_tokenizer(["some words to learn from", "and some more words"], 300)
     assert len(tokenizer) <= 300
-    ids = encode_response(tokenizer, text)
-    assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
 def test_built_tokenizers_survive_saving(tmp_path):
@@ -66,46 +62,6 @@ def test_built_tokenizers_survive_saving(tmp_path):
         again = load_tokenizer(str(tmp_path / str(number)))
         assert again("a b")["input_ids"] == tokenizer("a b")["input_ids"]
         assert again.eos_token_id == tokenizer.eos_token_id and again.pad_token_id == tokenizer.pad_token_id
-
-
-def test_a_prompt_and_a_response_are_encoded_apart():
-    tokenizer = word_tokenizer()
-    prompt = encode_prompt(tokenizer, "a b", "0 {question} 1", chat=False, system=None)
-    assert tokenizer.decode(prompt) == "0 a b 1"
-    assert encode_response(tokenizer, "c") == [5, tokenizer.eos_token_id]
-    assert encode_response(tokenizer, "c", ended=False) == [5]
-
-
-def test_special_tokens_at_the_ends_of_a_text_stay_out_of_responses_and_off_the_end_of_prompts():
-    tokenizer = Tokenizer(tokenizer_models.WordLevel({"<s>": 0, "</s>": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-    assert wrapped("a")["input_ids"] == [0, 2, 1]
-    assert encode_prompt(wrapped, "a", "{question}", chat=False, system=None) == [0, 2]
-    assert encode_response(wrapped, "a") == [2, 1]
-
-
-def test_a_chat_prompt_ends_where_the_answer_begins():
-    tokenizer = word_tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ m['role'][0] }} {{ m['content'] }} {% endfor %}"
-        "{% if add_generation_prompt %}a ?{% endif %}"
-    )
-    ids = encode_prompt(tokenizer, "0 1", "x {question}", chat=True, system=None)
-    assert tokenizer.decode(ids) == "u x 0 1 a ?"
-    ids = encode_prompt(tokenizer, "0 1", "x {question}", chat=True, system="z")
-    assert tokenizer.decode(ids) == "s z u x 0 1 a ?"
-
-
-def test_a_chat_prompt_without_a_chat_template_says_so():
-    tokenizer = word_tokenizer()
-    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*chat_template is not set"):
-        encode_prompt(tokenizer, "0 1", "{question}", chat=True, system=None)
-    tokenizer.chat_template = "{{ raise_exception('no system turn, please') }}"
-    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*no system turn, please"):
-        encode_prompt(tokenizer, "0 1", "{question}", chat=True, system="z")
 
 
 # ---- loading and building ----
@@ -235,4 +191,4 @@ def test_the_saved_tokenizer_and_model_are_plain_transformers(tmp_path):
 
 def test_the_word_tokenizer_refuses_nothing_it_was_given():
     tokenizer = build_word_tokenizer(["[ANS]", "<<", "=", "7"])
-    assert tokenizer.decode(encode_response(tokenizer, "<< 7 = [ANS]"), skip_special_tokens=True) == "<< 7 = [ANS]"
+    assert tokenizer.decode(tokenizer("<< 7 = [ANS]")["input_ids"]) == "<< 7 = [ANS]"

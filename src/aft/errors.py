@@ -40,3 +40,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest allowed name, or an empty string."""
     matches = difflib.get_close_matches(name, list(allowed), n=1)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -23,9 +22,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, first_line, nearest
 from .progress import say
-from .prompts import chat_messages, render_prompt
 
 # How text is split before its merges, by the name in the file's `tokenizer.ggml.pre`.
 _SPLITTING = {
@@ -41,33 +39,6 @@ _SPLITTING = {
 _RIGHT_ALREADY = {"gpt-2", "default"}
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
-
-
-# ---- text -> token ids ----
-
-
-def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, text: str, template: str, *, chat: bool, system: str | None
-) -> list[int]:
-    """Token ids of a question's prompt. Responses are encoded separately, so that a sequence starts with these ids."""
-    if chat:
-        messages = chat_messages(text, template, system)
-        try:
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        except (ValueError, TemplateError) as error:
-            raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {_first_line(error)}") from None
-        return list(ids)
-    ids = list(tokenizer(render_prompt(text, template))["input_ids"])
-    # some tokenizers add the end token to every text; a prompt must not have it
-    while ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return ids
-
-
-def encode_response(tokenizer: PreTrainedTokenizerBase, text: str, *, ended: bool = True) -> list[int]:
-    """Token ids of a response; `ended` adds the end token (a truncated completion has none)."""
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id] if ended else ids
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -92,7 +63,7 @@ def load_tokenizer(
         )
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
-            f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_first_line(error)}"
+            f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {first_line(error)}"
         ) from None
     if gguf_file is not None:
         _restore_splitting(tokenizer, name_or_path, gguf_file, revision=revision)
@@ -125,7 +96,7 @@ def load_model(
             **({} if gguf_file is None else {"gguf_file": gguf_file}),
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {_first_line(error)}") from None
+        raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {first_line(error)}") from None
     _check_family(model, "model.name_or_path")
     missing = sorted(found["missing_keys"])
     if missing:
@@ -187,10 +158,6 @@ def _check_family(model: PreTrainedModel, key: str) -> None:
 def encoder_decoder(model_type: str) -> str:
     """The error message for an encoder-decoder."""
     return f"{model_type} is an encoder-decoder (is_encoder_decoder); expected a causal language model"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -262,7 +229,7 @@ def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
     try:
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
     except ValueError as error:
-        raise ConfigError(f"model.lora: {_first_line(error)}") from None
+        raise ConfigError(f"model.lora: {first_line(error)}") from None
 
 
 def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:

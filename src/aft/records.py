@@ -83,7 +83,11 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """One sampled completion with key (question_id, index). `truncated`: the length limit came before an end token."""
+    """One sampled completion with key (question_id, index). `truncated`: the length limit came before an end token.
+
+    `token_ids`: the ids that were sampled, with the end token if there is one. None in records of other origin.
+    `completion` is for people and for reading answers: it can encode to other ids.
+    """
 
     question_id: str
     index: int
@@ -91,11 +95,15 @@ class Completion:
     truncated: bool
     num_tokens: int
     seed: int
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One member of a group. `label` is positive, negative, unparsed or reference. A higher `rating` is better."""
+    """One member of a group. `label` is positive, negative, unparsed or reference. A higher `rating` is better.
+
+    `token_ids`: those of the sampled completion. None for a text that was not sampled; it is encoded where it is used.
+    """
 
     completion: str
     rating: float
@@ -103,6 +111,7 @@ class Candidate:
     answer: str | None = None
     truncated: bool = False
     index: int | None = None
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +173,7 @@ def read_completions(path: str | Path) -> list[Completion]:
                 truncated=require(value, "truncated", bool, where),
                 num_tokens=require(value, "num_tokens", int, where),
                 seed=require(value, "seed", int, where),
+                token_ids=_token_ids(value, where),
             )
         )
     return completions
@@ -204,4 +214,15 @@ def _candidate(item: Any, where: str) -> Candidate:
         answer=require(item, "answer", (str, type(None)), where),
         truncated=require(item, "truncated", bool, where),
         index=require(item, "index", (int, type(None)), where),
+        token_ids=_token_ids(item, where),
     )
+
+
+def _token_ids(value: dict[str, Any], where: str) -> tuple[int, ...] | None:
+    """The token ids of a record; None if it has none."""
+    ids = require({"token_ids": None, **value}, "token_ids", (list, type(None)), where)
+    if ids is None:
+        return None
+    if not set(map(type, ids)) <= {int} or min(ids, default=0) < 0:
+        raise DataError(f"{where}: 'token_ids' must be integers of at least 0")
+    return tuple(ids)

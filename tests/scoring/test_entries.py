@@ -20,14 +20,24 @@ from aft.scoring.packing import Item
 END = 1
 
 
-def encoder(max_length: int = 100, overlong: str = "drop") -> Encoder:
+class Letters:
     """One token per character, so that lengths can be counted by eye."""
-    return Encoder(
-        encode_prompt=lambda text: [ord(letter) for letter in text],
-        encode_response=lambda text, ended: [ord(letter) for letter in text] + ([END] if ended else []),
-        max_length=max_length,
-        overlong=overlong,
-    )
+
+    def prompt(self, question):
+        return [ord(letter) for letter in question]
+
+    def response(self, question, text, *, ended=True, is_sampled=False):
+        return [ord(letter) for letter in text] + ([END] if ended else [])
+
+    def sampled(self, ids):
+        return list(ids)
+
+    def summary(self):
+        return None
+
+
+def encoder(max_length: int = 100, overlong: str = "drop") -> Encoder:
+    return Encoder(Letters(), max_length, overlong)
 
 
 def text(ids: list[int]) -> str:

@@ -25,6 +25,9 @@ class PromptConfig:
     """Wrap the rendered text as a user turn of the tokenizer's chat template."""
     system: str | None = None
     """System turn, only with `chat`."""
+    allow_special_tokens: bool = False
+    """Read the text of a control token such as `<|im_end|>` in questions and responses as that token. Otherwise such a
+    text is text: it neither opens nor closes a turn."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from .accuracy import mean_with_interval
 
 def has_tokens(chain: Completion | Candidate) -> bool:
     """True if a chain has a token to score. A chain that was cut before its first text has none."""
+    if chain.token_ids is not None:
+        return bool(chain.token_ids)
     return bool(chain.completion) or not chain.truncated
 
 

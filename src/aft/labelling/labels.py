@@ -97,7 +97,8 @@ def label_completions(
         references: reference responses by question id, or a function of the question. The function is only called for
             questions with a known rationale, so it can be `task.reference_response`.
         unparsed: `negative` rates a completion without an answer 0; `drop` leaves it out. Both cases are counted.
-        deduplicate: `exact` keeps only the first of a question's completions with the same text.
+        deduplicate: `exact` keeps only the first of a question's completions with the same text, and its token ids.
+            The texts are compared: one text is one chain, however it was divided into tokens.
         include_reference: add the reference before the samples, rated 1. A sampled copy is then a duplicate.
     Raises: `DataError` for a repeated question, a completion of an unknown question or a repeated (question, index).
     """
@@ -194,6 +195,7 @@ def _candidate(completion: Completion, question: Question, task: Task, counts: C
         answer=graded.answer,
         truncated=completion.truncated,
         index=completion.index,
+        token_ids=completion.token_ids,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encoding import generation_ends
 from ..model import pad_id
 from ..progress import say
 from ..records import Completion
@@ -18,7 +19,8 @@ class TransformersEngine:
     """The `Engine` of a transformers model, which should be in evaluation mode.
 
     At most `batch_size` completions are decoded at once. If the model's rows cannot take each other's places,
-    `continuous` batching becomes `static`, and a line says why.
+    `continuous` batching becomes `static`, and a line says why. A completion stops at any of `ends`; None: at those of
+    the model's generation config and at the tokenizer's end token.
     """
 
     def __init__(
@@ -27,10 +29,12 @@ class TransformersEngine:
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int,
         batching: str = CONTINUOUS,
+        *,
+        ends: Iterable[int] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.batching = _usable_batching(model, batching)
-        self._ends = _end_ids(model, tokenizer)
+        self._ends = frozenset([*generation_ends(model), tokenizer.eos_token_id] if ends is None else ends)
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Shards over all requests, because the last bits of logits can depend on what is decoded beside them."""
@@ -54,11 +58,11 @@ class TransformersEngine:
         )
         for place, tokens in finished:
             (request, index), ended = keys[place], tokens[-1] in self._ends
-            # some tokenizers are told to tidy up spaces, and then the text would encode to other tokens
             text = tokenizer.decode(
                 tokens[:-1] if ended else tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
-            yield Completion(request.question_id, index, text, not ended, len(tokens), request.seeds[index])
+            seed = request.seeds[index]
+            yield Completion(request.question_id, index, text, not ended, len(tokens), seed, tuple(tokens))
 
 
 def _usable_batching(model: PreTrainedModel, batching: str) -> str:
@@ -67,9 +71,3 @@ def _usable_batching(model: PreTrainedModel, batching: str) -> str:
         return batching
     say(f"sampling: {type(model).__name__} runs each batch to its end, because {reason}")
     return STATIC
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    ids = getattr(model.generation_config, "eos_token_id", None)
-    ids = [ids] if isinstance(ids, int) else list(ids or [])
-    return frozenset({*ids, tokenizer.eos_token_id})

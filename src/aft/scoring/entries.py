@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from ..records import POSITIVE, Group
+from ..records import POSITIVE, REFERENCE, Candidate, Group
 from .packing import Entry, Item
+
+
+class Texts(Protocol):
+    """Texts as token ids. `aft.encoding.TextEncoder` is one."""
+
+    def prompt(self, question: str) -> list[int]:
+        """Token ids of a question's prompt."""
+        ...
+
+    def response(self, question: str, text: str, *, ended: bool = True, is_sampled: bool = False) -> list[int]:
+        """Token ids of a response that follows the prompt. `ended`: with an end token."""
+        ...
+
+    def sampled(self, ids: Sequence[int]) -> list[int]:
+        """The ids of a sampled response, without any that follow an end."""
+        ...
+
+    def summary(self) -> str | None:
+        """A message for the user about texts that are out of the ordinary; None if none is."""
+        ...
 
 
 @dataclasses.dataclass
 class Encoder:
-    """Turns text into token ids up to a maximum length, and counts responses that were too long.
+    """Gives responses as token ids up to a maximum length, and counts those that were too long.
 
-    `encode_prompt(text)` and `encode_response(text, ended)` come from the tokenizer. A response whose sequence is
-    longer than `max_length` tokens is dropped, or cut at its end and left without an end token. A response without
-    tokens (cut before it had text) is dropped too, because a mean over no tokens is no score.
+    A sampled candidate has its own ids; other texts are encoded. A response whose sequence is longer than `max_length`
+    tokens is dropped, or cut at its end and left without an end token. A response without tokens (cut before it had
+    text) is dropped too, because a mean over no tokens is no score.
     """
 
-    encode_prompt: Callable[[str], list[int]]
-    encode_response: Callable[[str, bool], list[int]]
+    texts: Texts
     max_length: int
     overlong: str = "drop"
     responses: int = 0
@@ -28,14 +48,28 @@ class Encoder:
     truncated: int = 0
     empty: int = 0
 
-    def response(self, prompt_ids: list[int], text: str, ended: bool = True) -> list[int] | None:
-        """Token ids of a response, or None if it was dropped."""
+    def prompt(self, question: str) -> list[int]:
+        """Token ids of a question's prompt."""
+        return self.texts.prompt(question)
+
+    def reference(self, question: str, text: str) -> list[int] | None:
+        """Token ids of a reference, or None if it was dropped."""
+        return self._fitting(question, self.texts.response(question, text))
+
+    def candidate(self, question: str, candidate: Candidate) -> list[int] | None:
+        """Token ids of a candidate: its own if it has some. None if it was dropped."""
+        if candidate.token_ids is not None:
+            return self._fitting(question, self.texts.sampled(candidate.token_ids))
+        text, is_sampled = candidate.completion, candidate.label != REFERENCE
+        ids = self.texts.response(question, text, ended=not candidate.truncated, is_sampled=is_sampled)
+        return self._fitting(question, ids)
+
+    def _fitting(self, question: str, ids: list[int]) -> list[int] | None:
         self.responses += 1
-        ids = self.encode_response(text, ended)
         if not ids:
             self.empty += 1
             return None
-        room = self.max_length - len(prompt_ids)
+        room = self.max_length - len(self.prompt(question))
         if len(ids) <= room:
             return ids
         if self.overlong == "truncate" and room > 0:
@@ -45,7 +79,7 @@ class Encoder:
         return None
 
     def summary(self) -> str | None:
-        """A message for the user about responses that did not fit; None if all did."""
+        """A message for the user about responses that did not fit, and about odd texts; None if there are none."""
         lines = []
         if self.dropped or self.truncated:
             lines.append(
@@ -54,6 +88,8 @@ class Encoder:
             )
         if self.empty:
             lines.append(f"{self.empty:,} of {self.responses:,} responses dropped: without any token")
+        if odd := self.texts.summary():
+            lines.append(odd)
         return "\n".join(lines) or None
 
 
@@ -61,8 +97,7 @@ def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -
     """Entries of VFT: one per (question id, question, reference response) that fits."""
     entries: list[Entry] = []
     for question_id, question, reference in pairs:
-        prompt = encoder.encode_prompt(question)
-        response = encoder.response(prompt, reference)
+        prompt, response = encoder.prompt(question), encoder.reference(question, reference)
         if response is not None:
             entries.append((Item(question_id, prompt, [response], [True], [None]),))
     return entries
@@ -73,25 +108,24 @@ def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranke
 
     A response that no loss uses (for example a negative if not `ranked`) is left out.
     """
-    prompt = encoder.encode_prompt(group.question)
+    prompt = encoder.prompt(group.question)
     responses: list[list[int]] = []
     supervised: list[bool] = []
     ratings: list[float | None] = []
     if group.reference is not None and supervise != "none":
-        response = encoder.response(prompt, group.reference)
+        response = encoder.reference(group.question, group.reference)
         if response is not None:
             responses, supervised, ratings = [response], [True], [None]
-    # in training, a candidate equal to the reference is computed once and used as both
-    reference_text = group.reference if responses else None
+    # in training, a candidate with the reference's ids is computed once and used as both
+    reference = responses[0] if responses else None
     for candidate in group.candidates:
         in_vft = supervise == "reference_and_positives" and candidate.label == POSITIVE
         if not ranked and not in_vft:
             continue
-        if candidate.completion == reference_text and ratings[0] is None and not candidate.truncated:
+        response = encoder.candidate(group.question, candidate)
+        if response is not None and response == reference and ratings[0] is None:
             ratings[0] = candidate.rating if ranked else None
-            continue
-        response = encoder.response(prompt, candidate.completion, not candidate.truncated)
-        if response is not None:
+        elif response is not None:
             responses.append(response)
             supervised.append(in_vft)
             ratings.append(candidate.rating if ranked else None)

@@ -13,8 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
+from ..encoding import TextEncoder, generation_ends
 from ..errors import ConfigError
-from ..model import encode_prompt, encode_response, load_model, load_tokenizer
+from ..model import load_model, load_tokenizer
+from ..progress import say
 from ..records import Question
 from ..sampling.engine import Engine
 from ..sampling.requests import Request, make_seeds
@@ -22,7 +24,7 @@ from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.entries import Encoder, reference_entries
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import Entry
-from .plan import Plan
+from .plan import Plan, Unit
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,29 @@ class Stage:
             gguf_file=self.plan.gguf_file(checkpoint),
         )
 
-    def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-        """Token ids of a question's prompt."""
+    def texts(self, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> TextEncoder:
+        """Texts as token ids, with the run's prompt. It decides how a response of this model ends."""
         prompt = self.config.prompt
-        return encode_prompt(tokenizer, question, prompt.template, chat=prompt.chat, system=prompt.system)
+        return TextEncoder(
+            tokenizer,
+            prompt.template,
+            chat=prompt.chat,
+            system=prompt.system,
+            allow_special_tokens=prompt.allow_special_tokens,
+            model_ends=generation_ends(model),
+        )
 
-    def encoder(self, tokenizer: PreTrainedTokenizerBase, *, limited: bool = True) -> Encoder:
-        """An encoder with the run's prompt and maximum length. `limited=False`: no maximum, for scoring."""
+    def encoder(self, texts: TextEncoder, *, limited: bool = True) -> Encoder:
+        """An encoder with the run's maximum length. `limited=False`: no maximum, for scoring."""
         return Encoder(
-            encode_prompt=lambda question: self.prompt_ids(tokenizer, question),
-            encode_response=lambda text, ended: encode_response(tokenizer, text, ended=ended),
+            texts,
             max_length=self.config.model.max_length if limited else 2**31,
             overlong=self.config.model.overlong,
         )
 
     def requests(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        texts: TextEncoder,
         questions: Sequence[Question],
         indices: Sequence[int],
         *,
@@ -90,8 +98,7 @@ class Stage:
     ) -> list[Request]:
         """Requests for the completions `indices` of every question. `purpose` and `seed` determine their seeds."""
         return [
-            Request(q.id, tuple(self.prompt_ids(tokenizer, q.question)), make_seeds(q.id, indices, purpose, seed))
-            for q in questions
+            Request(q.id, tuple(texts.prompt(q.question)), make_seeds(q.id, indices, purpose, seed)) for q in questions
         ]
 
     @property
@@ -129,10 +136,20 @@ class Inference:
         """The checkpoint's model in the inference dtype, on the device, in evaluation mode."""
         return self.stage.model(self.checkpoint, inference=True).to(self.stage.device).eval()
 
+    @functools.cached_property
+    def texts(self) -> TextEncoder:
+        """Texts as token ids of the checkpoint's tokenizer."""
+        return self.stage.texts(self.tokenizer, self.model)
+
     @contextlib.contextmanager
     def engine(self, section: SampleConfig | EvaluateConfig) -> Iterator[Engine]:
         """The engine that samples from the checkpoint. Everything it holds except `model` is freed at the end."""
-        yield TransformersEngine(self.model, self.tokenizer, section.batch_size, section.batching)
+        yield TransformersEngine(self.model, self.tokenizer, section.batch_size, section.batching, ends=self.texts.ends)
+
+    def tell_counts(self, unit: Unit) -> None:
+        """Print what was out of the ordinary in the texts that were encoded."""
+        if line := self.texts.summary():
+            say(f"{unit}: {line}")
 
 
 def references(stage: Stage, questions: Sequence[Question], encoder: Encoder) -> list[Entry]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from ..encoding import TextEncoder
 from ..evaluation.accuracy import category_accuracy, self_consistency, task_accuracy, vote_lines
 from ..evaluation.assessment import (
     Assessed,
@@ -66,7 +67,7 @@ class _Sampler:
 
     stage: Stage
     unit: Unit
-    tokenizer: PreTrainedTokenizerBase
+    texts: TextEncoder
     engine: Engine
 
     def questions(self) -> list[Question]:
@@ -88,7 +89,7 @@ class _Sampler:
         seed = self.unit.seed or 0
         return collect(
             self.engine,
-            self.stage.requests(self.tokenizer, questions, indices, purpose=purpose, seed=seed),
+            self.stage.requests(self.texts, questions, indices, purpose=purpose, seed=seed),
             decoding,
             path=self.unit.folder / file,
             description=f"{self.unit}: {description}",
@@ -101,7 +102,7 @@ class _Scorer:
 
     stage: Stage
     unit: Unit
-    tokenizer: PreTrainedTokenizerBase
+    texts: TextEncoder
     model: PreTrainedModel
     said: set[str | None] = dataclasses.field(default_factory=set)
 
@@ -110,7 +111,7 @@ class _Scorer:
         if not groups:
             return []
         state = PartialState()
-        entries = scoring_entries(groups, self.stage.encoder(self.tokenizer, limited=False))
+        entries = scoring_entries(groups, self.stage.encoder(self.texts, limited=False))
         width = max(len(group.candidates) for group in groups)
         prepare = functools.partial(to_device, device=self.stage.device)
         sampler = StepSampler(
@@ -128,7 +129,7 @@ class _Scorer:
     def _packer(self, entries: Sequence[Entry], prepare: Callable[[Batch], Batch]) -> Packer:
         """Returns a packer with the layout for these entries. Logs once why a question cannot be shared."""
         section = self.stage.config.model
-        pad = pad_id(self.tokenizer)
+        pad = pad_id(self.texts.tokenizer)
         rough = self.model.dtype not in (torch.float32, torch.float64)
         layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
         if line and line not in self.said:
@@ -141,10 +142,10 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Measures one model. Writes metrics.json and the JSONL files with its details (docs/metrics.md)."""
     subject = Inference(stage, stage.plan.checkpoint(unit.name or "", unit.seed))
     with subject.engine(stage.config.evaluate) as engine:
-        sampler = _Sampler(stage, unit, subject.tokenizer, engine)
+        sampler = _Sampler(stage, unit, subject.texts, engine)
         predicted, assessed, voted = _predict(sampler), _sample_both_kinds(sampler), _vote(sampler)
     stage.enable_scoring(subject.model)
-    scorer = _Scorer(stage, unit, subject.tokenizer, subject.model)
+    scorer = _Scorer(stage, unit, subject.texts, subject.model)
     metrics: dict[str, Any] = {
         "model": unit.name,
         "seed": unit.seed,
@@ -157,6 +158,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         files.update(lines)
     if log is None:
         return
+    subject.tell_counts(unit)
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
     write_json(unit.folder / METRICS, to_json(metrics))
@@ -243,7 +245,8 @@ def _sample_both_kinds(sampler: _Sampler) -> dict[str, Assessed]:
 
 def _as_group(question: Question, assessed: Assessed) -> Group:
     def candidate(completion: Completion, label: str, rating: float) -> Candidate:
-        return Candidate(completion.completion, rating, label, None, completion.truncated, completion.index)
+        text, ids = completion.completion, completion.token_ids
+        return Candidate(text, rating, label, None, completion.truncated, completion.index, ids)
 
     candidates = [candidate(completion, POSITIVE, 1.0) for completion in assessed.positives]
     candidates += [candidate(completion, NEGATIVE, 0.0) for completion in assessed.negatives]

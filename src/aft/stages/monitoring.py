@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import PreTrainedTokenizerBase
 
 from ..config.schema import ValidationConfig
+from ..encoding import TextEncoder
 from ..errors import AftError, DataError
 from ..grading import grade
 from ..json_files import read_json, write_json
@@ -24,23 +24,23 @@ from ..training.trainer import AftTrainer
 from .context import Stage, references
 
 
-def validation_entries(stage: Stage, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Entry]:
-    return references(stage, stage.plan.task.load(VALIDATION, seed=seed), stage.encoder(tokenizer))
+def validation_entries(stage: Stage, texts: TextEncoder, seed: int) -> list[Entry]:
+    return references(stage, stage.plan.task.load(VALIDATION, seed=seed), stage.encoder(texts))
 
 
 def measure_accuracy(
-    stage: Stage, tokenizer: PreTrainedTokenizerBase, validation: ValidationConfig, seed: int
+    stage: Stage, texts: TextEncoder, validation: ValidationConfig, seed: int
 ) -> Callable[[torch.nn.Module], dict[str, float]]:
     """A function that measures a model's greedy task accuracy on the first validation questions."""
     questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
     by_id = {question.id: question for question in questions}
-    requests = stage.requests(tokenizer, questions, [0], purpose="validate", seed=seed)
+    requests = stage.requests(texts, questions, [0], purpose="validate", seed=seed)
     decoding = Decoding(stage.config.evaluate.max_new_tokens, temperature=0.0)
 
     def measure(model: torch.nn.Module) -> dict[str, float]:
         state = PartialState()
         mine = requests[state.process_index :: state.num_processes]
-        engine = TransformersEngine(model, tokenizer, validation.batch_size)
+        engine = TransformersEngine(model, texts.tokenizer, validation.batch_size, ends=texts.ends)
         correct = sum(
             grade(stage.plan.task, completion, by_id[completion.question_id]).is_correct
             for completion in engine.generate(engine.plan(mine), decoding)

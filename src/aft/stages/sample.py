@@ -18,12 +18,13 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     with subject.engine(section) as engine:
         completions = collect(
             engine,
-            stage.requests(subject.tokenizer, questions, indices, purpose="sample", seed=seed),
+            stage.requests(subject.texts, questions, indices, purpose="sample", seed=seed),
             Decoding(section.max_new_tokens, section.temperature, section.top_p),
             path=stage.plan.completions(unit.seed),
             description=str(unit),
         )
     if log is not None:
+        subject.tell_counts(unit)
         log.complete(
             [COMPLETIONS],
             completions=len(completions),

@@ -13,6 +13,7 @@ import torch
 from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
+from ..encoding import TextEncoder, set_ends
 from ..errors import ConfigError, DataError
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
@@ -42,12 +43,13 @@ from .plan import Unit
 class _Work:
     """What differs between the training stages.
 
-    `start`: the checkpoint that the model starts from; None: random weights. `encoder`: made the job's entries and has
-    counted the responses that did not fit. `training`: the keys of TrainingArguments. `facts`: further keys of the
-    manifest.
+    `start`: the checkpoint that the model starts from; None: random weights. `texts`: encodes texts and decides how a
+    response ends. `encoder`: made the job's entries and has counted the responses that did not fit. `training`: the keys
+    of TrainingArguments. `facts`: further keys of the manifest.
     """
 
     job: TrainingJob
+    texts: TextEncoder
     encoder: Encoder
     training: dict[str, Any]
     start: str | None = None
@@ -64,27 +66,30 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     if scratch is None:
         raise ConfigError("stages: 'pretrain' needs model.from_scratch")
     questions = task.load(PRETRAIN)
-    texts = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
+    lines = (render_prompt(q.question, config.prompt.template) + task.reference_response(q) for q in questions)
     vocabulary = closed_vocabulary(task)
-    tokenizer = build_word_tokenizer(vocabulary) if vocabulary else build_tokenizer(texts, scratch.vocab_size)
+    tokenizer = build_word_tokenizer(vocabulary) if vocabulary else build_tokenizer(lines, scratch.vocab_size)
     model = build_model(scratch.architecture, scratch.config, tokenizer, seed=0)
-    encoder = stage.encoder(tokenizer)
+    texts = stage.texts(tokenizer, model)
+    encoder = stage.encoder(texts)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
     job = TrainingJob(model, tokenizer, references(stage, questions, encoder))
-    _train(stage, unit, log, _Work(job, encoder, stage.plan.training(config.pretrain.training)))
+    _train(stage, unit, log, _Work(job, texts, encoder, stage.plan.training(config.pretrain.training)))
 
 
 def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Maximum likelihood on the reference chains."""
     config = stage.config
     base = stage.plan.checkpoint("base", unit.seed)
-    tokenizer = stage.tokenizer(base)
-    encoder = stage.encoder(tokenizer)
+    tokenizer, model = stage.tokenizer(base), stage.model(base)
+    texts = stage.texts(tokenizer, model)
+    encoder = stage.encoder(texts)
     questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)
     objective = Objective(vft_reduction=config.vft.reduction)
     work = _Work(
-        TrainingJob(stage.model(base), tokenizer, references(stage, questions, encoder), objective),
+        TrainingJob(model, tokenizer, references(stage, questions, encoder), objective),
+        texts,
         encoder,
         stage.plan.training(config.vft.training),
         start=base,
@@ -99,8 +104,9 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     config = stage.config
     align = align_config(config, unit.name or "")
     start = stage.plan.checkpoint(align.init_from, unit.seed)
-    tokenizer = stage.tokenizer(start)
-    encoder = stage.encoder(tokenizer)
+    tokenizer, model = stage.tokenizer(start), stage.model(start)
+    texts = stage.texts(tokenizer, model)
+    encoder = stage.encoder(texts)
     groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
@@ -129,7 +135,8 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         key = _key_of_initial_scores(stage, unit, align)
         scores_before = functools.partial(initial_scores, folder=unit.folder, key=key)
     work = _Work(
-        TrainingJob(stage.model(start), tokenizer, entries, objective, initial_scores=scores_before),
+        TrainingJob(model, tokenizer, entries, objective, initial_scores=scores_before),
+        texts,
         encoder,
         stage.plan.training(align.training),
         start=start,
@@ -186,8 +193,8 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     job = dataclasses.replace(
         job,
         model=model,
-        eval_entries=validation_entries(stage, job.tokenizer, seed) if evaluates else (),
-        validate=measure_accuracy(stage, job.tokenizer, validation, seed) if evaluates and validation else None,
+        eval_entries=validation_entries(stage, work.texts, seed) if evaluates else (),
+        validate=measure_accuracy(stage, work.texts, validation, seed) if evaluates and validation else None,
         layout=config.model.layout,
         max_tokens=config.model.max_tokens_per_batch,
         description=str(unit),
@@ -198,13 +205,16 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     if stopped:
         say(f"{unit}: {stopped}")
     trainer.save_state()
+    set_ends(job.model, work.texts)  # after training, because transformers puts the tokenizer's end token first
     adapter = unit.folder / "adapter"
     trainer.save_model(str(adapter if work.lora else unit.folder))
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
     if work.lora and work.start:
-        merge_lora(stage.model(work.start), adapter).save_pretrained(unit.folder)
+        merged = merge_lora(stage.model(work.start), adapter)
+        set_ends(merged, work.texts)
+        merged.save_pretrained(unit.folder)
         job.tokenizer.save_pretrained(unit.folder)
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
@@ -215,6 +225,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         # not an output: without it a finished model need not be trained again
         initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
+        texts=work.texts.counts(),
         stopped=stopped,
         peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
     )

@@ -1,0 +1,310 @@
+"""Text to token ids: prompts, responses, and the id that ends a response."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import ConfigError, first_line
+from .model import pad_id
+from .prompts import chat_messages, render_prompt
+
+# Private-use characters around the stand-ins for control tokens. The nonce keeps data from imitating a stand-in.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_NONCE = uuid.uuid4().hex
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prompt:
+    """A rendered prompt, with stand-ins for control tokens in the question, and its token ids."""
+
+    text: str
+    ids: list[int]
+
+
+class TextEncoder:
+    """Turns texts into token ids, for one tokenizer and one way to prompt. Counts what is out of the ordinary.
+
+    `end` is the id that ends a response: with `chat` the id by which the chat template closes an assistant's turn, else
+    the tokenizer's end token. `ends` are all ids at which a response ends, `end` first.
+
+    Args:
+        variables: further variables of the chat template.
+        allow_special_tokens: control tokens in questions and responses are control tokens; otherwise they are text.
+        model_ends: further ids at which the model ends a response, such as `generation_ends(model)`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        *,
+        chat: bool = False,
+        system: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        allow_special_tokens: bool = False,
+        model_ends: Iterable[int] = (),
+    ) -> None:
+        self.tokenizer, self.template = tokenizer, template
+        self.chat, self.system, self.variables = chat, system, dict(variables or {})
+        eos: int = tokenizer.eos_token_id
+        self.end = self._end_of_turn(eos) if chat else eos
+        self.ends = tuple(dict.fromkeys([self.end, *model_ends, eos]))
+        self._ends = frozenset(self.ends)
+        added = tokenizer.added_tokens_decoder
+        self._end_texts = [added[token].content for token in self.ends if token in added]
+        self._any_end = _any_of(self._end_texts)
+        special = () if allow_special_tokens else [token.content for token in added.values() if token.special]
+        self._control = _ControlTokens(tokenizer, special)
+        self._last: tuple[str, _Prompt] | None = None
+        self._line_break: _Prompt | None = None
+        self._with_control: set[str] = set()
+        self._counts = {"undivided": 0, "ended_already": 0, "ran_past_end": 0}
+
+    # ---- prompts ----
+
+    def prompt(self, question: str) -> list[int]:
+        """Token ids of a question's prompt."""
+        return list(self._prompt(question).ids)
+
+    def _prompt(self, question: str) -> _Prompt:
+        if self._last is None or self._last[0] != question:
+            self._last = question, self._make_prompt(self._hidden(question))
+        return self._last[1]
+
+    def _make_prompt(self, question: str) -> _Prompt:
+        if not self.chat:
+            return self._encoded(render_prompt(question, self.template))
+        return self._encoded(self._rendered(chat_messages(question, self.template, self.system)))
+
+    def _encoded(self, text: str) -> _Prompt:
+        return _Prompt(text, self._encode(text)[0])
+
+    def _rendered(self, messages: list[dict[str, str]], *, generate: bool = True) -> str:
+        """The text of a conversation. With `generate` it ends where the assistant's answer begins."""
+        try:
+            return self._render(messages, generate)
+        except (ValueError, TypeError, TemplateError) as error:
+            reason = first_line(error)
+        if messages[0]["role"] == "system":
+            try:
+                self._render(messages[1:], generate)
+            except (ValueError, TypeError, TemplateError):
+                pass  # the template fails for another reason
+            else:
+                raise ConfigError(
+                    f"prompt.system: the tokenizer's chat template takes no system turn: {reason};"
+                    " write the text into prompt.template"
+                )
+        raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {reason}")
+
+    def _render(self, messages: list[dict[str, str]], generate: bool) -> str:
+        text: Any = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generate, **self.variables
+        )
+        return str(text)
+
+    def _end_of_turn(self, eos: int) -> int:
+        """The first added token behind an assistant's answer. `eos` if text or nothing stands there."""
+        messages = chat_messages("question", self.template, self.system)
+        try:
+            text = self._render([*messages, {"role": "assistant", "content": _NONCE}], generate=False)
+        except (ValueError, TypeError, TemplateError):
+            return eos  # the template renders no answers; if it renders no prompt either, the first prompt says so
+        behind = text.rpartition(_NONCE)[2].lstrip()
+        ids = {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items()}
+        found = _any_of(ids).match(behind) if _NONCE in text else None
+        return ids[found[0]] if found else eos
+
+    # ---- responses ----
+
+    def response(self, question: str, text: str, *, ended: bool = True, is_sampled: bool = False) -> list[int]:
+        """Token ids of a response as they follow the question's prompt.
+
+        `ended` adds `end`, unless the text has it already. `is_sampled`: the text comes from a model, and is cut at the
+        first end that it holds. The response is divided into tokens as the tokenizer divides it behind the prompt. If
+        no division has a boundary at the prompt's end, the response is encoded apart from the prompt and counted.
+        """
+        text, ended = self._up_to_end(text, ended, is_sampled)
+        ids = self._behind(self._prompt(question), self._hidden(text)) if text else []
+        return [*ids, self.end] if ended else ids
+
+    def sampled(self, ids: Sequence[int]) -> list[int]:
+        """The ids of a sampled response up to its first end. What follows an end is cut and counted."""
+        if self._ends.isdisjoint(ids[:-1]):
+            return list(ids)
+        self._counts["ran_past_end"] += 1
+        return list(ids[: 1 + next(place for place, token in enumerate(ids) if token in self._ends)])
+
+    def _up_to_end(self, text: str, ended: bool, is_sampled: bool) -> tuple[str, bool]:
+        """The text without an end that it holds as text, and whether it is ended."""
+        body = text
+        while last := next((end for end in self._end_texts if body.rstrip().endswith(end)), None):
+            body = body.rstrip().removesuffix(last)
+        if is_sampled and (first := self._any_end.search(body)):
+            self._counts["ran_past_end"] += 1
+            return body[: first.start()], True
+        if body != text:
+            self._counts["ended_already"] += 1
+            return body, True
+        return text, ended
+
+    def _behind(self, prompt: _Prompt, text: str) -> list[int]:
+        """Token ids of a text that follows the prompt."""
+        ids = self._divided(prompt, text)
+        if ids is not None:
+            return ids
+        self._counts["undivided"] += 1
+        # behind a line break, because some tokenizers add a space to a text that stands alone
+        self._line_break = self._line_break or self._encoded("\n")
+        ids = self._divided(self._line_break, text)
+        return self._encode(text, special=False)[0] if ids is None else ids
+
+    def _divided(self, prompt: _Prompt, text: str) -> list[int] | None:
+        """The ids behind the prompt's in the joint text. None if no token boundary falls at the prompt's end."""
+        ids, spans = self._encode(prompt.text + text)
+        count = len(prompt.ids)
+        # A token that the prompt shares with the text can have the id of the prompt's last one, if both are unknown.
+        size = len(self._control.source(prompt.text, _NONCE in prompt.text + text))
+        if ids[:count] == prompt.ids and (not spans or not count or spans[count - 1][1] <= size):
+            return ids[count:]
+        # The prompt may be divided otherwise and still end at a boundary.
+        start = next((place for place, (begin, end) in enumerate(spans) if begin >= size and end > begin), len(ids))
+        if start < len(ids) and self._decode(ids[:start]) == self._decode(prompt.ids):
+            return ids[start:]
+        return None
+
+    # ---- both ----
+
+    def _hidden(self, text: str) -> str:
+        """A text of the data with stand-ins for the control tokens that it holds."""
+        hidden = self._control.hide(text)
+        if hidden != text:
+            self._with_control.add(text)
+        return hidden
+
+    def _encode(self, text: str, *, special: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """(token ids, span of each token in characters); no spans if the tokenizer cannot say them.
+
+        `special`: add the tokens that the tokenizer puts around a text, except the end. A rendered chat has them.
+        """
+        special = special and not self.chat
+        if _NONCE in text:
+            found = self._control.tokenizer.encode(self._control.source(text, True), add_special_tokens=special)
+            ids, spans = list(found.ids), list(found.offsets)
+        else:
+            is_fast = self.tokenizer.is_fast
+            output = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=is_fast)
+            ids, spans = list(output["input_ids"]), list(output["offset_mapping"]) if is_fast else []
+        # some tokenizers add the end token to every text; neither a prompt nor a response may have it
+        while special and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()
+        return ids, spans[: len(ids)]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    # ---- what is out of the ordinary ----
+
+    def counts(self) -> dict[str, int]:
+        """How many texts hold control tokens, and how many responses each other rule was applied to."""
+        return {"with_control_tokens": len(self._with_control), **self._counts}
+
+    def summary(self) -> str | None:
+        """A message for the user about the counts; None if all are 0."""
+        lines = {
+            "with_control_tokens": "texts hold control tokens, which are read as text (prompt.allow_special_tokens)",
+            "undivided": "responses are encoded apart from their prompt: no token boundary falls at the prompt's end",
+            "ended_already": "responses hold their end as text; it is not added again",
+            "ran_past_end": "responses run past their end and are cut there",
+        }
+        return "\n".join(f"{count:,} {lines[name]}" for name, count in self.counts().items() if count) or None
+
+
+class _ControlTokens:
+    """Control tokens that must be text in data: a question with the text of an end must not end a turn.
+
+    In data they are replaced by stand-ins before a chat template sees them. The text then goes to a copy of the
+    tokenizer, whose control tokens have other names. So the data's are encoded in place like any text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, contents: Sequence[str]) -> None:
+        self._original = tokenizer
+        self._pattern = _any_of(contents)
+        self._stand_ins = {text: f"{_OPEN}{number}:{_NONCE}{_CLOSE}" for number, text in enumerate(contents)}
+        self._contents = {stand_in: text for text, stand_in in self._stand_ins.items()}
+        self._any_stand_in = _any_of(self._contents)
+        self._names = {text: f"{_OPEN}{_NONCE}:{number}{_CLOSE}" for number, text in enumerate(contents)}
+
+    def hide(self, text: str) -> str:
+        """A text of the data with a stand-in for each control token."""
+        return self._pattern.sub(lambda found: self._stand_ins[found[0]], text)
+
+    def source(self, text: str, renamed: bool) -> str:
+        """What is encoded for a text with stand-ins. `renamed`: by the copy of the tokenizer."""
+        if not renamed:
+            return text
+        text = self._pattern.sub(lambda found: self._names[found[0]], text)
+        return self._any_stand_in.sub(lambda found: self._contents[found[0]], text)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer with other names for its control tokens and the same ids."""
+        backend: Any = getattr(self._original, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ConfigError(
+                "prompt.allow_special_tokens: the data hold control tokens, which this tokenizer cannot encode as text;"
+                " set it to true or remove them from the data"
+            )
+        parts = json.loads(backend.to_str())
+        model, names = parts["model"], self._names
+        for added in parts["added_tokens"]:
+            added["content"] = names.get(added["content"], added["content"])
+        # a model over whole words or pieces would find them in its vocabulary
+        if isinstance(model["vocab"], dict):
+            model["vocab"] = {names.get(piece, piece): index for piece, index in model["vocab"].items()}
+        else:
+            model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+        if model.get("unk_token") in names:
+            model["unk_token"] = names[model["unk_token"]]
+        copy: Tokenizer = Tokenizer.from_str(json.dumps(parts))
+        copy.no_padding()
+        copy.no_truncation()
+        assert all(copy.token_to_id(name) == backend.token_to_id(text) for text, name in names.items())
+        return copy
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds each of the texts, the longest first. Blank ones are left out."""
+    parts = [re.escape(text) for text in sorted(texts, key=len, reverse=True) if text.strip()]
+    return re.compile("|".join(parts) or "(?!)")
+
+
+def generation_ends(model: torch.nn.Module) -> list[int]:
+    """The ids at which the model's generation config ends a text."""
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [ids] if isinstance(ids, int) else list(ids or [])
+
+
+def set_ends(model: PreTrainedModel, encoder: TextEncoder) -> None:
+    """Write how a response ends, and the padding, into the configs that are saved with the model."""
+    tokenizer, ends = encoder.tokenizer, list(encoder.ends)
+    padding = pad_id(tokenizer)
+    generation = model.generation_config
+    if generation is not None:
+        generation.eos_token_id, generation.pad_token_id = (ends if len(ends) > 1 else ends[0]), padding
+    config: Any = model.config.get_text_config()
+    config.eos_token_id = encoder.end
+    # A model without a padding token must not get its end token there: its embedding would no longer be trained.
+    if tokenizer.pad_token_id is not None:
+        config.pad_token_id = tokenizer.pad_token_id
