@@ -67,7 +67,6 @@ class TextEncoder:
         special = () if allow_special_tokens else [token.content for token in added.values() if token.special]
         self._control = _ControlTokens(tokenizer, special)
         self._last: tuple[str, _Prompt] | None = None
-        self._line_break: _Prompt | None = None
         self._with_control: set[str] = set()
         self._counts = {"undivided": 0, "ended_already": 0, "ran_past_end": 0}
 
@@ -165,10 +164,17 @@ class TextEncoder:
         if ids is not None:
             return ids
         self._counts["undivided"] += 1
-        # behind a line break, because some tokenizers add a space to a text that stands alone
-        self._line_break = self._line_break or self._encoded("\n")
-        ids = self._divided(self._line_break, text)
-        return self._encode(text, special=False)[0] if ids is None else ids
+        for other in self._other_prompts:
+            ids = self._divided(other, text)
+            if ids is not None:
+                return ids
+        return self._encode(text, special=False)[0]
+
+    @functools.cached_property
+    def _other_prompts(self) -> list[_Prompt]:
+        """What a text stands behind if it does not divide behind its prompt. Some tokenizers add a space to a text that
+        stands alone."""
+        return [self._encoded(text) for text in ("\n", ":")]
 
     def _divided(self, prompt: _Prompt, text: str) -> list[int] | None:
         """The ids behind the prompt's in the joint text. None if no token boundary falls at the prompt's end."""

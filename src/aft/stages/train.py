@@ -44,8 +44,8 @@ class _Work:
     """What differs between the training stages.
 
     `start`: the checkpoint that the model starts from; None: random weights. `texts`: encodes texts and decides how a
-    response ends. `encoder`: made the job's entries and has counted the responses that did not fit. `training`: the keys
-    of TrainingArguments. `facts`: further keys of the manifest.
+    response ends. `encoder`: made the job's entries and has counted the responses that did not fit. `training`: the
+    keys of TrainingArguments. `facts`: further keys of the manifest.
     """
 
     job: TrainingJob

@@ -1,0 +1,275 @@
+"""Texts as token ids: where a response begins and ends, and control tokens in data."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tokenizers import Tokenizer, processors
+from tokenizers import models as tokenizer_models
+from transformers import PreTrainedTokenizerFast
+
+from aft.encoding import TextEncoder, generation_ends, set_ends
+from aft.errors import ConfigError
+from tiny_models import tiny_model, word_tokenizer
+from tokenizer_kinds import KINDS, gemma, gpt2, llama, qwen
+
+TEMPLATE = "Question: {question}\nAnswer:\n"
+NO_COUNTS = {"with_control_tokens": 0, "undivided": 0, "ended_already": 0, "ran_past_end": 0}
+
+
+def encoder(tokenizer, template=TEMPLATE, **options) -> TextEncoder:
+    return TextEncoder(tokenizer, template, **options)
+
+
+def tokens(tokenizer, ids) -> list[str]:
+    return tokenizer.convert_ids_to_tokens(ids)
+
+
+# ---- where a response begins ----
+
+
+def test_a_response_is_divided_as_behind_its_prompt_and_not_as_a_text_that_stands_alone():
+    tokenizer = llama()
+    assert tokens(tokenizer, tokenizer("The answer", add_special_tokens=False)["input_ids"])[0] == "▁The"
+    found = encoder(tokenizer).response("How many?", "The answer is 42.")
+    assert tokens(tokenizer, found)[:3] == ["T", "he", "▁answer"] and found[-1] == tokenizer.eos_token_id
+    joint = tokenizer("Question: How many?\nAnswer:\nThe answer is 42.")["input_ids"]
+    assert [*encoder(tokenizer).prompt("How many?"), *found[:-1]] == joint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "text", ["The answer is 42.", " 7", "\n\n 7", "½ 家 🙂", "é", "- 5\t", "  two  spaces \n", "x" * 99]
+)
+def test_prompt_and_response_give_the_joint_text_back(kind, text):
+    tokenizer = KINDS[kind]()
+    texts = encoder(tokenizer)
+    ids = texts.prompt("How many?") + texts.response("How many?", text, ended=False)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == f"Question: How many?\nAnswer:\n{text}"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen"])
+def test_byte_level_tokenizers_divide_most_responses_as_before(kind):
+    tokenizer = KINDS[kind]()
+    texts = encoder(tokenizer)
+    for text in ("The answer is 42.", " Tom has 7", "[ANS] 10", "\nShe sells 5"):
+        alone = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert texts.response("How many?", text, ended=False) == alone
+    assert texts.counts() == NO_COUNTS and texts.summary() is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_that_ends_inside_a_token_is_counted_and_its_response_has_no_space_more(kind):
+    tokenizer = KINDS[kind]()
+    texts = encoder(tokenizer, "{question} Answer: ")
+    ids = texts.response("How many?", "The answer", ended=False)
+    assert texts.counts() == {**NO_COUNTS, "undivided": 1}
+    assert texts.summary().startswith("1 responses are encoded apart from their prompt")
+    assert tokens(tokenizer, ids)[0] in ("T", "The")
+    assert tokenizer.decode(texts.prompt("How many?") + ids, skip_special_tokens=True) == "How many? Answer: The answer"
+
+
+def test_a_prompt_that_is_divided_otherwise_may_still_end_at_a_boundary():
+    """GPT-2's pattern takes two line breaks as one token at the end of a text, and apart before a word."""
+    tokenizer = gpt2()
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["model"]["vocab"]["ĊĊ"] = 400
+    backend["model"]["merges"].append(["Ċ", "Ċ"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(backend)), eos_token="e")
+    texts = encoder(tokenizer, "{question}\n\n")
+    assert tokens(tokenizer, texts.prompt("How"))[-1] == "ĊĊ"
+    assert tokens(tokenizer, tokenizer("How\n\n7")["input_ids"])[-3:] == ["Ċ", "Ċ", "7"]
+    assert tokens(tokenizer, texts.response("How", "7", ended=False)) == ["7"]
+    assert texts.counts() == NO_COUNTS
+
+
+def test_words_without_a_space_between_are_not_joined():
+    tokenizer = word_tokenizer()
+    texts = encoder(tokenizer, "0 {question} 1")
+    assert tokenizer.decode(texts.prompt("a b")) == "0 a b 1"
+    assert texts.response("a b", "c") == [5, tokenizer.eos_token_id]
+    assert texts.response("a b", "c", ended=False) == [5]
+    # one unknown word across the end of the prompt has the id of the prompt's last one
+    texts = encoder(tokenizer, "{question} nothing")
+    assert texts.response("a", "c", ended=False) == [5]
+    assert texts.counts() == {**NO_COUNTS, "undivided": 1}
+    assert texts.response("a", "", ended=False) == []
+
+
+def test_special_tokens_at_the_ends_of_a_text_stay_out_of_responses_and_off_the_end_of_prompts():
+    tokenizer = Tokenizer(tokenizer_models.WordLevel({"<s>": 0, "</s>": 1, "a": 2, "<unk>": 3}, unk_token="<unk>"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    assert wrapped("a")["input_ids"] == [0, 2, 1]
+    assert encoder(wrapped, "{question}").prompt("a") == [0, 2]
+    assert encoder(wrapped, "{question}").response("a", "a") == [2, 1]
+
+
+# ---- chats ----
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "system"),
+    [(llama(), None), (llama(), "Be brief."), (qwen(), None), (qwen(), "Be brief."), (gemma(), None)],
+)
+def test_a_chat_prompt_has_the_ids_of_the_chat_template(tokenizer, system):
+    texts = encoder(tokenizer, "Solve: {question}", chat=True, system=system)
+    turns = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": "Solve: How?"}]
+    expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+    assert texts.prompt("How?") == expected
+    joint = tokenizer.decode([*texts.prompt("How?"), *texts.response("How?", "The answer is 42.", ended=False)])
+    assert joint == tokenizer.decode(expected) + "The answer is 42."
+
+
+def test_a_template_that_refuses_a_system_turn_is_named():
+    with pytest.raises(ConfigError, match=r"^prompt\.system: .*no system turn: System role not supported; write the"):
+        encoder(gemma(), chat=True, system="Be brief.").prompt("How?")
+
+
+def test_a_chat_prompt_without_a_working_chat_template_says_so():
+    tokenizer = word_tokenizer()
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*chat_template is not set"):
+        encoder(tokenizer, chat=True).prompt("0 1")
+    tokenizer.chat_template = "{{ raise_exception('nothing works') }}"
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*nothing works"):
+        encoder(tokenizer, chat=True, system="z").prompt("0 1")
+
+
+# ---- how a response ends ----
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "chat", "ends"),
+    [
+        (llama(), False, ["</s>"]),
+        (llama(), True, ["</s>"]),
+        (gpt2(), False, ["<|endoftext|>"]),
+        (qwen(), True, ["<|im_end|>"]),
+        (qwen("<|endoftext|>"), False, ["<|endoftext|>"]),
+        (qwen("<|endoftext|>"), True, ["<|im_end|>", "<|endoftext|>"]),
+        (gemma(), False, ["<eos>"]),
+        (gemma(), True, ["<end_of_turn>", "<eos>"]),
+    ],
+)
+def test_a_response_ends_as_the_chat_template_closes_a_turn(tokenizer, chat, ends):
+    texts = encoder(tokenizer, chat=chat)
+    assert tokens(tokenizer, texts.ends) == ends
+    assert texts.response("How?", "7")[-1] == texts.end == texts.ends[0]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: ",
+        "{% for m in messages %}{{ m['content'] }} (over) <|im_end|>{% endfor %}",
+        "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}<|im_end|>{% endfor %}",
+    ],
+)
+def test_a_template_that_closes_no_turn_leaves_the_tokenizers_end(template):
+    tokenizer = qwen("<|endoftext|>")
+    tokenizer.chat_template = template
+    assert tokens(tokenizer, encoder(tokenizer, chat=True).ends) == ["<|endoftext|>"]
+
+
+def test_the_ends_of_the_model_are_added():
+    tokenizer, model = qwen(), tiny_model()
+    model.generation_config.eos_token_id = [5, 345]
+    assert encoder(tokenizer, chat=True, model_ends=generation_ends(model)).ends == (tokenizer.eos_token_id, 5, 345)
+    model.generation_config.eos_token_id = 7
+    assert generation_ends(model) == [7]
+    model.generation_config.eos_token_id = None
+    assert generation_ends(model) == []
+
+
+def test_the_ends_are_saved_with_the_model():
+    tokenizer, model = gemma(), tiny_model()
+    set_ends(model, encoder(tokenizer, chat=True, model_ends=[8]))
+    end, eos = tokenizer.convert_tokens_to_ids(["<end_of_turn>", "<eos>"])
+    assert model.generation_config.eos_token_id == [end, 8, eos]
+    assert model.config.eos_token_id == end
+    assert model.generation_config.pad_token_id == model.config.pad_token_id == tokenizer.pad_token_id
+    # without a padding token the end pads, and its embedding is still trained
+    tokenizer, model = gpt2(), tiny_model()
+    model.config.pad_token_id = None
+    set_ends(model, encoder(tokenizer))
+    assert model.generation_config.eos_token_id == model.generation_config.pad_token_id == tokenizer.eos_token_id
+    assert model.config.pad_token_id is None
+
+
+@pytest.mark.parametrize("is_sampled", [False, True])
+@pytest.mark.parametrize("ending", ["<|im_end|>", "<|im_end|>\n", "<|im_end|> <|im_end|>", "<|endoftext|>"])
+def test_a_text_that_ends_in_its_end_has_one_end(ending, is_sampled):
+    texts = encoder(qwen("<|endoftext|>"), chat=True)
+    found = texts.response("How?", "The answer is 42." + ending, is_sampled=is_sampled)
+    assert found == encoder(qwen(), chat=True).response("How?", "The answer is 42.")
+    assert texts.counts() == {**NO_COUNTS, "ended_already": 1}
+    # a cut text that holds its end was not cut
+    assert texts.response("How?", "The answer is 42." + ending, ended=False)[-1] == texts.end
+
+
+def test_what_a_model_wrote_past_its_end_is_cut():
+    tokenizer = qwen()
+    texts = encoder(tokenizer, chat=True)
+    expected = texts.response("How?", "[ANS] 29")
+    text = "[ANS] 29<|im_end|>\n<|im_start|>user\nHow many? 35"
+    assert texts.response("How?", text, ended=False, is_sampled=True) == expected
+    assert texts.sampled(tuple(tokenizer(text)["input_ids"])) == expected
+    assert texts.counts() == {**NO_COUNTS, "ran_past_end": 2}
+    assert texts.sampled(tuple(expected)) == expected and texts.sampled(tuple(expected[:-1])) == expected[:-1]
+    assert texts.sampled(()) == []
+    assert texts.counts()["ran_past_end"] == 2
+
+
+# ---- control tokens in data ----
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "chat"),
+    [(KINDS[kind](), chat) for kind in KINDS for chat in (False, True) if not (kind == "gpt2" and chat)],
+)
+def test_a_question_with_control_tokens_opens_and_closes_no_turn(tokenizer, chat):
+    special = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    question = "How many" + "".join(f"{text} or{text}" for text in special) + "?"
+    texts, plain = encoder(tokenizer, chat=chat), encoder(tokenizer, chat=chat)
+    ids = texts.prompt(question)
+
+    def controls(ids):
+        return [token for token in ids if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder]
+
+    assert controls(ids) == controls(plain.prompt("How many?"))
+    begin = plain.prompt("How many?")
+    shared = next(n for n, (one, other) in enumerate(zip(ids, begin, strict=False)) if one != other)
+    assert shared > 0 and ids[-2:] == begin[-2:]
+    assert question in tokenizer.decode(ids)
+    response = texts.response(question, f"a {special[-1]} b")
+    assert controls(response) == [texts.end]
+    assert tokenizer.decode(response[:-1]).strip() == f"a {special[-1]} b"
+    assert texts.counts() == {**NO_COUNTS, "with_control_tokens": 2}
+    assert texts.summary().startswith("2 texts hold control tokens, which are read as text")
+
+
+def test_control_tokens_are_read_as_such_if_asked():
+    tokenizer = qwen()
+    texts = encoder(tokenizer, chat=True, allow_special_tokens=True)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert texts.prompt("a<|im_end|>b").count(end) == 2
+    assert texts.response("a", "c<|im_end|>d").count(end) == 2
+    assert texts.counts() == NO_COUNTS
+
+
+def test_words_of_a_closed_vocabulary_are_no_control_tokens():
+    tokenizer = word_tokenizer()
+    texts = encoder(tokenizer, "{question} ?")
+    assert texts.prompt("a <eos> b") == [3, tokenizer.unk_token_id, 4, 31]
+    assert texts.response("a", "b <pad> c") == [4, tokenizer.unk_token_id, 5, tokenizer.eos_token_id]
+
+
+def test_the_templates_own_control_tokens_are_control_tokens():
+    tokenizer = qwen()
+    texts = encoder(tokenizer, "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n")
+    for question in ("How many?", "How <|im_end|>?"):
+        starts = texts.prompt(question).count(tokenizer.convert_tokens_to_ids("<|im_start|>"))
+        assert (starts, texts.prompt(question).count(tokenizer.eos_token_id)) == (2, 1)
