@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from aft.encoding import TextEncoder, generation_ends, set_ends
+from aft.encoding import TextEncoder, set_ends
 from aft.errors import ConfigError
+from aft.model import generation_ends
 from tiny_models import tiny_model, word_tokenizer
 from tokenizer_kinds import KINDS, gemma, gpt2, llama, qwen
 
@@ -174,14 +175,17 @@ def test_a_template_that_closes_no_turn_leaves_the_tokenizers_end(template):
     assert tokens(tokenizer, encoder(tokenizer, chat=True).ends) == ["<|endoftext|>"]
 
 
-def test_the_ends_of_the_model_are_added():
+def test_the_ends_of_the_model_are_added(tmp_path):
     tokenizer, model = qwen(), tiny_model()
-    model.generation_config.eos_token_id = [5, 345]
-    assert encoder(tokenizer, chat=True, model_ends=generation_ends(model)).ends == (tokenizer.eos_token_id, 5, 345)
-    model.generation_config.eos_token_id = 7
-    assert generation_ends(model) == [7]
-    model.generation_config.eos_token_id = None
-    assert generation_ends(model) == []
+    for ends, expected in (([5, 345], [5, 345]), (7, [7]), (None, [])):
+        model.generation_config.eos_token_id = ends
+        model.save_pretrained(tmp_path)
+        assert generation_ends(str(tmp_path)) == expected
+    assert encoder(tokenizer, chat=True, model_ends=[5, 345]).ends == (tokenizer.eos_token_id, 5, 345)
+    (tmp_path / "generation_config.json").unlink()
+    assert generation_ends(str(tmp_path)) == [1]  # of its config
+    with pytest.raises(OSError, match="nothing"):
+        generation_ends(str(tmp_path / "nothing"))
 
 
 def test_the_ends_are_saved_with_the_model():

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +40,7 @@ class TextEncoder:
     Args:
         variables: further variables of the chat template.
         allow_special_tokens: control tokens in questions and responses are control tokens; otherwise they are text.
-        model_ends: further ids at which the model ends a response, such as `generation_ends(model)`.
+        model_ends: further ids at which the model ends a response, such as `aft.model.generation_ends(checkpoint)`.
     """
 
     def __init__(
@@ -294,12 +293,6 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     """A pattern that finds each of the texts, the longest first. Blank ones are left out."""
     parts = [re.escape(text) for text in sorted(texts, key=len, reverse=True) if text.strip()]
     return re.compile("|".join(parts) or "(?!)")
-
-
-def generation_ends(model: torch.nn.Module) -> list[int]:
-    """The ids at which the model's generation config ends a text."""
-    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    return [ids] if isinstance(ids, int) else list(ids or [])
 
 
 def set_ends(model: PreTrainedModel, encoder: TextEncoder) -> None:

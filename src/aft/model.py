@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -104,6 +105,26 @@ def load_model(
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
     return model if gguf_file is None else _unquantised(model)
+
+
+def generation_ends(
+    name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
+) -> list[int]:
+    """The ids at which a checkpoint's generation config ends a text. The model is not loaded."""
+    config: Any
+    try:
+        config = GenerationConfig.from_pretrained(name_or_path, revision=revision)
+    except OSError:
+        if gguf_file is not None:
+            return []
+        # as transformers does when it loads such a model
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    return as_ends(getattr(config, "eos_token_id", None))
+
+
+def as_ends(ids: int | Sequence[int] | None) -> list[int]:
+    """The ids of a config's `eos_token_id`."""
+    return [ids] if isinstance(ids, int) else list(ids or [])
 
 
 # ---- GGUF: what transformers leaves undone ----

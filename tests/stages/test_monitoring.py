@@ -76,11 +76,11 @@ def test_an_answer_cut_by_the_length_limit_is_not_right_while_validating(tmp_pat
     stage = Stage(Plan(load_config(tmp_path / "run.yaml"), task), cpu=True)
     validation = ValidationConfig(batch_size=2)
     with torch.no_grad():
-        found = measure_accuracy(stage, stage.texts(TOKENIZER, model), validation, seed=0)(model)
+        found = measure_accuracy(stage, stage.texts(TOKENIZER), validation, seed=0)(model)
     assert found == {"task_accuracy": accuracy}
     # and evaluation says the same of the same completions
     questions, engine = task.load("validation"), TransformersEngine(model, TOKENIZER, 2)
-    requests = stage.requests(stage.texts(TOKENIZER, model), questions, [0], purpose="validate", seed=0)
+    requests = stage.requests(stage.texts(TOKENIZER), questions, [0], purpose="validate", seed=0)
     completions = list(engine.generate(engine.plan(requests), Decoding(limit, 0.0)))
     assert {completion.completion for completion in completions} == {text}
     assert [line["is_correct"] for line in grade_all(task, completions, questions)] == [accuracy == 1.0] * 3

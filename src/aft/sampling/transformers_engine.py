@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..encoding import generation_ends
-from ..model import pad_id
+from ..model import as_ends, pad_id
 from ..progress import say
 from ..records import Completion
 from .decoding import Decoding, Wanted, decode
@@ -34,7 +33,9 @@ class TransformersEngine:
     ) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.batching = _usable_batching(model, batching)
-        self._ends = frozenset([*generation_ends(model), tokenizer.eos_token_id] if ends is None else ends)
+        if ends is None:
+            ends = [*as_ends(getattr(model.generation_config, "eos_token_id", None)), tokenizer.eos_token_id]
+        self._ends = frozenset(ends)
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Shards over all requests, because the last bits of logits can depend on what is decoded beside them."""

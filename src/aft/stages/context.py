@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
-from ..encoding import TextEncoder, generation_ends
+from ..encoding import TextEncoder
 from ..errors import ConfigError
-from ..model import load_model, load_tokenizer
+from ..model import generation_ends, load_model, load_tokenizer
 from ..progress import say
 from ..records import Question
 from ..sampling.engine import Engine
@@ -67,8 +67,11 @@ class Stage:
             gguf_file=self.plan.gguf_file(checkpoint),
         )
 
-    def texts(self, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> TextEncoder:
-        """Texts as token ids, with the run's prompt. It decides how a response of this model ends."""
+    def texts(self, tokenizer: PreTrainedTokenizerBase, checkpoint: str | None = None) -> TextEncoder:
+        """Texts as token ids, with the run's prompt. It decides how a response of the checkpoint's model ends.
+
+        The model is not loaded. None: a model that has no ends of its own.
+        """
         prompt = self.config.prompt
         return TextEncoder(
             tokenizer,
@@ -76,7 +79,16 @@ class Stage:
             chat=prompt.chat,
             system=prompt.system,
             allow_special_tokens=prompt.allow_special_tokens,
-            model_ends=generation_ends(model),
+            model_ends=self._ends_of(checkpoint) if checkpoint else (),
+        )
+
+    def _ends_of(self, checkpoint: str) -> list[int]:
+        model = self.config.model
+        return generation_ends(
+            checkpoint,
+            revision=None if Path(checkpoint).is_dir() else model.revision,
+            trust_remote_code=model.trust_remote_code,
+            gguf_file=self.plan.gguf_file(checkpoint),
         )
 
     def encoder(self, texts: TextEncoder, *, limited: bool = True) -> Encoder:
@@ -139,7 +151,7 @@ class Inference:
     @functools.cached_property
     def texts(self) -> TextEncoder:
         """Texts as token ids of the checkpoint's tokenizer."""
-        return self.stage.texts(self.tokenizer, self.model)
+        return self.stage.texts(self.tokenizer, self.checkpoint)
 
     @contextlib.contextmanager
     def engine(self, section: SampleConfig | EvaluateConfig) -> Iterator[Engine]:

@@ -70,7 +70,7 @@ def run_pretrain(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     vocabulary = closed_vocabulary(task)
     tokenizer = build_word_tokenizer(vocabulary) if vocabulary else build_tokenizer(lines, scratch.vocab_size)
     model = build_model(scratch.architecture, scratch.config, tokenizer, seed=0)
-    texts = stage.texts(tokenizer, model)
+    texts = stage.texts(tokenizer)
     encoder = stage.encoder(texts)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(f"base model: {scratch.architecture}, {parameters / 1e6:.2f} million parameters, vocabulary {len(tokenizer):,}")
@@ -82,13 +82,13 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Maximum likelihood on the reference chains."""
     config = stage.config
     base = stage.plan.checkpoint("base", unit.seed)
-    tokenizer, model = stage.tokenizer(base), stage.model(base)
-    texts = stage.texts(tokenizer, model)
+    tokenizer = stage.tokenizer(base)
+    texts = stage.texts(tokenizer, base)
     encoder = stage.encoder(texts)
     questions = stage.plan.task.load(TRAIN, seed=unit.seed or 0)
     objective = Objective(vft_reduction=config.vft.reduction)
     work = _Work(
-        TrainingJob(model, tokenizer, references(stage, questions, encoder), objective),
+        TrainingJob(stage.model(base), tokenizer, references(stage, questions, encoder), objective),
         texts,
         encoder,
         stage.plan.training(config.vft.training),
@@ -104,8 +104,8 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     config = stage.config
     align = align_config(config, unit.name or "")
     start = stage.plan.checkpoint(align.init_from, unit.seed)
-    tokenizer, model = stage.tokenizer(start), stage.model(start)
-    texts = stage.texts(tokenizer, model)
+    tokenizer = stage.tokenizer(start)
+    texts = stage.texts(tokenizer, start)
     encoder = stage.encoder(texts)
     groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
     _check_ratings(align, unit, groups)
@@ -135,7 +135,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         key = _key_of_initial_scores(stage, unit, align)
         scores_before = functools.partial(initial_scores, folder=unit.folder, key=key)
     work = _Work(
-        TrainingJob(model, tokenizer, entries, objective, initial_scores=scores_before),
+        TrainingJob(stage.model(start), tokenizer, entries, objective, initial_scores=scores_before),
         texts,
         encoder,
         stage.plan.training(align.training),
