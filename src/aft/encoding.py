@@ -296,14 +296,16 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def set_ends(model: PreTrainedModel, encoder: TextEncoder) -> None:
-    """Write how a response ends, and the padding, into the configs that are saved with the model."""
+    """Write how a response begins and ends, and the padding, into the configs that are saved with the model."""
     tokenizer, ends = encoder.tokenizer, list(encoder.ends)
-    padding = pad_id(tokenizer)
-    generation = model.generation_config
-    if generation is not None:
-        generation.eos_token_id, generation.pad_token_id = (ends if len(ends) > 1 else ends[0]), padding
+    generation: Any = model.generation_config
     config: Any = model.config.get_text_config()
     config.eos_token_id = encoder.end
+    if tokenizer.bos_token_id is not None:
+        config.bos_token_id = tokenizer.bos_token_id
     # A model without a padding token must not get its end token there: its embedding would no longer be trained.
     if tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
+    if generation is not None:
+        generation.bos_token_id = config.bos_token_id
+        generation.eos_token_id, generation.pad_token_id = (ends if len(ends) > 1 else ends[0]), pad_id(tokenizer)

@@ -53,7 +53,9 @@ def taught(kind: str, chat: bool):
     sizes = {
         **dict.fromkeys(("hidden_size", "n_embd"), 32),
         **dict.fromkeys(("max_position_embeddings", "n_positions", "sliding_window"), 256),
-        **{"initializer_range": 0.1, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        "initializer_range": 0.1,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
     }
     known = CONFIGS[ARCHITECTURES[kind]]
     config = {**known, **{name: value for name, value in sizes.items() if name in known}}
