@@ -257,7 +257,10 @@ class LaunchConfig:
     """How the processes of a stage are started."""
 
     config: str | None = None
-    """accelerate configuration: a path or a name in configs/accelerate/; null: one process, on a GPU if available."""
+    """accelerate configuration: a path, or the name of one in configs/accelerate/ or of one that comes with aft; null:
+    one process, on a GPU if available."""
+    num_processes: int | None = field(default=None, metadata={"ge": 1})
+    """Processes that share a stage, one a GPU; null: the number in the file that `config` names."""
     workers: int = field(default=1, metadata={"ge": 1})
     """Parallel processes that divide a stage's seeds and methods. Useful for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
