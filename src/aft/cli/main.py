@@ -31,7 +31,9 @@ def parse(
         usage=f"{program} --config FILE [options] [key=value ...]",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the run, or a name such as quickstart")
+    parser.add_argument(
+        "--config", metavar="FILE", required=True, help="YAML file of the run, or a name such as quickstart"
+    )
     add_version(parser)
     add(parser)
     known, rest = parser.parse_known_args(arguments)

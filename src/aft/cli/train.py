@@ -35,7 +35,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", metavar="NAME", help="run this stage only")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+        "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)

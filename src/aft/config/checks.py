@@ -110,7 +110,7 @@ def _check_prompt(config: Config) -> list[str]:
 def _check_pool(config: Config) -> list[str]:
     # num_validation can be null or absent; then `Plan.pool_questions` compares with the data
     pool, validation = config.sample.pool_questions, getattr(config.data, "num_validation", None)
-    if validation is None or pool <= validation:
+    if pool is None or validation is None or pool <= validation:
         return []
     return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
 

@@ -140,8 +140,9 @@ class SampleConfig:
     """Completions decoded in one batch on each device."""
     batching: Literal["continuous", "static"] = "continuous"
     """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
-    pool_questions: int = field(default=0, metadata={"ge": 0})
-    """Number of validation questions to sample as well: a fixed, held-out pool that every model scores."""
+    pool_questions: int | None = field(default=None, metadata={"ge": 0})
+    """Number of validation questions to sample as well: a fixed, held-out pool that every model scores; null: 50, or
+    all if there are fewer; 0: no pool."""
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
                 whole = len(seeds) == len(model["seeds"])
                 absent[model["name"]] = "" if whole else f" (seed {', '.join(map(str, seeds))})"
         everywhere = len(absent) == len(evaluated) and not any(absent.values())
-        if absent and not (everywhere and measure.optional):
+        if absent and not (everywhere and (measure.optional or measure.of_pool)):
             who = "any model" if everywhere else ", ".join(name + seeds for name, seeds in absent.items())
             lines.append(f"{measure.name.replace('_', ' ')}: not measured for {who}")
     unpaired = [model["name"] for model in evaluated if model["name"] != VFT and model["vs_vft"] is None]

@@ -65,6 +65,11 @@ class Measure:
     mark: Mark | None = None
 
     @property
+    def of_pool(self) -> bool:
+        """True for a measure of the pool. A run without a pool has none, and its report does not speak of it."""
+        return self.path[:1] == ("pool",)
+
+    @property
     def bare_heading(self) -> str:
         """The heading without its unit, for a column of differences."""
         return self.heading.replace(" (%)", "")

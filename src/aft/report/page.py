@@ -20,7 +20,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         f"# Report: {report['run']}",
         _main_table(report),
         _caption(report),
-        _picture(picture["file"]) if picture["file"] else picture["note"],
+        _picture(picture["file"], _has_pool(report)) if picture["file"] else picture["note"],
         _calibration(picture.get("calibration")),
         _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
         _section("Differences from VFT", _differences(report) if _has_vft(report) else None),
@@ -40,13 +40,15 @@ def _section(title: str, text: str | None) -> str | None:
     return f"## {title}\n\n{text}" if text else None
 
 
-def _picture(file: str) -> str:
+def _picture(file: str, has_pool: bool) -> str:
+    scores = "right chains above each line and wrong ones below, all seeds together"
     return (
-        f"![Accuracies, pool scores and training curves]({file})\n\n"
-        "*a*: bars are the spreads of the table. *b*: the pool's scores, right chains above each line and wrong ones"
-        " below, all seeds together. *c*: as logged while aligning, each log over the questions of its steps; below,"
-        " the share of questions on which both kinds have fallen since before training, and of wrong chains at or below"
-        " their boundary. A method that compares no candidates logs none."
+        f"![Accuracies, scores and training curves]({file})\n\n"
+        "*a*: bars are the spreads of the table."
+        + (f" *b*: the pool's scores, {scores}." if has_pool else "")
+        + " *c*: as logged while aligning, each log over the questions of its steps; below, the share of questions on"
+        " which both kinds have fallen since before training, and of wrong chains at or below their boundary. A method"
+        " that compares no candidates logs none."
     )
 
 
@@ -67,11 +69,19 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
     return any(model["name"] == "vft" for model in report["models"])
 
 
+def _has_pool(report: Mapping[str, Any]) -> bool:
+    """True if a model has scored the pool."""
+    return any(model["pool_positive"] or model["pool_negative"] for model in report["models"])
+
+
 def _main_table(report: dict[str, Any]) -> str:
     measures = [
         measure
         for measure in COLUMNS
-        if (not measure.optional or any(model[measure.name] is not None for model in report["models"]))
+        if (
+            not (measure.optional or measure.of_pool)
+            or any(model[measure.name] is not None for model in report["models"])
+        )
         and (measure.name != "vs_vft" or _has_vft(report))
     ]
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
@@ -88,7 +98,7 @@ def spread_caption(report: Mapping[str, Any]) -> str:
     text = (
         f"Seeds: {', '.join(map(str, report['seeds']))}{' (' + '; '.join(fewer) + ')' if fewer else ''}.\n"
         "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value\n"
-        "(perplexity and pool scores: over chains)."
+        f"(perplexity{' and pool scores' if _has_pool(report) else ''}: over chains)."
     )
     if not _has_vft(report):
         return text
@@ -99,6 +109,11 @@ def spread_caption(report: Mapping[str, Any]) -> str:
 
 
 def _caption(report: dict[str, Any]) -> str:
+    has_pool = _has_pool(report)
+    pool = [
+        "Pool: right and wrong chains that `sample.model` wrote, the same for every method of a seed"
+        f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
+    ]
     return " ".join(
         [
             spread_caption(report).replace("\n", " "),
@@ -109,10 +124,9 @@ def _caption(report: dict[str, Any]) -> str:
             ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
             "Assessment accuracy: share of (right, wrong) pairs in which the right chain scores higher; chance is 50 %;"
-            f" own samples on {_range(report, 'assessment_accuracy')} training questions, pool on"
-            f" {_range(report, 'pool_assessment_accuracy')} held-out questions.",
-            "Pool: right and wrong chains that `sample.model` wrote, the same for every method of a seed"
-            f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
+            f" own samples on {_range(report, 'assessment_accuracy')} training questions"
+            + (f", pool on {_range(report, 'pool_assessment_accuracy')} held-out questions." if has_pool else "."),
+            *(pool if has_pool else []),
             "Scores are mean log-probabilities in nats per token.",
             f"Perplexity: mean of exp(−score) over {_range(report, 'perplexity')} right chains of the model's own"
             + (
@@ -256,14 +270,15 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
 
 
 def _sizes(report: dict[str, Any]) -> str:
+    has_pool = _has_pool(report)
     headings = ["method", "seed", "right / questions", "unparsed", "truncated", "assessment: used, skipped"]
     headings += [
         "lacking right, wrong",
         "samples",
-        "pool: used, skipped",
+        *(["pool: used, skipped"] if has_pool else []),
         "chains for perplexity: right, wrong, reference",
+        *(["pool chains: right, wrong"] if has_pool else []),
     ]
-    headings += ["pool chains: right, wrong"]
     rows = []
     for model in report["models"]:
         for seed in model["seeds"]:
@@ -282,10 +297,11 @@ def _sizes(report: dict[str, Any]) -> str:
             row += [plain(task.beside.get("unparsed")), plain(task.beside.get("truncated"))]
             row += [f"{plain(asked.get('used', own.n))}, {plain(asked.get('skipped', own.beside.get('skipped')))}"]
             row += [f"{plain(asked.get('too_few_right'))}, {plain(asked.get('too_few_wrong'))}"]
-            row += [plain(asked.get("samples")), f"{plain(pool.n)}, {plain(pool.beside.get('skipped'))}"]
+            row += [plain(asked.get("samples"))]
+            row += [f"{plain(pool.n)}, {plain(pool.beside.get('skipped'))}"] if has_pool else []
             chains = ("perplexity", "perplexity_wrong", "perplexity_reference")
             row += [", ".join(_chains(_on_seed(model, measure, seed)) for measure in chains)]
-            row += [f"{plain(right.n)}, {plain(wrong.n)}"]
+            row += [f"{plain(right.n)}, {plain(wrong.n)}"] if has_pool else []
             rows.append([model["name"], str(seed), *row])
     return (
         markdown(headings, rows)
@@ -307,7 +323,11 @@ def _chains(found: Estimate) -> str:
 def _labelled(report: dict[str, Any]) -> str:
     if not report["labelled"]:
         return "No counts: no seed has label/counts.json."
-    flat = {seed: _flatten(counts) for seed, counts in report["labelled"].items()}
+    without_pool = {
+        seed: {key: value for key, value in counts.items() if key != "pool" or value.get("questions")}
+        for seed, counts in report["labelled"].items()
+    }
+    flat = {seed: _flatten(counts) for seed, counts in without_pool.items()}
     keys = list(dict.fromkeys(key for counts in flat.values() for key in counts))
     rows = [[key, *(plain(counts.get(key)) for counts in flat.values())] for key in keys]
     return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)

@@ -30,6 +30,8 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 2, "vft": 2, "sample": 2, "label": 2, "align": 2, "evaluate": 3}
 
+DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
+
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 
 
@@ -113,7 +115,9 @@ class Plan:
     def pool_questions(self, seed: int) -> list[Question]:
         """Returns the held-out questions whose completions every model scores."""
         count = self.config.sample.pool_questions
-        questions = self.task.load(VALIDATION, seed=seed) if count else []
+        questions = self.task.load(VALIDATION, seed=seed) if count != 0 else []
+        if count is None:
+            return questions[:DEFAULT_POOL]
         if count > len(questions):
             raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
         return questions[:count]
@@ -147,8 +151,13 @@ class Plan:
             return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
         if unit.stage == "evaluate":
             found: dict[str, str | Path] = {"model": self.checkpoint(unit.name or "", seed)}
-            return {**found, "pool": self.pool(seed)} if config.sample.pool_questions else found
+            return {**found, "pool": self.pool(seed)} if self._scores_pool(seed) else found
         return {}
+
+    def _scores_pool(self, seed: int | None) -> bool:
+        """True if evaluation reads the pool's file. Without labelling, the default is a pool if its file exists."""
+        count = self.config.sample.pool_questions
+        return bool(count) or (count is None and ("label" in self.config.stages or self.pool(seed).is_file()))
 
     def inputs(self, unit: Unit) -> dict[str, Any] | None:
         """Returns everything that a unit's result depends on, as JSON, or None if something it reads is missing."""
