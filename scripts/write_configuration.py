@@ -52,11 +52,13 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 
 - **Paths** are relative to the folder where the command is started, in a file as on the command line: `output_dir`,
   data, models, ratings, launch files, your own code. `extends` alone is relative to the file that it stands in.
-- **Names** of what comes with aft work from every folder. `--config` and `extends` take a configuration ({run_names}),
-  `launch.config` a launch file ({launch_files}), `model.name_or_path` the quickstart's base model ({model_names}). A file
-  or folder of that name in the working folder comes first.
-- **A dry run** needs neither data nor network and runs no code of yours. The plan comes first, then a line for everything
-  that it did not look at, then the configuration. Units that are finished then count as made of the same data.
+- **Names** of what comes with aft work from every folder. A file or folder of that name comes first.
+  - `--config` and `extends`: {run_names}
+  - `launch.config`: {launch_files}
+  - `model.name_or_path`: {model_names}, the quickstart's base model
+- **A dry run** needs neither data nor network and runs no code of yours. The plan comes first, then a line for
+  everything that it did not look at, then the configuration. If it did not look at the data, finished units count as
+  made of the same data.
 - **Numbers.** `2e-5` is a number. A key that occurs twice in a mapping is an error.
 - **`extends: other.yaml`** takes another file first, named relative to this one; that file may extend a third. Own keys
   beat the other's, mapping by mapping; a list replaces the other's list. A mapping with another `name` replaces the
@@ -108,9 +110,10 @@ torch and transformers once. `launch.workers` runs several such processes side b
 methods of a stage: good for models far too small to fill a machine. A unit gets a process of its own if it changes its
 process in a way that cannot be undone: a training with `full_determinism`, `tf32`, `torch_compile` or a `report_to`
 other than `tensorboard`, and labelling with a function of yours (`label.ratings`). `launch.config` names an accelerate
-configuration instead, by path or by name ({launch_files}); all its processes then work together on one model after the
-other. `launch.num_processes` beats the number in that file. With `multi-gpu` every GPU holds all weights, gradients and
-optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3` divide them. `zero3` needs `pip install 'aft[deepspeed]'`, the others nothing more.
+configuration instead, by path or by name; all its processes then work together on one model after the other.
+`launch.num_processes` beats the number in that file. With `multi-gpu` every GPU holds all weights, gradients and
+optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3` divide them. `zero3` needs
+`pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
 
 `peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and

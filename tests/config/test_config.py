@@ -140,7 +140,8 @@ def test_extends_in_a_circle(tmp_path):
 
 
 def test_extends_a_missing_file_or_none(tmp_path):
-    assert message(tmp_path, "extends: gone.yaml\n") == "gone.yaml: cannot be read: No such file or directory"
+    told = message(tmp_path, "extends: gone.yaml\n")
+    assert told.startswith("run.yaml: extends: gone.yaml: no such file, and aft has no configuration of this name.")
     assert message(tmp_path, "extends: [a.yaml]\n") == "run.yaml: extends: expected a file name, got ['a.yaml']"
 
 
