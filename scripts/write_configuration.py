@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from aft.config import data, losses, packaged, ratings, schema
+from aft.config import data, losses, packaged, ratings, schema, starter
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 from aft.yaml_files import yaml_line
@@ -41,7 +41,7 @@ data: {name: gsm8k}
 model: {name_or_path: meta-llama/Llama-2-7b-hf}
 ```
 
-`aft-init gsm8k > run.yaml` writes a commented one, and so for every task; `aft-init --help` lists them.
+`aft-init gsm8k > run.yaml` writes a commented one. Its tasks: {tasks}.
 
 ```bash
 aft-train --config run.yaml                            # every stage that the file lists, then the report
@@ -129,7 +129,11 @@ def render() -> str:
     launch_files = sorted(path.stem for path in (ROOT / "configs" / "accelerate").glob("*.yaml"))
     page = INTRODUCTION.replace("{defaults}", markdown(("key", "default"), default_rows, numbers=False))
     page = page.replace("{owned}", markdown(("key", "why, or what to set instead"), owned_rows, numbers=False))
-    for key, names in (("{run_names}", packaged.run_names()), ("{model_names}", packaged.MODEL_NAMES)):
+    for key, names in (
+        ("{tasks}", starter.TASK_NAMES),
+        ("{run_names}", packaged.run_names()),
+        ("{model_names}", packaged.MODEL_NAMES),
+    ):
         page = page.replace(key, ", ".join(f"`{name}`" for name in names))
     page = page.replace("{launch_files}", ", ".join(f"`{name}`" for name in launch_files))
     return "\n\n".join([page.rstrip(), *_sections(schema.Config)]) + "\n"

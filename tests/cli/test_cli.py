@@ -446,12 +446,11 @@ def test_a_dry_run_still_tells_what_is_wrong_with_data_that_are_there(refused, c
     assert ran.err == f"aft: error: {tmp_path}/mine.jsonl:1: missing 'answer' (the line has 'question')\n"
 
 
-@pytest.mark.parametrize("name", ["quickstart", "gsm8k/llama2-7b-aft-bcl"])
-def test_what_comes_with_aft_is_planned_without_a_warning(command, tmp_path, monkeypatch, no_network, name):
+@pytest.mark.parametrize(("name", "launch"), [("quickstart", "multi-gpu"), ("gsm8k/llama2-7b-aft-bcl", "fsdp2")])
+def test_what_comes_with_aft_is_planned_without_a_warning(command, tmp_path, monkeypatch, no_network, name, launch):
     monkeypatch.chdir(tmp_path)
-    ran = command(
-        "train", "--config", name, "launch={config: fsdp2, num_processes: 4}", "vft.validation=null", "--dry-run"
-    )
+    processes = f"launch={{config: {launch}, num_processes: 4}}"
+    ran = command("train", "--config", name, processes, "--dry-run")
     stages, _ = planned(ran)
     assert set(stages) == {"vft", "sample", "label", "align", "evaluate"}
     assert (ran.err, list(tmp_path.iterdir())) == ("", [])

@@ -333,7 +333,7 @@ def test_bad_yaml_names_the_line(tmp_path, text, expected):
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file, and aft has no configuration of this name"):
         load_config(tmp_path / "gone.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from aft.config import load_config
 from aft.config.launch_file import find_launch_file, read_launch_file
 from aft.config.packaged import CONFIGS, LAUNCH_FILES, MODEL_NAMES, MODELS, ROOT, find_config, find_model, run_names
 from aft.errors import ConfigError
+
+tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11")
 
 LAUNCH_NAMES = {"cpu", "fsdp2", "multi-gpu", "single-gpu", "zero3"}
 

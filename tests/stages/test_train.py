@@ -108,6 +108,8 @@ def test_pretrain_builds_and_saves_a_model_that_transformers_loads(make_plan):
     }
 
 
+# peft, called by the test itself, asks transformers by an old name
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_lora_leaves_an_adapter_and_the_merged_model(make_plan):
     checkpoint = make_plan().config.model.name_or_path
     lora = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}

@@ -106,7 +106,7 @@ stages: [vft, sample, label, align, evaluate]
 launch: {workers: 2}      # so small a model: two processes side by side
 training: {learning_rate: 4e-4, num_train_epochs: 10, per_device_train_batch_size: 16, weight_decay: 0.0}
 sample: {num_samples: 6, max_new_tokens: 40, batch_size: 600}
-align: {init_from: vft, training: {num_train_epochs: -1, max_steps: 50, per_device_train_batch_size: 24}}
+align: {init_from: vft, training: {max_steps: 50, per_device_train_batch_size: 24}}
 methods:                  # ways to go on from the samples, compared in one table
   rft: {supervise: reference_and_positives, loss: null}
   aft-bcl: {loss: {constraint: {name: boundary, beta: 0.5}}}
