@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 test test-all check format bench bench-gpu tables figures base-model clean
+.PHONY: quickstart smollm2 test test-all wheel-check check format bench bench-gpu tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ test: $(VENV)/.dev  ## the tests that need no GPU
 
 test-all: $(VENV)/.dev  ## the slow ones too
 	$(BIN)/python -m pytest -n 2 -m 'not gpu'
+
+wheel-check:  ## the wheel, installed in an environment of its own and used from an empty folder
+	PYTHON=$(PYTHON) scripts/wheel_check.sh
 
 check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from aft.config import data, losses, ratings, schema
+from aft.config import data, losses, packaged, ratings, schema, starter
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 from aft.yaml_files import yaml_line
@@ -41,13 +41,24 @@ data: {name: gsm8k}
 model: {name_or_path: meta-llama/Llama-2-7b-hf}
 ```
 
+`aft-init gsm8k > run.yaml` writes a commented one. Its tasks: {tasks}.
+
 ```bash
 aft-train --config run.yaml                            # every stage that the file lists, then the report
-aft-train --config run.yaml --dry-run                  # the resolved configuration and the plan, nothing else
+aft-train --config run.yaml --dry-run                  # the plan and the resolved configuration, nothing else
 aft-train --config run.yaml --stage align              # one stage
 aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 ```
 
+- **Paths** are relative to the folder where the command is started, in a file as on the command line: `output_dir`,
+  data, models, ratings, launch files, your own code. `extends` alone is relative to the file that it stands in.
+- **Names** of what comes with aft work from every folder. A file or folder of that name comes first.
+  - `--config` and `extends`: {run_names}
+  - `launch.config`: {launch_files}
+  - `model.name_or_path`: {model_names}, the quickstart's base model
+- **A dry run** needs neither data nor network and runs no code of yours. The plan comes first, then a line for
+  everything that it did not look at, then the configuration. If it did not look at the data, finished units count as
+  made of the same data.
 - **Numbers.** `2e-5` is a number. A key that occurs twice in a mapping is an error.
 - **`extends: other.yaml`** takes another file first, named relative to this one; that file may extend a third. Own keys
   beat the other's, mapping by mapping; a list replaces the other's list. A mapping with another `name` replaces the
@@ -99,8 +110,10 @@ torch and transformers once. `launch.workers` runs several such processes side b
 methods of a stage: good for models far too small to fill a machine. A unit gets a process of its own if it changes its
 process in a way that cannot be undone: a training with `full_determinism`, `tf32`, `torch_compile` or a `report_to`
 other than `tensorboard`, and labelling with a function of yours (`label.ratings`). `launch.config` names an accelerate
-configuration instead, by path or by its name in `configs/accelerate/` ({launch_files}); all its processes
-then work together on one model after the other. `zero3` needs `pip install 'aft[deepspeed]'`, the others nothing more.
+configuration instead, by path or by name; all its processes then work together on one model after the other.
+`launch.num_processes` beats the number in that file. With `multi-gpu` every GPU holds all weights, gradients and
+optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3` divide them. `zero3` needs
+`pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
 
 `peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and
@@ -116,6 +129,12 @@ def render() -> str:
     launch_files = sorted(path.stem for path in (ROOT / "configs" / "accelerate").glob("*.yaml"))
     page = INTRODUCTION.replace("{defaults}", markdown(("key", "default"), default_rows, numbers=False))
     page = page.replace("{owned}", markdown(("key", "why, or what to set instead"), owned_rows, numbers=False))
+    for key, names in (
+        ("{tasks}", starter.TASK_NAMES),
+        ("{run_names}", packaged.run_names()),
+        ("{model_names}", packaged.MODEL_NAMES),
+    ):
+        page = page.replace(key, ", ".join(f"`{name}`" for name in names))
     page = page.replace("{launch_files}", ", ".join(f"`{name}`" for name in launch_files))
     return "\n\n".join([page.rstrip(), *_sections(schema.Config)]) + "\n"
 

@@ -24,7 +24,6 @@ from aft.model import (
 )
 from tiny_models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
-PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 2**10
 
 
@@ -158,7 +157,6 @@ def test_no_weight_of_a_saved_model_counts_as_missing(tmp_path, architecture):
 # ---- adapters ----
 
 
-@pytest.mark.filterwarnings(PEFT_WARNING)
 def test_a_saved_adapter_merges_into_its_base(tmp_path):
     model = add_lora(tiny_model(), {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": None})
     generator = torch.Generator().manual_seed(0)
@@ -176,7 +174,6 @@ def test_a_saved_adapter_merges_into_its_base(tmp_path):
     assert type(merged) is type(tiny_model())
 
 
-@pytest.mark.filterwarnings(PEFT_WARNING)
 def test_unknown_target_modules_are_a_config_error():
     with pytest.raises(ConfigError, match=r"^model\.lora: .*no_such"):
         add_lora(tiny_model(), {"r": 4, "target_modules": ["no_such"]})

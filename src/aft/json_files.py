@@ -92,6 +92,22 @@ def require_texts(value: dict[str, Any], key: str, where: str) -> tuple[str, ...
     return tuple(items)
 
 
+def require_messages(value: dict[str, Any], key: str, where: str) -> list[tuple[str, str]]:
+    """`value[key]`, a list of chat messages, as (role, content) pairs.
+
+    Raises a `DataError` that begins with `where` if the list is absent or empty, or a message lacks role or content.
+    """
+    found = []
+    for position, message in enumerate(require(value, key, list, where)):
+        here = f"{where}: {key}[{position}]"
+        if not isinstance(message, dict):
+            raise DataError(f"{here}: expected a message with 'role' and 'content', got {type(message).__name__}")
+        found.append((require(message, "role", str, here), require(message, "content", str, here)))
+    if not found:
+        raise DataError(f"{where}: '{key}' has no message")
+    return found
+
+
 def json_line(record: Any) -> str:
     """One record as a JSON line, newline included."""
     value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record

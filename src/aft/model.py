@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +250,8 @@ def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
 
     try:
-        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+        with _without_peft_warning():
+            return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
     except ValueError as error:
         raise ConfigError(f"model.lora: {first_line(error)}") from None
 
@@ -257,5 +260,14 @@ def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
     """`base` with the saved adapter added to its weights."""
     from peft import PeftModel
 
-    merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    with _without_peft_warning():
+        merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     return merged
+
+
+@contextlib.contextmanager
+def _without_peft_warning() -> Iterator[None]:
+    """Leaves out transformers' warning of a name that peft 0.21 still uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import aft
 from aft.config import load_config, to_yaml
 from limits import HUNG_AFTER
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "yaml", "tqdm", "matplotlib"}
 PROGRAMS = ("train", "sample", "label", "evaluate", "report")
+ALL_PROGRAMS = (*PROGRAMS, "convert", "init")
 
 
 @pytest.fixture
@@ -51,6 +54,12 @@ def test_help_is_light(program):
     assert ran.stdout.splitlines()[-1] == "heavy:"
 
 
+@pytest.mark.parametrize("program", ALL_PROGRAMS)
+def test_every_command_tells_its_version(command, program):
+    ran = command(program, "--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"aft {aft.__version__}\n", "")
+
+
 # ---- options ----
 
 
@@ -84,7 +93,7 @@ def test_negative_numbers_are_values(command, tiny, tmp_path):
         arguments = ["--align.loss.constraint.beta", value, "--dry-run", "--output_dir", str(tmp_path / "run")]
         ran = command("train", "--config", tiny, "seeds=[1]", *arguments)
         assert ran.code == 0, ran.err
-        resolved = yaml.safe_load(ran.out.split("\npretrain ")[0].split("\nrun ")[0])
+        resolved = yaml.safe_load(ran.out.split("\n\n", 1)[1])
         assert resolved["align"]["loss"]["constraint"]["beta"] == float(value)
         assert resolved["seeds"] == [1]
 
@@ -186,7 +195,8 @@ def test_no_gpu_where_one_is_asked_for(refused, command, tiny, tmp_path):
 def test_a_configuration_that_is_not_there(command, tmp_path):
     ran = command("train", "--config", tmp_path / "gone.yaml")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"aft: error: {tmp_path / 'gone.yaml'}: cannot be read: No such file or directory\n"
+    start = f"aft: error: {tmp_path / 'gone.yaml'}: no such file, and aft has no configuration of this name. It has: "
+    assert ran.err.startswith(f"{start}quickstart, ") and ran.err.count("\n") == 1
 
 
 def test_an_output_folder_that_cannot_be(refused, tmp_path):
@@ -332,7 +342,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(command, tiny, tmp_path, monkeyp
     ran = command("train", "--config", tiny, "output_dir=run", "seeds=[3]", "--dry-run")
     assert (ran.code, ran.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
-    resolved, plan = ran.out.split("\n\n")
+    plan, resolved = ran.out.split("\n\n")
     (tmp_path / "resolved.yaml").write_text(resolved)
     config = load_config(tmp_path / "resolved.yaml")
     assert config == load_config(tiny, ["output_dir=run", "seeds=[3]"])
@@ -363,8 +373,87 @@ def test_a_dry_run_shows_all_and_writes_nothing(command, tiny, tmp_path, monkeyp
 def test_a_dry_run_of_one_stage(command, tiny, tmp_path):
     ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", "--dry-run", "--stage", "vft")
     assert ran.code == 0
-    plan = [" ".join(line.split()) for line in ran.out.split("\n\n")[1].splitlines()]
+    plan = [" ".join(line.split()) for line in ran.out.split("\n\n")[0].splitlines()]
     assert plan == [f"run vft seed 0 {tmp_path}/run/seed-0/vft", f"because waits for {tmp_path}/run/base"]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails a test in which anything connects to another machine."""
+    tried = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: tried.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: tried.append(address) or [])
+    yield
+    assert tried == []
+
+
+def planned(ran) -> tuple[list[str], list[str]]:
+    """(stages of the plan, what was not looked at) of a dry run; the plan comes first."""
+    assert ran.code == 0, ran.err
+    plan, rest = ran.out.split("\n\n", 1)
+    assert all(line.startswith(("run ", "skip ", "      ")) for line in plan.splitlines())
+    told = [line.removeprefix("# here: ") for line in rest.splitlines() if line.startswith("# here: ")]
+    assert rest.splitlines()[len(told)].startswith("output_dir: ")
+    return [line.split()[1] for line in plan.splitlines() if line[0] != " "], told
+
+
+SAME = "; finished stages count as made of the same data"
+
+
+@pytest.mark.parametrize(
+    ("data", "unseen"),
+    [
+        ("{name: gsm8k}", ["data: openai/gsm8k not looked at, as a dry run does not use the network" + SAME]),
+        ("{name: gsm8k, path: gone}", ["data.path: no folder gone (looked in HERE)" + SAME]),
+        ("{name: jsonl, train: gone.jsonl}", ["data.train: no file gone.jsonl (looked in HERE)" + SAME]),
+        (
+            "{name: mixture, parts: {a: {data: {name: aqua}}, b: {data: {name: jsonl, test: gone}, share: 0}}}",
+            [
+                "data.parts.a.data: deepmind/aqua_rat not looked at, as a dry run does not use the network",
+                "data.parts.b.data.test: no file gone (looked in HERE)" + SAME,
+            ],
+        ),
+        (
+            "{name: python, module: mine.py, class_name: Mine}",
+            ["data: not looked at, as a dry run does not run the code of mine.py" + SAME],
+        ),
+    ],
+    ids=["hub", "folder", "file", "mixture", "code"],
+)
+def test_a_dry_run_needs_no_data_no_network_and_no_code(command, tiny, tmp_path, monkeypatch, no_network, data, unseen):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("raise SystemExit('this code ran')\n")
+    rating = "label.ratings={name: function, function: mine.py:rate}"
+    ran = command("train", "--config", tiny, f"data={data}", "sample.pool_questions=0", rating, "--dry-run")
+    stages, told = planned(ran)
+    assert list(dict.fromkeys(stages)) == ["pretrain", "vft", "sample", "label", "align", "evaluate"]
+    assert [line.replace(str(tmp_path), "HERE") for line in told] == unseen
+
+
+def test_a_dry_run_names_a_rating_function_that_is_not_there(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rating = "label.ratings={name: function, function: gone.py:rate}"
+    assert refused(rating, "--dry-run") == f"label.ratings.function: no file gone.py (looked in {tmp_path})"
+
+
+def test_a_dry_run_still_tells_what_is_wrong_with_data_that_are_there(refused, command, tiny, gsm8k_folder, tmp_path):
+    data = f"data={{name: gsm8k, path: {gsm8k_folder}, num_train: 9999}}"
+    assert refused(data, "--dry-run").startswith("data.num_train: got 9999")
+    (tmp_path / "mine.jsonl").write_text('{"question": "why?"}\n')
+    data = f"data={{name: jsonl, train: {tmp_path}/mine.jsonl}}"
+    ran = command("train", "--config", tiny, data, "sample.pool_questions=0", "--dry-run")
+    assert ran.code == 3 and ran.out.startswith("run ")
+    assert ran.err == f"aft: error: {tmp_path}/mine.jsonl:1: missing 'answer' (the line has 'question')\n"
+
+
+@pytest.mark.parametrize(("name", "launch"), [("quickstart", "multi-gpu"), ("gsm8k/llama2-7b-aft-bcl", "fsdp2")])
+def test_what_comes_with_aft_is_planned_without_a_warning(command, tmp_path, monkeypatch, no_network, name, launch):
+    monkeypatch.chdir(tmp_path)
+    processes = f"launch={{config: {launch}, num_processes: 4}}"
+    ran = command("train", "--config", name, processes, "--dry-run")
+    stages, _ = planned(ran)
+    assert set(stages) == {"vft", "sample", "label", "align", "evaluate"}
+    assert (ran.err, list(tmp_path.iterdir())) == ("", [])
 
 
 # ---- launched by accelerate itself ----

@@ -140,7 +140,8 @@ def test_extends_in_a_circle(tmp_path):
 
 
 def test_extends_a_missing_file_or_none(tmp_path):
-    assert message(tmp_path, "extends: gone.yaml\n") == "gone.yaml: cannot be read: No such file or directory"
+    told = message(tmp_path, "extends: gone.yaml\n")
+    assert told.startswith("run.yaml: extends: gone.yaml: no such file, and aft has no configuration of this name.")
     assert message(tmp_path, "extends: [a.yaml]\n") == "run.yaml: extends: expected a file name, got ['a.yaml']"
 
 
@@ -332,7 +333,7 @@ def test_bad_yaml_names_the_line(tmp_path, text, expected):
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file, and aft has no configuration of this name"):
         load_config(tmp_path / "gone.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path)

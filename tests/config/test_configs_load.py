@@ -75,8 +75,6 @@ def test_a_launch_file_is_accelerates(path):
     assert loaded.num_processes == given["num_processes"]
 
 
-# its new name is unknown to the oldest transformers that we allow
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
     monkeypatch.chdir(ROOT)  # where models/ and configs/accelerate/ are

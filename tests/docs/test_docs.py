@@ -20,7 +20,9 @@ from aft.cli.convert import parse_arguments
 from aft.cli.report import parse_table
 from aft.config import load_config
 from aft.config.load import merge, parse_overrides, read_yaml
+from aft.config.packaged import run_names
 from aft.config.schema import STAGES, Config
+from aft.config.starter import TASK_NAMES
 from aft.training.arguments import make_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,6 +204,13 @@ def test_every_command_line_would_be_accepted():
         assert problems == [] and unknown == [], f"{page.name}: {command}"
         if config is not None and config.startswith("configs/"):
             load_config(ROOT / config, overrides)
+        elif config in run_names():
+            load_config(config, overrides)
+
+
+def test_every_starter_file_in_the_text_exists():
+    named = [match[1] for page in MANUAL for match in re.finditer(r"aft-init ([a-z0-9]+)", page.read_text("utf-8"))]
+    assert named and set(named) <= set(TASK_NAMES)
 
 
 # ---- examples ----

@@ -380,6 +380,10 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
         assert conductor._command(plan, "vft", [0]) == [sys.executable, *launcher, *tail, "vft", "--worker", "0"]
         assert conductor._command(plan, "label", [0]) == [sys.executable, *tail, "label", "--worker", "0"]
         assert conductor._environment(plan) == {}
+    plan = make("launch.config=two", "launch.num_processes=4")
+    more = [*launcher, "--num_processes", "4"]
+    assert conductor._command(plan, "vft", [0]) == [sys.executable, *more, *tail, "vft", "--worker", "0"]
+    assert plan.processes(plan.units("vft")[0]) == 4
     with pytest.raises(ConfigError) as caught:
         conductor.find_launch_file("tow")
     assert str(caught.value) == (

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from aft.config import load_config
 from aft.device import forget
+from aft.errors import ConfigError
 from aft.launch.preflight import check_run, find_lacking
 from aft.losses import alignment_loss
 from aft.scoring.forward import enable_scoring
@@ -93,6 +94,14 @@ def test_more_processes_than_gpus(tiny, launch_file, monkeypatch):
     assert "starts 4 processes" in lacking and lacking.endswith("here: 2")
     four = launch_file("distributed_type: MULTI_GPU\nnum_machines: 2\nnum_processes: 4\n")
     assert find_lacking(load_config(tiny, [four])) == []
+    assert find_lacking(load_config(tiny, [eight, "launch.num_processes=4"])) == []
+    [lacking] = find_lacking(load_config(tiny, [four, "launch.num_processes=16"]))
+    assert "starts 8 processes" in lacking
+
+
+def test_a_number_of_processes_without_a_launch_file(tiny):
+    with pytest.raises(ConfigError, match=r"launch\.num_processes: only with launch\.config"):
+        load_config(tiny, ["launch.num_processes=4"])
 
 
 def test_evaluation_while_training_without_questions(problems):

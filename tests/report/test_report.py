@@ -302,6 +302,21 @@ def test_a_run_without_vft_says_nothing_of_it(run):
     assert "vft" not in summary_table(report).lower()
 
 
+def test_a_run_without_a_pool_does_not_speak_of_one(run):
+    for path in run.rglob("metrics.json"):
+        edit(path, lambda value: value.update(pool=None))
+    for path in [*run.rglob("pool.jsonl"), *run.rglob("pool_questions.jsonl")]:
+        path.unlink()
+    for path in run.rglob("counts.json"):
+        edit(path, lambda value: value.update(pool={"questions": 0, "candidates": {"positive": 0}}))
+    report = build_report(run)
+    assert report["missing"] == []
+    write_report(run, picture=False)
+    texts = [page_of(run), summary_table(report), (run / "report.csv").read_text(encoding="utf-8")]
+    assert [line for text in texts for line in text.splitlines() if "pool" in line.lower()] == []
+    assert "| loose | 0 | 1 / 4 | 0 | 0 | 3, 1 | –, – | – | 9, –, – |" in texts[0]
+
+
 def test_missing_parts_are_named(run):
     (run / "seed-1" / "evaluate" / "loose" / "metrics.json").unlink()
     for seed in (0, 1):

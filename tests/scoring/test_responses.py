@@ -12,8 +12,6 @@ from aft.scoring.packing import LAYOUTS, PACKED, PADDED, SHARED, Item, pack
 from aft.scoring.responses import candidate_scores, score_candidates, score_responses
 from tiny_models import CONFIGS, as_entries, checkpoint_activations, random_items, tiny_model
 
-# peft still asks transformers by a name that transformers is about to drop
-PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 CHUNK_BYTES = 4 * 32 * 7  # seven rows of logits: several chunks in every batch below
 KINDS = [[None, 1.0, 0.0], [None], [1.0, 0.0, 0.0, 1.0]]
 
@@ -162,7 +160,6 @@ def test_gradient_checkpointing_changes_no_gradient(architecture, layout):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.filterwarnings(PEFT_WARNING)
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_lora_has_the_same_gradient_in_every_layout(checkpointed):
     items, gradients = random_items(3, KINDS), {}
@@ -183,7 +180,6 @@ def test_lora_has_the_same_gradient_in_every_layout(checkpointed):
         assert relative_distance(gradients[layout], gradients[PADDED]) < 1e-5
 
 
-@pytest.mark.filterwarnings(PEFT_WARNING)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_lora_scores_as_the_model_and_trains_only_adapters(checkpointed, layout):

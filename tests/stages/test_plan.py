@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -347,3 +348,42 @@ def test_looking_changes_nothing(make):
     plan = make()
     plan.forecast(plan.stages())
     assert not plan.folder.exists()
+
+
+# ---- the pool ----
+
+
+def test_by_default_the_pool_is_fifty_validation_questions_where_there_are_so_many(make, make_gsm8k):
+    default = "sample.pool_questions=null"
+    plan = make_gsm8k(default)
+    validation = plan.task.load("validation")
+    assert len(validation) > 50 and plan.pool_questions(0) == validation[:50]
+    assert len(make(default).pool_questions(0)) == 16, "all that there are"
+    assert make(default, "data.num_validation=0").pool_questions(0) == []
+    assert make("sample.pool_questions=0").pool_questions(0) == []
+
+
+def test_evaluation_reads_a_default_pool_where_labelling_writes_one(make):
+    def reads(*overrides):
+        plan = make("sample.pool_questions=null", *overrides)
+        return "pool" in plan.reads(plan.units("evaluate")[0])
+
+    assert reads() and not reads("stages=[evaluate]")
+    pool = make().pool(0)
+    pool.parent.mkdir(parents=True)
+    pool.touch()
+    assert reads("stages=[evaluate]")
+
+
+# ---- without the data ----
+
+
+def test_a_plan_without_data_takes_finished_units_to_have_the_same(make_gsm8k):
+    plan = make_gsm8k()
+    finish_all(plan)
+    unseen = Plan(
+        dataclasses.replace(plan.config, data=dataclasses.replace(plan.config.data, path="gone")), sees_data=False
+    )
+    assert outdated(unseen) == {}
+    changed = dataclasses.replace(unseen.config, sample=dataclasses.replace(plan.config.sample, num_samples=3))
+    assert list(outdated(Plan(changed, sees_data=False))) == ["sample seed 0"]

@@ -10,14 +10,41 @@ import os
 import pytest
 from transformers import TrainingArguments
 
-from aft.training.arguments import ABOVE_ZERO, DEFAULTS, LEAST, OWNED, check_keys, check_whole, make_arguments
+from aft.training.arguments import (
+    ABOVE_ZERO,
+    DEFAULTS,
+    LEAST,
+    OWNED,
+    RENAMED,
+    check_keys,
+    check_whole,
+    make_arguments,
+)
 from aft.training.checkpoints import last_checkpoint
+
+OLD = "gradient_checkpointing"
 
 
 def problems(**values) -> list[str]:
     """Every problem of one section, as the command would find them."""
     found = check_keys(values, "vft.training")
     return found or [f"vft.training: {problem}" for problem in check_whole(values, cpu=True)]
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_both_names_of_a_renamed_key_are_one(tmp_path, name):
+    values = {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+    assert problems(**values) == []
+    made = make_arguments(values, tmp_path, seed=0, data_seed=0, cpu=True)  # a FutureWarning would be an error here
+    installed = next(key for new in (True, False) if hasattr(made, key := RENAMED[OLD] if new else OLD))
+    assert getattr(made, installed) is True and getattr(made, f"{installed}_kwargs") == {"use_reentrant": False}
+
+
+def test_both_names_of_a_renamed_key_at_once():
+    told = "are two names of one key; keep one, also where shared sections set it"
+    assert problems(gradient_checkpointing=True, activation_checkpointing=False) == [
+        f"vft.training: gradient_checkpointing and activation_checkpointing {told}"
+    ]
 
 
 def test_good_arguments_have_no_problems():

@@ -554,7 +554,6 @@ def test_nothing_is_printed_beside_the_progress(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("training", [{"bf16": True}, {"gradient_checkpointing": True}])
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
 def test_mixed_precision_and_checkpointing_stay_near(tmp_path, training):
     plain, other = (make_trainer(tmp_path, max_steps=2, learning_rate=0.01, **options) for options in ({}, training))
     plain.train()

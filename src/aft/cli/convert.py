@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigError, DataError, nearest
 from ..run.folder import RunFolder
-from .main import guarded
+from .main import add_version, guarded
 
 if TYPE_CHECKING:
     from ..config.schema import PromptConfig
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_version(parser)
     add = parser.add_argument
     add("input", metavar="INPUT", type=Path, help="groups.jsonl; with --to groups a preference set")
     add("output", metavar="OUTPUT", type=Path, help=".jsonl, or .json for a list; .gz behind it packs")

@@ -54,7 +54,7 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+        "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
     parser.add_argument(
         "--audit",

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from .. import __version__
 from ..errors import AftError, ConfigError, nearest
 
 EPILOG = """\
@@ -30,7 +31,10 @@ def parse(
         usage=f"{program} --config FILE [options] [key=value ...]",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="YAML file of the run (or a run's config.yaml)")
+    parser.add_argument(
+        "--config", metavar="FILE", required=True, help="YAML file of the run, or a name such as quickstart"
+    )
+    add_version(parser)
     add(parser)
     known, rest = parser.parse_known_args(arguments)
     actions = [action for action in parser._actions if action.option_strings and action.help != argparse.SUPPRESS]
@@ -43,6 +47,11 @@ def parse(
             if any(nearest(key, options) == nearest(key, [flag]) for flag in flags):
                 raise ConfigError(f"{program}: unknown option {key}.{nearest(key, flags)}")
     return known, rest
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Adds `--version`, which prints the version and ends."""
+    parser.add_argument("--version", action="version", version=f"aft {__version__}", help="print the version and end")
 
 
 def _sections() -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .main import guarded, parse
+from .main import add_version, guarded, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,6 +58,7 @@ def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
         usage="aft-report --table NAME RUN [RUN ...] [options]",
         allow_abbrev=False,
     )
+    add_version(parser)
     parser.add_argument("--table", choices=list(SPECS), required=True, metavar="NAME", help=", ".join(SPECS))
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run that has been evaluated")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="further files to write (markdown)")

@@ -23,7 +23,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+        "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
 
 

@@ -35,7 +35,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", metavar="NAME", help="run this stage only")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and stop"
+        "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -63,8 +63,9 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     if launched and stage is None and not known.dry_run:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
-    config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking))
-    plan = Plan(config)
+    unseen: list[str] = []
+    config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking, unseen))
+    plan = Plan(config, sees_data=not unseen)
     stages = [stage] if stage else plan.stages()
 
     from ..launch.conductor import conduct, open_folder, show_plan
@@ -78,9 +79,13 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     for line in idle_overrides(known.config, overrides, config):
         print(f"aft: note: {line}", file=sys.stderr)
     if known.dry_run:
-        print(to_yaml(config))
-        print("".join(f"# here: {problem}\n" for problem in lacking), end="")
         print(show_plan(plan, stages))
+        if unseen:
+            unseen[-1] += "; finished stages count as made of the same data"
+        print("\n" + "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking]), end="")
+        print(to_yaml(config), end="")
+        if not unseen:
+            plan.task.fingerprint()  # reads the data, so that a broken line is told
         return
     if launched:
         if is_first_rank():
@@ -109,18 +114,31 @@ def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:
 _OF_MODELS = ("model", "launch", "training", "pretrain", "vft", "align", "methods")
 
 
-def _check(stage: str | None, planning: bool, lacking: list[str], config: Config, broken: Collection[str]) -> list[str]:
-    """Returns the problems outside the file. What the machine lacks is added to `lacking`; a dry run allows it."""
-    from ..launch.preflight import check_ratings, check_run, find_lacking
+def _check(
+    stage: str | None,
+    planning: bool,
+    lacking: list[str],
+    unseen: list[str],
+    config: Config,
+    broken: Collection[str],
+) -> list[str]:
+    """Returns the problems outside the file.
+
+    What the machine lacks is added to `lacking`, and why the data are not looked at to `unseen`. A dry run allows both.
+    """
+    from ..launch.preflight import check_ratings, check_run, find_lacking, find_unseen
     from ..run.folder import STAGES
 
+    if planning and "data" not in broken:
+        unseen += find_unseen(config.data)
     # labelling uses no model and no trainer, so their sections are not checked
-    problems = check_run(config, {*broken, *_OF_MODELS} if stage == "label" else broken)
+    checked = {*broken, *_OF_MODELS} if stage == "label" else broken
+    problems = check_run(config, checked, sees_data=not unseen)
     if stage is not None and stage not in STAGES:
         problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
     stages = [stage] if stage else () if "stages" in broken else config.stages
     if "label" in stages and "label" not in broken:
-        problems += check_ratings(config.label.ratings)
+        problems += check_ratings(config.label.ratings, runs_code=not planning)
     if stage != "label" and "launch" not in broken:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking

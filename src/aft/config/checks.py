@@ -27,6 +27,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("label seeds", _check_ratings),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
+        ("launch", _check_processes),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
 
@@ -109,7 +110,7 @@ def _check_prompt(config: Config) -> list[str]:
 def _check_pool(config: Config) -> list[str]:
     # num_validation can be null or absent; then `Plan.pool_questions` compares with the data
     pool, validation = config.sample.pool_questions, getattr(config.data, "num_validation", None)
-    if validation is None or pool <= validation:
+    if pool is None or validation is None or pool <= validation:
         return []
     return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
 
@@ -155,6 +156,12 @@ def _check_assessment(config: Config) -> list[str]:
         f"evaluate.assessment.max_samples: {assessment.max_samples} cannot hold {assessment.per_label} right and"
         f" {assessment.per_label} wrong chains"
     ]
+
+
+def _check_processes(config: Config) -> list[str]:
+    if config.launch.num_processes is None or config.launch.config is not None:
+        return []
+    return ["launch.num_processes: only with launch.config, which says how the processes work together"]
 
 
 def _check_self_consistency(config: Config) -> list[str]:

@@ -8,18 +8,20 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..yaml_files import read_yaml
+from .packaged import LAUNCH_FILES
+from .schema import LaunchConfig
 
 LAUNCH_FOLDER = Path("configs") / "accelerate"
-# The folder in this checkout: a run can be started from another working directory.
-_OF_THE_CHECKOUT = Path(__file__).resolve().parents[3] / LAUNCH_FOLDER
 
 
 def find_launch_file(name: str) -> Path:
-    """Finds the accelerate configuration that `launch.config` names: a path, or a file of configs/accelerate/.
+    """Finds the accelerate configuration that `launch.config` names: a path, or the name of a file.
+
+    A name is looked up in configs/accelerate/ of the working folder, then among the files that come with aft.
 
     Raises `ConfigError` if there is none.
     """
-    folders = [LAUNCH_FOLDER, _OF_THE_CHECKOUT]
+    folders = [LAUNCH_FOLDER, LAUNCH_FILES]
     for candidate in (Path(name), *(folder / file for folder in folders for file in (name, f"{name}.yaml"))):
         if candidate.is_file():
             return candidate
@@ -40,17 +42,21 @@ def on_cpu(asked: dict[str, Any]) -> bool:
     return bool(asked.get("use_cpu")) or asked.get("distributed_type") == "MULTI_CPU"
 
 
-def count_processes(launch_config: str | None) -> int | None:
-    """Returns how many processes share a stage, or None if the launch file does not say.
+def count_processes(launch: LaunchConfig) -> int | None:
+    """Returns how many processes share a stage, or None if neither the section nor its launch file says.
 
     In a launched process, `WORLD_SIZE` decides.
     """
     if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    if is_launched() or launch_config is None:
+    if is_launched() or launch.config is None:
         return 1
-    asked = read_launch_file(launch_config)
-    return int(asked["num_processes"]) if asked.get("num_processes") else None
+    return asked_processes(launch, read_launch_file(launch.config))
+
+
+def asked_processes(launch: LaunchConfig, asked: dict[str, Any]) -> int | None:
+    """Returns the processes of all machines: `launch.num_processes`, else the launch file's number, else None."""
+    return launch.num_processes or int(asked.get("num_processes") or 0) or None
 
 
 def is_launched() -> bool:

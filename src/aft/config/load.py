@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..yaml_files import parse_yaml, read_yaml, yaml_text
 from .build import build, build_values
 from .checks import check_config
+from .packaged import find_config
 from .schema import AlignConfig, Config
 
 Check = Callable[[Config, frozenset[str]], list[str]]
@@ -20,14 +21,15 @@ Check = Callable[[Config, frozenset[str]], list[str]]
 def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | None = None) -> Config:
     """Reads the configuration in a YAML file. Overrides are `key=value`, `--key value` or `--key=value`.
 
-    An override replaces the file's value. A file may extend another one with `extends` (a path relative to the file);
-    the extending file's keys win.
+    `path` is a file, or the name of a configuration that comes with aft, such as `quickstart`.
+    An override replaces the file's value. A file may extend another one with `extends`: a path relative to the file, or
+    such a name. The extending file's keys win.
     Raises `ConfigError` with all problems: file, dotted key, given value, allowed values, nearest name.
 
     `check(config, broken)` returns further problems for the same report. It must not read the `broken` sections: they
     are invalid, and None in `config`.
     """
-    data = _read_with_parents(Path(path), ())
+    data = _read_with_parents(find_config(path), ())
     problems: list[str] = []
     # `name` is set first: it decides which other keys its section may have
     pairs = sorted(parse_overrides(overrides, problems), key=lambda pair: not pair[0].endswith(".name"))
@@ -57,7 +59,7 @@ def idle_overrides(path: str | Path, overrides: Sequence[str], config: Config) -
         section = key.partition(".")[0]
         if section not in ("align", "training"):
             continue
-        data = _read_with_parents(Path(path), ())
+        data = _read_with_parents(find_config(path), ())
         for other, given in [*pairs[:number], *pairs[number + 1 :]]:
             set_by_path(data, other, given, [])
         problems: list[str] = []
@@ -140,7 +142,14 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return data
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: extends: expected a file name, got {parent!r}")
-    return merge(_read_with_parents(path.parent / parent, (*seen, path.resolve())), data)
+    return merge(_read_with_parents(_find_parent(path, parent), (*seen, path.resolve())), data)
+
+
+def _find_parent(path: Path, parent: str) -> Path:
+    try:
+        return find_config(parent, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: extends: {error}") from None
 
 
 def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any]]:

@@ -143,8 +143,9 @@ class SampleConfig:
     """Completions decoded in one batch on each device."""
     batching: Literal["continuous", "static"] = "continuous"
     """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
-    pool_questions: int = field(default=0, metadata={"ge": 0})
-    """Number of validation questions to sample as well: a fixed, held-out pool that every model scores."""
+    pool_questions: int | None = field(default=None, metadata={"ge": 0})
+    """Number of validation questions to sample as well: a fixed, held-out pool that every model scores; null: 50, or
+    all if there are fewer; 0: no pool."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,10 @@ class LaunchConfig:
     """How the processes of a stage are started."""
 
     config: str | None = None
-    """accelerate configuration: a path or a name in configs/accelerate/; null: one process, on a GPU if available."""
+    """accelerate configuration: a path, or the name of one in configs/accelerate/ or of one that comes with aft; null:
+    one process, on a GPU if available."""
+    num_processes: int | None = field(default=None, metadata={"ge": 1})
+    """Processes that share a stage, one a GPU; null: the number in the file that `config` names."""
     workers: int = field(default=1, metadata={"ge": 1})
     """Parallel processes that divide a stage's seeds and methods. Useful for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

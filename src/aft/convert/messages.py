@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any
 
 from ..errors import ConfigError, DataError, nearest
-from ..json_files import require
+from ..json_files import require, require_messages
 from ..prompts import PLACEHOLDER, render_prompt
 
 Messages = list[tuple[str, str]]
@@ -147,17 +147,10 @@ def _roles(messages: Messages) -> str:
 
 
 def _messages(row: dict[str, Any], key: str, where: str) -> Messages:
-    found: Messages = []
     for position, message in enumerate(row[key]):
-        here = f"{where}: {key}[{position}]"
-        if not isinstance(message, dict):
-            raise DataError(f"{here}: expected a message with 'role' and 'content', got {type(message).__name__}")
-        if message.get("tool_calls"):  # content may be missing or incomplete
+        if isinstance(message, dict) and message.get("tool_calls"):  # content may be missing or incomplete
             raise Unusable("a message that calls tools", where, f"{key}[{position}] has 'tool_calls'")
-        found.append((require(message, "role", str, here), require(message, "content", str, here)))
-    if not found:
-        raise DataError(f"{where}: '{key}' has no message")
-    return found
+    return require_messages(row, key, where)
 
 
 def _unread(row: dict[str, Any]) -> frozenset[str]:

@@ -169,6 +169,8 @@ def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
     if launch is None or stage == "label":
         return command
     launcher = ["-m", "accelerate.commands.launch", "--config_file", str(find_launch_file(launch))]
+    if plan.config.launch.num_processes is not None:
+        launcher += ["--num_processes", str(plan.config.launch.num_processes)]
     return [command[0], *launcher, *command[1:]]
 
 

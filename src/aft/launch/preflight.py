@@ -10,21 +10,26 @@ from typing import Any
 
 from ..config import Config, align_config
 from ..config.checks import function_problems
-from ..config.launch_file import on_cpu, read_launch_file
+from ..config.data import JsonlData, MixtureData, PythonData
+from ..config.launch_file import asked_processes, on_cpu, read_launch_file
+from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest
 from ..json_files import read_json
 from ..run.folder import TRAINING_STAGES
-from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, make_task
+from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, hub_names, make_task
 
 
-def check_run(config: Config, broken: Collection[str] = ()) -> list[str]:
-    """Returns the problems with libraries and files. Checks that need a section in `broken` are skipped."""
+def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool = True) -> list[str]:
+    """Returns the problems with libraries and files. Checks that need a section in `broken` are skipped.
+
+    `sees_data`: False leaves out the check of the data, for a dry run without them (`find_unseen`).
+    """
     checks: list[tuple[str, Callable[[Config], list[str]]]] = [
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
         ("launch", _check_launch),
-        ("data seeds", _check_data),
+        *([("data seeds", _check_data)] if sees_data else []),
     ]
     problems = [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
     return problems + _check_training(config, broken)
@@ -50,7 +55,7 @@ def find_lacking(config: Config) -> list[str]:
         return lacking
     if not torch.cuda.is_available():
         return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
-    processes = int(asked.get("num_processes") or 1) / max(1, int(asked.get("num_machines") or 1))
+    processes = (asked_processes(config.launch, asked) or 1) / max(1, int(asked.get("num_machines") or 1))
     if processes > torch.cuda.device_count():
         lacking.append(
             f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
@@ -58,17 +63,44 @@ def find_lacking(config: Config) -> list[str]:
     return lacking
 
 
-def check_ratings(section: Ratings) -> list[str]:
+def find_unseen(section: Any, key: str = "data") -> list[str]:
+    """Returns why a dry run cannot look at the data of a `data` section. A dry run uses no network and runs no code."""
+    if isinstance(section, MixtureData):
+        parts = section.parts.items()
+        return [line for name, part in parts for line in find_unseen(part.data, f"{key}.parts.{name}.data")]
+    if isinstance(section, PythonData):
+        return [f"{key}: not looked at, as a dry run does not run the code of {section.module}"]
+    if isinstance(section, JsonlData):
+        files = {name: getattr(section, name) for name in (TRAIN, VALIDATION, TEST)}
+        return [f"{key}.{name}: {_no_file(path)}" for name, path in files.items() if path and not Path(path).is_file()]
+    path, names = getattr(section, "path", None), hub_names(section)
+    if path is not None:
+        return [] if Path(path).exists() else [f"{key}.path: {_no_folder(path)}"]
+    return [f"{key}: {name} not looked at, as a dry run does not use the network" for name in names]
+
+
+def _no_file(path: str) -> str:
+    return f"no file {path} (looked in {Path.cwd()})"
+
+
+def _no_folder(path: str) -> str:
+    return f"no folder {path} (looked in {Path.cwd()})"
+
+
+def check_ratings(section: Ratings, *, runs_code: bool = True) -> list[str]:
     """Returns the problems with a rating function or a judge's prompt.
 
-    A ratings file is not checked, because it can be made after sampling.
+    A ratings file is not checked, because it can be made after sampling. `runs_code`: False imports no function.
     """
     from ..labelling.judge.prompt import read_template
     from ..labelling.ratings import load_function
 
     try:
         if isinstance(section, FunctionRatings) and not function_problems(section):
-            load_function(section)
+            if runs_code:
+                load_function(section)
+            elif (module := section.function.rpartition(":")[0]).endswith(".py") and not Path(module).is_file():
+                return [f"label.ratings.function: {_no_file(module)}"]
         if isinstance(section, JudgeRatings):
             read_template(section.prompt)
     except ConfigError as error:
@@ -106,7 +138,7 @@ def _check_model_folder(config: Config) -> list[str]:
     name = config.model.name_or_path
     if not name:
         return []
-    folder = Path(name)
+    folder = Path(find_model(name))
     gguf = config.model.gguf_file
     if folder.is_dir() and gguf is not None:
         if (folder / gguf).is_file():
@@ -124,7 +156,7 @@ def _check_model_folder(config: Config) -> list[str]:
         return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
     # a hub name has at most one slash and no leading '.', '/' or '~'; anything else must be a folder
     if name.count("/") > 1 or name[0] in "./~":
-        return [f"model.name_or_path: no folder {name} (looked in {Path.cwd()})"]
+        return [f"model.name_or_path: {_no_folder(name)}"]
     return []
 
 
@@ -212,7 +244,7 @@ def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
 def _check_data(config: Config) -> list[str]:
     path = getattr(config.data, "path", None)
     if path is not None and not Path(path).exists():
-        return [f"data.path: no folder {path} (looked in {Path.cwd()})"]
+        return [f"data.path: {_no_folder(path)}"]
     problems: list[str] = []
     try:
         task = make_task(**vars(config.data))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
-from ..config.launch_file import on_cpu, read_launch_file
+from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.ratings import JudgeRatings
 from ..errors import ConfigError
 from ..labelling.judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
@@ -80,6 +80,7 @@ def as_shell(step: Command | Copy, *, by_stage: bool = False) -> list[str]:
     launcher = "accelerate launch"
     if config.launch.config is not None:
         launcher += f" --config_file {_launch_path(config.launch.config)}"
+        launcher += f" --num_processes {config.launch.num_processes}" if config.launch.num_processes else ""
     return [
         f"aft-label {words}" if stage == "label" else f"{launcher} -m aft.cli.train {words} --stage {stage}"
         for stage in STAGES
@@ -137,7 +138,7 @@ def _machine(step: Command) -> tuple[int, int]:
     if launch.config is not None:
         with contextlib.suppress(ConfigError):  # aft-train reports the error
             asked = read_launch_file(launch.config)
-    processes = int(asked.get("num_processes") or 1)
+    processes = asked_processes(launch, asked) or 1
     if launch.device == "cpu" or on_cpu(asked):
         return 0, max(processes, launch.workers)
     return processes, 8 * processes

@@ -19,7 +19,7 @@ from ..stats.estimate import Estimate, to_json
 from . import canvas
 from .calibration_picture import draw_calibration
 from .csv_file import csv_text
-from .measures import COMPARED, FAMILIES, MEASURED
+from .measures import COMPARED, FAMILIES, MEASURED, has_pool
 from .overview_picture import draw_report
 from .page import markdown_page
 from .read import (
@@ -209,7 +209,7 @@ def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]]) -> list[
 def _missing_measures(models: list[dict[str, Any]]) -> list[str]:
     evaluated = [model for model in models if model["seeds"]]
     lines = []
-    for measure in MEASURED:
+    for measure in MEASURED if has_pool(evaluated) else [measure for measure in MEASURED if not measure.of_pool]:
         absent = {}
         for model in evaluated:
             by_seed = model[measure.name].by_seed if model[measure.name] else {}

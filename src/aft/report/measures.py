@@ -6,7 +6,9 @@ Names of measures are keys of report.json and of `Spec.measures`; numbers of a k
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..run.folder import POOL_QUESTIONS, PREDICTIONS, VOTES
 
@@ -63,6 +65,11 @@ class Measure:
     values: tuple[str, str] | None = None
     log: str = ""
     mark: Mark | None = None
+
+    @property
+    def of_pool(self) -> bool:
+        """True for a measure of the pool. If no model has one, the report does not speak of the pool."""
+        return self.path[:1] == ("pool",)
 
     @property
     def bare_heading(self) -> str:
@@ -193,6 +200,12 @@ MEASURED = sorted((measure for measure in _ALL if measure.path), key=lambda meas
 COMPARED = [measure for measure in _ALL if measure.values]  # of every pair of models
 LOGGED = [measure for measure in _ALL if measure.log]
 DISPLACEMENT = [measure for measure in LOGGED if measure.heading]
+
+
+def has_pool(models: Iterable[Mapping[str, Any]]) -> bool:
+    """True if a model of a report has scored the pool."""
+    return any(model[measure.name] is not None for model in models for measure in MEASURED if measure.of_pool)
+
 
 FAMILIES = (
     Family("vote", ("self_consistency", "vote"), "vote@", "Majority vote of n paths (%)", "n"),

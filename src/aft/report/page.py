@@ -9,7 +9,7 @@ from ..markdown import ABSENT, markdown, plain
 from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
-from .measures import COLUMNS, COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family
+from .measures import COLUMNS, COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family, has_pool
 from .spread import amount, model_number, number
 
 
@@ -20,8 +20,8 @@ def markdown_page(report: dict[str, Any]) -> str:
         f"# Report: {report['run']}",
         _main_table(report),
         _caption(report),
-        _picture(picture["file"]) if picture["file"] else picture["note"],
-        _calibration(picture.get("calibration")),
+        _picture(picture["file"], has_pool(report["models"])) if picture["file"] else picture["note"],
+        _calibration(picture.get("calibration"), has_pool(report["models"])),
         _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
         _section("Differences from VFT", _differences(report) if _has_vft(report) else None),
         _section("Every pair of models", _pairs(report)),
@@ -40,25 +40,30 @@ def _section(title: str, text: str | None) -> str | None:
     return f"## {title}\n\n{text}" if text else None
 
 
-def _picture(file: str) -> str:
+def _picture(file: str, pooled: bool) -> str:
+    scores = "right chains above each line and wrong ones below, all seeds together"
     return (
-        f"![Accuracies, pool scores and training curves]({file})\n\n"
-        "*a*: bars are the spreads of the table. *b*: the pool's scores, right chains above each line and wrong ones"
-        " below, all seeds together. *c*: as logged while aligning, each log over the questions of its steps; below,"
-        " the share of questions on which both kinds have fallen since before training, and of wrong chains at or below"
-        " their boundary. A method that compares no candidates logs none."
+        f"![Accuracies, scores and training curves]({file})\n\n"
+        "*a*: bars are the spreads of the table."
+        + (f" *b*: the pool's scores, {scores}." if pooled else "")
+        + " *c*: as logged while aligning, each log over the questions of its steps; below, the share of questions on"
+        " which both kinds have fallen since before training, and of wrong chains at or below their boundary. A method"
+        " that compares no candidates logs none."
     )
 
 
-def _calibration(file: str | None) -> str | None:
+def _calibration(file: str | None, pooled: bool) -> str | None:
     """The picture of scores with its caption."""
     if file is None:
         return None
+    shares = (
+        " *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with its 95 %"
+        " interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
+    )
     return (
         f"![How well scores tell right from wrong]({file})\n\n"
         "*a*: each model's scores of chains of its own, right ones above the line and wrong ones below, and of the"
-        " references. *b*: the pool's chains in ten equal parts by the model's score; share of right ones in each with"
-        " its 95 % interval (Wilson). A model whose scores say nothing about right or wrong gives a level line."
+        f" references.{shares if pooled else ''}"
     )
 
 
@@ -72,6 +77,7 @@ def _main_table(report: dict[str, Any]) -> str:
         measure
         for measure in COLUMNS
         if (not measure.optional or any(model[measure.name] is not None for model in report["models"]))
+        and (not measure.of_pool or has_pool(report["models"]))
         and (measure.name != "vs_vft" or _has_vft(report))
     ]
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
@@ -88,7 +94,7 @@ def spread_caption(report: Mapping[str, Any]) -> str:
     text = (
         f"Seeds: {', '.join(map(str, report['seeds']))}{' (' + '; '.join(fewer) + ')' if fewer else ''}.\n"
         "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value\n"
-        "(perplexity and pool scores: over chains)."
+        f"(perplexity{' and pool scores' if has_pool(report['models']) else ''}: over chains)."
     )
     if not _has_vft(report):
         return text
@@ -99,6 +105,11 @@ def spread_caption(report: Mapping[str, Any]) -> str:
 
 
 def _caption(report: dict[str, Any]) -> str:
+    pooled = has_pool(report["models"])
+    pool = [
+        "Pool: right and wrong chains that `sample.model` wrote, the same for every method of a seed"
+        f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
+    ]
     return " ".join(
         [
             spread_caption(report).replace("\n", " "),
@@ -109,10 +120,9 @@ def _caption(report: dict[str, Any]) -> str:
             ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
             "Assessment accuracy: share of (right, wrong) pairs in which the right chain scores higher; chance is 50 %;"
-            f" own samples on {_range(report, 'assessment_accuracy')} training questions, pool on"
-            f" {_range(report, 'pool_assessment_accuracy')} held-out questions.",
-            "Pool: right and wrong chains that `sample.model` wrote, the same for every method of a seed"
-            f" ({_range(report, 'pool_positive')} right, {_range(report, 'pool_negative')} wrong).",
+            f" own samples on {_range(report, 'assessment_accuracy')} training questions"
+            + (f", pool on {_range(report, 'pool_assessment_accuracy')} held-out questions." if pooled else "."),
+            *(pool if pooled else []),
             "Scores are mean log-probabilities in nats per token.",
             f"Perplexity: mean of exp(−score) over {_range(report, 'perplexity')} right chains of the model's own"
             + (
@@ -256,14 +266,15 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
 
 
 def _sizes(report: dict[str, Any]) -> str:
+    pooled = has_pool(report["models"])
     headings = ["method", "seed", "right / questions", "unparsed", "truncated", "assessment: used, skipped"]
     headings += [
         "lacking right, wrong",
         "samples",
-        "pool: used, skipped",
+        *(["pool: used, skipped"] if pooled else []),
         "chains for perplexity: right, wrong, reference",
+        *(["pool chains: right, wrong"] if pooled else []),
     ]
-    headings += ["pool chains: right, wrong"]
     rows = []
     for model in report["models"]:
         for seed in model["seeds"]:
@@ -282,10 +293,11 @@ def _sizes(report: dict[str, Any]) -> str:
             row += [plain(task.beside.get("unparsed")), plain(task.beside.get("truncated"))]
             row += [f"{plain(asked.get('used', own.n))}, {plain(asked.get('skipped', own.beside.get('skipped')))}"]
             row += [f"{plain(asked.get('too_few_right'))}, {plain(asked.get('too_few_wrong'))}"]
-            row += [plain(asked.get("samples")), f"{plain(pool.n)}, {plain(pool.beside.get('skipped'))}"]
+            row += [plain(asked.get("samples"))]
+            row += [f"{plain(pool.n)}, {plain(pool.beside.get('skipped'))}"] if pooled else []
             chains = ("perplexity", "perplexity_wrong", "perplexity_reference")
             row += [", ".join(_chains(_on_seed(model, measure, seed)) for measure in chains)]
-            row += [f"{plain(right.n)}, {plain(wrong.n)}"]
+            row += [f"{plain(right.n)}, {plain(wrong.n)}"] if pooled else []
             rows.append([model["name"], str(seed), *row])
     return (
         markdown(headings, rows)
@@ -307,7 +319,11 @@ def _chains(found: Estimate) -> str:
 def _labelled(report: dict[str, Any]) -> str:
     if not report["labelled"]:
         return "No counts: no seed has label/counts.json."
-    flat = {seed: _flatten(counts) for seed, counts in report["labelled"].items()}
+    without_pool = {
+        seed: {key: value for key, value in counts.items() if key != "pool" or value.get("questions")}
+        for seed, counts in report["labelled"].items()
+    }
+    flat = {seed: _flatten(counts) for seed, counts in without_pool.items()}
     keys = list(dict.fromkeys(key for counts in flat.values() for key in counts))
     rows = [[key, *(plain(counts.get(key)) for counts in flat.values())] for key in keys]
     return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)

@@ -262,15 +262,16 @@ def _reference(stage: Stage, question: Question) -> list[Group]:
 
 
 def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
-    count = scorer.stage.config.sample.pool_questions
+    plan, seed = scorer.stage.plan, scorer.unit.seed
+    path = plan.reads(scorer.unit).get("pool")
     groups = []
-    for group in read_groups(scorer.stage.plan.pool(scorer.unit.seed)) if count else []:
+    for group in [] if path is None else read_groups(path):
         candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
         if candidates:
             groups.append(dataclasses.replace(group, candidates=candidates))
     lines = scorer.score(groups, "pool")
     shares = [{"question_id": question_id, "value": value} for question_id, value in question_shares(lines).items()]
-    return {"pool": pool_metrics(lines, questions=count)}, {
+    return {"pool": pool_metrics(lines, questions=len(plan.pool_questions(seed or 0)))}, {
         POOL: json_scores(lines),
         POOL_QUESTIONS: shares,
     }

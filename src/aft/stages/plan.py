@@ -15,6 +15,7 @@ from typing import Any
 from ..config import Config, align_config
 from ..config.launch_file import count_processes
 from ..config.load import merge
+from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
 from ..config.schema import AlignConfig, VftConfig, model_names
 from ..errors import ConfigError
@@ -29,6 +30,8 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
 
+DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
+
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 
 
@@ -41,13 +44,22 @@ class Status:
 
 
 class Plan:
-    """The units of a configuration and their state on disk."""
+    """The units of a configuration and their state on disk.
 
-    def __init__(self, config: Config, task: Task | None = None) -> None:
+    `sees_data`: False for a dry run without the data. Finished units are then taken to have been made of the same data.
+    """
+
+    def __init__(self, config: Config, task: Task | None = None, *, sees_data: bool = True) -> None:
         self.config = config
         self.run = RunFolder(config.output_dir)
         self.folder = self.run.path
-        self.task = task or make_task(**vars(config.data))
+        self.sees_data = sees_data
+        self._given_task = task
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task, made at its first use: making a task of the user's own runs its code."""
+        return self._given_task or make_task(**vars(self.config.data))
 
     # ---- units ----
 
@@ -71,12 +83,12 @@ class Plan:
     def checkpoint(self, name: str, seed: int | None) -> str:
         """Returns the folder or hub name of a model: base, vft or a method."""
         named = self.config.model.name_or_path if name == BASE else None
-        return named or str(self.run.checkpoint(name, seed))
+        return find_model(named) if named else str(self.run.checkpoint(name, seed))
 
     def gguf_file(self, checkpoint: str) -> str | None:
         """The GGUF file that holds a checkpoint's weights: of the base model alone, if it has one."""
         model = self.config.model
-        return model.gguf_file if checkpoint == model.name_or_path else None
+        return model.gguf_file if model.gguf_file and checkpoint == self.checkpoint(BASE, None) else None
 
     def completions(self, seed: int | None) -> Path:
         """The file of a seed's sampled completions."""
@@ -103,7 +115,9 @@ class Plan:
     def pool_questions(self, seed: int) -> list[Question]:
         """Returns the held-out questions whose completions every model scores."""
         count = self.config.sample.pool_questions
-        questions = self.task.load(VALIDATION, seed=seed) if count else []
+        questions = self.task.load(VALIDATION, seed=seed) if count != 0 else []
+        if count is None:
+            return questions[:DEFAULT_POOL]
         if count > len(questions):
             raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
         return questions[:count]
@@ -137,23 +151,29 @@ class Plan:
             return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
         if unit.stage == "evaluate":
             found: dict[str, str | Path] = {"model": self.checkpoint(unit.name or "", seed)}
-            return {**found, "pool": self.pool(seed)} if config.sample.pool_questions else found
+            return {**found, "pool": self.pool(seed)} if self._scores_pool(seed) else found
         return {}
+
+    def _scores_pool(self, seed: int | None) -> bool:
+        """True if evaluation reads the pool's file. Without labelling, the default is a pool if its file exists."""
+        count = self.config.sample.pool_questions
+        return bool(count) or (count is None and ("label" in self.config.stages or self.pool(seed).is_file()))
 
     def inputs(self, unit: Unit) -> dict[str, Any] | None:
         """Returns everything that a unit's result depends on, as JSON, or None if something it reads is missing."""
-        reads = {}
-        for name, source in self.reads(unit).items():
-            digest = self._digest(source)
-            if digest is None:
-                return None
-            reads[name] = digest
+        reads = self._digests(unit)
+        return None if None in reads.values() else self._inputs(unit, reads, self._fingerprint)
+
+    def _digests(self, unit: Unit) -> dict[str, str | None]:
+        return {name: self._digest(source) for name, source in self.reads(unit).items()}
+
+    def _inputs(self, unit: Unit, reads: dict[str, str | None], data: Any) -> dict[str, Any]:
         packages = versions()
         relevant = ("torch", "transformers", "peft", "tokenizers") if unit.stage != "label" else ()
         return {
             "stage_version": STAGE_VERSIONS[unit.stage],
             "seed": unit.seed,
-            "data": self._fingerprint,
+            "data": data,
             "config": self._sections(unit),
             "reads": reads,
             "versions": {name: packages[name] for name in relevant},
@@ -237,22 +257,25 @@ class Plan:
 
         None for units that do not train.
         """
-        return count_processes(self.config.launch.config) if unit.stage in TRAINING_STAGES else None
+        return count_processes(self.config.launch) if unit.stage in TRAINING_STAGES else None
 
     def status(self, unit: Unit) -> Status:
         """Returns whether a unit is up to date, can resume, or must run, from the current files."""
-        inputs = self.inputs(unit)
         manifest = read_manifest(unit.folder / MANIFEST)
-        if inputs is None:
-            missing = [str(source) for source in self.reads(unit).values() if self._digest(source) is None]
+        reads = self._digests(unit)
+        if None in reads.values():
+            missing = [str(source) for name, source in self.reads(unit).items() if reads[name] is None]
             return Status(RERUN if manifest else RUN, tuple(f"waits for {source}" for source in missing))
+        started = read_manifest(unit.folder / STARTED) if manifest is None else None
+        recorded = manifest or started
+        if recorded is None:
+            return Status(RUN)
+        inputs = self._inputs(unit, reads, self._fingerprint if self.sees_data else recorded["inputs"].get("data"))
         if manifest is not None:
             reasons = changed_keys(manifest["inputs"], inputs)
             reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
             return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
-        started = read_manifest(unit.folder / STARTED)
-        if started is None:
-            return Status(RUN)
+        assert started is not None
         reasons = changed_keys(started["inputs"], inputs)
         # Not part of `inputs`: otherwise a finished run would look outdated on a machine with another process count.
         before, now = started.get("processes"), self.processes(unit)

@@ -1,4 +1,4 @@
-"""Your own task in JSONL files. Each line has a question, an answer and, if known, a rationale."""
+"""Your own task in JSONL files. Each line has a question, an answer and, if known, a rationale, or chat messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import ConfigError, DataError
 from ..json_files import require, require_texts
 from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
+from .conversation import MESSAGES, read_exchange, split_response
 from .files import FileTask
 from .kinds import KINDS, with_options
 from .sources import local_rows
@@ -18,6 +19,9 @@ from .sources import local_rows
 
 class Jsonl(FileTask):
     """Questions from local JSONL (or .jsonl.gz) files. A split without its own file is taken from the train file.
+
+    A line without a question may have `messages`: the user's turn is the question, and the assistant's turn the
+    rationale with the answer after the marker. An answer in a field of its own must agree with that.
 
     Args:
         train, validation, test: files; at least one. Training needs a train file.
@@ -87,6 +91,42 @@ class Jsonl(FileTask):
             yield question
 
     def _question(self, row: dict[str, Any], where: str, question_id: str) -> Question:
+        name = self.fields
+        if name["question"] not in row and MESSAGES in row:
+            return self._from_messages(row, where, question_id)
+        return self._from_fields(row, where, question_id)
+
+    def _from_messages(self, row: dict[str, Any], where: str, question_id: str) -> Question:
+        """A question from chat messages. Its answer is the line's own, or what the assistant's turn ends with."""
+        name = self.fields
+        text, response = read_exchange(row, where)
+        given = row.get(name["answer"])
+        fields = {**row, name["question"]: text}
+        if response is None:
+            return self._from_fields(fields, where, question_id)
+        if row.get(name["rationale"]) is not None:
+            raise DataError(f"{where}: '{name['rationale']}' and an assistant's turn; one of them is the rationale")
+        boxed = self.answer_type == "boxed"  # the answer stands within the rationale
+        chain, tail = (response.strip(), None) if boxed else split_response(response, self.marker, where)
+        fields[name["rationale"]] = chain
+        # only the options matter for reading an answer, so the answer itself can wait
+        draft = self._from_fields({**fields, name["answer"]: "" if given is None else given}, where, question_id)
+        read = self.kind.extract(response, self.marker, draft)
+        if given is None and read.answer is None:
+            place = "in \\boxed{}" if boxed else f"after '{self.marker}' (data.answer_marker)"
+            raise DataError(
+                f"{where}: no '{name['answer']}', and the assistant's turn has no answer {place}: {read.reason}"
+            )
+        if given is None:
+            found = tail if self.answer_type == "text" else read.answer
+            return self._from_fields({**fields, name["answer"]: found}, where, question_id)
+        if read.answer is not None and not self.kind.equal(read.answer, draft):
+            raise DataError(
+                f"{where}: '{name['answer']}' is {given!r}, but the assistant's turn ends with {read.answer!r}"
+            )
+        return draft
+
+    def _from_fields(self, row: dict[str, Any], where: str, question_id: str) -> Question:
         name = self.fields
         known = {name["rationale"]: None, name["options"]: None, name["category"]: None, **row}
         text = require(row, name["question"], str, where)

@@ -75,6 +75,12 @@ OWNED: dict[str, str] = {
     ),
 }
 
+# transformers 5.23 gave these keys new names. Both names are allowed; `TrainingArguments` gets the one that it has.
+RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
 # Bounds that TrainingArguments does not check: the least allowed value.
 LEAST: dict[str, float] = {
     "per_device_train_batch_size": 1,
@@ -99,18 +105,30 @@ def check_keys(values: Mapping[str, Any], where: str) -> list[str]:
     fields = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     problems = []
     for key, value in values.items():
+        field = fields.get(_installed_name(key))
         if key in OWNED:
             problems.append(f"{where}.{key}: not to be set here; {OWNED[key]}")
-        elif key not in fields:
+        elif field is None:
             problems.append(f"{where}.{key}: TrainingArguments has no such key.{nearest(key, fields)}")
         else:
-            wrong_type = _check_type(value, fields[key].type, f"{where}.{key}")
+            wrong_type = _check_type(value, field.type, f"{where}.{key}")
             problems += wrong_type or _check_bounds(key, value, f"{where}.{key}")
     return problems
 
 
+def _installed_name(key: str) -> str:
+    """The name that the installed transformers has for a key of `RENAMED`. Any other key is returned."""
+    for old, new in RENAMED.items():
+        if key in (old, new):
+            return new if new in TrainingArguments.__dataclass_fields__ else old
+    return key
+
+
 def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
     """Problems of a stage's TrainingArguments as a whole. Call it only if `check_keys` found none."""
+    for old, new in RENAMED.items():
+        if old in values and new in values:
+            return [f"{old} and {new} are two names of one key; keep one, also where shared sections set it"]
     environment = dict(os.environ)  # TrainingArguments sets variables that no stage's process may inherit
     # TrainingArguments would start this backend at once, but this process has no other ranks
     values = {key: value for key, value in values.items() if key != "ddp_backend"}
@@ -176,7 +194,7 @@ def make_arguments(
         remove_unused_columns=False,
         disable_tqdm=True,
         logging_nan_inf_filter=False,
-        **{**DEFAULTS, **values},
+        **{**DEFAULTS, **{_installed_name(key): value for key, value in values.items()}},
     )
     # one process per GPU: with several GPUs in a process transformers would use DataParallel
     arguments._n_gpu = min(arguments.n_gpu, 1)

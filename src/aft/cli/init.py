@@ -1,0 +1,47 @@
+"""aft-init: prints a commented configuration to start from."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import ConfigError, nearest
+from .main import add_version, guarded
+
+EPILOG = """\
+Without TASK: jsonl, for data of your own. python: a task as a class of your own.
+
+exit codes: 0 done, 2 an argument is wrong
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and exits with its code."""
+    sys.exit(guarded(lambda: _main(arguments)))
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    from ..config.starter import TASK_NAMES, starter
+
+    parser = argparse.ArgumentParser(
+        prog="aft-init",
+        description="Print a commented configuration to start from: aft-init gsm8k > run.yaml.",
+        usage="aft-init [TASK] [--model NAME] [--chat]",
+        epilog=f"tasks: {', '.join(TASK_NAMES)}\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_version(parser)
+    parser.add_argument("task", metavar="TASK", nargs="?", default="jsonl", help="the task, one of those below")
+    parser.add_argument("--model", metavar="NAME", help="hub name or folder of the base model")
+    parser.add_argument("--chat", action="store_true", help="for a model with a chat template")
+    known = parser.parse_args(arguments)
+    if known.task not in TASK_NAMES:
+        problem = f"TASK: got '{known.task}', allowed: {', '.join(TASK_NAMES)}.{nearest(known.task, TASK_NAMES)}"
+        raise ConfigError(f"aft-init: {problem}")
+    print(starter(known.task, known.model, chat=known.chat), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The files that come with aft: configurations, accelerate's launch files, and the quickstart's base model.
+
+A wheel has them in `aft/files` (pyproject.toml lists them), a checkout at its root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import ConfigError, nearest
+from ..yaml_files import read_yaml
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FILES = _PACKAGE / "files"
+ROOT = _FILES if _FILES.is_dir() else _PACKAGE.parents[1]
+CONFIGS = ROOT / "configs"
+LAUNCH_FILES = CONFIGS / "accelerate"
+MODELS = ROOT / "models"
+
+RUN_FOLDERS = ("", "arithmetic", "gsm8k", "multitask")  # of CONFIGS, with configurations of runs
+MODEL_NAMES = ("arithmetic-base",)
+
+
+def run_names() -> list[str]:
+    """Returns the names of the configurations that come with aft, such as `quickstart`.
+
+    A file without `output_dir` is a part of others and has no name.
+    """
+    paths = [path for folder in RUN_FOLDERS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+    runs = [path for path in paths if "output_dir" in read_yaml(path)]
+    return [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in runs]
+
+
+def find_config(name: str | Path, beside: Path = Path()) -> Path:
+    """Finds a configuration: a file relative to the folder `beside`, else one that comes with aft, by its name.
+
+    Raises `ConfigError` with the known names if there is none.
+    """
+    path = beside / name
+    if path.exists():
+        return path
+    known = run_names()
+    if str(name) in known:
+        return CONFIGS / f"{name}.yaml"
+    raise ConfigError(
+        f"{path}: no such file, and aft has no configuration of this name.{nearest(str(name), known)}"
+        f" It has: {', '.join(known)}"
+    )
+
+
+def find_model(name: str) -> str:
+    """Returns the folder of a base model that comes with aft. Any other name, or an existing folder, is returned."""
+    return str(MODELS / name) if name in MODEL_NAMES and not Path(name).exists() else name
