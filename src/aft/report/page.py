@@ -246,8 +246,8 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
     parts = [
         markdown(["method", *(measure.heading for measure in DISPLACEMENT)], rows),
         "Last log of the training that holds a pair; drift is the change of the mean score since before the first step,"
-        " on the training questions' own candidates. A margin that grows while both fall is bought by making right chains less likely"
-        " too.",
+        " on the training questions' own candidates. A margin that grows while both fall is bought by making right"
+        " chains less likely too.",
         "\n".join(stopped),
     ]
     return "\n\n".join(part for part in parts if part)
