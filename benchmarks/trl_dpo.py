@@ -110,7 +110,9 @@ class Ours:
         seq_logps, lengths = self.engine.score(batch)
         scores = candidate_scores(seq_logps, torch.ones_like(lengths), batch.whole)  # sums, as in DPO's own loss
         whole = batch.whole
-        dpo_loss(scores, reference, whole["ratings"], whole["candidate_mask"], beta=BETA)[0].mean().backward()
+        mask = whole["candidate_mask"]
+        per_group, _ = dpo_loss(scores, whole["ratings"], ref_scores=reference, candidate_mask=mask, beta=BETA)
+        per_group.mean().backward()
         return seq_logps.tolist()
 
     @torch.no_grad()

@@ -128,7 +128,7 @@ def alignment_step_loss(seq_logps: Tensor, lengths: Tensor, batch: Batch) -> Ten
     supervised = batch["supervised"]
     vft = -seq_logps[supervised].sum() / lengths[supervised].sum()
     scores = candidate_scores(seq_logps, lengths, batch)
-    return vft + alignment_loss(scores, batch["ratings"], batch["candidate_mask"])[0].mean()
+    return vft + alignment_loss(scores, batch["ratings"], candidate_mask=batch["candidate_mask"])[0].mean()
 
 
 def plain_rows(items: Sequence[Item]) -> PlainRows:

@@ -44,7 +44,8 @@ def test_the_loss_that_other_people_import():
     signature = inspect.signature(aft.losses.alignment_loss)
     assert list(signature.parameters)[:4] == ["scores", "ratings", "candidate_mask", "constraint"]
     assert signature.parameters["candidate_mask"].default is None
-    assert signature.parameters["constraint"].kind is inspect.Parameter.KEYWORD_ONLY
+    for name in ("candidate_mask", "constraint"):
+        assert signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
     assert aft.losses.Boundary().beta == 0.15
     assert aft.losses.Detached().lowest_only is False
 
@@ -72,10 +73,10 @@ def test_the_configuration_and_the_losses_know_the_same_names():
     assert set(losses) == set(aft.losses.LOSSES)
     # what the trainer does with the loss, not the loss itself
     around = {"name", "weight", "reduction", "logps"}
+    from_the_batch = {"ref_scores", "candidate_mask", "lengths"}
     for name, section in losses.items():
         parameters = inspect.signature(aft.losses.LOSSES[name]).parameters.values()
         keywords = {parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
         # RRHF's is a way to take the scores, which its function is given
         taken_before = {"normalisation"} if name == "rrhf" else set()
-        # the trainer knows them
-        assert set(inspect.signature(section).parameters) - around - taken_before == keywords - {"lengths"}
+        assert set(inspect.signature(section).parameters) - around - taken_before == keywords - from_the_batch

@@ -147,7 +147,11 @@ def test_perplexity_is_the_mean_of_exponentials():
     assert found.mean == pytest.approx(sum(values) / 3) and found.n == 3
     mean = sum(values) / 3
     sd = math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
-    assert found.high - found.mean == pytest.approx(1.959964 * sd / math.sqrt(3), rel=1e-5)
+    factor = math.exp(1.959964 * sd / math.sqrt(3) / mean)
+    assert (found.low, found.high) == pytest.approx((mean / factor, mean * factor), rel=1e-5)
+    # one chain of sixty decides: a symmetric interval would begin below 0
+    spread = perplexity([-0.5] * 59 + [-6.5])
+    assert 0 < spread.low < spread.mean < spread.high
     assert perplexity([]) is None
 
 
@@ -157,6 +161,20 @@ def test_an_infinite_perplexity_is_null_and_counted(score):
     found = perplexity([-1.0, score, -2.0])
     assert found.to_json() == {"value": None, "low": None, "high": None, "n": 3, "infinite": 1}
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_no_prediction_has_no_accuracy():
+    assert task_accuracy([]).to_json() == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "correct": 0,
+        "unparsed": 0,
+        "truncated": 0,
+    }
+    assert self_consistency([])["vote"] == {} and not self_consistency([])["questions"]
+    assert category_accuracy([]) is None and perplexity([]) is None and describe_scores([]) is None
 
 
 def test_scores_are_described():

@@ -109,6 +109,14 @@ def test_evaluation_while_training_without_questions(problems):
     assert any(problem.startswith("vft: evaluating while training needs validation questions") for problem in found)
 
 
+def test_evaluation_without_questions(problems):
+    assert "evaluate.split: the validation split has no questions" in problems(
+        "data.num_validation=0", "sample.pool_questions=0", "evaluate.split=validation"
+    )
+    # the same split does not matter to a run that evaluates nothing
+    assert not any("evaluate.split" in problem for problem in problems("data.num_validation=0", "stages=[sample]"))
+
+
 def test_what_stops_on_collapse_needs_the_log(problems):
     asked = "align.stop_on_collapse={max_fall: 0.5}"
     assert problems(asked, "training.logging_strategy=steps") == []

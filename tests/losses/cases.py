@@ -53,13 +53,14 @@ def run_loss(
     name: str, scores: Tensor, ratings: Tensor, candidate_mask: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The named loss; one with a reference gets `ref_scores_for(scores)` unless it is given others."""
-    if name in REFERENCE_LOSSES:
-        ref_scores = options.pop("ref_scores", None)
-        ref_scores = ref_scores_for(scores.detach()) if ref_scores is None else ref_scores
-        return LOSSES[name](scores, ref_scores, ratings, candidate_mask, **options)
+    options["candidate_mask"] = candidate_mask
+    if name in REFERENCE_LOSSES and "ref_scores" not in options:
+        options["ref_scores"] = ref_scores_for(scores.detach())
+    if name == "kto":
+        options.setdefault("desirable_above", 0.5)
     if name in VARIANTS:
-        return pro_loss(scores, ratings, candidate_mask, **VARIANTS[name], **options)
-    return LOSSES[name](scores, ratings, candidate_mask, **options)
+        return pro_loss(scores, ratings, **VARIANTS[name], **options)
+    return LOSSES[name](scores, ratings, **options)
 
 
 def run_reference(

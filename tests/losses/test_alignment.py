@@ -7,7 +7,7 @@ from math import exp, log
 
 import pytest
 import torch
-from cases import CONSTRAINTS, gradient_of, random_groups
+from cases import CONSTRAINTS, gradient_of, random_groups, run_loss
 
 import reference_losses as reference
 from aft.losses import Boundary, Detached, Unconstrained, alignment_loss
@@ -62,7 +62,7 @@ def test_binary_feedback_equals_the_binary_equations():
     for seed in range(5):
         scores, ratings, mask = random_groups(seed, "binary")
         by_constraint = {
-            name: alignment_loss(scores, ratings, mask, constraint=constraint)[0]
+            name: alignment_loss(scores, ratings, candidate_mask=mask, constraint=constraint)[0]
             for name, constraint in CONSTRAINTS.items()
         }
         for row in range(len(scores)):
@@ -143,13 +143,18 @@ def test_target_carries_no_gradient_unless_asked():
     assert (kept[:2] < 0).all()
     live = gradient(scores, ratings, constraint=Boundary(beta=0.15, detach_target=False))
     assert live[1] > 0
-    assert value(scores, ratings, constraint=Boundary(0.15, False)) == value(scores, ratings, constraint=Boundary(0.15))
+    assert value(scores, ratings, constraint=Boundary(beta=0.15, detach_target=False)) == value(
+        scores, ratings, constraint=Boundary(beta=0.15)
+    )
 
 
 def test_a_boundary_out_of_reach_leaves_the_unconstrained_loss():
     scores, ratings, mask = random_groups(6)
     idle, free = Boundary(beta=500.0), Unconstrained()
-    for compute in (lambda *args, **options: alignment_loss(*args, **options)[0], partial(gradient_of, "alignment")):
+    for compute in (
+        lambda *args, **options: run_loss("alignment", *args, **options)[0],
+        partial(gradient_of, "alignment"),
+    ):
         expected, got = compute(scores, ratings, mask, constraint=free), compute(scores, ratings, mask, constraint=idle)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
 

@@ -69,11 +69,11 @@ def test_with_lengths_ratios_are_sums_and_the_boundary_stays_per_token(name):
     scores = torch.tensor([[*POSITIVES, -0.55]], dtype=torch.float64)
     refs = torch.tensor([REFERENCE], dtype=torch.float64)
     ratings, lengths = torch.tensor([[1, 1, 0]]), torch.tensor([[20, 31, 12]])
-    summed, metrics = LOSSES[name](scores, refs, ratings, lengths=lengths)
-    expected, _ = LOSSES[name](scores * lengths, refs * lengths, ratings)
+    summed, metrics = LOSSES[name](scores, ratings, ref_scores=refs, lengths=lengths)
+    expected, _ = LOSSES[name](scores * lengths, ratings, ref_scores=refs * lengths)
     torch.testing.assert_close(summed, expected)
     assert metrics["scores/negative"] == pytest.approx(-0.55)
     options = {"lengths": lengths, **({"alpha": 0.01} if name == "nca" else {})}
     assert push_up(name, EDGE - 0.01, **options) > 0 > push_up(name, EDGE + 0.01, **options)
     with pytest.raises(ValueError, match=rf"{name}_loss: lengths must be \(B, G\) = \(1, 3\), as scores, got \(3,\)"):
-        LOSSES[name](scores, refs, ratings, lengths=lengths[0])
+        LOSSES[name](scores, ratings, ref_scores=refs, lengths=lengths[0])

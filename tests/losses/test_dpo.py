@@ -16,12 +16,12 @@ def double(values):
 
 
 def value(scores, ref_scores, ratings, **options):
-    return dpo_loss(double(scores), double(ref_scores), torch.tensor([ratings]), **options)[0].item()
+    return dpo_loss(double(scores), torch.tensor([ratings]), ref_scores=double(ref_scores), **options)[0].item()
 
 
 def gradient(scores, ref_scores, ratings, **options):
     leaf = double(scores).requires_grad_()
-    dpo_loss(leaf, double(ref_scores), torch.tensor([ratings]), **options)[0].sum().backward()
+    dpo_loss(leaf, torch.tensor([ratings]), ref_scores=double(ref_scores), **options)[0].sum().backward()
     return leaf.grad[0]
 
 
@@ -35,7 +35,7 @@ def test_eq16_by_hand():
 def test_two_candidates_give_the_pairwise_loss():
     generator = torch.Generator().manual_seed(0)
     scores, refs = torch.randn(2, 20, 2, generator=generator, dtype=torch.float64)
-    per_group, _ = dpo_loss(scores, refs, torch.tensor([[1, 0]]).expand(20, 2), beta=0.3)
+    per_group, _ = dpo_loss(scores, torch.tensor([[1, 0]]).expand(20, 2), ref_scores=refs, beta=0.3)
     log_ratio = 0.3 * ((scores[:, 0] - refs[:, 0]) - (scores[:, 1] - refs[:, 1]))
     torch.testing.assert_close(per_group, -torch.nn.functional.logsigmoid(log_ratio), rtol=0, atol=1e-12)
 
@@ -47,7 +47,7 @@ def test_at_the_reference_only_the_number_below_counts():
 
 def test_no_gradient_reaches_the_reference():
     scores, refs = double([-0.1, -0.3]).requires_grad_(), double([-0.2, -0.2]).requires_grad_()
-    dpo_loss(scores, refs, torch.tensor([[1, 0]]))[0].sum().backward()
+    dpo_loss(scores, torch.tensor([[1, 0]]), ref_scores=refs)[0].sum().backward()
     assert scores.grad is not None and refs.grad is None
 
 
@@ -89,8 +89,8 @@ def test_a_boundary_out_of_reach_leaves_the_unconstrained_loss():
     scores, ratings, mask = random_groups(10)
     refs = ref_scores_for(scores)
     idle, free = (
-        dpo_loss(scores, refs, ratings, mask, constraint=constraint)[0]
-        for constraint in (Boundary(500.0), Unconstrained())
+        dpo_loss(scores, ratings, ref_scores=refs, candidate_mask=mask, constraint=constraint)[0]
+        for constraint in (Boundary(beta=500.0), Unconstrained())
     )
     torch.testing.assert_close(idle, free, rtol=0, atol=1e-14)
 
@@ -102,15 +102,15 @@ def test_value_at_a_gap_of_ten_thousand():
 
 def test_the_policys_precision_decides_not_the_references():
     scores, refs = torch.tensor([[-0.1, -0.3]]), torch.tensor([[-0.2, -0.2]])
-    expected, _ = dpo_loss(scores, refs, torch.tensor([[1, 0]]))
-    got, _ = dpo_loss(scores, refs.double(), torch.tensor([[1, 0]]))
+    expected, _ = dpo_loss(scores, torch.tensor([[1, 0]]), ref_scores=refs)
+    got, _ = dpo_loss(scores, torch.tensor([[1, 0]]), ref_scores=refs.double())
     assert got.dtype == torch.float32 and torch.equal(got, expected)
 
 
 def test_bad_reference_and_temperature_are_named():
     scores, ratings = torch.zeros(2, 3), torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"dpo_loss: ref_scores must be \(B, G\) = \(2, 3\), as scores, got \(2, 1\)"):
-        dpo_loss(scores, torch.zeros(2, 1), ratings)
+        dpo_loss(scores, ratings, ref_scores=torch.zeros(2, 1))
     for beta in (0.0, -0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="dpo_loss: beta must be finite and > 0"):
-            dpo_loss(scores, scores, ratings, beta=beta)
+            dpo_loss(scores, ratings, ref_scores=scores, beta=beta)

@@ -74,11 +74,12 @@ def test_metrics_by_hand_binary():
     scores = torch.tensor([[-0.2, -0.4, -0.6, -1.0], [-0.1, -0.3, -9.0, -9.0]])
     ratings = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]])
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    _, metrics = alignment_loss(scores, ratings, mask, constraint=Boundary(beta=0.5))
+    _, metrics = alignment_loss(scores, ratings, candidate_mask=mask, constraint=Boundary(beta=0.5))
     # the second group holds no negative: its positives are in no pair and in no mean
     assert metrics["scores/positive"].item() == pytest.approx((-0.2 - 0.4) / 2)
     assert metrics["scores/negative"].item() == pytest.approx((-0.6 - 1.0) / 2)
     assert metrics["scores/margin"].item() == pytest.approx((0.4 + 0.8 + 0.2 + 0.6) / 4)
+    assert metrics["pairs/accuracy"].item() == 1
     assert metrics["constraint/active_fraction"].item() == 1 / 2  # boundary -0.9: only -1.0 is below
     assert metrics["groups/without_pair"].item() == 1
 
@@ -90,7 +91,8 @@ def test_metrics_by_hand_ranking():
     assert metrics["scores/positive"].item() == pytest.approx(-0.2)
     assert metrics["scores/negative"].item() == pytest.approx((-0.4 - 0.9) / 2)
     assert metrics["scores/margin"].item() == pytest.approx((0.2 + 0.7 + 0.5) / 3)
-    assert metrics["constraint/active_fraction"].item() == 0
+    assert metrics["constraint/active_fraction"].isnan(), "there is no boundary"
+    assert metrics["pairs/accuracy"].item() == 1
 
 
 def test_a_negative_on_its_boundary_is_active():
@@ -100,14 +102,14 @@ def test_a_negative_on_its_boundary_is_active():
 
 def test_statistics_of_micro_batches_add_up_to_those_of_the_batch():
     scores, ratings, mask = random_groups(3)
-    whole = pair_statistics(scores, ratings, mask, constraint=Boundary())
+    whole = pair_statistics(scores, ratings, candidate_mask=mask, constraint=Boundary())
     assert whole.shape == (len(STATISTICS),) and not whole.requires_grad
     parts = [
-        pair_statistics(scores[rows], ratings[rows], mask[rows], constraint=Boundary())
+        pair_statistics(scores[rows], ratings[rows], candidate_mask=mask[rows], constraint=Boundary())
         for rows in (slice(0, 1), slice(1, 4), slice(4, 6))
     ]
     torch.testing.assert_close(sum(parts), whole, rtol=1e-12, atol=1e-12)
-    _, metrics = alignment_loss(scores, ratings, mask, constraint=Boundary())
+    _, metrics = alignment_loss(scores, ratings, candidate_mask=mask, constraint=Boundary())
     for key, value in metrics_from_statistics(sum(parts)).items():
         torch.testing.assert_close(value, metrics[key], rtol=1e-12, atol=1e-12)
 
@@ -125,5 +127,5 @@ def test_statistics_name_themselves_in_errors():
 def test_groups_with_pair():
     ratings = torch.tensor([[1.0, 0.0, 5.0], [1.0, 1.0, 0.0], [1.0, 0.5, 1.0]])
     mask = torch.tensor([[True, True, False], [True, True, False], [True, True, True]])
-    assert groups_with_pair(ratings, mask).tolist() == [True, False, True]
-    assert groups_with_pair(ratings, mask, min_rating_gap=0.5).tolist() == [True, False, False]
+    assert groups_with_pair(ratings, candidate_mask=mask).tolist() == [True, False, True]
+    assert groups_with_pair(ratings, candidate_mask=mask, min_rating_gap=0.5).tolist() == [True, False, False]

@@ -33,7 +33,9 @@ def test_without_temperature_by_hand():
 
 def test_binary_ratings_have_temperature_one():
     scores, ratings, mask = random_groups(8, "binary")
-    with_temperature, without = (pro_loss(scores, ratings, mask, dynamic_temperature=flag)[0] for flag in (True, False))
+    with_temperature, without = (
+        pro_loss(scores, ratings, candidate_mask=mask, dynamic_temperature=flag)[0] for flag in (True, False)
+    )
     assert torch.equal(with_temperature, without)
 
 
@@ -90,7 +92,8 @@ def test_a_fallen_negative_is_lifted_with_temperatures_too():
 def test_a_boundary_out_of_reach_leaves_the_unconstrained_loss():
     scores, ratings, mask = random_groups(9)
     idle, free = (
-        pro_loss(scores, ratings, mask, constraint=constraint)[0] for constraint in (Boundary(500.0), Unconstrained())
+        pro_loss(scores, ratings, candidate_mask=mask, constraint=constraint)[0]
+        for constraint in (Boundary(beta=500.0), Unconstrained())
     )
     torch.testing.assert_close(idle, free, rtol=0, atol=1e-14)
 

@@ -60,7 +60,8 @@ def test_push_on_a_negative_changes_sign_around_the_boundary():
 def test_a_boundary_out_of_reach_leaves_the_unconstrained_loss():
     scores, ratings, mask = random_groups(7)
     idle, free = (
-        rrhf_loss(scores, ratings, mask, constraint=constraint)[0] for constraint in (Boundary(500.0), Unconstrained())
+        rrhf_loss(scores, ratings, candidate_mask=mask, constraint=constraint)[0]
+        for constraint in (Boundary(beta=500.0), Unconstrained())
     )
     torch.testing.assert_close(idle, free, rtol=0, atol=1e-14)
 

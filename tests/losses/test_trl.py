@@ -85,13 +85,13 @@ def test_dpo_ipo_and_nca(tmp_path, loss_type):
     scores, ref_scores = as_pairs(mean_scores(logps, lengths)), as_pairs(mean_scores(ref_logps, lengths))
     ratings = torch.tensor([[1, 0]]).expand(3, 2)
     per_group, _ = {
-        "sigmoid": lambda: dpo_loss(sums, ref_sums, ratings, beta=BETA),
-        "sigmoid_norm": lambda: dpo_loss(scores, ref_scores, ratings, beta=BETA),
-        "ipo": lambda: ipo_loss(scores, ref_scores, ratings, beta=BETA),
-        "nca_pair": lambda: nca_loss(sums, ref_sums, ratings, beta=BETA, alpha=0.01),
+        "sigmoid": lambda: dpo_loss(sums, ratings, ref_scores=ref_sums, beta=BETA),
+        "sigmoid_norm": lambda: dpo_loss(scores, ratings, ref_scores=ref_scores, beta=BETA),
+        "ipo": lambda: ipo_loss(scores, ratings, ref_scores=ref_scores, beta=BETA),
+        "nca_pair": lambda: nca_loss(sums, ratings, ref_scores=ref_sums, beta=BETA, alpha=0.01),
     }[loss_type]()
     assert per_group.mean().item() == pytest.approx(theirs, rel=1e-5)
-    unmoved, _ = dpo_loss(sums, sums, ratings, beta=BETA)
+    unmoved, _ = dpo_loss(sums, ratings, ref_scores=sums, beta=BETA)
     assert unmoved.mean().item() != pytest.approx(theirs, rel=1e-3), "the policy must differ from the reference"
 
 
@@ -128,8 +128,8 @@ def test_kto(tmp_path, loss_type):
     labels = torch.as_tensor(batch["label"]).unsqueeze(0)
     per_group, _ = kto_loss(
         logps.unsqueeze(0),
-        ref_logps.unsqueeze(0),
         labels,
+        ref_scores=ref_logps.unsqueeze(0),
         beta=BETA,
         reference_point=divergence,
         desirable_weight=1.25,

@@ -17,8 +17,9 @@ from aft.errors import AftError, ConfigError, DataError
 from aft.report.build import build_report, write_report
 from aft.report.calibration_picture import shares_by_score
 from aft.report.canvas import missing_library
+from aft.report.overview_picture import _draw_curve
 from aft.report.page import markdown_page
-from aft.report.read import read_config, read_curves, read_report, read_scores
+from aft.report.read import read_config, read_curves, read_displacement, read_report, read_scores
 from aft.report.terminal import summary_table
 from aft.stats.estimate import to_json
 from aft.yaml_files import yaml_text
@@ -186,7 +187,7 @@ def test_one_seed_shows_intervals(run):
     bounded = model_of(report, "bounded")
     assert (bounded["task_accuracy"].sd, bounded["task_accuracy"].low) == (None, 0.625)
     # over 16 right chains with sd 0.1
-    assert bounded["pool_positive"].low == pytest.approx(-0.2 - Z * 0.1 / 4)
+    assert bounded["pool_positive"].low == pytest.approx(-0.2 * math.exp(Z * 0.1 / 4 / 0.2))
     text = summary_table(report)
     assert "75.0 [62.5, 100.0]" in text
     assert "1.500 [1.250, 1.750]" in text
@@ -410,6 +411,33 @@ def test_pool_scores_and_curves_are_read_per_model(run):
     assert set(curves) == {"loose", "bounded"}
     assert curves["loose"]["negative"][1][5] == pytest.approx(-1.5)
     assert list(curves["loose"]["positive"][0]) == [1, 2, 3, 4, 5]
+
+
+def test_a_log_without_a_pair_is_a_gap_and_the_last_with_one_counts(run):
+    drifts = {1: -0.1, 3: -0.4, 4: -0.3}
+    log = [
+        {"step": step, "loss": 1.0, **({"scores/positive_drift": drifts[step]} if step in drifts else {})}
+        for step in range(1, 7)
+    ]
+    log.append({"step": 6, "eval_loss": 1.0})
+    log.append({"step": 6, "train_loss": 1.0})
+    write(run / "seed-0" / "align" / "loose" / "trainer_state.json", {"log_history": log})
+    points = read_curves(run, ["loose"], [0])["loose"]["positive_drift"][0]
+    assert list(points) == [1, 2, 3, 4, 5, 6]
+    assert {step: value for step, value in points.items() if not math.isnan(value)} == drifts
+    assert read_displacement(run, ["loose"], [0]) == {"loose": {"0": {"positive_drift": -0.3, "stopped": None}}}
+
+
+def test_a_curve_has_a_gap_and_a_lone_point_a_dot():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    _draw_curve(axes, {0: {1: -0.5, 2: math.nan, 3: -0.4, 4: -0.3}, 1: {1: -0.7, 2: -0.6, 3: -0.4, 4: -0.3}}, "black")
+    mean, lone = axes.lines[-2:]
+    assert list(mean.get_xdata()) == [1, 2, 3, 4]
+    assert list(mean.get_ydata()) == pytest.approx([-0.6, math.nan, -0.4, -0.3], nan_ok=True)
+    assert list(lone.get_xdata()) == [1]
 
 
 def test_picture_is_drawn(run):

@@ -46,7 +46,7 @@ def test_records_and_losses_agree_on_which_groups_hold_a_pair():
     items = [Item("q", [3], [[4, 1]] * len(ratings), [False] * len(ratings), ratings) for ratings in groups]
     batch = pack(items, 0, PADDED)
     for gap in (0.0, 0.1, 0.2, 0.25, 0.3):
-        found = groups_with_pair(batch["ratings"], batch["candidate_mask"], min_rating_gap=gap).tolist()
+        found = groups_with_pair(batch["ratings"], candidate_mask=batch["candidate_mask"], min_rating_gap=gap).tolist()
         assert [has_pair(ratings, gap) for ratings in groups] == found
         assert set(found) == ({False} if gap == 0.3 else {False, True})
     assert has_pair([0.2, 0.3], 0.1) and not has_pair([1.0, 0.0], 1.0) and not has_pair([1.0]) and not has_pair([])

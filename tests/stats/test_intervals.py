@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aft.stats.intervals import mean_interval, mean_sd, wilson
+from aft.stats.intervals import mean_interval, mean_sd, one_sided_interval, one_sided_interval_from_sd, wilson
 
 Z = 1.959963984540054
 
@@ -77,10 +77,26 @@ def test_mean_interval_is_cut_at_the_possible_range():
     assert mean_interval(values, within=(0.0, 1.0)) == (low, 1.0)
 
 
-def test_mean_interval_covers_the_mean_about_as_often_as_it_says():
+def test_an_interval_of_values_of_one_sign_keeps_the_sign():
+    mean, sd = 12.996, 15.8675 / Z * 10  # where mean ± 1.96 standard errors is [−2.871, 28.864]
+    low, high = one_sided_interval_from_sd(mean, sd, 100)
+    ratio = math.exp(15.8675 / 12.996)
+    assert (low, high) == pytest.approx((mean / ratio, mean * ratio)) and low > 0
+    assert one_sided_interval_from_sd(-mean, sd, 100) == pytest.approx((-high, -low))
+    narrow = one_sided_interval([2.0, 2.001, 2.002])
+    assert narrow == pytest.approx(mean_interval([2.0, 2.001, 2.002]), abs=1e-6)
+    assert one_sided_interval([0.0, 0.0]) == (0.0, 0.0) and one_sided_interval([3.0, 3.0]) == (3.0, 3.0)
+    assert one_sided_interval([3.0]) == one_sided_interval([1.0, math.inf]) == (None, None)
+    assert one_sided_interval([1e308, 1e300]) == (None, None), "the upper bound is no float"
+    with pytest.raises(ValueError, match="at least one"):
+        one_sided_interval([])
+
+
+@pytest.mark.parametrize("interval", [mean_interval, one_sided_interval])
+def test_mean_interval_covers_the_mean_about_as_often_as_it_says(interval):
     generator = random.Random(0)
     covered = 0
     for _ in range(1000):
-        low, high = mean_interval([generator.expovariate(1.0) for _ in range(100)])
+        low, high = interval([generator.expovariate(1.0) for _ in range(100)])
         covered += low <= 1.0 <= high
     assert 0.92 <= covered / 1000 <= 0.97

@@ -307,6 +307,9 @@ def test_a_broken_mmlu_file(tmp_path):
     (tmp_path / "dev" / "anatomy_dev.csv").write_text("q,a,b,c,0\n")
     with pytest.raises(DataError, match="record 1: expected 6 columns, got 5"):
         Mmlu(str(tmp_path)).load(VALIDATION)
+    (tmp_path / "dev" / "anatomy_dev.csv").write_text("question,choice0,choice1,choice2,choice3,answer\n")
+    with pytest.raises(DataError, match=f"{tmp_path}: no question for validation"):
+        Mmlu(str(tmp_path)).load(VALIDATION)
     (tmp_path / "x.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x\.tar\.gz: cannot be read: "):
         Mmlu(str(tmp_path / "x.tar.gz")).load(VALIDATION)

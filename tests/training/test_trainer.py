@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState
 
 from aft.errors import AftError
 from aft.losses import LOSSES, Boundary, Detached, Unconstrained
@@ -17,6 +17,7 @@ from aft.scoring.batching import Packer, StepSampler, unique_tokens
 from aft.scoring.forward import enable_scoring
 from aft.scoring.packing import Item
 from aft.scoring.responses import Scores
+from aft.training.callbacks import POSITIVE_DRIFT, StopOnCollapse
 from reference_losses import alignment as slow_alignment
 from tiny_models import as_entries, random_items, same_weights, tiny_model, word_tokenizer
 from tiny_trainers import DATA_SEED, KINDS, OBJECTIVES, items_for, logged, make_trainer
@@ -114,8 +115,9 @@ def test_one_step_by_hand(tmp_path, name):
         "scores/positive",
         "scores/negative",
         "scores/margin",
-        "constraint/active_fraction",
+        "pairs/accuracy",
         "groups/without_pair",
+        *(["constraint/active_fraction"] if name == "bcl" else []),
     }
 
 
@@ -146,7 +148,11 @@ def test_logged_scores_by_hand(tmp_path, name):
     assert entry["scores/positive"] == pytest.approx(sum(positives) / len(positives), abs=1e-5)
     assert entry["scores/negative"] == pytest.approx(sum(negatives) / len(negatives), abs=1e-5)
     assert entry["scores/margin"] == pytest.approx(sum(margins) / len(margins), abs=1e-5)
-    assert entry["constraint/active_fraction"] == pytest.approx(active / len(negatives))
+    assert entry["pairs/accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / len(margins))
+    if name == "bcl":
+        assert entry["constraint/active_fraction"] == pytest.approx(active / len(negatives))
+    else:
+        assert "constraint/active_fraction" not in entry, "there is no boundary"
     assert name != "bcl" or active, "no negative is at its boundary, so the share is not tested"
     assert entry["groups/without_pair"] == sum(bool(item.candidates) and not has_pair(item) for item in step)
 
@@ -281,6 +287,48 @@ def test_drift_is_measured_on_the_same_candidates_as_the_scores(tmp_path):
             assert abs(drift) > 0.05
 
 
+def test_steps_without_a_pair_log_no_scores(tmp_path):
+    """Only the second of four questions has a pair, and each is a step."""
+    kinds = [[None, 1.0], [None, 1.0, 0.0], [None], [0.0, 0.0]]
+    trainer = make_trainer(
+        tmp_path,
+        "bcl",
+        items=items_for("bcl", kinds),
+        max_steps=4,
+        per_device_train_batch_size=1,
+        job={"initial_scores": lambda t: t.score_candidates()},
+    )
+    trainer.train()
+    of_pairs = {"scores/positive", "scores/negative", "scores/margin", "scores/positive_drift", "scores/negative_drift"}
+    of_pairs |= {"pairs/accuracy", "constraint/active_fraction", "groups/both_fell"}
+    log = logged(trainer)
+    assert sorted(len(of_pairs & set(entry)) for entry in log) == [0, 0, 0, len(of_pairs)]
+    # a question without a supervised response has no L_VFT, and one without candidates no L_A
+    assert sum("loss/vft" in entry for entry in log) == 3 and sum("loss/align" in entry for entry in log) == 3
+    assert sum(entry["groups/without_pair"] for entry in log) == 2
+    assert all(math.isfinite(value) for entry in log for value in entry.values())
+
+
+def test_a_mean_over_the_groups_with_a_pair_is_absent_without_one(tmp_path):
+    items = items_for("dcl-mean-with-pair", [[None, 1.0], [None, 0.0]])
+    trainer = make_trainer(tmp_path, "dcl-mean-with-pair", items=items, max_steps=1)
+    trainer.train()
+    [entry] = logged(trainer)
+    assert "loss/align" not in entry and entry["loss/vft"] == pytest.approx(entry["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("patience", "stops_at"), [(2, 3), (3, None)])
+def test_logs_without_a_drift_do_not_end_a_fall(tmp_path, patience, stops_at):
+    arguments, state, control = make_trainer(tmp_path).args, TrainerState(max_steps=9), TrainerControl()
+    callback = StopOnCollapse(max_fall=0.5, patience=patience)
+    for step, drift in enumerate([-0.6, None, -1.0, None], start=1):
+        state.global_step = step
+        state.log_history.append({"step": step} if drift is None else {"step": step, POSITIVE_DRIFT: drift})
+        callback.on_log(arguments, state, control)
+        assert control.should_training_stop == (stops_at is not None and step >= stops_at)
+    assert (callback.reason is None) == (stops_at is None)
+
+
 # ---- stop and go on ----
 
 DROPOUT = {"architecture": "gpt2", "config": {"resid_pdrop": 0.1, "attn_pdrop": 0.1, "embd_pdrop": 0.1}}
@@ -412,7 +460,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, accumulatio
 def test_a_term_that_is_not_finite_stops_before_the_update_whatever_its_gradient(tmp_path):
     """The norm of the gradient is finite here, so that it alone would let the step pass."""
 
-    def infinite(scores, ratings, mask, **_):
+    def infinite(scores, ratings, **_):
         return 0 * scores.sum(dim=1) + math.inf, {}
 
     objective = dataclasses.replace(OBJECTIVES["bcl"][0], loss=infinite)

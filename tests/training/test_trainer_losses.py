@@ -70,12 +70,15 @@ def terms(tmp_path, loss):
 def test_rrhf_and_pro_compare_scores(tmp_path, section, constraint):
     align, scores, _, _, ratings, mask = terms(tmp_path / "rrhf", RrhfLoss(name="rrhf", constraint=section))
     groups = mask.any(dim=1).sum()
-    expected = rrhf_loss(scores, ratings, mask, constraint=constraint)[0].sum() / groups
+    expected = rrhf_loss(scores, ratings, candidate_mask=mask, constraint=constraint)[0].sum() / groups
     torch.testing.assert_close(align, expected, check_dtype=False)
     assert expected > 0
     loss = ProLoss(name="pro", constraint=section, dynamic_temperature=False)
     align, scores, _, _, ratings, mask = terms(tmp_path / "pro", loss)
-    expected = pro_loss(scores, ratings, mask, constraint=constraint, dynamic_temperature=False)[0].sum() / groups
+    expected = (
+        pro_loss(scores, ratings, candidate_mask=mask, constraint=constraint, dynamic_temperature=False)[0].sum()
+        / groups
+    )
     torch.testing.assert_close(align, expected, check_dtype=False)
 
 
@@ -85,9 +88,9 @@ def test_dpo_compares_with_the_scores_before_training(tmp_path, section, constra
     loss = DpoLoss(name="dpo", constraint=section, beta=0.5, logps=logps)
     align, scores, before, lengths, ratings, mask = terms(tmp_path, loss)
     options = {"beta": 0.5, "constraint": constraint, "lengths": lengths if logps == "sum" else None}
-    per_group, _ = dpo_loss(scores, before, ratings, mask, **options)
+    per_group, _ = dpo_loss(scores, ratings, ref_scores=before, candidate_mask=mask, **options)
     torch.testing.assert_close(align, per_group.sum() / mask.any(dim=1).sum(), check_dtype=False)
-    unmoved, _ = dpo_loss(scores, scores, ratings, mask, **options)
+    unmoved, _ = dpo_loss(scores, ratings, ref_scores=scores, candidate_mask=mask, **options)
     assert not torch.allclose(per_group, unmoved), "the reference must matter"
 
 
@@ -116,7 +119,7 @@ def test_the_gap_reaches_the_loss_the_statistics_and_the_count_alike():
         moved = dict(zip(DISPLACEMENT, objective.displacement(scores, batch).tolist(), strict=True))
         assert moved["compared_groups"] == (pairs > 0) == objective.with_pair(batch).item()
         loss = objective.of_groups(scores, torch.full((1, 3), 2.0), batch)
-        expected, _ = dpo_loss(scores, -torch.ones(1, 3), batch["ratings"], min_rating_gap=gap)
+        expected, _ = dpo_loss(scores, batch["ratings"], ref_scores=-torch.ones(1, 3), min_rating_gap=gap)
         assert loss.item() == expected.item() and (loss.item() > 0) == (pairs > 0)
 
 
@@ -127,9 +130,9 @@ def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_p
         longest = max((len(item.responses[index]) for index in item.candidates), default=0)
         padded.append(len(item.prompt_ids) + longest)
     quotients = scores * lengths / torch.tensor(padded).unsqueeze(1)
-    expected = rrhf_loss(quotients, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+    expected = rrhf_loss(quotients, ratings, candidate_mask=mask)[0].sum() / mask.any(dim=1).sum()
     torch.testing.assert_close(align, expected, check_dtype=False)
-    assert expected != rrhf_loss(scores, ratings, mask)[0].sum() / mask.any(dim=1).sum()
+    assert expected != rrhf_loss(scores, ratings, candidate_mask=mask)[0].sum() / mask.any(dim=1).sum()
 
 
 @pytest.mark.parametrize(
@@ -152,17 +155,17 @@ def test_every_other_loss_gets_its_arguments(tmp_path, section, function, argume
     align, scores, before, lengths, ratings, mask = terms(tmp_path, section)
     if getattr(section, "logps", "mean") == "sum":
         arguments = {**arguments, "lengths": lengths}
-    compared = (scores, before) if section.name in REFERENCE_LOSSES else (scores,)
-    expected = function(*compared, ratings, mask, **arguments)[0].sum() / mask.any(dim=1).sum()
+    given = {"candidate_mask": mask, **({"ref_scores": before} if section.name in REFERENCE_LOSSES else {})}
+    expected = function(scores, ratings, **given, **arguments)[0].sum() / mask.any(dim=1).sum()
     torch.testing.assert_close(align, expected, check_dtype=False)
-    assert expected != function(*compared, ratings, mask)[0].sum() / mask.any(dim=1).sum() or not arguments
+    assert expected != function(scores, ratings, **given)[0].sum() / mask.any(dim=1).sum() or not arguments
 
 
 def test_a_mean_over_groups_with_a_pair_leaves_out_the_others_whatever_acts_on_them(tmp_path):
     """KTO's loss of a group without a pair is not 0."""
     section = KtoLoss(name="kto", reduction="mean_with_pair", logps="mean")
     align, scores, before, _, ratings, mask = terms(tmp_path, section)
-    per_group, _ = kto_loss(scores, before, ratings, mask)
-    paired = groups_with_pair(ratings, mask)
+    per_group, _ = kto_loss(scores, ratings, ref_scores=before, candidate_mask=mask)
+    paired = groups_with_pair(ratings, candidate_mask=mask)
     assert 0 < paired.sum() < mask.any(dim=1).sum() and (per_group[mask.any(dim=1) & ~paired] > 0).all()
     torch.testing.assert_close(align, per_group[paired].mean(), check_dtype=False)

@@ -55,6 +55,12 @@ def test_steps_and_logged_values_are_those_of_one_rank(folders, name):
     for expected, found in zip(one["log"], two["log"], strict=True):
         # epochs are counted in batches of a rank, of which two ranks have fewer
         assert {**found, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-5, abs=1e-6)
+    if name == "one-pair":
+        assert sorted("scores/positive_drift" in entry for entry in one["log"] if "loss" in entry) == [
+            False,
+            True,
+            True,
+        ]
     for question_id, scores in (one["initial"] or {}).items():
         assert two["initial"][question_id] == pytest.approx(scores, abs=1e-9)
 

@@ -25,15 +25,22 @@ from tiny_models import as_entries, tiny_model, word_tokenizer
 from tiny_trainers import OBJECTIVES, initial_scores, items_for, logged, make_trainer
 
 STEP = 8
-NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair")
+NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair", "one-pair")
+# a single question with a pair: of each step's ranks one has none, and one step has none at all
+ONE_PAIR: list[list[float | None]] = [
+    [None, 1.0, 0.0],
+    *[[None, 1.0], [None], [0.0, 0.0], [None, 0.0], [None, 1.0]] * 2,
+]
 
 
 def train(folder: Path, name: str, world_size: int) -> None:
     """Three steps of eight questions out of eleven; one question a batch, where the last leaves a rank without one."""
-    items = items_for(name)
+    objective = "bcl" if name == "one-pair" else name
+    items = items_for(objective, ONE_PAIR if name == "one-pair" else None)
     trainer = make_trainer(
         folder / "run",
-        name,
+        objective,
+        items=items,
         dtype=torch.float64,
         max_steps=3,
         per_device_train_batch_size=STEP // world_size if name == "bcl" else 1,
@@ -43,7 +50,7 @@ def train(folder: Path, name: str, world_size: int) -> None:
             "eval_entries": as_entries(items),
             # calls of the model by tokens: ranks have unequal numbers of their own, and must make equally many
             "max_tokens": 40 if name == "bcl" else None,
-            "initial_scores": None if OBJECTIVES[name][0].loss is None else lambda t: t.score_candidates(),
+            "initial_scores": None if OBJECTIVES[objective][0].loss is None else lambda t: t.score_candidates(),
         },
     )
     trainer.train()

@@ -18,14 +18,19 @@ from .voting import Tally, pass_at_k, tally, vote_accuracy
 
 
 def task_accuracy(predictions: Sequence[Mapping[str, Any]]) -> Estimate:
-    """Share of right final answers with Wilson's 95 % interval over questions; an unparsed completion is wrong."""
+    """Share of right final answers with Wilson's 95 % interval over questions; an unparsed completion is wrong.
+
+    Without any prediction there is no mean, and n is 0.
+    """
     correct = sum(line["is_correct"] for line in predictions)
-    low, high = wilson(correct, len(predictions))
     counts = {
         "correct": correct,
         "unparsed": sum(line["answer"] is None for line in predictions),
         "truncated": sum(line["truncated"] for line in predictions),
     }
+    if not predictions:
+        return Estimate(None, n=0, beside=counts)
+    low, high = wilson(correct, len(predictions))
     return Estimate(correct / len(predictions), low=low, high=high, n=len(predictions), beside=counts)
 
 
@@ -96,8 +101,11 @@ def _tally(lines: Sequence[Mapping[str, Any]], question: Question, task: Task) -
 
 
 def self_consistency(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Majority vote and pass@k over all questions of `vote_lines`, for every n, with intervals over questions."""
-    ns = list(lines[0]["vote"])
+    """Majority vote and pass@k over all questions of `vote_lines`, for every n, with intervals over questions.
+
+    Without any line `vote` and `pass` are empty.
+    """
+    ns = list(lines[0]["vote"]) if lines else []
     return {
         "questions": len(lines),
         "unparsed": sum(line["unparsed"] for line in lines),

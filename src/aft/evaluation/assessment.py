@@ -12,7 +12,7 @@ from typing import Any
 
 from ..records import POSITIVE, REFERENCE, Candidate, Completion, Group
 from ..stats.estimate import Estimate
-from ..stats.intervals import mean_interval, mean_sd
+from ..stats.intervals import mean_sd, one_sided_interval
 from .accuracy import mean_with_interval
 
 
@@ -102,7 +102,7 @@ def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[s
 
 
 def perplexity(scores: Sequence[float]) -> Estimate | None:
-    """Mean over chains of exp(-score), with a 95 % interval over chains; None without any.
+    """Mean over chains of exp(-score), with a 95 % interval over chains on the log scale; None without any.
 
     Where a float cannot hold it (beyond 709 nats per token, as a collapsed model reaches) the mean is infinite: it is
     then None, because JSON has no infinity, and `infinite` says of how many chains.
@@ -113,7 +113,7 @@ def perplexity(scores: Sequence[float]) -> Estimate | None:
     infinite = sum(not math.isfinite(value) for value in values)
     if infinite:
         return Estimate(None, n=len(values), beside={"infinite": infinite})
-    low, high = mean_interval(values)
+    low, high = one_sided_interval(values)
     return Estimate(mean_sd(values)[0], low=low, high=high, n=len(values), beside={"infinite": 0})
 
 

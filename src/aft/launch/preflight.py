@@ -249,7 +249,10 @@ def _check_data(config: Config) -> list[str]:
     try:
         task = make_task(**vars(config.data))
         for split in (TRAIN, ANSWER_ONLY, VALIDATION, TEST):
-            task.load(split, seed=next(iter(config.seeds), 0))
+            questions = task.load(split, seed=next(iter(config.seeds), 0))
+            evaluated = split == getattr(config.evaluate, "split", None) and "evaluate" in (config.stages or ())
+            if evaluated and not questions:
+                problems.append(f"evaluate.split: the {split} split has no questions")
     except ConfigError as error:
         # a task reports its argument names without the section's name
         problems += [problem if problem.startswith("data.") else f"data: {problem}" for problem in error.problems]

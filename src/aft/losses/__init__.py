@@ -1,6 +1,7 @@
 """Losses that compare the candidates of a group: `loss(scores, ratings, ...)` -> per-group losses and metrics.
 
-Every loss takes every constraint. `LOSSES` and `CONSTRAINTS` map the names used in a config to functions and classes.
+Every argument but scores and ratings is given by its name. Every loss takes every constraint. `LOSSES` and
+`CONSTRAINTS` map the names used in a config to functions and classes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ LOSSES: dict[str, Callable] = {
     "nca": nca_loss,
 }
 
-# Losses that take `ref_scores`, the scores under the frozen reference model, as their second argument.
+# Losses that take `ref_scores`, the scores under the frozen reference model.
 REFERENCE_LOSSES = frozenset(
     name for name, function in LOSSES.items() if "ref_scores" in inspect.signature(function).parameters
 )

@@ -13,8 +13,8 @@ PAPER_BOUNDARY = Boundary()
 def alignment_loss(
     scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    candidate_mask: Tensor | None = None,
     constraint: Constraint = PAPER_BOUNDARY,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:

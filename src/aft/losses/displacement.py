@@ -27,10 +27,10 @@ _LEAST_FALL = 1e-3
 @torch.no_grad()
 def displacement_statistics(
     scores: Tensor,
-    initial_scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    initial_scores: Tensor,
+    candidate_mask: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> Tensor:
@@ -67,13 +67,13 @@ def metrics_from_displacement(statistics: Tensor) -> dict[str, Tensor]:
     that `scores/positive` and `scores/negative` average.
     `groups/both_fell`: share of the groups with a pair in which the mean positive score and the mean negative score
     have both fallen by more than 1e-3 nats per token.
-    A mean or share over nothing is 0.
+    A mean or share over nothing is nan.
     """
     value = dict(zip(DISPLACEMENT, statistics.unbind(), strict=True))
     return {
-        "scores/positive_drift": value["positive_drift_sum"] / value["positive_count"].clamp(min=1),
-        "scores/negative_drift": value["negative_drift_sum"] / value["negative_count"].clamp(min=1),
-        "groups/both_fell": value["both_fell_count"] / value["compared_groups"].clamp(min=1),
+        "scores/positive_drift": value["positive_drift_sum"] / value["positive_count"],
+        "scores/negative_drift": value["negative_drift_sum"] / value["negative_count"],
+        "groups/both_fell": value["both_fell_count"] / value["compared_groups"],
     }
 
 

@@ -19,10 +19,10 @@ from .reference import log_ratios
 
 def dpo_loss(
     scores: Tensor,
-    ref_scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    ref_scores: Tensor,
+    candidate_mask: Tensor | None = None,
     beta: float = 0.1,
     lengths: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
@@ -44,7 +44,7 @@ def dpo_loss(
 
     Args:
         scores: (B, G), any float, nats per token, from the policy; as in `alignment_loss`.
-        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
+        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient flows to it.
         ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
         beta: DPO's temperature, > 0, per unit of the scores. The boundary's offset is the `beta` of the constraint.
         lengths: (B, G), tokens of each candidate. If given, h = beta lengths (scores - ref_scores), the log-ratio

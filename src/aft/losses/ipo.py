@@ -13,10 +13,10 @@ from .reference import log_ratios
 
 def ipo_loss(
     scores: Tensor,
-    ref_scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    ref_scores: Tensor,
+    candidate_mask: Tensor | None = None,
     beta: float = 0.1,
     lengths: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
@@ -34,7 +34,7 @@ def ipo_loss(
 
     Args:
         scores, ratings, candidate_mask, constraint, min_rating_gap: as in `alignment_loss`.
-        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
+        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient flows to it.
         beta: how strongly the policy is held near the reference (the paper's tau), > 0, per nat.
         lengths: as in `dpo_loss`.
 

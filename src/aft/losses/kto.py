@@ -7,20 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, pair_metrics
 from .reference import log_ratios
 
 
 def kto_loss(
     scores: Tensor,
-    ref_scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    ref_scores: Tensor,
+    candidate_mask: Tensor | None = None,
     beta: float = 0.1,
     lengths: Tensor | None = None,
     reference_point: float = 0.0,
-    desirable_above: float = 0.5,
+    desirable_above: float | None = None,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
     constraint: Constraint = UNCONSTRAINED,
@@ -42,11 +42,12 @@ def kto_loss(
 
     Args:
         scores, ratings, candidate_mask, constraint: as in `alignment_loss`.
-        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
+        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient flows to it.
         beta: factor of a log-ratio, > 0.
         lengths: as in `dpo_loss`.
         reference_point: KTO's z0, the log-ratio that counts as no change; nats, per token or summed as the log-ratios.
-        desirable_above: a candidate is desirable if its rating is above this.
+        desirable_above: a candidate is desirable if its rating is above this. None: 0.5, and every rating must be 0 or
+            1. This check reads from the device, except for boolean ratings.
         desirable_weight, undesirable_weight: factors of the two kinds, >= 0.
         min_rating_gap: used only by the metrics and the boundary: this loss compares no candidates.
 
@@ -54,14 +55,17 @@ def kto_loss(
         The loss (B,), float32 (float64 for float64 scores), and detached 0-dim metrics of the policy's scores, as
         `metrics_from_statistics` defines them. The caller reduces over B.
     Raises:
-        ValueError: as `alignment_loss`; also on a number out of its range.
+        ValueError: as `alignment_loss`; also on a number out of its range, and on ratings other than 0 and 1 without
+            `desirable_above`.
     Edge cases: a group without candidates has loss and gradient exactly 0. Gaps of 1e4 between scores stay finite.
     """
     _check(reference_point, desirable_above, desirable_weight, undesirable_weight)
     pairs = compare_candidates("kto_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     values = log_ratios("kto_loss", pairs, ref_scores, beta, lengths)
     point = beta * reference_point
-    desirable = pairs.ratings > desirable_above  # (B, G)
+    if desirable_above is None:
+        _check_binary(ratings, pairs)
+    desirable = pairs.ratings > (0.5 if desirable_above is None else desirable_above)  # (B, G)
 
     down = values(pairs.lower)  # every undesirable candidate counts as the lower of a pair
     if pairs.boundary is not None:
@@ -75,9 +79,21 @@ def kto_loss(
     return per_candidate.sum(dim=1) / pairs.real.sum(dim=1).clamp(min=1), pair_metrics(pairs)
 
 
-def _check(point: float, threshold: float, *weights: float) -> None:
+def _check_binary(ratings: Tensor, pairs: Pairs) -> None:
+    """Raise `ValueError` if a real candidate has a rating that is neither 0 nor 1."""
+    if ratings.dtype == torch.bool:
+        return
+    graded = pairs.ratings[(pairs.ratings != 0) & (pairs.ratings != 1)]
+    if graded.numel():
+        shown = ", ".join(f"{rating:g}" for rating in graded.unique()[:5].tolist())
+        raise ValueError(
+            f"kto_loss: desirable_above must be given, as ratings are not 0 and 1 alone; there are also {shown}"
+        )
+
+
+def _check(point: float, threshold: float | None, *weights: float) -> None:
     for name, value in (("reference_point", point), ("desirable_above", threshold)):
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             raise ValueError(f"kto_loss: {name} must be finite, got {value}")
     for name, value in zip(("desirable_weight", "undesirable_weight"), weights, strict=True):
         if not 0 <= value < math.inf:

@@ -14,10 +14,10 @@ from .reference import log_ratios
 
 def nca_loss(
     scores: Tensor,
-    ref_scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    ref_scores: Tensor,
+    candidate_mask: Tensor | None = None,
     beta: float = 0.1,
     lengths: Tensor | None = None,
     alpha: float = 0.1,
@@ -39,7 +39,7 @@ def nca_loss(
 
     Args:
         scores, ratings, candidate_mask, constraint: as in `alignment_loss`.
-        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient.
+        ref_scores: (B, G), any float, the scores from the frozen reference model. No gradient flows to it.
         beta: factor of a log-ratio, > 0.
         lengths: as in `dpo_loss`.
         alpha: temperature of the ratings, > 0, in the ratings' unit.

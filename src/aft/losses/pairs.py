@@ -20,7 +20,7 @@ class Unconstrained:
     """Push every negative down without end (Eq 6, Eq 14)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detached:
     """Stop the gradient of a score as the lower of a pair (Eq 7, Eq 12; `lowest_only`: Eq 13).
 
@@ -30,7 +30,7 @@ class Detached:
     lowest_only: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Boundary:
     """Push a negative down above its boundary and up below the boundary (Eq 8, Eq 11).
 
@@ -66,7 +66,9 @@ STATISTICS = (
     "negative_count",
     "margin_sum",
     "pair_count",
+    "ordered_count",
     "active_count",
+    "bounded_count",
     "groups_without_pair",
 )
 
@@ -186,14 +188,14 @@ def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tupl
 def pair_statistics(
     scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    candidate_mask: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> Tensor:
     """The sums and counts behind a loss's metrics, exact over micro-batches and ranks.
 
-    Returns one vector (8,) in the order of `STATISTICS`, detached, float32 (float64 for float64 scores). Sum the
+    Returns one vector (10,) in the order of `STATISTICS`, detached, float32 (float64 for float64 scores). Sum the
     vectors over micro-batches and ranks, then call `metrics_from_statistics` on the total.
     Arguments and errors are those of `alignment_loss`.
     """
@@ -202,7 +204,7 @@ def pair_statistics(
 
 
 def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
-    """Metrics as 0-dim tensors, from the vector (8,) of `pair_statistics` or a sum of such vectors.
+    """Metrics as 0-dim tensors, from the vector (10,) of `pair_statistics` or a sum of such vectors.
 
     `scores/positive`: mean score, nats per token, of the candidates that outrank another and that none outranks
     (binary feedback: the positives of groups that also hold a negative).
@@ -210,16 +212,19 @@ def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
     negatives of groups that also hold a positive).
     `scores/margin`: mean over pairs of the higher's score minus the lower's. Large groups have more pairs, so the
     margin can differ from `scores/positive` minus `scores/negative`.
-    `constraint/active_fraction`: share of the negatives at or below their boundary; 0 without a boundary constraint.
+    `pairs/accuracy`: share of the pairs in which the higher-rated scores higher; a tie counts half. Reversed ratings
+    take it below a half, and constant ones make it nan.
+    `constraint/active_fraction`: share of the negatives at or below their boundary; nan without a boundary constraint.
     `groups/without_pair`: the number of groups in which no candidate outranks another.
-    A mean or share over nothing is 0.
+    A mean or share over nothing is nan.
     """
     value = dict(zip(STATISTICS, statistics.unbind(), strict=True))
     return {
-        "scores/positive": value["positive_sum"] / value["positive_count"].clamp(min=1),
-        "scores/negative": value["negative_sum"] / value["negative_count"].clamp(min=1),
-        "scores/margin": value["margin_sum"] / value["pair_count"].clamp(min=1),
-        "constraint/active_fraction": value["active_count"] / value["negative_count"].clamp(min=1),
+        "scores/positive": value["positive_sum"] / value["positive_count"],
+        "scores/negative": value["negative_sum"] / value["negative_count"],
+        "scores/margin": value["margin_sum"] / value["pair_count"],
+        "pairs/accuracy": value["ordered_count"] / value["pair_count"],
+        "constraint/active_fraction": value["active_count"] / value["bounded_count"],
         "groups/without_pair": value["groups_without_pair"],
     }
 
@@ -235,7 +240,9 @@ def _statistics(pairs: Pairs) -> Tensor:
     negative = pairs.outranks.any(dim=1)
     positive = pairs.outranks.any(dim=2) & ~negative
     margins = scores.unsqueeze(2) - scores.unsqueeze(1)  # (B, G, G)
-    active = torch.zeros_like(negative) if pairs.boundary is None else negative & (scores <= pairs.boundary)
+    ordered = torch.where(margins == 0, 0.5, (margins > 0).to(scores.dtype))
+    bounded = torch.zeros_like(negative) if pairs.boundary is None else negative
+    active = bounded if pairs.boundary is None else negative & (scores <= pairs.boundary)
     sums = (
         torch.where(positive, scores, 0.0),
         positive,
@@ -243,7 +250,9 @@ def _statistics(pairs: Pairs) -> Tensor:
         negative,
         torch.where(pairs.outranks, margins, 0.0),
         pairs.outranks,
+        torch.where(pairs.outranks, ordered, 0.0),
         active,
+        bounded,
         ~pairs.outranks.flatten(1).any(dim=1),
     )
     return torch.stack([part.sum(dtype=scores.dtype) for part in sums])
@@ -267,6 +276,8 @@ def _checked_mask(
     check_shape(function, "ratings", ratings, scores)
     if ratings.dtype.is_complex:
         raise ValueError(f"{function}: ratings must be real numbers or booleans, got {ratings.dtype}")
+    if ratings.requires_grad:
+        raise ValueError(f"{function}: ratings must not require a gradient; were scores and ratings exchanged?")
     if candidate_mask is None:
         candidate_mask = torch.ones_like(scores, dtype=torch.bool)
     check_shape(function, "candidate_mask", candidate_mask, scores)
@@ -284,7 +295,7 @@ def mirrors(constraint: Constraint) -> bool:
     return isinstance(constraint, Boundary) and constraint.mirror
 
 
-def groups_with_pair(ratings: Tensor, candidate_mask: Tensor, *, min_rating_gap: float = 0.0) -> Tensor:
+def groups_with_pair(ratings: Tensor, *, candidate_mask: Tensor | None = None, min_rating_gap: float = 0.0) -> Tensor:
     """Bool (B,): groups with a candidate that outranks another. Arguments and errors are those of `alignment_loss`."""
     scores = torch.zeros(ratings.shape, device=ratings.device)
     pairs = compare_candidates("groups_with_pair", scores, ratings, candidate_mask, UNCONSTRAINED, min_rating_gap)

@@ -16,8 +16,8 @@ _EPSILON = 1e-10  # as in the published code
 def pro_loss(
     scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    candidate_mask: Tensor | None = None,
     dynamic_temperature: bool = True,
     normalisation: Literal["paper", "reference_code"] = "paper",
     constraint: Constraint = UNCONSTRAINED,

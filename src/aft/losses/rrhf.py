@@ -11,8 +11,8 @@ from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
 def rrhf_loss(
     scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    candidate_mask: Tensor | None = None,
     constraint: Constraint = UNCONSTRAINED,
     min_rating_gap: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:

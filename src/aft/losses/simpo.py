@@ -13,8 +13,8 @@ from .pairs import UNCONSTRAINED, Constraint, compare_candidates, log_one_plus_s
 def simpo_loss(
     scores: Tensor,
     ratings: Tensor,
-    candidate_mask: Tensor | None = None,
     *,
+    candidate_mask: Tensor | None = None,
     beta: float = 2.0,
     gamma: float = 0.5,
     constraint: Constraint = UNCONSTRAINED,

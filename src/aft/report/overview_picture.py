@@ -112,9 +112,7 @@ def _draw_curves(figure: Any, names: Sequence[str], curves: Curves) -> None:
         _draw_curve(scores, by_name.get("positive", {}), RIGHT)
         _draw_curve(scores, by_name.get("negative", {}), WRONG)
         _draw_curve(shares, by_name.get("both_fell", {}), FELL, factor=LOGGED_SHARE.factor)
-        # a method without a boundary logs 0 throughout
-        if any(value > 0 for points in by_name.get("active", {}).values() for value in points.values()):
-            _draw_curve(shares, by_name["active"], ACTIVE, factor=LOGGED_SHARE.factor, linestyle=DASHES)
+        _draw_curve(shares, by_name.get("active", {}), ACTIVE, factor=LOGGED_SHARE.factor, linestyle=DASHES)
         panel_title(scores, shown[position])
         shares.set_ylim(-4, 104)
         shares.set_yticks((0, 50, 100))
@@ -151,6 +149,7 @@ def _share_limits(panels: Sequence[Any]) -> None:
 def _draw_curve(
     axes: Any, by_seed: Mapping[int, Mapping[int, float]], color: str, *, factor: float = 1, linestyle: Any = "-"
 ) -> None:
+    """A line for each seed and one for their mean, with a gap where a value is nan and a dot between two gaps."""
     if not by_seed:
         return
     for points in by_seed.values():
@@ -160,3 +159,6 @@ def _draw_curve(
     common = sorted(set.intersection(*(set(points) for points in by_seed.values())))
     means = [factor * float(np.mean([points[step] for points in by_seed.values()])) for step in common]
     axes.plot(common, means, color=color, linewidth=1.8, linestyle=linestyle)
+    known = [False, *(not math.isnan(mean) for mean in means), False]
+    alone = [at for at in range(len(means)) if known[at : at + 3] == [False, True, False]]
+    axes.plot([common[at] for at in alone], [means[at] for at in alone], ".", color=color, markersize=3)

@@ -246,8 +246,6 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
         rows.append([name])
         for measure in DISPLACEMENT:
             last = {int(seed): Estimate(e[measure.name]) for seed, e in by_seed.items() if measure.name in e}
-            if measure.name == "active" and not any(value.mean for value in last.values()):
-                last = {}  # a method without a boundary logs 0 throughout
             rows[-1].append(number(Estimate.over_seeds(last), measure.kind, alone=""))
     stopped = [
         f"- {name}, seed {seed}: {entry['stopped']}"
@@ -257,9 +255,9 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
     ]
     parts = [
         markdown(["method", *(measure.heading for measure in DISPLACEMENT)], rows),
-        "Last log of the training; drift is the change of the mean score since before the first step, on the training"
-        " questions' own candidates. A margin that grows while both fall is bought by making right chains less likely"
-        " too.",
+        "Last log of the training that holds a pair; drift is the change of the mean score since before the first step,"
+        " on the training questions' own candidates. A margin that grows while both fall is bought by making right"
+        " chains less likely too.",
         "\n".join(stopped),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -332,10 +330,10 @@ def _labelled(report: dict[str, Any]) -> str:
 def _times(report: dict[str, Any]) -> str:
     if not report["stages"]:
         return "No manifest.json was found."
-    rows, total = [], 0.0
+    rows, seconds_of_all = [], []
     for stage in report["stages"]:
         seconds = [value for value in stage["seconds"].values() if value is not None]
-        total += sum(seconds)
+        seconds_of_all += seconds
         each = ABSENT
         if seconds:
             mean, sd = mean_sd(seconds)
@@ -346,7 +344,8 @@ def _times(report: dict[str, Any]) -> str:
             timed += f", {len(stage['seconds']) - len(seconds)} without a time"
         memory = ABSENT if peak is None else f"{peak / 2**30:,.2f}"
         rows.append([stage["stage"], timed, each, f"{sum(seconds):,.1f}" if seconds else ABSENT, memory])
-    rows.append(["all", str(sum(len(stage["seconds"]) for stage in report["stages"])), "", f"{total:,.1f}", ""])
+    runs = str(sum(len(stage["seconds"]) for stage in report["stages"]))
+    rows.append(["all", runs, "", f"{sum(seconds_of_all):,.1f}" if seconds_of_all else ABSENT, ""])
     return markdown(["stage", "runs", "seconds, mean ± sd", "seconds in all", "peak memory (GiB)"], rows)
 
 

@@ -6,7 +6,7 @@ An absent file is None or an absent entry; a file that is there but cannot be us
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..json_files import iter_json_lines, read_json, require
 from ..run.digest import digest_file
 from ..run.folder import METRICS, POOL, STAGES, TRAINER_STATE, RunFolder, Unit
 from ..stats.estimate import Estimate
-from ..stats.intervals import interval_from_sd
+from ..stats.intervals import one_sided_interval_from_sd
 from ..yaml_files import read_yaml
 from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
 
@@ -91,7 +91,7 @@ def _estimate(raw: dict[str, Any], where: str) -> Estimate | None:
         mean, sd = _finite(require(raw, "mean", _NUMBER, where)), _finite(require(raw, "sd", _NUMBER, where))
         if mean is None:
             return None
-        low, high = interval_from_sd(mean, sd, n)
+        low, high = one_sided_interval_from_sd(mean, sd, n)
         return Estimate(mean, low=low, high=high, n=n, beside={"sd_over_chains": sd})
     value, low, high = (require(raw, key, _NUMBER, where) for key in ("value", "low", "high"))
     beside = {key: raw[key] for key in _BESIDE if key in raw}
@@ -200,23 +200,31 @@ def read_scores(
 
 
 def read_curves(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> Curves:
-    """Model -> a measure of `LOGGED` -> seed -> {step: value} as training logged it, where it did."""
+    """Model -> a measure of `LOGGED` -> seed -> {step: value} as training logged it, where it did.
+
+    A log of scores without a value, as of steps without a pair, is nan where the measure has others.
+    """
     curves: Curves = {}
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            for entry in _log(run_folder, model, seed):
-                for measure in LOGGED:
-                    if measure.log in entry and "step" in entry:
-                        by_seed = curves.setdefault(model, {}).setdefault(measure.name, {})
-                        by_seed.setdefault(seed, {})[int(entry["step"])] = float(entry[measure.log])
+            logs = [entry for entry in _log(run_folder, model, seed) if "step" in entry and _of_training(entry)]
+            for measure in LOGGED:
+                if any(measure.log in entry for entry in logs):
+                    points = {int(entry["step"]): float(entry.get(measure.log, math.nan)) for entry in logs}
+                    curves.setdefault(model, {}).setdefault(measure.name, {})[seed] = points
     return curves
+
+
+def _of_training(entry: Mapping[str, Any]) -> bool:
+    """True for a log of training steps, false for one of an evaluation or of the whole training."""
+    return "loss" in entry or any(measure.log in entry for measure in LOGGED)
 
 
 def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, dict[str, Any]]:
     """Model -> seed -> {a measure of `LOGGED`: its last logged value, "stopped": why training ended early or None}.
 
-    Only where training has logged how far scores moved.
+    The last log with a pair counts. Only where training has logged how far scores moved.
     """
     found: dict[str, dict[str, Any]] = {}
     seeds = list(seeds)

@@ -1,7 +1,8 @@
 """How sure a number is: intervals over questions, spread over seeds. Standard library only; see also `bootstrap`.
 
-Shares of right answers use Wilson's interval. Means without bounds (perplexity, scores) use the normal approximation,
-mean ± 1.96 × standard error, which is too narrow below about 30 values.
+Shares of right answers use Wilson's interval. Differences use the normal approximation, mean ± 1.96 × standard error.
+Means of values of one sign (perplexity, scores) use it on the log scale, so that no bound has the other sign. The
+normal approximation is too narrow below about 30 values.
 """
 
 from __future__ import annotations
@@ -53,6 +54,28 @@ def interval_from_sd(
     half = _z(confidence) * sd / math.sqrt(n)
     low, high = mean - half, mean + half
     return (low, high) if within is None else (max(low, within[0]), min(high, within[1]))
+
+
+def one_sided_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
+    """`one_sided_interval_from_sd` of independent values. No value: `ValueError`."""
+    mean, sd = mean_sd(values)
+    return one_sided_interval_from_sd(mean, sd, len(values), confidence)
+
+
+def one_sided_interval_from_sd(
+    mean: float, sd: float | None, n: int, confidence: float = CONFIDENCE
+) -> tuple[float | None, float | None]:
+    """Interval of the mean of values of one sign, such as perplexities, normal approximation on the log scale.
+
+    The bounds are the mean divided and multiplied by exp(z × standard error / |mean|), the first order of an interval
+    of the mean's logarithm. A mean of 0 has values of 0 alone, so it is both bounds. `(None, None)`: one value, or a
+    bound that a float cannot hold.
+    """
+    if sd is None or n < 2 or not math.isfinite(mean):
+        return None, None
+    factor = math.exp(_z(confidence) * sd / math.sqrt(n) / abs(mean)) if mean else 1.0
+    low, high = sorted((mean / factor, mean * factor))
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:

@@ -65,6 +65,10 @@ class FileTask:
         """The records of one file, in file order."""
         raise NotImplementedError
 
+    def _place(self, file: str) -> str:
+        """Where the records of a file come from, for messages."""
+        return str(self.path or self.HUB_NAME or self.TITLE)
+
     def _key(self, question: Question) -> str:
         """A key of a question. A training question is removed if a held-out question has an equal key."""
         return question_key(question)
@@ -91,6 +95,8 @@ class FileTask:
         """Every question of one file in file order, before overlaps are removed. `DataError` for a broken record."""
         if file not in self._records:
             questions = list(self._read(file))
+            if not questions:
+                raise DataError(f"{self._place(file)}: no question for {file}")
             for question in questions:
                 if problem := self.kind.problem(question):
                     raise DataError(f"question '{question.id}': the answer {problem}")

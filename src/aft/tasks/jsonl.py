@@ -90,6 +90,9 @@ class Jsonl(FileTask):
                 raise DataError(f"{where}: '{self.fields['answer']}' {problem}")
             yield question
 
+    def _place(self, file: str) -> str:
+        return str(self.files[file])
+
     def _question(self, row: dict[str, Any], where: str, question_id: str) -> Question:
         name = self.fields
         if name["question"] not in row and MESSAGES in row:

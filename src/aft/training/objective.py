@@ -27,7 +27,7 @@ class Objective:
     `constraint`, `min_rating_gap` (in the ratings' unit): which candidates are compared and how. They apply to the
     loss, to the statistics and to the count of groups with a pair.
     `reduction`: mean, mean_with_pair or sum of L_A over the step's groups.
-    `needs_reference`: the loss takes the scores before training as its second argument.
+    `needs_reference`: the loss takes the scores before training as `ref_scores`.
     `logps`: the loss compares mean log-probs (mean), summed log-probs (sum; the loss also gets `lengths`), or sums
     divided by the group's padded length (padded).
     """
@@ -47,13 +47,12 @@ class Objective:
         Gradient flows to the scores.
         """
         assert self.loss is not None
-        compared = [scores]
         if self.logps == "padded":
-            compared = [scores * lengths / batch["padded_lengths"].unsqueeze(1)]
-        if self.needs_reference:
-            compared.append(batch["initial_scores"])
-        options = {"lengths": lengths} if self.logps == "sum" else {}
-        per_group, _ = self.loss(*compared, batch["ratings"], batch["candidate_mask"], **self._pairing, **options)
+            scores = scores * lengths / batch["padded_lengths"].unsqueeze(1)
+        options = {"ref_scores": batch["initial_scores"]} if self.needs_reference else {}
+        if self.logps == "sum":
+            options["lengths"] = lengths
+        per_group, _ = self.loss(scores, batch["ratings"], **self._pairing(batch), **options)
         if self.reduction == "mean_with_pair":
             # some losses, for example KTO, are not 0 for a group without a pair
             per_group = torch.where(self.with_pair(batch), per_group, 0.0)
@@ -61,17 +60,18 @@ class Objective:
 
     def with_pair(self, batch: Batch) -> Tensor:
         """Bool (B,), true for each group with a pair."""
-        return groups_with_pair(batch["ratings"], batch["candidate_mask"], min_rating_gap=self.min_rating_gap)
+        mask = batch["candidate_mask"]
+        return groups_with_pair(batch["ratings"], candidate_mask=mask, min_rating_gap=self.min_rating_gap)
 
     def statistics(self, scores: Tensor, batch: Batch) -> Tensor:
-        """`pair_statistics` (8,) of the candidates' scores (B, G)."""
-        return pair_statistics(scores, batch["ratings"], batch["candidate_mask"], **self._pairing)
+        """`pair_statistics` (10,) of the candidates' scores (B, G)."""
+        return pair_statistics(scores, batch["ratings"], **self._pairing(batch))
 
     def displacement(self, scores: Tensor, batch: Batch) -> Tensor:
         """`displacement_statistics` (6,) of the candidates' scores (B, G), compared with those before training."""
         before = batch["initial_scores"]
-        return displacement_statistics(scores, before, batch["ratings"], batch["candidate_mask"], **self._pairing)
+        return displacement_statistics(scores, batch["ratings"], initial_scores=before, **self._pairing(batch))
 
-    @property
-    def _pairing(self) -> dict[str, Any]:
-        return {"constraint": self.constraint, "min_rating_gap": self.min_rating_gap}
+    def _pairing(self, batch: Batch) -> dict[str, Any]:
+        mask = batch["candidate_mask"]
+        return {"candidate_mask": mask, "constraint": self.constraint, "min_rating_gap": self.min_rating_gap}

@@ -5,6 +5,7 @@ Axes: `B` questions in the batch, `G` candidate slots per question.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -34,12 +35,16 @@ class ScoreLog:
             self._displacement = counted if self._displacement is None else self._displacement + counted
 
     def metrics(self, reduce: Callable[[Tensor], Tensor], steps: int) -> dict[str, float]:
-        """The metrics of the `steps` since the last call. `reduce` sums a vector over ranks."""
+        """The metrics of the `steps` since the last call, without those over nothing.
+
+        `reduce` sums a vector over ranks, so that all ranks return the same.
+        """
         if self._statistics is None:
             return {}
         metrics = metrics_from_statistics(reduce(self._statistics).cpu())
-        metrics["groups/without_pair"] = metrics["groups/without_pair"] / max(steps, 1)
+        metrics["groups/without_pair"] = metrics["groups/without_pair"] / steps
         if self._displacement is not None:
             metrics.update(metrics_from_displacement(reduce(self._displacement).cpu()))
         self._statistics = self._displacement = None
-        return {name: value.item() for name, value in metrics.items()}
+        found = {name: value.item() for name, value in metrics.items()}
+        return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -86,6 +86,7 @@ class AftTrainer(Trainer):
         self._scores = ScoreLog()
         self._steps_logged = 0
         self._terms = StepTerms(args.device, _exact(args.device))
+        self._counted = torch.zeros(len(_TOTALS), device=args.device)
 
     def _begin(self, step: int) -> None:
         self._steps_logged = step
@@ -147,8 +148,9 @@ class AftTrainer(Trainer):
                 batches.append(batch)
         parts = [part for batch in batches for part in batch["parts"]]
         self._terms.begin_step()
-        totals = self._count(parts).to(device, non_blocking=True)
-        return batches, self.accelerator.reduce(totals, reduction="sum")
+        totals = self.accelerator.reduce(self._count(parts).to(device, non_blocking=True), reduction="sum")
+        self._counted = self._counted + totals
+        return batches, totals
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         """A part on the device. transformers' version waits for each copy, and rounds the ratings under DeepSpeed."""
@@ -250,7 +252,10 @@ class AftTrainer(Trainer):
     # ---- what is logged ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add our metrics to those of transformers: means over the steps since the last log and over all ranks."""
+        """Add our metrics to those of transformers: means over the steps since the last log and over all ranks.
+
+        A mean over nothing has no key.
+        """
         if "loss" in logs:
             logs.update(self._step_metrics())
         super().log(logs, start_time)
@@ -258,10 +263,17 @@ class AftTrainer(Trainer):
     def _step_metrics(self) -> dict[str, float]:
         steps = self.state.global_step - self._steps_logged
         self._steps_logged = self.state.global_step
+        if steps == 0:
+            return {}
         # transformers averages "loss" over ranks, and `compute_loss` scaled the shares for that: no change needed
-        vft, align = (value / max(steps, 1) for value in self._over_ranks(self._terms.sums).tolist())
+        vft, align = self._over_ranks(self._terms.sums).tolist()
+        tokens, _, groups, with_pair = self._counted.tolist()  # over all ranks already
         self._terms.sums.zero_()
-        metrics = {"loss/vft": vft} if self.objective.loss is None else {"loss/vft": vft, "loss/align": align}
+        self._counted.zero_()
+        metrics = {"loss/vft": vft / steps} if tokens else {}
+        compared = with_pair if self.objective.reduction == "mean_with_pair" else groups
+        if self.objective.loss is not None and compared:
+            metrics["loss/align"] = align / steps
         return {**metrics, **self._scores.metrics(self._over_ranks, steps)}
 
     def _over_ranks(self, values: Tensor) -> Tensor:
@@ -286,7 +298,8 @@ class AftTrainer(Trainer):
                 supervised = batch["supervised"]
                 sums += torch.stack([-seq_logps[supervised].sum(), lengths[supervised].sum().to(seq_logps)])
             total, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-            metrics[f"{metric_key_prefix}_loss"] = total / max(tokens, 1)
+            if tokens:
+                metrics[f"{metric_key_prefix}_loss"] = total / tokens
         if self.job.validate is not None:
             for name, value in self.job.validate(self.accelerator.unwrap_model(self.model_wrapped)).items():
                 metrics[f"{metric_key_prefix}_{name}"] = value
