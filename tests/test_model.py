@@ -99,6 +99,23 @@ def test_a_chat_prompt_ends_where_the_answer_begins():
     assert tokenizer.decode(ids) == "s z u x 0 1 a ?"
 
 
+def test_a_chat_template_gets_its_variables_and_the_day_of_the_run():
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = (
+        "{{ messages[0].content }} {{ (strftime_now('%d') | int) % 2 }}{% if think is false %} z {{ a + 1 }}{% endif %}"
+    )
+
+    def text(date, **kwargs):
+        ids = encode_prompt(tokenizer, "a", "{question}", chat=True, system=None, date=date, template_kwargs=kwargs)
+        return tokenizer.decode(ids)
+
+    assert text("2026-02-03") == "a 1"
+    assert text("2026-02-04") == "a 0"
+    assert text("2026-02-04", think=False, a=0) == "a 0 z 1"
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: the tokenizer's chat template fails: can only concatenate"):
+        text("2026-02-04", think=False, a="1")
+
+
 def test_a_chat_prompt_without_a_chat_template_says_so():
     tokenizer = word_tokenizer()
     with pytest.raises(ConfigError, match=r"^prompt\.chat: .*chat_template is not set"):

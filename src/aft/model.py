@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from transformers.utils import cached_file
 
 from .errors import ConfigError, nearest
 from .progress import say
-from .prompts import chat_messages, render_prompt
+from .prompts import CLOCK, chat_messages, render_prompt, with_clock
 
 # How text is split before its merges, by the name in the file's `tokenizer.ggml.pre`.
 _SPLITTING = {
@@ -47,14 +47,33 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, text: str, template: str, *, chat: bool, system: str | None
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    template: str,
+    *,
+    chat: bool,
+    system: str | None,
+    date: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Token ids of a question's prompt. Responses are encoded separately, so that a sequence starts with these ids."""
+    """Token ids of a question's prompt. Responses are encoded separately, so that a sequence starts with these ids.
+
+    `date`: the day that the chat template's `strftime_now` shows, YYYY-MM-DD; None: today. `template_kwargs`: further
+    variables of the chat template.
+    """
     if chat:
         messages = chat_messages(text, template, system)
         try:
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        except (ValueError, TemplateError) as error:
+            chat_template = tokenizer.get_chat_template()
+            ids = tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                chat_template=with_clock(chat_template, date) if date and CLOCK in chat_template else chat_template,
+                **(template_kwargs or {}),
+            )
+        except (ValueError, TypeError, TemplateError) as error:
             raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {_first_line(error)}") from None
         return list(ids)
     ids = list(tokenizer(render_prompt(text, template))["input_ids"])

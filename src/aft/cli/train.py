@@ -65,6 +65,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     lacking: list[str] = []
     config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking))
     plan = Plan(config)
+    config = plan.config  # with what the run's folder decides
     stages = [stage] if stage else plan.stages()
 
     from ..launch.conductor import conduct, open_folder, show_plan

@@ -25,6 +25,10 @@ class PromptConfig:
     """Wrap the rendered text as a user turn of the tokenizer's chat template."""
     system: str | None = None
     """System turn, only with `chat`."""
+    date: str | None = None
+    """Day that a chat template's `strftime_now` shows, as YYYY-MM-DD; null: the day on which the run began."""
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Variables for the chat template, for example `enable_thinking: false`. Only with `chat`."""
 
 
 @dataclass(frozen=True)

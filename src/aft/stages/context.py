@@ -15,6 +15,7 @@ from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
 from ..errors import ConfigError
 from ..model import encode_prompt, encode_response, load_model, load_tokenizer
+from ..prompts import check_template_kwargs
 from ..records import Question
 from ..sampling.engine import Engine
 from ..sampling.requests import Request, make_seeds
@@ -49,6 +50,7 @@ class Stage:
         )
         if self.config.prompt.chat and tokenizer.chat_template is None:
             raise ConfigError(f"prompt.chat: the tokenizer of '{checkpoint}' has no chat template; set it to false")
+        check_template_kwargs(self.config.prompt.template_kwargs, str(tokenizer.chat_template))
         return tokenizer
 
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
@@ -68,7 +70,15 @@ class Stage:
     def prompt_ids(self, tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         """Token ids of a question's prompt."""
         prompt = self.config.prompt
-        return encode_prompt(tokenizer, question, prompt.template, chat=prompt.chat, system=prompt.system)
+        return encode_prompt(
+            tokenizer,
+            question,
+            prompt.template,
+            chat=prompt.chat,
+            system=prompt.system,
+            date=prompt.date,
+            template_kwargs=prompt.template_kwargs,
+        )
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, *, limited: bool = True) -> Encoder:
         """An encoder with the run's prompt and maximum length. `limited=False`: no maximum, for scoring."""

@@ -145,7 +145,7 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
     """A digest of everything that the scores before training depend on. Methods with one digest share the scores."""
     decides = {
         "reads": (stage.plan.inputs(unit) or {})["reads"],
-        "prompt": dataclasses.asdict(stage.config.prompt),
+        "prompt": stage.plan.prompt_keys(unit),
         "model": stage.plan.model_keys("align"),
     }
     if align.max_candidates is not None:
