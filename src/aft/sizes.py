@@ -60,5 +60,6 @@ def check_ids(named: Mapping[str, int | None], largest: int, rows: int) -> None:
     if beyond:
         raise ConfigError(
             f"model.name_or_path: the tokenizer has ids without an embedding: {', '.join(beyond)}; the model has"
-            f" {rows:,} rows. Choose tokens that it has, or save a copy after model.resize_token_embeddings(len(tokenizer))"
+            f" {rows:,} rows. Choose tokens that it has, or save a copy of the model after"
+            " model.resize_token_embeddings(len(tokenizer))"
         )

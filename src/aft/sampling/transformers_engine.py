@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..model import pad_id
 from ..progress import say
 from ..records import Completion
-from ..sizes import check_length, positions_of
+from ..sizes import check_ids, check_length, positions_of
 from .decoding import Decoding, Vocabulary, Wanted, decode
 from .requests import CONTINUOUS, STATIC, Request, plan_shards
 from .slots import why_rows_cannot_join
@@ -33,6 +33,7 @@ class TransformersEngine:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.batching = _usable_batching(model, batching)
         self._ends = _end_ids(model, tokenizer)
+        check_ids({"the end": tokenizer.eos_token_id, "padding": pad_id(tokenizer)}, -1, _rows(model))
         self._vocabulary = _vocabulary(model, tokenizer, self._ends)
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
@@ -44,6 +45,9 @@ class TransformersEngine:
 
         Raises `ConfigError` before the first if a prompt and its completion do not fit in the model's positions.
         """
+        check_ids(
+            {}, max((max(r.prompt_ids, default=0) for shard in shards for r in shard), default=0), _rows(self.model)
+        )
         longest = max((len(request.prompt_ids) for shard in shards for request in shard), default=0)
         settings = self.model.config.get_text_config(decoder=True).to_dict()
         # the newest token has no position yet
@@ -89,10 +93,16 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
 
 def _vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> Vocabulary | None:
     """The ids that have a token or end a completion; None: the model has no other. Embeddings are often padded."""
-    rows = model.config.get_text_config(decoder=True).vocab_size
+    rows = _rows(model)
     known = {*tokenizer.get_vocab().values(), *ends}
     absent = [number for number in range(rows) if number not in known]
     if not absent:
         return None
     size = max(number for number in known if number < rows) + 1
     return Vocabulary(size, torch.tensor([n for n in absent if n < size], dtype=torch.long, device=model.device))
+
+
+def _rows(model: PreTrainedModel) -> int:
+    """Rows of the embeddings."""
+    rows: int = model.config.get_text_config(decoder=True).vocab_size
+    return rows

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
 from ..errors import ConfigError
-from ..model import encode_prompt, encode_response, load_model, load_tokenizer
+from ..model import encode_prompt, encode_response, load_model, load_tokenizer, pad_id
 from ..prompts import check_template_kwargs
 from ..records import Question
 from ..sampling.engine import Engine
@@ -23,6 +24,7 @@ from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.entries import Encoder, reference_entries
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import Entry
+from ..sizes import check_ids, check_length, positions_of
 from .plan import Plan
 
 
@@ -149,3 +151,14 @@ def references(stage: Stage, questions: Sequence[Question], encoder: Encoder) ->
     task = stage.plan.task
     triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
     return reference_entries(triples, encoder)
+
+
+def check_sizes(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, entries: Sequence[Entry]) -> None:
+    """Raise `ConfigError` if the model has no embedding for an id, or no position for the longest sequence."""
+    config: Any = model.config
+    settings = config.get_text_config(decoder=True).to_dict()
+    rows = [(item.prompt_ids, response) for entry in entries for item in entry for response in item.responses]
+    largest = max((max([*prompt, *response], default=0) for prompt, response in rows), default=0)
+    check_ids({"the end": tokenizer.eos_token_id, "padding": pad_id(tokenizer)}, largest, settings["vocab_size"])
+    longest = max((len(prompt) + len(response) for prompt, response in rows), default=0)
+    check_length(longest, positions_of(settings), "a sequence", "model.max_length")

@@ -13,7 +13,7 @@ import torch
 from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
-from ..errors import ConfigError, DataError
+from ..errors import AftError, ConfigError, DataError
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..progress import say
@@ -29,10 +29,11 @@ from ..training.callbacks import StopOnCollapse
 from ..training.checkpoints import last_checkpoint
 from ..training.job import TrainingJob
 from ..training.objective import Objective
+from ..training.saved import TrainedScores, check_saved, forget_optimizer, trained_scores
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
 from .card import model_card
-from .context import Stage, references
+from .context import Stage, check_sizes, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import Unit
@@ -175,6 +176,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     """Train, resume from the last checkpoint if there is one, and save a model that transformers can load."""
     job, config, seed = work.job, stage.config, unit.seed or 0
     _tell_what_fits(unit, work)
+    check_sizes(job.model, job.tokenizer, job.entries)
     arguments = make_arguments(
         work.training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
@@ -197,15 +199,18 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
+    trained = trained_scores(trainer)
     trainer.save_state()
     adapter = unit.folder / "adapter"
     trainer.save_model(str(adapter if work.lora else unit.folder))
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
+    peak_gpu_memory = None if stage.cpu else torch.cuda.max_memory_allocated()
     if work.lora and work.start:
         merge_lora(stage.model(work.start), adapter).save_pretrained(unit.folder)
         job.tokenizer.save_pretrained(unit.folder)
+    _check_saved(stage, unit, trained, trainer)
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
@@ -216,8 +221,25 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         stopped=stopped,
-        peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
+        peak_gpu_memory_bytes=peak_gpu_memory,
     )
+
+
+def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
+    """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model."""
+    folder = str(unit.folder)
+
+    def load() -> torch.nn.Module:
+        model = stage.model(folder)
+        stage.enable_scoring(model)
+        return model
+
+    ids = trained.batch["input_ids"].flatten().tolist()
+    if stage.tokenizer(folder).decode(ids) != trainer.job.tokenizer.decode(ids):
+        raise AftError(f"{folder}: the saved tokenizer reads token ids as other text than the one of the training")
+    forget_optimizer(trainer)
+    # weights that were divided may not fit on one device
+    check_saved(trained, load, torch.device("cpu") if trained.sharded else stage.device, folder)
 
 
 def _tell_what_fits(unit: Unit, work: _Work) -> None:
