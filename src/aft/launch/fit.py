@@ -42,7 +42,7 @@ def check_fit(plan: Plan, stages: Sequence[str]) -> dict[str, Any] | None:
 
     checkpoint = _checkpoint(plan, waiting)
     settings = _settings(plan, checkpoint)
-    longest, counts = 1, None
+    longest, reference, counts = 1, plan.config.model.max_length, None
     if checkpoint is not None:
         from ..stages.context import Stage
 
@@ -52,9 +52,11 @@ def check_fit(plan: Plan, stages: Sequence[str]) -> dict[str, Any] | None:
         encoded = _encode(tokenizer, questions)
         order = sorted(range(len(questions)), key=lambda place: -len(encoded[place]))[:_LONGEST]
         longest = max((len(stage.prompt_ids(tokenizer, questions[place])) for place in order), default=1)
-        counts = _count(tokenizer, [*questions, *references], [*encoded, *_encode(tokenizer, references)])
+        encoded += (responses := _encode(tokenizer, references))
+        reference = max(map(len, responses), default=0) + 1  # its end
+        counts = _count(tokenizer, [*questions, *references], encoded)
         _tell(counts, checkpoint)
-    _check_lengths(plan, waiting, settings, longest)
+    _check_lengths(plan, waiting, settings, longest, reference)
     lora = plan.config.model.lora
     if checkpoint is not None and lora is not None and any(unit.stage in ("vft", "align") for unit in waiting):
         check_lora(checkpoint, dataclasses.asdict(lora), **_load(plan, checkpoint))
@@ -89,14 +91,16 @@ def _load(plan: Plan, checkpoint: str) -> dict[str, Any]:
     }
 
 
-def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any], longest: int) -> None:
-    """`longest`: tokens of the longest prompt."""
+def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any], longest: int, reference: int) -> None:
+    """`longest`: tokens of the longest prompt. `reference`: of the longest reference."""
     config, positions = plan.config, positions_of(settings)
     found = {unit.stage for unit in waiting}
     trained = found & {*TRAINING_STAGES}
     wanted: list[tuple[int, str, str]] = []
     if trained:
-        wanted.append((config.model.max_length, "a sequence of the training", "model.max_length"))
+        response = max(reference, config.sample.max_new_tokens if "align" in trained else 0)
+        needed = min(config.model.max_length, longest + response)
+        wanted.append((needed, "a sequence of the training", "model.max_length"))
     # the newest token has no position yet
     if "sample" in found:
         needed = longest + config.sample.max_new_tokens - 1
