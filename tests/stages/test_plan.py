@@ -404,12 +404,10 @@ def test_another_rendering_outdates_what_has_prompts(make_chat):
     assert list(outdated(make_chat(DATED + "!"))) == ["vft seed 0"]  # and so all that follows
 
 
-def test_a_day_that_no_prompt_shows_outdates_nothing(make_chat, make):
+def test_a_day_that_no_prompt_shows_outdates_nothing(make_chat):
     template = DATED.replace("strftime_now('%Y')", "")
     finish_chat(make_chat(template, "prompt.date=2020-01-02"))
     assert outdated(make_chat(template, "prompt.date=2020-01-03")) == {}
-    finish_all(make("prompt.date=2020-01-02"))
-    assert outdated(make("prompt.date=2020-01-03")) == {} == outdated(make())
 
 
 def test_units_without_chat_are_as_they_were_before_there_was_a_date(make):

@@ -104,8 +104,9 @@ def _check_prompt(config: Config) -> list[str]:
         problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
     if config.prompt.system is not None and not config.prompt.chat:
         problems.append("prompt.system: only with prompt.chat=true")
-    if config.prompt.template_kwargs and not config.prompt.chat:
-        problems.append("prompt.template_kwargs: only with prompt.chat=true")
+    for key in ("date", "template_kwargs"):
+        if getattr(config.prompt, key) and not config.prompt.chat:
+            problems.append(f"prompt.{key}: only with prompt.chat=true")
     for name in config.prompt.template_kwargs:
         if name in _RENDERING_DECIDES:
             problems.append(f"prompt.template_kwargs.{name}: not to be set here; {_RENDERING_DECIDES[name]}")

@@ -26,7 +26,8 @@ class PromptConfig:
     system: str | None = None
     """System turn, only with `chat`."""
     date: str | None = None
-    """Day that a chat template's `strftime_now` shows, as YYYY-MM-DD; null: the day on which the run began."""
+    """Day that a chat template's `strftime_now` shows, as YYYY-MM-DD; null: the day on which the run began.
+    Only with `chat`."""
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Variables for the chat template, for example `enable_thinking: false`. Only with `chat`."""
 

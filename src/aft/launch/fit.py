@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import align_config
 from ..errors import ConfigError
 from ..progress import say
 from ..run.folder import BASE, TRAINING_STAGES, Unit
@@ -105,8 +106,9 @@ def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any]
     if "sample" in found:
         needed = longest + config.sample.max_new_tokens - 1
         wanted.append((needed, "a prompt with its completion", "sample.max_new_tokens"))
-    validates = any(section.validation for section in (config.vft, config.align)) and trained
-    if "evaluate" in found or validates:
+    aligns = [align_config(config, method) for method in config.methods] if "align" in trained else []
+    validations = [config.vft.validation if "vft" in trained else None, *(align.validation for align in aligns)]
+    if "evaluate" in found or any(validations):
         needed = longest + config.evaluate.max_new_tokens - 1
         wanted.append((needed, "a prompt with its completion", "evaluate.max_new_tokens"))
     problems = []
@@ -162,7 +164,7 @@ def _unknown_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 
 def _has_unknown(tokenizer: PreTrainedTokenizerBase) -> bool:
     """False if the tokenizer divides whatever it does not know into bytes."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if getattr(model, "byte_fallback", False):
         return False
     return type(model).__name__ != "BPE" or model.unk_token is not None

@@ -17,7 +17,7 @@ from ..scoring.precise import why_not_in_float32
 from ..scoring.responses import response_logps, to_device
 from .trainer import AftTrainer
 
-_SEQUENCES = 4
+_SEQUENCES, _LOOKED_AT = 4, 64
 # Nats by which the mean token may differ: in float32, and where sixteen bits are involved.
 _EXACT, _ROUGH = 0.01, 0.1
 
@@ -89,12 +89,13 @@ def forget_optimizer(trainer: AftTrainer) -> None:
 
 
 def _some(trainer: AftTrainer) -> list[Item]:
-    """The first response of each of the first questions."""
-    items = [item for entry in trainer.entries[:_SEQUENCES] for item in entry[:1]]
-    return [
+    """The first response of each of the questions that are shortest among the first."""
+    items = [
         dataclasses.replace(item, responses=item.responses[:1], supervised=[True], ratings=[None], initial_scores=None)
-        for item in items
+        for entry in trainer.entries[:_LOOKED_AT]
+        for item in entry[:1]
     ]
+    return sorted(items, key=lambda item: len(item.prompt_ids) + len(item.responses[0]))[:_SEQUENCES]
 
 
 @torch.no_grad()
