@@ -125,6 +125,22 @@ def test_a_chat_prompt_has_the_ids_of_the_chat_template(tokenizer, system):
     assert joint == tokenizer.decode(expected) + "The answer is 42."
 
 
+def test_a_chat_template_gets_its_variables_and_the_day_of_the_run():
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = (
+        "{{ messages[0].content }} {{ (strftime_now('%d') | int) % 2 }}{% if think is false %} z {{ a + 1 }}{% endif %}"
+    )
+
+    def text(date, **variables):
+        return tokenizer.decode(encoder(tokenizer, "{question}", chat=True, date=date, variables=variables).prompt("a"))
+
+    assert text("2026-02-03") == "a 1"
+    assert text("2026-02-04") == "a 0"
+    assert text("2026-02-04", think=False, a=0) == "a 0 z 1"
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: the tokenizer's chat template fails: can only concatenate"):
+        text("2026-02-04", think=False, a="1")
+
+
 def test_a_template_that_refuses_a_system_turn_is_named():
     with pytest.raises(ConfigError, match=r"^prompt\.system: .*no system turn: System role not supported; write the"):
         encoder(gemma(), chat=True, system="Be brief.").prompt("How?")

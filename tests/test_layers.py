@@ -77,6 +77,7 @@ MAY_IMPORT = {
     "markdown": "",
     "progress": "",
     "prompts": "",
+    "sizes": "",
     "device": "",
     "own_code": "",
     "losses": "",
@@ -92,15 +93,15 @@ MAY_IMPORT = {
     "tasks": "json_files records answers own_code",
     "grading": "records answers tasks",
     "scoring": "logps records",
-    "sampling": "json_files model progress records",
+    "sampling": "json_files model progress records sizes",
     "training": "json_files losses model progress scoring",
     "labelling": "config json_files markdown own_code progress records answers run stats tasks grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files prompts records tasks",
     "report": "json_files markdown run stats yaml_files",
     "stages": "config encoding json_files losses model progress prompts records run tasks grading"
-    " scoring sampling training labelling evaluation stats",
-    "launch": "config device json_files model progress run tasks labelling stages training",
+    " scoring sampling training labelling evaluation sizes stats",
+    "launch": "config device json_files model progress run sizes tasks labelling stages training",
     "paper": "config json_files markdown labelling run stats report yaml_files",
     "cli": "config json_files progress prompts records convert labelling launch paper report run stages",
     # old names of public modules
@@ -131,7 +132,7 @@ MAY_USE = {
     "sampling": "torch transformers accelerate",
     "training": "torch transformers accelerate tqdm",
     "stages": "torch transformers accelerate huggingface_hub",
-    "launch": "torch accelerate tqdm",
+    "launch": "torch transformers accelerate tqdm",
     "cli": "torch",
 }
 

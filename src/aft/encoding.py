@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import ConfigError, first_line
 from .model import pad_id
-from .prompts import chat_messages, render_prompt
+from .prompts import CLOCK, chat_messages, render_prompt, with_clock
 
 # Private-use characters around the stand-ins for control tokens. The nonce keeps data from imitating a stand-in.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -38,6 +38,7 @@ class TextEncoder:
     the tokenizer's end token. `ends` are all ids at which a response ends, `end` first.
 
     Args:
+        date: the day that the chat template's `strftime_now` shows, YYYY-MM-DD; None: today.
         variables: further variables of the chat template.
         allow_special_tokens: control tokens in questions and responses are control tokens; otherwise they are text.
         model_ends: further ids at which the model ends a response, such as `aft.model.generation_ends(checkpoint)`.
@@ -50,12 +51,13 @@ class TextEncoder:
         *,
         chat: bool = False,
         system: str | None = None,
+        date: str | None = None,
         variables: Mapping[str, Any] | None = None,
         allow_special_tokens: bool = False,
         model_ends: Iterable[int] = (),
     ) -> None:
         self.tokenizer, self.template = tokenizer, template
-        self.chat, self.system, self.variables = chat, system, dict(variables or {})
+        self.chat, self.system, self.date, self.variables = chat, system, date, dict(variables or {})
         eos: int = tokenizer.eos_token_id
         self.end = self._end_of_turn(eos) if chat else eos
         self.ends = tuple(dict.fromkeys([self.end, *model_ends, eos]))
@@ -107,8 +109,13 @@ class TextEncoder:
         raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {reason}")
 
     def _render(self, messages: list[dict[str, str]], generate: bool) -> str:
+        template: Any = self.tokenizer.get_chat_template()
         text: Any = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generate, **self.variables
+            messages,
+            tokenize=False,
+            add_generation_prompt=generate,
+            chat_template=with_clock(template, self.date) if self.date and CLOCK in template else template,
+            **self.variables,
         )
         return str(text)
 

@@ -129,6 +129,34 @@ def as_ends(ids: int | Sequence[int] | None) -> list[int]:
     return [ids] if isinstance(ids, int) else list(ids or [])
 
 
+def model_config(
+    name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
+) -> Any:
+    """transformers' configuration of a checkpoint. Raises the errors of transformers."""
+    return AutoConfig.from_pretrained(
+        name_or_path,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        **({} if gguf_file is None else {"gguf_file": gguf_file}),
+    )
+
+
+def model_settings(name_or_path: str, **load: Any) -> dict[str, Any]:
+    """The keys of a checkpoint's configuration, with their defaults. Empty if it cannot be read."""
+    try:
+        return dict(model_config(name_or_path, **load).get_text_config(decoder=True).to_dict())
+    except (OSError, ValueError, ImportError, KeyError):
+        return {}
+
+
+def architecture_settings(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of an architecture's configuration, with their defaults. Empty if there is no such configuration."""
+    try:
+        return dict(AutoConfig.for_model(architecture, **config).get_text_config(decoder=True).to_dict())
+    except (ValueError, TypeError, KeyError, StrictDataclassError):
+        return {}
+
+
 # ---- GGUF: what transformers leaves undone ----
 
 
@@ -246,28 +274,62 @@ def build_model(
 
 
 def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
-    """`model` with trainable LoRA adapters; all other weights are frozen. `lora`: arguments of peft's LoraConfig."""
+    """`model` with trainable LoRA adapters; all other weights are frozen. `lora`: arguments of peft's LoraConfig.
+
+    Raises `ConfigError` for an adapter on one of two tied weights: the merged checkpoint has one matrix for both.
+    """
     from peft import LoraConfig, get_peft_model
 
+    ends = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    tied = ends["output"] is not None and ends["input"].weight is ends["output"].weight
+    names = {name: id(module) for name, module in model.named_modules() if any(module is end for end in ends.values())}
     try:
-        with _without_peft_warning():
-            return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+        with _without_peft_warnings():
+            adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
     except ValueError as error:
         raise ConfigError(f"model.lora: {first_line(error)}") from None
+    within = {id(module) for wrapper in adapted.modules() for module in _wrapped(wrapper)}
+    both = [name for name, module in names.items() if module in within]
+    if tied and both:
+        raise ConfigError(
+            f"model.lora.target_modules: {', '.join(both)} shares its weights with the other end of the model"
+            " (tie_word_embeddings), and a merged checkpoint could not hold what the adapter changes;"
+            " leave it out, or start from a copy of the model that is saved untied"
+        )
+    return adapted
+
+
+def check_lora(checkpoint: str, lora: dict[str, Any], **load: Any) -> None:
+    """Raise the `ConfigError` of `add_lora` for a checkpoint, whose weights are not read. `load`: of `model_config`."""
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            add_lora(AutoModelForCausalLM.from_config(model_config(checkpoint, **load)), lora)
+    except ConfigError:
+        raise
+    except Exception:  # whatever an architecture does without weights: the stage itself tries with them
+        return
+
+
+def _wrapped(module: torch.nn.Module) -> list[Any]:
+    """The layers that an adapter's layer stands in front of, or that it trains a copy of."""
+    inside = (getattr(module, name, None) for name in ("base_layer", "original_module"))
+    return [layer for layer in inside if layer is not None]
 
 
 def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
     """`base` with the saved adapter added to its weights."""
     from peft import PeftModel
 
-    with _without_peft_warning():
+    with _without_peft_warnings():
         merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     return merged
 
 
 @contextlib.contextmanager
-def _without_peft_warning() -> Iterator[None]:
-    """Leaves out transformers' warning of a name that peft 0.21 still uses."""
+def _without_peft_warnings() -> Iterator[None]:
+    """Leaves out the warnings of a name that peft 0.21 still uses, and of tied weights, which are refused here."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield

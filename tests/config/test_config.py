@@ -245,6 +245,22 @@ def test_required_sections(tmp_path):
         ("model.lora.lora_dropout=1", "model.lora.lora_dropout: must be below 1.0, got 1.0"),
         ("model.lora.target_modules=3", "model.lora.target_modules: got 3 (int), allowed: list or str"),
         ("prompt.system=hello", "prompt.system: only with prompt.chat=true"),
+        ("prompt.template_kwargs={a: 1}", "prompt.template_kwargs: only with prompt.chat=true"),
+        (
+            "prompt={chat: true, template_kwargs: {tokenize: false}}",
+            "prompt.template_kwargs.tokenize: not to be set here; it is no variable of a template",
+        ),
+        (
+            "prompt={chat: true, template_kwargs: {strftime_now: x}}",
+            "prompt.template_kwargs.strftime_now: not to be set here; set prompt.date",
+        ),
+        (
+            "prompt={chat: true, template_kwargs: {enable-thinking: false}}",
+            "prompt.template_kwargs.enable-thinking: expected the name of a variable of the chat template",
+        ),
+        ("prompt.date=2026-02-03", "prompt.date: only with prompt.chat=true"),
+        ("prompt={chat: true, date: 2026-2-30}", "prompt.date: expected a day as YYYY-MM-DD, got '2026-2-30'"),
+        ("prompt.date=20260203", "prompt.date: expected text, got 20260203 (int)"),
         ("data.answer_marker=' '", "data.answer_marker: empty; the final answer is found by it"),
         ("sample.pool_questions=401", "sample.pool_questions: 401, more than data.num_validation: 400"),
         ("evaluate.models=[]", "evaluate.models: empty; null means all: base, vft, aligned"),

@@ -114,7 +114,10 @@ def test_evaluation_without_questions(problems):
         "data.num_validation=0", "sample.pool_questions=0", "evaluate.split=validation"
     )
     # the same split does not matter to a run that evaluates nothing
-    assert not any("evaluate.split" in problem for problem in problems("data.num_validation=0", "stages=[sample]"))
+    assert not any(
+        "evaluate.split" in problem
+        for problem in problems("data.num_validation=0", "sample.pool_questions=0", "stages=[sample]")
+    )
 
 
 def test_what_stops_on_collapse_needs_the_log(problems):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
 import pytest
 import torch
 from sampling_cases import ask, by_generate, ending_model, requests
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from aft.errors import ConfigError
 from aft.model import build_model
 from aft.records import Completion
-from aft.sampling.decoding import Decoding
+from aft.sampling.decoding import Decoding, Wanted, decode
 from aft.sampling.requests import CONTINUOUS, STATIC, derive_seed
 from aft.sampling.transformers_engine import TransformersEngine
 from tiny_models import CONFIGS, tiny_model, word_tokenizer
@@ -182,3 +185,51 @@ def test_whole_completions_have_the_probability_that_the_model_gives_them():
     statistic = ((observed[big] - cells[big] * count) ** 2 / (cells[big] * count)).sum().item()
     degrees = big.sum().item()
     assert statistic < degrees + 4 * math.sqrt(2 * degrees)
+
+
+# ---- sizes ----
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_an_id_without_a_token_is_never_sampled(temperature, top_p):
+    """The embeddings are padded beyond the vocabulary, which has a hole as well."""
+    model, tokenizer = tiny_model(), word_tokenizer()
+    model.resize_token_embeddings(200, mean_resizing=False)
+    vocabulary = tokenizer.get_vocab()
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    del backend["model"]["vocab"]["b"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)), eos_token="<eos>", pad_token="<pad>"
+    )
+    known = set(vocabulary.values()) - {vocabulary["b"]}
+    model.generation_config.eos_token_id = 150  # it has no token, but it ends
+    engine = TransformersEngine(model, tokenizer, 64)
+    asked = requests(40, indices=range(2))
+    wanted = [Wanted(r.prompt_ids, seed) for r in asked for seed in r.seeds.values()]
+    decoding = Decoding(12, temperature, top_p)
+    settings = {"ends": frozenset({1, 150}), "pad": 0, "slots": 16}
+    free = {i for _, ids in decode(model, wanted, decoding, **settings) for i in ids}
+    assert not free <= known | {150}
+    found = {i for _, ids in decode(model, wanted, decoding, **settings, vocabulary=engine._vocabulary) for i in ids}
+    assert found <= known | {150}
+    assert sum(c.num_tokens for c in engine.generate(engine.plan(asked), decoding)) > 0
+
+
+def test_a_whole_vocabulary_costs_nothing():
+    assert TransformersEngine(tiny_model(), word_tokenizer(), 4)._vocabulary is None
+
+
+def test_lengths_and_ids_that_a_model_cannot_take_are_errors_before_the_first_completion():
+    model, tokenizer = tiny_model("gpt2"), word_tokenizer()
+    engine = TransformersEngine(model, tokenizer, 4)
+    fits = engine.generate([[ask("q", [3] * 28)]], Decoding(101))
+    assert next(fits).num_tokens > 0
+    told = r"^max_new_tokens: a prompt with its completion can have 129 tokens, but the model has 128 positions"
+    with pytest.raises(ConfigError, match=told):
+        next(engine.generate([[ask("q", [3] * 28)]], Decoding(102)))
+    with pytest.raises(ConfigError, match=r"ids without an embedding: 32 in the data; the model has 32 rows"):
+        next(engine.generate([[ask("q", [32])]], Decoding(4)))
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    with pytest.raises(ConfigError, match=r"ids without an embedding: padding 32; the model has 32 rows"):
+        TransformersEngine(model, tokenizer, 4)

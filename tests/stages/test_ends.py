@@ -38,7 +38,7 @@ def make_plan(folder, kind: str, tokenizer, *, chat: bool, **model) -> Plan:
         "prompt": {"chat": chat, "template": "{question}\n"},
         "model": {"name_or_path": str(folder / "base"), "max_length": 400, **model},
         "training": {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 1},
-        "sample": {"num_samples": 4, "max_new_tokens": 8, "batch_size": 16},
+        "sample": {"num_samples": 4, "max_new_tokens": 8, "batch_size": 16, "pool_questions": 0},
         "methods": {"bcl": {}},
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import shutil
 
@@ -10,10 +11,10 @@ import pytest
 
 from aft.config import load_config
 from aft.errors import ConfigError
-from aft.launch.conductor import show_plan
+from aft.launch.conductor import open_folder, show_plan
 from aft.run.environment import versions
 from aft.run.manifest import MANIFEST, UnitLog, read_manifest
-from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
+from aft.stages.plan import DONE, RERUN, RESUME, RUN, STAGE_VERSIONS, Plan
 
 OUTPUTS = {
     "sample": ["completions.jsonl"],
@@ -196,7 +197,7 @@ def test_another_version_of_a_package_or_of_a_stage(make):
     found = outdated(make())
     assert found == {
         "vft seed 0": [f'versions.torch: was "1.0", is {json.dumps(versions()["torch"])}'],
-        "label seed 0": ["stage_version: was 0, is 2"],
+        "label seed 0": [f"stage_version: was 0, is {STAGE_VERSIONS['label']}"],
     }
 
 
@@ -387,3 +388,68 @@ def test_a_plan_without_data_takes_finished_units_to_have_the_same(make_gsm8k):
     assert outdated(unseen) == {}
     changed = dataclasses.replace(unseen.config, sample=dataclasses.replace(plan.config.sample, num_samples=3))
     assert list(outdated(Plan(changed, sees_data=False))) == ["sample seed 0"]
+
+
+# ---- the rendered prompt ----
+
+
+@pytest.fixture
+def make_chat(make, tmp_path):
+    """Plans a run with chat prompts on a base model in a folder, with this chat template."""
+
+    def plan(template, *overrides):
+        base = tmp_path / "base"
+        base.mkdir(exist_ok=True)
+        (base / "config.json").write_text("{}")
+        (base / "chat_template.jinja").write_text(template)
+        model = ["stages=[vft,sample]", f"model={{name_or_path: {base}}}", "prompt.chat=true"]
+        return make(*model, *overrides)
+
+    return plan
+
+
+DATED = "{{ strftime_now('%Y') }} {{ messages[0].content }} {{ enable_thinking }}"
+UNITS = ["vft seed 0", "sample seed 0"]
+
+
+def finish_chat(plan):
+    """Both units; the checkpoint has its base model's chat template."""
+    open_folder(plan)
+    for stage in plan.stages():
+        [unit] = plan.units(stage)
+        finish(plan, unit)
+        if stage == "vft":
+            shutil.copy(plan.folder.parent / "base" / "chat_template.jinja", unit.folder)
+
+
+def test_a_run_shows_the_day_on_which_it_began(make_chat):
+    plan = make_chat(DATED)
+    assert plan.config.prompt.date == datetime.date.today().isoformat()
+    open_folder(make_chat(DATED, "prompt.date=2020-01-02"))
+    again = make_chat(DATED)
+    assert again.config.prompt.date == "2020-01-02"
+    finish_chat(again)
+    assert outdated(make_chat(DATED)) == {}
+    assert make_chat(DATED, "prompt.date=2020-01-03").config.prompt.date == "2020-01-03"
+    again.run.config.write_text("prompt: {date: soon}")
+    assert make_chat(DATED).config.prompt.date == datetime.date.today().isoformat()
+
+
+def test_another_rendering_outdates_what_has_prompts(make_chat):
+    finish_chat(make_chat(DATED, "prompt.date=2020-01-02"))
+    found = outdated(make_chat(DATED, "prompt.date=2020-01-03"))
+    assert found == {key: ['config.prompt.date: was "2020-01-02", is "2020-01-03"'] for key in UNITS}
+    found = outdated(make_chat(DATED, "prompt.template_kwargs={enable_thinking: false}"))
+    assert found == {key: ['config.prompt.template_kwargs: new, is {"enable_thinking": false}'] for key in UNITS}
+    assert list(outdated(make_chat(DATED + "!"))) == ["vft seed 0"]  # and so all that follows
+
+
+def test_a_day_that_no_prompt_shows_outdates_nothing(make_chat):
+    template = DATED.replace("strftime_now('%Y')", "")
+    finish_chat(make_chat(template, "prompt.date=2020-01-02"))
+    assert outdated(make_chat(template, "prompt.date=2020-01-03")) == {}
+
+
+def test_units_without_chat_have_no_date(make):
+    prompt = make().inputs(make().units("pretrain")[0])["config"]["prompt"]
+    assert prompt == {"template": "{question}", "chat": False, "system": None, "allow_special_tokens": False}

@@ -21,7 +21,7 @@ from aft.run.digest import digest_file
 from aft.run.manifest import INITIAL_SCORES, MANIFEST, UnitLog, digest_folder, read_manifest
 from aft.stages.context import Stage
 from aft.stages.label import run_label
-from aft.stages.plan import DONE, Plan
+from aft.stages.plan import DONE, RESUME, Plan
 from aft.stages.train import run_align, run_pretrain, run_vft
 from aft.tasks import TRAIN
 from aft.training.trainer import AftTrainer
@@ -126,6 +126,57 @@ def test_lora_leaves_an_adapter_and_the_merged_model(make_plan):
     assert (found - before).abs().max() > 1e-2
     plain = json.loads((Path(checkpoint) / "config.json").read_text())
     assert json.loads((folder / "config.json").read_text()) == plain
+
+
+def test_a_stage_whose_model_is_not_what_was_trained_is_not_done(make_plan, monkeypatch):
+    checkpoint = make_plan().config.model.name_or_path
+    plan = make_plan(model={"name_or_path": checkpoint, "max_length": 64, "lora": {"r": 4}})
+    monkeypatch.setattr("aft.stages.train.merge_lora", lambda base, adapter: base)
+    with pytest.raises(AftError, match=r"vft: what was saved is not what was trained: loaded anew"):
+        run_unit(plan, "vft")
+    [unit] = plan.units("vft")
+    assert plan.status(unit).state == RESUME
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_adapters_at_the_ends_of_a_model_are_saved_right_or_refused(make_plan, tmp_path, module):
+    for tied in (False, True):
+        base = tmp_path / f"qwen2-{tied}"
+        tokenizer = build_word_tokenizer(make_plan().task.vocabulary())
+        settings = {**CONFIGS["qwen2"], "tie_word_embeddings": tied}
+        build_model("qwen2", settings, tokenizer, seed=0).save_pretrained(base)
+        tokenizer.save_pretrained(base)
+        lora = {"r": 4, "target_modules": ["q_proj", module]}
+        plan = make_plan(
+            output_dir=str(tmp_path / f"run-{tied}"),
+            model={"name_or_path": str(base), "max_length": 64, "lora": lora},
+        )
+        if not tied:
+            run_unit(plan, "vft")
+            continue
+        with pytest.raises(ConfigError, match=rf"^model\.lora\.target_modules: .*{module} shares its weights"):
+            run_unit(plan, "vft")
+
+
+def test_sizes_that_do_not_agree_end_a_stage_before_it_trains(make_plan, tmp_path):
+    plan = make_plan()
+    base = Path(plan.config.model.name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(base)
+    with pytest.raises(ConfigError, match=rf"ids without an embedding: padding {rows}; the model has {rows} rows"):
+        run_unit(plan, "vft")
+    few = tmp_path / "few"
+    tokenizer = build_word_tokenizer(plan.task.vocabulary())
+    build_model("opt", {**CONFIGS["opt"], "max_position_embeddings": 8}, tokenizer, seed=0).save_pretrained(few)
+    tokenizer.save_pretrained(few)
+    plan = make_plan(model={"name_or_path": str(few), "max_length": 64})
+    with pytest.raises(
+        ConfigError, match=r"^model\.max_length: a sequence can have \d+ tokens, but the model has 8 pos"
+    ):
+        run_unit(plan, "vft")
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 4, "lora_dropout": 0.2, "target_modules": "all-linear"}])

@@ -12,11 +12,14 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from aft.errors import AftError
 from aft.scoring.forward import enable_scoring
 from aft.scoring.layouts import choose_layout, try_layouts
 from aft.scoring.packing import pack
 from aft.scoring.responses import score_responses
+from aft.training.saved import check_saved, trained_scores
 from tiny_models import as_entries, checkpoint_activations, random_items, tiny_model
+from tiny_trainers import make_trainer
 
 # rank 0 has many tokens and so many chunks of logits, rank 1 few
 KINDS = [[None, 1.0, 0.0, 0.0, 1.0, 1.0], [None]]
@@ -55,6 +58,25 @@ def try_in_bfloat16() -> dict:
     return {"layout": trial.layout, **trial.figures()}
 
 
+def compare_saved(folder: Path) -> dict:
+    """A trainer's sharded model against a whole one with the same weights, as a stage compares what it saved."""
+    trainer, mesh = make_trainer(folder / "run", "bcl"), init_device_mesh("cpu", (2,))
+    for layer in trainer.model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(trainer.model, mesh=mesh)
+    trained = trained_scores(trainer)
+    saved = tiny_model()
+    enable_scoring(saved)
+    check_saved(trained, lambda: saved, torch.device("cpu"), "saved")
+    with torch.no_grad():
+        saved.lm_head.weight.mul_(2)
+    try:
+        check_saved(trained, lambda: saved, torch.device("cpu"), "saved")
+    except AftError as error:
+        return {"sharded": trained.sharded, "precise": trained.precise, "told": str(error)}
+    return {}
+
+
 def main(folder: Path) -> None:
     """Both ranks: shard, choose, score, and write what came out."""
     torch.distributed.init_process_group("gloo")
@@ -73,8 +95,9 @@ def main(folder: Path) -> None:
             what = {"layout": layout, "line": line, "gradients": gradients}
             torch.save(what, folder / f"sharded-{checkpointed}.pt")
         torch.save(found, folder / f"scores-{checkpointed}-{rank}.pt")
-    tried = try_in_bfloat16()
+    tried, compared = try_in_bfloat16(), compare_saved(folder)
     if rank == 0:
+        torch.save(compared, folder / "saved.pt")
         torch.save(tried, folder / "bfloat16.pt")
     torch.distributed.barrier()  # no rank leaves while the other still hears from it
     torch.distributed.destroy_process_group()

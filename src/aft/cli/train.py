@@ -66,6 +66,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     unseen: list[str] = []
     config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking, unseen))
     plan = Plan(config, sees_data=not unseen)
+    config = plan.config  # with what the run's folder decides
     stages = [stage] if stage else plan.stages()
 
     from ..launch.conductor import conduct, open_folder, show_plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -104,7 +105,43 @@ def _check_prompt(config: Config) -> list[str]:
         problems.append(f"prompt.template: must contain {{question}}, got {config.prompt.template!r}")
     if config.prompt.system is not None and not config.prompt.chat:
         problems.append("prompt.system: only with prompt.chat=true")
+    for key in ("date", "template_kwargs"):
+        if getattr(config.prompt, key) and not config.prompt.chat:
+            problems.append(f"prompt.{key}: only with prompt.chat=true")
+    for name in config.prompt.template_kwargs:
+        if name in _RENDERING_DECIDES:
+            problems.append(f"prompt.template_kwargs.{name}: not to be set here; {_RENDERING_DECIDES[name]}")
+        elif not name.isidentifier():
+            problems.append(f"prompt.template_kwargs.{name}: expected the name of a variable of the chat template")
+    if config.prompt.date is not None and not is_day(config.prompt.date):
+        problems.append(f"prompt.date: expected a day as YYYY-MM-DD, got {config.prompt.date!r}")
     return problems
+
+
+# What `apply_chat_template` is given by this package, or does itself, and what to set instead.
+_RENDERING_DECIDES = {
+    **dict.fromkeys(("conversation", "messages"), "the question is the user turn"),
+    "chat_template": "change the template in a copy of the tokenizer",
+    "strftime_now": "set prompt.date",
+    **dict.fromkeys(
+        ("add_generation_prompt", "continue_final_message"), "every prompt ends where the model's answer begins"
+    ),
+    **dict.fromkeys(
+        (
+            *("tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
+            *("return_assistant_tokens_mask", "tokenizer_kwargs", "self"),
+        ),
+        "it is no variable of a template",
+    ),
+}
+
+
+def is_day(text: str) -> bool:
+    """True for a day that exists, as YYYY-MM-DD."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _check_pool(config: Config) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..run.folder import RunFolder
 from ..yaml_files import parse_yaml, read_yaml, yaml_text
 from .build import build, build_values
-from .checks import check_config
+from .checks import check_config, is_day
 from .packaged import find_config
 from .schema import AlignConfig, Config
 
@@ -202,3 +204,19 @@ def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str])
 def to_yaml(config: Config) -> str:
     """Returns the resolved configuration as YAML. `load_config` reads it back to an equal configuration."""
     return yaml_text(dataclasses.asdict(config))
+
+
+def with_date(config: Config) -> Config:
+    """Returns the configuration with the day that chat templates show: `prompt.date`, else the day the run began.
+
+    The run's folder records that day in its `config.yaml`. A run that begins now has today.
+    """
+    if not config.prompt.chat or config.prompt.date is not None:
+        return config
+    try:
+        recorded = read_yaml(RunFolder(config.output_dir).config).get("prompt")
+    except ConfigError:  # there is no such file, or it will be written again
+        recorded = None
+    date = recorded.get("date") if isinstance(recorded, dict) else None
+    day = date if isinstance(date, str) and is_day(date) else datetime.date.today().isoformat()
+    return dataclasses.replace(config, prompt=dataclasses.replace(config.prompt, date=day))

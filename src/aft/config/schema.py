@@ -28,6 +28,11 @@ class PromptConfig:
     allow_special_tokens: bool = False
     """Read the text of a control token such as `<|im_end|>` in questions and responses as that token. Otherwise such a
     text is text: it neither opens nor closes a turn."""
+    date: str | None = None
+    """Day that a chat template's `strftime_now` shows, as YYYY-MM-DD; null: the day on which the run began.
+    Only with `chat`."""
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Variables for the chat template, for example `enable_thinking: false`. Only with `chat`."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -11,12 +12,13 @@ from collections.abc import Sequence
 from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..config.ratings import FunctionRatings
-from ..errors import ConfigError
-from ..json_files import write_json, write_text
+from ..errors import ConfigError, DataError
+from ..json_files import read_json, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
 from ..stages.plan import DONE, RESUME, Plan, Status
+from .fit import check_fit
 from .isolation import needs_own_process
 from .worker import StageFailed, Worker, num_threads, watch
 
@@ -48,6 +50,8 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
     open_folder(plan)
+    if tokens := check_fit(plan, stages):
+        write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
     staying: dict[int, Worker] = {}
     try:
         for stage in stages:
@@ -77,6 +81,10 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
 def _tell_data(plan: Plan) -> None:
     """Logs the number of questions and the task's notes, and writes them to data.json."""
     found = plan.describe_data()
+    with contextlib.suppress(DataError):
+        before = read_json(plan.run.data) or {}
+        if before.get("fingerprint") == found["fingerprint"] and "tokens" in before:
+            found["tokens"] = before["tokens"]  # counted only before a stage that uses a model
     write_json(plan.run.data, found)
     say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
     for note in found["notes"]:

@@ -34,6 +34,19 @@ class Decoding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The ids that can be chosen: those below `size` except `holes` (H,), int64. All others have no token."""
+
+    size: int
+    holes: Tensor
+
+    def only(self, logits: Tensor) -> Tensor:
+        """Logits (rows, size) of `logits` (rows, V), in which holes have probability 0."""
+        kept = logits[:, : self.size]
+        return kept.index_fill(-1, self.holes, -torch.inf) if len(self.holes) else kept
+
+
+@dataclasses.dataclass(frozen=True)
 class Wanted:
     """One completion: its prompt, and the seed of its random numbers."""
 
@@ -50,15 +63,17 @@ def decode(
     ends: frozenset[int],
     pad: int,
     slots: int | None,
+    vocabulary: Vocabulary | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Yields (place in `wanted`, token ids) of every completion, in the order of finishing.
 
     The token ids include the one of `ends` that ended them; without it the length limit did. Completions of one prompt
     stand together in `wanted`. With `slots`, batching is continuous and at most so many rows are decoded at once;
-    None: static, all rows together. Memory: a cache of these rows, 64 columns wider than the longest unfinished one,
-    and the cache of the prompts read last until all their completions have begun.
+    None: static, all rows together. `vocabulary`: the ids that can be chosen; None: all. Memory: a cache of these rows,
+    64 columns wider than the longest unfinished one, and the cache of the prompts read last until all their
+    completions have begun.
     """
-    rows = _Rows(model, wanted, decoding, ends, pad, slots)
+    rows = _Rows(model, wanted, decoding, ends, pad, slots, vocabulary)
     while rows.waiting or rows.num_live:
         if rows.may_join():
             yield from rows.join()
@@ -89,7 +104,9 @@ class _Rows:
         ends: frozenset[int],
         pad: int,
         slots: int | None,
+        vocabulary: Vocabulary | None,
     ) -> None:
+        self.vocabulary = vocabulary
         self.model, self.wanted, self.decoding = model, wanted, decoding
         self.ends, self.pad, self.continuous = ends, pad, slots is not None
         self.waiting = deque(range(len(wanted)))
@@ -214,6 +231,8 @@ class _Rows:
 
     def _choose(self, at: Tensor | slice, logits: Tensor) -> Iterator[tuple[int, list[int]]]:
         """Choose the next tokens of the rows `at` by `logits` (rows, V); yields what is now finished."""
+        if self.vocabulary is not None:
+            logits = self.vocabulary.only(logits)
         uniforms = None
         if self.decoding.temperature > 0:
             uniforms = self.uniforms[at].gather(-1, self.drawn[at].unsqueeze(-1)).squeeze(-1)

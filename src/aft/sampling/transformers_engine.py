@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..model import as_ends, pad_id
 from ..progress import say
 from ..records import Completion
-from .decoding import Decoding, Wanted, decode
+from ..sizes import check_ids, check_length, positions_of
+from .decoding import Decoding, Vocabulary, Wanted, decode
 from .requests import CONTINUOUS, STATIC, Request, plan_shards
 from .slots import why_rows_cannot_join
 
@@ -36,13 +38,26 @@ class TransformersEngine:
         if ends is None:
             ends = [*as_ends(getattr(model.generation_config, "eos_token_id", None)), tokenizer.eos_token_id]
         self._ends = frozenset(ends)
+        check_ids({"the end": tokenizer.eos_token_id, "padding": pad_id(tokenizer)}, -1, _rows(model))
+        self._vocabulary = _vocabulary(model, tokenizer, self._ends)
 
     def plan(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Shards over all requests, because the last bits of logits can depend on what is decoded beside them."""
         return plan_shards(requests, self.batch_size, self.batching)
 
     def generate(self, shards: Sequence[Sequence[Request]], decoding: Decoding) -> Iterator[Completion]:
-        """The completions of one shard after the other, in the order of finishing."""
+        """The completions of one shard after the other, in the order of finishing.
+
+        Raises `ConfigError` before the first if a prompt and its completion do not fit in the model's positions.
+        """
+        check_ids(
+            {}, max((max(r.prompt_ids, default=0) for shard in shards for r in shard), default=0), _rows(self.model)
+        )
+        longest = max((len(request.prompt_ids) for shard in shards for request in shard), default=0)
+        settings = self.model.config.get_text_config(decoder=True).to_dict()
+        # the newest token has no position yet
+        needed = longest + decoding.max_new_tokens - 1
+        check_length(needed, positions_of(settings), "a prompt with its completion", "max_new_tokens")
         for shard in shards:
             yield from self._generate(shard, decoding)
 
@@ -56,6 +71,7 @@ class TransformersEngine:
             ends=self._ends,
             pad=pad_id(tokenizer),
             slots=self.batch_size if self.batching == CONTINUOUS else None,
+            vocabulary=self._vocabulary,
         )
         for place, tokens in finished:
             (request, index), ended = keys[place], tokens[-1] in self._ends
@@ -72,3 +88,20 @@ def _usable_batching(model: PreTrainedModel, batching: str) -> str:
         return batching
     say(f"sampling: {type(model).__name__} runs each batch to its end, because {reason}")
     return STATIC
+
+
+def _vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> Vocabulary | None:
+    """The ids that have a token or end a completion; None: the model has no other. Embeddings are often padded."""
+    rows = _rows(model)
+    known = {*tokenizer.get_vocab().values(), *ends}
+    absent = [number for number in range(rows) if number not in known]
+    if not absent:
+        return None
+    size = max(number for number in known if number < rows) + 1
+    return Vocabulary(size, torch.tensor([n for n in absent if n < size], dtype=torch.long, device=model.device))
+
+
+def _rows(model: PreTrainedModel) -> int:
+    """Rows of the embeddings."""
+    rows: int = model.config.get_text_config(decoder=True).vocab_size
+    return rows

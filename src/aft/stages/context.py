@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,8 +16,9 @@ from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
 from ..encoding import TextEncoder
 from ..errors import ConfigError
-from ..model import generation_ends, load_model, load_tokenizer
+from ..model import generation_ends, load_model, load_tokenizer, pad_id
 from ..progress import say
+from ..prompts import check_template_kwargs
 from ..records import Question
 from ..sampling.engine import Engine
 from ..sampling.requests import Request, make_seeds
@@ -24,6 +26,7 @@ from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.entries import Encoder, reference_entries
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import Entry
+from ..sizes import check_ids, check_length, positions_of
 from .plan import Plan, Unit
 
 
@@ -51,6 +54,7 @@ class Stage:
         )
         if self.config.prompt.chat and tokenizer.chat_template is None:
             raise ConfigError(f"prompt.chat: the tokenizer of '{checkpoint}' has no chat template; set it to false")
+        check_template_kwargs(self.config.prompt.template_kwargs, str(tokenizer.chat_template))
         return tokenizer
 
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
@@ -78,6 +82,8 @@ class Stage:
             prompt.template,
             chat=prompt.chat,
             system=prompt.system,
+            date=prompt.date,
+            variables=prompt.template_kwargs,
             allow_special_tokens=prompt.allow_special_tokens,
             model_ends=self._ends_of(checkpoint) if checkpoint else (),
         )
@@ -168,3 +174,14 @@ def references(stage: Stage, questions: Sequence[Question], encoder: Encoder) ->
     task = stage.plan.task
     triples = [(q.id, q.question, task.reference_response(q)) for q in questions if q.rationale is not None]
     return reference_entries(triples, encoder)
+
+
+def check_sizes(model: torch.nn.Module, texts: TextEncoder, entries: Sequence[Entry]) -> None:
+    """Raise `ConfigError` if the model has no embedding for an id, or no position for the longest sequence."""
+    config: Any = model.config
+    settings = config.get_text_config(decoder=True).to_dict()
+    rows = [(item.prompt_ids, response) for entry in entries for item in entry for response in item.responses]
+    largest = max((max([*prompt, *response], default=0) for prompt, response in rows), default=0)
+    check_ids({"the end": texts.end, "padding": pad_id(texts.tokenizer)}, largest, settings["vocab_size"])
+    longest = max((len(prompt) + len(response) for prompt, response in rows), default=0)
+    check_length(longest, positions_of(settings), "a sequence", "model.max_length")

@@ -56,7 +56,7 @@ from ..scoring.packing import Batch, Entry
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
-from .context import Inference, Stage
+from .context import Inference, Stage, check_sizes
 
 Lines = list[dict[str, Any]]
 
@@ -112,6 +112,7 @@ class _Scorer:
             return []
         state = PartialState()
         entries = scoring_entries(groups, self.stage.encoder(self.texts, limited=False))
+        check_sizes(self.model, self.texts, entries)
         width = max(len(group.candidates) for group in groups)
         prepare = functools.partial(to_device, device=self.stage.device)
         sampler = StepSampler(

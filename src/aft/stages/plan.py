@@ -14,12 +14,13 @@ from typing import Any
 
 from ..config import Config, align_config
 from ..config.launch_file import count_processes
-from ..config.load import merge
+from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
 from ..config.schema import AlignConfig, VftConfig, model_names
 from ..errors import ConfigError
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
+from ..prompts import CLOCK
 from ..records import Question
 from ..run.digest import changed_keys, digest_file
 from ..run.environment import versions
@@ -31,6 +32,9 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
+
+# Files that can hold a checkpoint's chat template.
+_TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
 
 DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
 
@@ -50,7 +54,7 @@ class Plan:
     """
 
     def __init__(self, config: Config, task: Task | None = None, *, sees_data: bool = True) -> None:
-        self.config = config
+        self.config = with_date(config)
         self.run = RunFolder(config.output_dir)
         self.folder = self.run.path
         self.sees_data = sees_data
@@ -195,7 +199,7 @@ class Plan:
         if unit.stage == "label":
             ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))
             return {"data": data, "label": {**whole["label"], "ratings": ratings}}
-        sections = {"data": data, "prompt": whole["prompt"], "model": self.model_keys(unit.stage)}
+        sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
         if unit.stage == "vft":
@@ -206,6 +210,26 @@ class Plan:
             align = align_config(config, unit.name or "")
             return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
         return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+
+    def prompt_keys(self, unit: Unit) -> dict[str, Any]:
+        """Returns the keys that decide the rendered prompts of a unit, beside the chat template in what it reads.
+
+        The date counts only where the template can show it, and only chat prompts have a template.
+        """
+        prompt = dataclasses.asdict(self.config.prompt)
+        date, kwargs = prompt.pop("date"), prompt.pop("template_kwargs")
+        if kwargs:
+            prompt["template_kwargs"] = kwargs
+        sources = [source for source in self.reads(unit).values() if isinstance(source, str)]
+        if prompt["chat"] and any(map(self._may_show_date, sources)):
+            prompt["date"] = date
+        return prompt
+
+    def _may_show_date(self, checkpoint: str) -> bool:
+        folder = Path(checkpoint)
+        if not folder.is_dir() or self.gguf_file(checkpoint) is not None:
+            return True  # its chat template cannot be read without its tokenizer
+        return any(CLOCK.encode() in path.read_bytes() for name in _TEMPLATES for path in folder.glob(name))
 
     def _recorded_ratings(self, unit: Unit) -> Any:
         """Returns `label.ratings` from the last run of a label unit, or None."""

@@ -14,7 +14,7 @@ from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
-from ..errors import ConfigError, DataError
+from ..errors import AftError, ConfigError, DataError
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..progress import say
@@ -30,10 +30,11 @@ from ..training.callbacks import StopOnCollapse
 from ..training.checkpoints import last_checkpoint
 from ..training.job import TrainingJob
 from ..training.objective import Objective
+from ..training.saved import TrainedScores, check_saved, forget_optimizer, trained_scores
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
 from .card import model_card
-from .context import Stage, references
+from .context import Stage, check_sizes, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import Unit
@@ -152,7 +153,7 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
     """A digest of everything that the scores before training depend on. Methods with one digest share the scores."""
     decides = {
         "reads": (stage.plan.inputs(unit) or {})["reads"],
-        "prompt": dataclasses.asdict(stage.config.prompt),
+        "prompt": stage.plan.prompt_keys(unit),
         "model": stage.plan.model_keys("align"),
     }
     if align.max_candidates is not None:
@@ -182,6 +183,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     """Train, resume from the last checkpoint if there is one, and save a model that transformers can load."""
     job, config, seed = work.job, stage.config, unit.seed or 0
     _tell_what_fits(unit, work)
+    check_sizes(job.model, work.texts, job.entries)
     arguments = make_arguments(
         work.training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
@@ -204,6 +206,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
+    trained = trained_scores(trainer)
     trainer.save_state()
     set_ends(job.model, work.texts)  # after training, because transformers puts the tokenizer's end token first
     adapter = unit.folder / "adapter"
@@ -211,11 +214,13 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
+    peak_gpu_memory = None if stage.cpu else torch.cuda.max_memory_allocated()
     if work.lora and work.start:
         merged = merge_lora(stage.model(work.start), adapter)
         set_ends(merged, work.texts)
         merged.save_pretrained(unit.folder)
         job.tokenizer.save_pretrained(unit.folder)
+    _check_saved(stage, unit, trained, trainer)
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
@@ -227,8 +232,25 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         texts=work.texts.counts(),
         stopped=stopped,
-        peak_gpu_memory_bytes=None if stage.cpu else torch.cuda.max_memory_allocated(),
+        peak_gpu_memory_bytes=peak_gpu_memory,
     )
+
+
+def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
+    """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model."""
+    folder = str(unit.folder)
+
+    def load() -> torch.nn.Module:
+        model = stage.model(folder)
+        stage.enable_scoring(model)
+        return model
+
+    ids = trained.batch["input_ids"].flatten().tolist()
+    if stage.tokenizer(folder).decode(ids) != trainer.job.tokenizer.decode(ids):
+        raise AftError(f"{folder}: the saved tokenizer reads token ids as other text than the one of the training")
+    forget_optimizer(trainer)
+    # weights that were divided may not fit on one device
+    check_saved(trained, load, torch.device("cpu") if trained.sharded else stage.device, folder)
 
 
 def _tell_what_fits(unit: Unit, work: _Work) -> None:
