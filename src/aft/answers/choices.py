@@ -51,9 +51,9 @@ _JOINED = re.compile(
 # A capital that stands alone names an option, unless it is the article A or the pronoun I.
 _CAPITAL = re.compile(r"(?<![\w'’])(?!A [a-z]|I (?!and |or |is )[a-z])([A-Z])(?![\w'’])|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]")
 _REJECTED = re.compile(
-    r"\b(?:not|no|neither|nor|never|cannot|except|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible"
+    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible"
     r"|unlikely|exclude[sd]?|eliminate[sd]?|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
-    r"|wait|actually|sorry|oops)\b|n't\b",
+    r"|wait|actually|sorry|oops)\b|n't\b|^\W*(?:is|are) no\b",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
@@ -67,7 +67,7 @@ _LOOSE_SPACE = re.compile(r"(?<!\d)(?<!\d,) | (?!\d)")  # 1 1/2 is not 11/2, and
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
 # A minus behind an operand is an operator. Commas count only between thousands: 1,2 is not 12.
 _TOKEN = re.compile(
-    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
+    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
     r"|\w+|[-+^√%/=<>!*×·]"
 )
 # An option's text beside an operator is part of a longer expression, as 2x in 2x + 5.
@@ -297,7 +297,8 @@ def _contained(text: str, known: _Options) -> set[str]:
 def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
     """(alone, joined): the tokens occur by themselves; the tokens occur beside `or` or `nor`, or after `and`."""
     alone = joined = False
-    first, last = tokens[1:-1].partition("\n")[0], tokens[1:-1].rpartition("\n")[2]
+    words = tokens.split()
+    expression = not all(map(_is_word, words))  # a dash or `minus` beside words does not change them
     start = rest.find(tokens)
     while start >= 0:
         before = rest[max(0, start - 200) : start].split("\n")
@@ -307,7 +308,141 @@ def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
         left, right = before[-1], behind.partition("\n")[0]
         if left in _JOINTS or left == "and" or right in _JOINTS:
             joined = True
-        elif not (_beside_left(left, first) or _beside_right(right, behind, last)):
+        elif not expression or not (_beside_left(left, words[0]) or _beside_right(behind, words[-1])):
+            alone = True
+        start = rest.find(tokens, start + 1)
+    return alone, joined
+
+
+def _beside_left(left: str, first: str) -> bool:
+    """True if the token before a value belongs to it: an operator, `minus`, the whole of a mixed number."""
+    return left in _OPERATORS or left in _SIGN_WORDS or (left.isdigit() and "/" in first)
+
+
+def _beside_right(behind: str, last: str) -> bool:
+    """True if the tokens behind a value belong to it: an operator, `%`, `!`, `thirds`, `and a half`."""
+    right, _, further = behind.partition("\n")
+    if right == "-" and _is_word(further.partition("\n")[0]):
+        return False
+    return right in _OPERATORS or right in ("%", "!") or begins_with_value(behind, second=_is_word(last))
+
+
+def _is_words(letter: str, known: _Options) -> bool:
+    """True for `?` and for an option that is words: numbers also occur in a calculation behind the letter."""
+    return letter == "?" or known.values[LETTERS.index(letter)] is None
+
+
+def _outside(text: str, own: str) -> str:
+    """The text without an option's own text, which may hold `or`, `not` or a letter."""
+    if not own:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", " ", text[:_MAX_TEXT], flags=re.IGNORECASE) + text[_MAX_TEXT:]
+
+
+def _group(match: re.Match[str]) -> str:
+    """The letter in upper case from the one group of the pattern that matched."""
+    return next(group for group in match.groups() if group).upper()
+
+
+def _by_content(text: str, known: _Options) -> frozenset[str]:
+    """The options whose text equals the whole of `text`, by the strictest comparison that finds any."""
+    text = text[:_MAX_TEXT]
+    exact = trim(text)
+    for form, written in (
+        (known.exact, exact),
+        (known.casefolded, normalise_text(exact)),
+        (known.loose, _loosen(exact)),
+    ):
+        found = frozenset(
+            letter for letter, option in zip(LETTERS, form, strict=False) if written and option == written
+        )
+        if found:
+            return found
+    quantity = read_quantity(exact)
+    if quantity is None:
+        return frozenset()
+    return frozenset(
+        letter
+        for letter, value in zip(LETTERS, known.values, strict=False)
+        if value and _same_quantity(quantity, value)
+    )
+
+
+def _same_quantity(left: Quantity, right: Quantity) -> bool:
+    """True if the values are equal and the units agree or one is missing: 8.75 is $8.75, 5 hours are not 5 minutes."""
+    if left.value != right.value:
+        return False
+    if left.unit == right.unit:
+        return True
+    return not (left.unit and right.unit) and _OPTIONAL_UNIT.fullmatch(left.unit or right.unit) is not None
+
+
+def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
+    """The one option whose letter or text occurs in the text. If one option contains another, the longer one counts."""
+    mentioned, contained = _mentions(text, letters), _contained(text, known)
+    found = mentioned if len(mentioned) == 1 and (not contained or mentioned & contained) else mentioned | contained
+    if len(found) == 1 and "?" not in found:
+        rest = _outside(text, known.exact[letters.index(min(found))])
+        if _REJECTED.search(rest):
+            return Extraction(None, NOT_AN_OPTION)
+        if mentioned and _named(rest, letters) - found:
+            return Extraction(None, AMBIGUOUS)
+    return _one(found, AMBIGUOUS)
+
+
+def _one(found: Iterable[str], several: str) -> Extraction:
+    found = sorted(found)
+    if len(found) == 1:
+        return Extraction(found[0], None)
+    return Extraction(None, several if found else NOT_AN_OPTION)
+
+
+def _mentions(text: str, letters: str) -> set[str]:
+    """Letters that occur as choices anywhere in the text: `(B)`, `option B`, `B or C`; `?` if `or` joins one to more."""
+    found = {_group(match) for match in _MENTION.finditer(text)}
+    found.update(letter for match in _SEVERAL.finditer(text) for letter in match.groups())
+    known = {letter for letter in found if letter in letters}
+    return known | {"?"} if known and _JOINED.search(text) else known
+
+
+def _named(text: str, letters: str) -> set[str]:
+    """Letters of options that stand alone anywhere in the text, as choices or not: `E.`, `e)`, `E fits`."""
+    return {letter for match in _CAPITAL.finditer(text) if (letter := _group(match)) in letters}
+
+
+def _contained(text: str, known: _Options) -> set[str]:
+    """Letters of options whose words occur in the text in order, except where they only occur inside a longer option.
+
+    The set also holds `?` if `or` or `and` joins an option to something else.
+    """
+    rest = _tokens(text[:_MAX_TEXT])
+    found: set[str] = set()
+    by_length = sorted(zip(known.tokens, LETTERS, strict=False), key=lambda pair: -len(pair[0]))
+    for tokens, letter in by_length:
+        if len(tokens) > 2 and any(known.tokens[LETTERS.index(other)] == tokens for other in found - {"?"}):
+            found.add(letter)  # the same words as an option that is already cut out of `rest`
+        elif len(tokens) > 2 and tokens in rest:
+            alone, joined = _standing(tokens, rest)
+            found.update([letter] * (alone or joined), ["?"] * (joined and not alone))
+            rest = rest.replace(tokens, "\n\v\n")
+    return found
+
+
+def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
+    """(alone, joined): the tokens occur by themselves; the tokens occur beside `or` or `nor`, or after `and`."""
+    alone = joined = False
+    words = tokens.split()
+    expression = not all(map(_is_word, words))  # a dash or `minus` beside words does not change them
+    start = rest.find(tokens)
+    while start >= 0:
+        before = rest[max(0, start - 200) : start].split("\n")
+        while len(before) > 1 and before[-1] in _ARTICLES:
+            before.pop()
+        behind = rest[start + len(tokens) : start + len(tokens) + 200]
+        left, right = before[-1], behind.partition("\n")[0]
+        if left in _JOINTS or left == "and" or right in _JOINTS:
+            joined = True
+        elif not expression or not (_beside_left(left, words[0]) or _beside_right(behind, words[-1])):
             alone = True
         start = rest.find(tokens, start + 1)
     return alone, joined

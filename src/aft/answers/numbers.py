@@ -62,16 +62,18 @@ _PARTS = (
     "third", "fourth", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "twelfth", "sixteenth",
     "twentieth", "hundredth", "thousandth", "millionth",
 )  # fmt: skip
-_CHANGES = (
-    "or", "minus", "plus", "divided", "multiplied", "modulo", "pi", "factorial", "sqrt",
-    "not", "never", "cannot", "wrong", "incorrect", "wait", "actually",
-)  # fmt: skip
-VALUE_WORDS = (*_NUMBER_WORDS, *_PARTS, *(f"{part}s" for part in _PARTS), *_CHANGES)
+_JOINED = ("minus", "plus", "divided", "multiplied", "modulo", "pi", "factorial", "sqrt")
+_TAKEN_BACK = ("or", "not", "never", "cannot", "wrong", "incorrect", "wait", "actually")
+VALUE_WORDS = (*_NUMBER_WORDS, *_PARTS, *(f"{part}s" for part in _PARTS), *_JOINED, *_TAKEN_BACK)
 """Words that, behind a number, change its value or take it back. A unit may not contain them."""
 # `5 dollars per quarter` and `36 third graders` are numbers with a unit.
+_VALUE = (
+    rf"(?:{'|'.join((*_NUMBER_WORDS, *_JOINED))})\b"
+    rf"|(?<!per )(?<!each )(?<!every )(?:{'|'.join(_PARTS)})s?\b(?![ -]grade)"
+)
 _WORD = (
-    rf"(?:{'|'.join((*_NUMBER_WORDS, *_CHANGES))})\b|(?<!per )(?<!each )(?<!every )(?:{'|'.join(_PARTS)})s?\b(?![ -]grade)"
-    r"|\w+n't\b|no\b(?! (?:more|less|fewer|doubt|other)\b)|(?:(?<=and )|(?<=to )|(?<=over )|(?<=by )|(?<=point )|(?<=-))one\b"
+    rf"{_VALUE}|(?:{'|'.join(_TAKEN_BACK)})\b|\w+n't\b|no\b(?! (?:more|less|fewer|doubt|other)\b)"
+    r"|(?:(?<=and )|(?<=to )|(?<=over )|(?<=by )|(?<=point )|(?<=-))one\b"
 )
 _NO_UNIT = re.compile(rf"[\\+*×÷=<>^±√∛∜π∞≈≠≤≥]|\b(?:{_WORD})", re.IGNORECASE)
 # What changes the value where it follows the number at once: `8!`, `5k`, `2x`, `3 bn`, `5 squared`. One letter may be
@@ -80,8 +82,8 @@ _NO_UNIT_AT_ONCE = re.compile(
     r" ?(?:!|-|[·⋅∙]|(?i:and|squared|cubed|mil|mio|mn|mln|bn|tn)\b"
     r"|/? ?(?![mgshlpcdLCFVWJNA]\b|[aA] [a-z]{2})[A-Za-zα-ωΑ-Ψ](?![A-Za-z]|['’.][A-Za-z]))"
 )
-_SECOND_PART = re.compile(rf"(?:\S+ ){{0,3}}and (?:an? )?(?:{_WORD}|one\b)", re.IGNORECASE)
-_CHANGED = re.compile(rf"(?:{_WORD})|[π²³]|{_SECOND_PART.pattern}", re.IGNORECASE)
+_SECOND_PART = re.compile(rf"(?:\S+ ){{0,3}}and (?:an? )?(?:{_VALUE}|one\b)", re.IGNORECASE)
+_CHANGED = re.compile(rf"(?:{_VALUE})|[π²³]|{_SECOND_PART.pattern}", re.IGNORECASE)
 _POWERS = re.compile(
     r"\b(?:[cdkm]?m|ft|in|yd|mi|inch(?:es)?|feet|foot|(?:yard|mile|met(?:er|re)|unit)s?)\^?[23]\b"
     r"|(?<=[^\W\d_])⁻?[¹²³]",
