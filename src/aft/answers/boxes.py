@@ -13,7 +13,9 @@ EMPTY_BOX = "nothing in the last \\boxed{}"
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 # What ends or nests a box without braces, `\boxed\frac{1}{2}`. A space before an argument does not end it.
-_UNBRACED = re.compile(r"\\(?P<size>left|right)(?![A-Za-z])|\\.|(?P<open>[{(\[])|(?P<close>[})\]])|\s+(?=\{)|[\s$]", re.S)
+_UNBRACED = re.compile(
+    r"\\(?P<size>left|right)(?![A-Za-z])|\\.|(?P<open>[{(\[])|(?P<close>[})\]])|\s+(?=\{)|[\s$]", re.S
+)
 
 
 def extract_boxed(completion: str) -> Extraction:

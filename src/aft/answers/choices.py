@@ -49,7 +49,9 @@ _JOINED = re.compile(
     rf"(?:\b(?:or|nor|either|neither)|[/&]) ?(?:{_MENTION.pattern})|(?:{_MENTION.pattern}),? ?(?:(?:or|nor)\b|[/&])"
 )
 # A capital that stands alone names an option, unless it is the article A or the pronoun I.
-_CAPITAL = re.compile(r"(?<![\w'’])(?!A [a-z]|I (?!and |or |is )[a-z])([A-Z])(?![\w'’])|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]")
+_CAPITAL = re.compile(
+    r"(?<![\w'’])(?!A [a-z]|I (?!and |or |is )[a-z])([A-Z])(?![\w'’])|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
+)
 _REJECTED = re.compile(
     r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible"
     r"|unlikely|exclude[sd]?|eliminate[sd]?|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
@@ -57,7 +59,8 @@ _REJECTED = re.compile(
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
-    r"\b(?:or|either|but|however|although|though|alternatively|unless|rather|versus|vs|also|both|unsure|uncertain)\b", re.I
+    r"\b(?:or|either|but|however|although|though|alternatively|unless|rather|versus|vs|also|both|unsure|uncertain)\b",
+    re.I,
 )
 _REASON = re.compile(r"\b(?:because|since|as(?! well| is)|for|due to|given)\b", re.IGNORECASE)
 _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
