@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Extraction
+from .answers import VALUE_WORDS, Extraction
 from .records import NEGATIVE, POSITIVE, UNPARSED, Completion, Question
 from .tasks.base import Task
 
@@ -32,16 +33,41 @@ class Verdict:
 def grade(task: Task, completion: Completion, question: Question) -> Verdict:
     """The verdict of the task, except that an answer which the length limit may have cut does not count.
 
-    A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120. This holds if
-    removing the last word and adding a digit both change the answer. `(C)`, `\\boxed{12}` and `12 apples` count.
+    A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120, and `12 tho` that
+    of 12 thousand. `(C)`, `\\boxed{12}` and `12 apples` count.
     """
     text = completion.completion
     found = task.extract_answer(text, question)
-    if found.answer is not None and completion.truncated:
-        others = (_without_last_word(text), text + "7")
-        if all(task.extract_answer(other, question).answer != found.answer for other in others):
-            found = Extraction(None, CUT)
+    if found.answer is not None and completion.truncated and _is_cut(task, text, question, found.answer):
+        found = Extraction(None, CUT)
     return grade_answer(task, found, question)
+
+
+def _is_cut(task: Task, text: str, question: Question, answer: str) -> bool:
+    """True if the rest of the last word may change the answer.
+
+    It may if removing that word and adding a digit both do, or if the word is the beginning of one that changes a number.
+    It may not if further words change nothing: then the answer is closed.
+    """
+
+    def differs(other: str) -> bool:
+        return task.extract_answer(other, question).answer != answer
+
+    begun = _letters_at_the_end(text)
+    open_ = (differs(_without_last_word(text)) and differs(text + "7")) or any(
+        differs(text + word[len(begun) :]) for word in VALUE_WORDS if begun and word.startswith(begun.lower())
+    )
+    return open_ and differs(text + " 7 7 7")
+
+
+_LONGEST = max(map(len, VALUE_WORDS))
+
+
+def _letters_at_the_end(text: str) -> str:
+    """The letters in which the text ends; empty if they are more than the longest of `VALUE_WORDS` has."""
+    end = text[-_LONGEST - 1 :]
+    letters = end[len(end.rstrip(string.ascii_letters)) :]
+    return letters if len(letters) <= _LONGEST else ""
 
 
 def grade_answer(task: Task, found: Extraction, question: Question) -> Verdict:

@@ -34,7 +34,7 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every non-blank line, `.gz` unpacked. A line that is no JSON object: `DataError`."""
     for number, text in iter_lines(path):
-        yield number, _json_object(text, f"{path}:{number}")
+        yield number, json_object(text, f"{path}:{number}")
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -59,7 +59,8 @@ def _decode(line: bytes, where: str) -> str:
         raise DataError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start + 1} of the line") from None
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The object in one line of JSON. Raises a `DataError` that begins with `where` for anything else."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:

@@ -3,6 +3,7 @@
 A completion is untrusted text. No function here evaluates it, raises on it, or takes more than linear time.
 """
 
+from .boxes import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed
 from .choices import (
     AMBIGUOUS,
     CONTRADICTION,
@@ -12,18 +13,18 @@ from .choices import (
     extract_choice,
     read_choice,
 )
-from .latex import EMPTY_BOX, NO_BOX, OPEN_BOX, extract_boxed, extract_latex, latex_equal, normalise_latex
+from .extraction import Extraction
+from .latex import extract_latex, latex_equal, normalise_latex
 from .lenient import lenient_answer
 from .markers import (
     NO_MARKER,
     NO_TEXT,
-    Extraction,
     extract_after_marker,
     extract_text,
     normalise_text,
     texts_equal,
 )
-from .numbers import NOT_A_NUMBER, extract_number, format_number, normalise_number, numbers_equal
+from .numbers import NOT_A_NUMBER, VALUE_WORDS, extract_number, format_number, normalise_number, numbers_equal
 from .symbolic import SymbolicChecker, math_verify_installed, symbolic_checker
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "NO_TEXT",
     "OPEN_BOX",
     "SAME_TEXT",
+    "VALUE_WORDS",
     "Extraction",
     "SymbolicChecker",
     "extract_after_marker",

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import ConfigError
-from .latex import extract_boxed
-from .markers import Extraction, extract_after_marker, normalise_text
-from .numbers import Quantity, read_quantity
+from .boxes import without_box
+from .extraction import Extraction
+from .markers import extract_after_marker, normalise_text, trim
+from .numbers import Quantity, begins_with_value, read_quantity
 
 NOT_AN_OPTION = "no option after the marker"
 AMBIGUOUS = "several options after the marker"
@@ -34,7 +35,7 @@ _OPEN, _CLOSE = r"[(\[{]", r"[)\]}]"
 _MARKED = re.compile(
     rf"{_OPEN} ?([A-Za-z]) ?{_CLOSE}|([A-Za-z])(?:{_CLOSE}|[.:](?!\w))|(?i:option|choice|letter):? ([A-Z])\b(?!['’])"
 )
-_BARE = re.compile(r"([A-Z])(?=$|[ ,;–—-])(?!-\w)")
+_BARE = re.compile(r"([A-Z])(?=$|[ ,;!–—-])(?!-\w)")
 _ALONE = re.compile(r"([^\W\d_])")
 _BECAUSE = re.compile(r"[,;–—-]|(?:is|because|since|as|for|would|seems|being|must)\b", re.IGNORECASE)
 _MENTION = re.compile(
@@ -42,16 +43,41 @@ _MENTION = re.compile(
     r"|\b(?:option|choice|letter|answer(?: is)?|pick|choose|select|think|say|guess|with|it's)[ :]*([A-Z])\b(?!['’])"
 )
 _SEVERAL = re.compile(rf"\b([A-Z]){_CLOSE}?,? ?(?:[,&/]|or\b|and\b|nor\b) ?{_OPEN}?([A-Z])\b(?!['’])")
+_DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathit|rm|bf) ?\{([^{}]*)\}")
-_NEGATION = re.compile(r"\b(?:not|neither|nor|never|except|instead of)\b|n't\b", re.IGNORECASE)
+_JOINED = re.compile(
+    rf"(?:\b(?:or|nor|either|neither)|[/&]) ?(?:{_MENTION.pattern})|(?:{_MENTION.pattern}),? ?(?:(?:or|nor)\b|[/&])"
+)
+# A capital that stands alone names an option, unless it is the article A or the pronoun I.
+_CAPITAL = re.compile(
+    r"(?<![\w'’])(?!A [a-z]|I (?!and |or |is )[a-z])([A-Z])(?![\w'’])|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
+)
+_REJECTED = re.compile(
+    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible"
+    r"|unlikely|exclude[sd]?|eliminate[sd]?|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
+    r"|wait|actually|sorry|oops)\b|n't\b|^\W*(?:is|are) no\b",
+    re.IGNORECASE,
+)
+_HEDGED = re.compile(
+    r"\b(?:or|either|but|however|although|though|alternatively|unless|rather|versus|vs|also|both|unsure|uncertain)\b",
+    re.I,
+)
+_REASON = re.compile(r"\b(?:because|since|as(?! well| is)|for|due to|given)\b", re.IGNORECASE)
 _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
 _DASHES = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | {"’": "'", "‘": "'", "“": '"', "”": '"'})
 _ROOT = re.compile(r"\\sqrt ?\{ ?(\w+) ?\}|\bsqrt ?\(? ?(\w+) ?\)?|√ ?\( ?(\w+) ?\)")
+_LOOSE_SPACE = re.compile(r"(?<!\d)(?<!\d,) | (?!\d)")  # 1 1/2 is not 11/2, and 40, 200 is not 40,200
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
-_TOKEN = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*|\w+|[-+^√%/=<>!*×·]")
+# A minus behind an operand is an operator. Commas count only between thousands: 1,2 is not 12.
+_TOKEN = re.compile(
+    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
+    r"|\w+|[-+^√%/=<>!*×·]"
+)
 # An option's text beside an operator is part of a longer expression, as 2x in 2x + 5.
 _OPERATORS = frozenset("-+^√/*×·<>")
+_SIGN_WORDS = frozenset(["minus", "negative", "plus", "times", "root"])
 _JOINTS = frozenset(["or", "nor"])
+_ARTICLES = frozenset(["a", "an", "the", "in", "at", "to", "on"])
 # Units that may be missing in one of two equal numbers. Other single letters may be variables: 2x is not 2.
 _OPTIONAL_UNIT = re.compile(r"[^\W\d_]{2,}|[$€£¥₹%°¢mgshlp]|[a-z]+/[a-z]+")
 _MAX_TEXT = 2000  # characters after the marker that are read as the text of an option
@@ -119,20 +145,67 @@ def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) 
     match = marked or _BARE.match(text) or _ALONE.fullmatch(text)
     if match is None:
         return None
-    letter, behind = _group(match), text[match.end() :].strip(" .,:;*")
-    content = frozenset().union(*(_by_content(rest, known) for rest in (behind, behind.lstrip("- ")) if rest))
-    if letter in letters and letter in content:
+    letter, behind = _group(match), text[match.end() :]
+    own = known.exact[letters.index(letter)] if letter in letters else ""
+    readings = [found for rest in _readings(behind) if (found := _by_content(rest, known))]
+    content = frozenset().union(*readings)
+    if letter in letters and readings and all(letter in found for found in readings):
         return Extraction(letter, None) if marked or not whole or letter in whole else Extraction(None, CONTRADICTION)
     if whole and letter not in whole:
         # The text of another option may be "A park", or just "B". For a bare "B" both readings are possible.
-        return Extraction(None, CONTRADICTION) if letter in letters and not behind and not marked else None
+        alone = letter in letters and not trim(behind) and not marked
+        return Extraction(None, CONTRADICTION) if alone else None
     if letter not in letters:
-        return None if behind else Extraction(None, NOT_AN_OPTION)
-    if content:
+        return None if trim(behind) else Extraction(None, NOT_AN_OPTION)
+    if content or _other_value(behind, known, letters.index(letter)):
         return Extraction(None, CONTRADICTION)
-    if behind and not marked and not _BECAUSE.match(text[match.end() :].lstrip()):
+    if trim(behind) and not marked and not _BECAUSE.match(behind.lstrip()):
         return None
-    return Extraction(None, AMBIGUOUS) if _mentions(text, letters) - {letter} else Extraction(letter, None)
+    return _doubted(letter, _outside(behind, own), known, letters)
+
+
+def _readings(behind: str) -> list[str]:
+    """The text behind a letter, and the text without a dash that separates it: `- 9` is -9, or 9 behind a dash."""
+    rest = trim(behind)
+    return [text for text in (rest, trim(rest[2:]) if rest.startswith("- ") else "") if text]
+
+
+def _other_value(behind: str, known: _Options, index: int) -> bool:
+    """True if the option of a letter is a number and the text behind the letter is another, or changes it."""
+    value, tokens = known.values[index], known.tokens[index]
+    if value is None:
+        return False
+    behind = behind[:_MAX_TEXT]
+    read = [quantity for text in _readings(behind) if (quantity := read_quantity(text))]
+    if read:
+        return all(quantity.value != value.value for quantity in read)
+    written = _tokens(behind)
+    return tokens in written and not any(_standing(tokens, written))
+
+
+def _doubted(letter: str, rest: str, known: _Options, letters: str) -> Extraction:
+    """The letter, or why the text behind it, without the option's own text, leaves it in doubt."""
+    if _named(rest, letters) - {letter}:
+        return Extraction(None, AMBIGUOUS)
+    head = _REASON.split(rest, maxsplit=1)[0]
+    if _REJECTED.search(head):
+        return Extraction(None, NOT_AN_OPTION)
+    others = _by_content(trim(head), known) | {other for other in _contained(head, known) if _is_words(other, known)}
+    if _HEDGED.search(head) or "?" in others:
+        return Extraction(None, AMBIGUOUS)
+    return Extraction(None, CONTRADICTION) if others - {letter} else Extraction(letter, None)
+
+
+def _is_words(letter: str, known: _Options) -> bool:
+    """True for `?` and for an option that is words: numbers also occur in a calculation behind the letter."""
+    return letter == "?" or known.values[LETTERS.index(letter)] is None
+
+
+def _outside(text: str, own: str) -> str:
+    """The text without an option's own text, which may hold `or`, `not` or a letter."""
+    if not own:
+        return text
+    return re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", " ", text[:_MAX_TEXT], flags=re.IGNORECASE) + text[_MAX_TEXT:]
 
 
 def _group(match: re.Match[str]) -> str:
@@ -143,7 +216,7 @@ def _group(match: re.Match[str]) -> str:
 def _by_content(text: str, known: _Options) -> frozenset[str]:
     """The options whose text equals the whole of `text`, by the strictest comparison that finds any."""
     text = text[:_MAX_TEXT]
-    exact = text.strip(" .,;:!*_`'\"")
+    exact = trim(text)
     for form, written in (
         (known.exact, exact),
         (known.casefolded, normalise_text(exact)),
@@ -177,8 +250,12 @@ def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
     """The one option whose letter or text occurs in the text. If one option contains another, the longer one counts."""
     mentioned, contained = _mentions(text, letters), _contained(text, known)
     found = mentioned if len(mentioned) == 1 and (not contained or mentioned & contained) else mentioned | contained
-    if len(found) == 1 and _NEGATION.search(text) and not _NEGATION.search(known.casefolded[letters.index(min(found))]):
-        return Extraction(None, NOT_AN_OPTION)
+    if len(found) == 1 and "?" not in found:
+        rest = _outside(text, known.exact[letters.index(min(found))])
+        if _REJECTED.search(rest):
+            return Extraction(None, NOT_AN_OPTION)
+        if mentioned and _named(rest, letters) - found:
+            return Extraction(None, AMBIGUOUS)
     return _one(found, AMBIGUOUS)
 
 
@@ -190,10 +267,16 @@ def _one(found: Iterable[str], several: str) -> Extraction:
 
 
 def _mentions(text: str, letters: str) -> set[str]:
-    """Letters that occur as choices anywhere in the text: `(B)`, `option B`, `B or C`."""
+    """Letters that occur as choices anywhere in the text: `(B)`, `option B`, `B or C`; `?` if `or` joins one to more."""
     found = {_group(match) for match in _MENTION.finditer(text)}
     found.update(letter for match in _SEVERAL.finditer(text) for letter in match.groups())
-    return {letter for letter in found if letter in letters}
+    known = {letter for letter in found if letter in letters}
+    return known | {"?"} if known and _JOINED.search(text) else known
+
+
+def _named(text: str, letters: str) -> set[str]:
+    """Letters of options that stand alone anywhere in the text, as choices or not: `E.`, `e)`, `E fits`."""
+    return {letter for match in _CAPITAL.finditer(text) if (letter := _group(match)) in letters}
 
 
 def _contained(text: str, known: _Options) -> set[str]:
@@ -217,21 +300,44 @@ def _contained(text: str, known: _Options) -> set[str]:
 def _standing(tokens: str, rest: str) -> tuple[bool, bool]:
     """(alone, joined): the tokens occur by themselves; the tokens occur beside `or` or `nor`, or after `and`."""
     alone = joined = False
+    words = tokens.split()
+    expression = not all(map(_is_word, words))  # a dash or `minus` beside words does not change them
     start = rest.find(tokens)
     while start >= 0:
-        before = rest[:start].rpartition("\n")[2]
-        behind = rest[start + len(tokens) :].partition("\n")[0]
-        if before in _JOINTS or before == "and" or behind in _JOINTS:
+        before = rest[max(0, start - 200) : start].split("\n")
+        while len(before) > 1 and before[-1] in _ARTICLES:
+            before.pop()
+        behind = rest[start + len(tokens) : start + len(tokens) + 200]
+        left, right = before[-1], behind.partition("\n")[0]
+        if left in _JOINTS or left == "and" or right in _JOINTS:
             joined = True
-        elif before not in _OPERATORS and behind not in _OPERATORS and behind not in ("%", "!"):
+        elif not expression or not (_beside_left(left, words[0]) or _beside_right(behind, words[-1])):
             alone = True
         start = rest.find(tokens, start + 1)
     return alone, joined
 
 
+def _beside_left(left: str, first: str) -> bool:
+    """True if the token before a value belongs to it: an operator, `minus`, the whole of a mixed number."""
+    return left in _OPERATORS or left in _SIGN_WORDS or (left.isdigit() and "/" in first)
+
+
+def _beside_right(behind: str, last: str) -> bool:
+    """True if the tokens behind a value belong to it: an operator, `%`, `!`, `thirds`, `and a half`."""
+    right, _, further = behind.partition("\n")
+    if right == "-" and _is_word(further.partition("\n")[0]):
+        return False
+    return right in _OPERATORS or right in ("%", "!") or begins_with_value(behind, second=_is_word(last))
+
+
+def _is_word(token: str) -> bool:
+    """True for a word of several letters. Numbers, signs and single letters may be parts of an expression."""
+    return len(token) > 1 and token.isalpha()
+
+
 @functools.lru_cache(maxsize=4096)
 def _prepare(options: tuple[str, ...]) -> _Options:
-    exact = tuple(_plain(option).strip(" .,;:!*_`'\"") for option in options)
+    exact = tuple(trim(_plain(option)) for option in options)
     return _Options(
         exact=exact,
         casefolded=tuple(map(normalise_text, exact)),
@@ -243,11 +349,10 @@ def _prepare(options: tuple[str, ...]) -> _Options:
 
 def _plain(text: str) -> str:
     """The text without boxes and mark-up, with ASCII dashes and quotation marks, and with single spaces."""
-    boxed = extract_boxed(text).answer if "\\boxed" in text else None
-    text = _TEXT_COMMAND.sub(r"\1", text if boxed is None else boxed)
-    text = " ".join(text.translate(_DASHES).replace("\\(", "").replace("\\)", "").split())
-    text = text.replace("**", "").strip("*_`'\" ")
-    if len(text) > 2 and text[0] == text[-1] == "$":
+    text = _TEXT_COMMAND.sub(r"\1", without_box(text))
+    text = " ".join(_DELIMITERS.sub("", text.translate(_DASHES)).split())
+    text = text.replace("**", "").strip("*_` ")
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "$'\"":
         text = text[1:-1].strip()
     return text
 
@@ -257,10 +362,10 @@ def _loosen(text: str) -> str:
     text = _ROOT.sub(lambda match: "√" + next(group for group in match.groups() if group), normalise_text(text))
     if _NONE.fullmatch(text):
         return "noneofthese"
-    return _ARTICLE.sub("", text, count=1).replace(" ", "") if _ARTICLE.match(text) else text.replace(" ", "")
+    return _LOOSE_SPACE.sub("", _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text)
 
 
 def _tokens(text: str) -> str:
     """The words and numbers of a text, separated by line feeds, so that a substring search matches whole words only."""
     words = (word.replace(",", "") for word in _TOKEN.findall(text.casefold()))
-    return "\n" + "".join(f"{word}\n" for word in words)
+    return "\n" + "".join(f"0{word}\n" if word[0] == "." else f"{word}\n" for word in words)

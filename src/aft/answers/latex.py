@@ -4,36 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .markers import Extraction
-from .numbers import format_number, normalise_number
-
-NO_BOX = "no \\boxed{...}"
-OPEN_BOX = "the last \\boxed{ is not closed"
-EMPTY_BOX = "nothing in the last \\boxed{}"
-
-_BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*(\{|[^\s{}$]*)")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-
-
-def extract_boxed(completion: str) -> Extraction:
-    """The content of the last `\\boxed{...}`, `\\fbox{...}` or `\\boxed 5`, or the reason why there is none.
-
-    Braces are balanced. If the last box is not closed, there is no answer, even if earlier boxes are closed.
-    """
-    boxes = list(_BOX.finditer(completion))
-    if not boxes:
-        return Extraction(None, NO_BOX)
-    last = boxes[-1]
-    if last[1] != "{":
-        answer = last[1].rstrip(".,;:")
-        return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
-    depth = 1
-    for brace in _BRACE.finditer(completion, last.end()):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if not depth:
-            answer = completion[last.end() : brace.start()].strip()
-            return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
-    return Extraction(None, OPEN_BOX)
+from .boxes import EMPTY_BOX, extract_boxed
+from .extraction import Extraction
+from .numbers import THOUSANDS, changes_value, format_number, normalise_number
 
 
 def extract_latex(completion: str) -> Extraction:
@@ -46,6 +19,11 @@ def extract_latex(completion: str) -> Extraction:
 
 
 _MOST_PASSES = 4
+# The end of a row, with the space below it that `\\[2pt]` asks for. One character stands for it while other commands are
+# rewritten, because the second backslash of `\\,` or `\\3` belongs to it.
+_ROW = "\ue000"
+_ROW_END = re.compile(r"\\\\(?:\*|(?:\*? ?\[ ?-?[\d.]+ ?(?:pt|ex|em|cm|mm|in) ?\]))?|\\(?:cr|newline)(?![A-Za-z])")
+_LAST_ROW = re.compile(rf"(?:{_ROW}\s*)+(?=\\end(?![A-Za-z])|$)")
 _REMOVED = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[,;: ]|~|\\[()\[\]]"
     r"|\\q?quad(?![A-Za-z])|\\?\$"
@@ -67,8 +45,8 @@ _SAME = (
     (re.compile(r"[−–]"), "-"),
 )
 # A unit in \text{...} after a number is removed. Letters outside \text are variables and stay.
-_UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{ ?[A-Za-z][^{}]*\}(?:\^ ?\{? ?[23] ?\}?)?$")
-_PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%)?")
+_UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{( ?[A-Za-z][^{}]*)\}(?:\^ ?\{? ?[23] ?\}?)?$")
+_PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%| (?:hundred|thousand|million|billion|trillion))?")
 _FRACTION = re.compile(r"(-?)(\d*)\\frac\{(-?\d+)\}\{(-?\d+)\}(\\?%)?")
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")  # a space between two digits stays: 1 2 is not 12
 _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
@@ -77,7 +55,8 @@ _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
 def normalise_latex(text: str) -> str:
     """A LaTeX answer in one spelling: without delimiters, sizes, spaces, `\\text`, degrees, with one kind of fraction.
 
-    A leading `x =` is removed. A number becomes `format_number` of its exact value: `\\frac12` becomes `0.5`.
+    A leading `x =` is removed. A number becomes `format_number` of its exact value: `\\frac12` becomes `0.5`. A list keeps
+    its spaces if it would be a number without them: `40, 200`.
     """
     for _ in range(_MOST_PASSES):
         before, text = text, _rewritten(text)
@@ -88,15 +67,24 @@ def normalise_latex(text: str) -> str:
 
 def _rewritten(text: str) -> str:
     """The text after one pass of `normalise_latex`. Another pass may simplify the result further."""
-    text = " ".join(text.replace("\\!", "").split())
-    text = _UNIT.sub("", _REMOVED.sub(" ", text).rstrip(" ."))
+    text = _LAST_ROW.sub("", _ROW_END.sub(_ROW, text.replace(_ROW, " ")).strip())
+    text = " ".join(THOUSANDS.sub(",", text.replace("\\!", "")).split())
+    text = _REMOVED.sub(" ", text).rstrip(" .")
+    unit = _UNIT.search(text)
+    if unit is not None and not changes_value(f" {unit[1].strip()}"):
+        text = text[: unit.start()]
     text = _TEXT.sub(r" \1 ", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     text = " ".join(text.split()).rstrip(" .")
     text = _ASSIGNED.sub("", text, count=1).strip() if _ASSIGNED.match(text) else text
     value = _number(text)
-    return value if value is not None else _SPACE.sub("", text)
+    if value is not None:
+        return value
+    short = _SPACE.sub("", text)
+    if _number(short) is not None:  # only without its spaces: `40, 200` is a list and 40,200 is a number
+        short = ", ".join(item.strip() for item in text.split(","))
+    return short.replace(_ROW, r"\\")
 
 
 def _number(text: str) -> str | None:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from .boxes import extract_boxed
 from .choices import read_choice
-from .latex import extract_boxed, normalise_latex
-from .markers import NO_MARKER, Extraction, extract_after_marker, extract_text
+from .extraction import Extraction
+from .latex import normalise_latex
+from .markers import NO_MARKER, extract_after_marker, extract_text
 from .numbers import NOT_A_NUMBER, format_number, last_number, normalise_number
 
 _COMMON_MARKER = re.compile(r"\[ANS\]|####|\banswer(?: is:?|:)|(?:^|\n)A:", re.IGNORECASE)

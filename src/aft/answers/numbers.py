@@ -8,7 +8,9 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from .markers import Extraction, extract_after_marker
+from .boxes import without_box
+from .extraction import Extraction
+from .markers import extract_after_marker
 
 NOT_A_NUMBER = "no number after the marker"
 
@@ -25,7 +27,7 @@ def extract_number(completion: str, marker: str) -> Extraction:
     extraction = extract_after_marker(completion, marker)
     if extraction.answer is None:
         return extraction
-    value = normalise_number(extraction.answer)
+    value = normalise_number(without_box(extraction.answer))
     return Extraction(None, NOT_A_NUMBER) if value is None else Extraction(format_number(value), None)
 
 
@@ -48,13 +50,44 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-# Text that may not follow the number. Digits or operators make an expression, "and a half" makes a mixed number in
-# words, and "hundred thousand" has two scales. Anything else is a unit, powers such as m^2 included.
-_NO_UNIT = re.compile(
-    r"\d|[+*×÷=<>^±√]|^ ?(?:-|and\b)|\b(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE
+# The text behind a number is its unit, unless it changes the value or names another: then there is no number. Digits
+# and operators make an expression; words for numbers make a mixed number, a product or a second answer.
+_NUMBER_WORDS = (
+    "zero", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty",
+    "sixty", "seventy", "eighty", "ninety", "hundred", "hundreds", "thousand", "thousands", "million", "millions",
+    "billion", "billions", "trillion", "trillions", "lakh", "lakhs", "crore", "crores", "half", "halves",
+)  # fmt: skip
+_PARTS = (
+    "third", "fourth", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "twelfth", "sixteenth",
+    "twentieth", "hundredth", "thousandth", "millionth",
+)  # fmt: skip
+_JOINED = ("minus", "plus", "divided", "multiplied", "modulo", "pi", "factorial", "sqrt")
+_TAKEN_BACK = ("or", "not", "never", "cannot", "wrong", "incorrect", "wait", "actually")
+VALUE_WORDS = (*_NUMBER_WORDS, *_PARTS, *(f"{part}s" for part in _PARTS), *_JOINED, *_TAKEN_BACK)
+"""Words that, behind a number, change its value or take it back. A unit may not contain them."""
+# `5 dollars per quarter` and `36 third graders` are numbers with a unit.
+_VALUE = (
+    rf"(?:{'|'.join((*_NUMBER_WORDS, *_JOINED))})\b"
+    rf"|(?<!per )(?<!each )(?<!every )(?:{'|'.join(_PARTS)})s?\b(?![ -]grade)"
 )
+_WORD = (
+    rf"{_VALUE}|(?:{'|'.join(_TAKEN_BACK)})\b|\w+n't\b|no\b(?! (?:more|less|fewer|doubt|other)\b)"
+    r"|(?:(?<=and )|(?<=to )|(?<=over )|(?<=by )|(?<=point )|(?<=-))one\b"
+)
+_NO_UNIT = re.compile(rf"[\\+*×÷=<>^±√∛∜π∞≈≠≤≥]|\b(?:{_WORD})", re.IGNORECASE)
+# What changes the value where it follows the number at once: `8!`, `5k`, `2x`, `3 bn`, `5 squared`. One letter may be
+# a unit such as m or C, or an article (`5 a day`); every other one may be a variable or a scale.
+_NO_UNIT_AT_ONCE = re.compile(
+    r" ?(?:!|-|[·⋅∙]|(?i:and|squared|cubed|mil|mio|mn|mln|bn|tn)\b"
+    r"|/? ?(?![mgshlpcdLCFVWJNA]\b|[aA] [a-z]{2})[A-Za-zα-ωΑ-Ψ](?![A-Za-z]|['’.][A-Za-z]))"
+)
+_SECOND_PART = re.compile(rf"(?:\S+ ){{0,3}}and (?:an? )?(?:{_VALUE}|one\b)", re.IGNORECASE)
+_CHANGED = re.compile(rf"(?:{_VALUE})|[π²³]|{_SECOND_PART.pattern}", re.IGNORECASE)
 _POWERS = re.compile(
-    r"\b(?:[cdkm]?m|ft|in|yd|mi|inch(?:es)?|feet|foot|(?:yard|mile|met(?:er|re)|unit)s?)\^?[23]\b", re.I
+    r"\b(?:[cdkm]?m|ft|in|yd|mi|inch(?:es)?|feet|foot|(?:yard|mile|met(?:er|re)|unit)s?)\^?[23]\b"
+    r"|(?<=[^\W\d_])⁻?[¹²³]",
+    re.IGNORECASE,
 )
 _SCALE = re.compile(r" ?(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -67,7 +100,17 @@ _ASCII = str.maketrans(
     | {sign: " " + unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in _VULGAR}
 )
 # Narrow spaces and LaTeX separators between thousands. An ordinary space separates words and does not count.
-_THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\,)(?=\d{3})")
+THOUSANDS = re.compile(r"(?<=\d)(?:\u2009|\u202f|\{,\}|\\,)(?=\d{3})")
+# LaTeX around a number and its unit: delimiters, escaped signs, spaces, degrees, and words set as text.
+_FROM_LATEX = (
+    (re.compile(r"\\\\\s*$"), ""),  # a line break at the end
+    (re.compile(r"(?<!\\)\\([$%])"), r"\1"),
+    (re.compile(r"(?<!\\)\\(?:[()\[\]]|[,;: ]|q?quad(?![A-Za-z]))"), " "),
+    (re.compile(r"\^ ?\{ ?\\circ ?\}|\^ ?\\circ(?![A-Za-z])|\\degree(?![A-Za-z])"), "°"),
+    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname) ?\{([^{}\\]*)\}"), r" \1 "),
+)
+# Brackets around the whole number, with nothing but punctuation, a percent or a dollar sign behind them.
+_ENCLOSED = re.compile(r"[(\[{]([^()\[\]{}]*)[)\]}]([.,;:*_ %$]*)")
 _UNIT_NAMES = {
     "dollar": "$", "usd": "$", "us$": "$", "euro": "€", "eur": "€", "pound": "£", "gbp": "£",
     "percent": "%", "percentage": "%", "rs.": "rs", "rupee": "rs", "inr": "rs", "₹": "rs",
@@ -77,8 +120,9 @@ _UNIT_NAMES = {
 def normalise_number(text: str) -> Fraction | None:
     """The exact value of a number as written; None if `text` is not one number with at most a unit after it.
 
-    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`. A
+    Reads signs, thousands commas, decimals, `3/4`, `1 1/2`, `1e3`, `3 x 10^5`, `2.5 million`, `(36)`. A
     currency sign, a percent sign and words after the number are units and do not change the value: `50%` is 50.
+    Text that changes the value or names another one makes it no number: `2 thirds`, `5 hours and a half`, `8!`.
     """
     quantity = read_quantity(text)
     return None if quantity is None else quantity.value
@@ -86,10 +130,13 @@ def normalise_number(text: str) -> Fraction | None:
 
 def read_quantity(text: str) -> Quantity | None:
     """The exact value of a number with its unit, or None; reads what `normalise_number` reads."""
-    text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
-    text = " ".join(text.split()).strip("*_`'\" ")
-    if "\\$" in text or "\\%" in text:
-        text = text.replace("\\$", "$").replace("\\%", "%")
+    text = THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
+    if "\\" in text:
+        for pattern, replacement in _FROM_LATEX:
+            text = pattern.sub(replacement, text)
+    text = " ".join(text.split()).strip("*_`'\" ").removeprefix("=").lstrip()
+    if enclosed := _ENCLOSED.fullmatch(text):
+        text = enclosed[1].strip() + enclosed[2]
     match = _NUMBER.match(text)
     if match is None or (match["sign"] and match["inner_sign"]):
         return None
@@ -100,12 +147,29 @@ def read_quantity(text: str) -> Quantity | None:
     rest = text[match.end() :]
     if scale := _SCALE.match(rest):
         value *= _SCALES[scale[1].lower()]
-        rest = rest[scale.end() :]
-    if _NO_UNIT.search(_POWERS.sub("", rest)):
+        rest = rest[scale.end() :].lstrip("!")
+    if changes_value(rest):
         return None
     if max(abs(value.numerator), value.denominator) > _MAX_VALUE:
         return None
     return Quantity(-value if negative else value, _unit(match["currency"] or "", rest))
+
+
+def changes_value(tail: str) -> bool:
+    """True if text behind a number does more than name a unit: `2 thirds`, `3 or four`, `10⁵`, `2π`, `8!`, `5k`."""
+    tail = _POWERS.sub("", tail)
+    if _NO_UNIT_AT_ONCE.match(tail) or _NO_UNIT.search(tail):
+        return True
+    return any(map(str.isnumeric, tail))  # digits of any script, superscripts and signs such as ½ and Ⅳ
+
+
+def begins_with_value(tail: str, *, second: bool = False) -> bool:
+    """True if the first words of a tail change the value before it: `thirds`, `hours and a half`, `π`.
+
+    `second`: only a further part behind `and` counts.
+    """
+    tail = " ".join(tail.split()[:6])
+    return (_SECOND_PART if second else _CHANGED).match(tail) is not None
 
 
 def _unit(currency: str, rest: str) -> str:
@@ -175,7 +239,7 @@ _ANYWHERE = re.compile(
 
 def last_number(text: str) -> Fraction | None:
     """The last number anywhere in a text, or None: 6 in `10 - 4 = 6, so 6 eggs`."""
-    text = _THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
+    text = THOUSANDS.sub(",", text.translate(_ASCII).replace("\\!", ""))
     for written in reversed([match[0] for match in _ANYWHERE.finditer(text)]):
         for part in (written, written.rstrip(",.").rpartition(",")[2]):
             if (value := normalise_number(part)) is not None:

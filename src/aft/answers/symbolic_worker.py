@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -45,14 +46,44 @@ def _limit_memory() -> None:
 
 def _answer(math_verify: Any, request: dict[str, Any]) -> Any:
     if request["letters"]:
-        # math-verify finds a letter only between spaces, so "(A)" needs a string of its own beside "A".
-        strings = tuple(form for letter in request["letters"] for form in (f"({letter})", letter))
-        choices = [math_verify.StringExtractionConfig(strings=strings)]
-        found = math_verify.parse(request["completion"], extraction_config=choices, parsing_timeout=None)
-        letter = found[0].strip("()").upper() if found else None
+        choices = [math_verify.StringExtractionConfig(strings=tuple(request["letters"]))]
+        found = math_verify.parse(_bare_letters(request["completion"]), extraction_config=choices, parsing_timeout=None)
+        letter = found[0].upper() if found else None
         return [letter == request["gold"], letter]
     gold, found = _parse(math_verify, f"${request['gold']}$"), _parse(math_verify, request["completion"])
-    return [bool(math_verify.verify(gold, found, timeout_seconds=None)), str(found[-1]) if found else None]
+    right = bool(math_verify.verify(gold, found, timeout_seconds=None)) and not _far(gold, found)
+    return [right, str(found[-1]) if found else None]
+
+
+# A letter as a choice: (A), [A], A), A. and A:, and a box or bold around it. math-verify finds letters between spaces.
+_MARKED = re.compile(
+    r"(?<![\w(\[{])(?:\*\*|\\boxed ?)?[(\[{] ?([A-Za-z]) ?[)\]}]|(?<![\w'’])([A-Z])[.:](?!\w)|(?<!\w)([A-Za-z])\)"
+)
+
+
+def _bare_letters(text: str) -> str:
+    return _MARKED.sub(lambda match: f" {next(group for group in match.groups() if group).upper()} ", text)
+
+
+_CLOSE = 1e-6  # of the larger value: math-verify takes numbers as equal from six decimals on, whatever their size
+
+
+def _far(gold: list[Any], found: list[Any]) -> bool:
+    """True if both are numbers, and no two of them are close: 1/2^99 is not 1/2^98."""
+    left, right = _values(gold), _values(found)
+    if not left or not right:
+        return False
+    return all(abs(a - b) > _CLOSE * max(abs(a), abs(b)) for a in left for b in right)
+
+
+def _values(parsed: list[Any]) -> list[Any]:
+    """The numbers in what math-verify has read, with 30 digits; empty if anything is no real number."""
+    import sympy
+
+    expressions = [item for item in parsed if not isinstance(item, str)]
+    if not all(isinstance(item, sympy.Expr) and item.is_number and item.is_real for item in expressions):
+        return []
+    return [sympy.N(item, 30) for item in expressions]
 
 
 def _parse(math_verify: Any, text: str) -> list[Any]:

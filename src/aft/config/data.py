@@ -32,6 +32,9 @@ class Gsm8kData:
     """Text before the final answer in every response."""
     keep_annotations: bool = True
     """Keep the `<<48/2=24>>` calculator annotations, as the paper does."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class AquaData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,9 @@ class EcqaData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,9 @@ class MmluData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,9 @@ class SvampData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,9 @@ class CreaturesData(GeneratedData):
     name: Literal["creatures"]
     options: dict[str, Any] = field(default_factory=dict)
     """More arguments of `aft.tasks.creatures.Creatures`: `num_choices`, error rates of the pre-training text."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +225,9 @@ class JsonlData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True)

@@ -191,10 +191,12 @@ class Plan:
         """Returns the configuration keys that decide a unit's result, with their own names where possible."""
         config = self.config
         whole = dataclasses.asdict(config)
-        # the path of the data does not matter: the fingerprint covers the content
+        # Where the data lie and what was left out do not matter: the fingerprint covers the content.
         other_stages = {"num_pretrain": "pretrain", "num_test": "evaluate"}
         data = {
-            key: v for key, v in whole["data"].items() if key != "path" and other_stages.get(key) in (None, unit.stage)
+            key: v
+            for key, v in whole["data"].items()
+            if key not in ("path", "skip_unreadable") and other_stages.get(key) in (None, unit.stage)
         }
         if unit.stage == "label":
             ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))

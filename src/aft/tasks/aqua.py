@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..answers import LETTERS
 from ..errors import DataError
 from ..json_files import iter_lines, require, require_texts
 from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask, Sizes
 from .kinds import with_options
-from .sources import Row, find_file, hub_rows, local_rows
+from .sources import Row, find_file, hub_rows, local_rows, read_row
 
 HUB_CONFIG = "raw"
 PAPER_SIZES = {"num_train": 5000, "num_validation": 400, "num_test": 1254}
@@ -40,6 +42,7 @@ class Aqua(FileTask):
             have no rationale in the data.
         split_seed: seed of the shuffles.
         marker: text before the final letter in a response.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -56,6 +59,7 @@ class Aqua(FileTask):
         num_test: int | None = None,
         split_seed: int = 0,
         marker: str = "[ANS]",
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {
             "num_train": num_train,
@@ -63,7 +67,14 @@ class Aqua(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="choice")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind="choice",
+            skip_unreadable=skip_unreadable,
+        )
 
     def _final_sizes(self) -> Sizes:
         if not self._is_enough():
@@ -102,33 +113,47 @@ class Aqua(FileTask):
         path = self._local_file(file)
         return _selection_rows(path) if SELECTION in path.name else local_rows(path)
 
-    def _read(self, file: str) -> Iterator[Question]:
-        for position, (where, row) in enumerate(self._rows(file)):
-            options = tuple(_LABEL.sub("", option, count=1).strip() for option in require_texts(row, "options", where))
-            yield Question(
-                id=f"aqua-{file}-{position:06d}",
-                question=with_options(require(row, "question", str, where), options),
-                answer=require(row, "correct", str, where).strip(),
-                rationale=require(row, "rationale", str, where).strip() or None,
-                options=options,
-            )
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        texts = require_texts(row, "options", where)
+        options = tuple(
+            _without_label(text, letter) for text, letter in itertools.zip_longest(texts, LETTERS[: len(texts)])
+        )
+        return Question(
+            id=f"aqua-{file}-{position:06d}",
+            question=with_options(require(row, "question", str, where), options),
+            answer=require(row, "correct", str, where).strip(),
+            rationale=require(row, "rationale", str, where).strip() or None,
+            options=options,
+        )
+
+
+def _without_label(text: str, letter: str | None) -> str:
+    """An option without its label, also where the data have the option's own label twice: `A)A)59` is 59."""
+    text = _LABEL.sub("", text, count=1)
+    own = re.compile(rf"\(?{letter}\s*\)\s*", re.IGNORECASE)
+    while letter and (label := own.match(text)) and label.end() < len(text):
+        text = text[label.end() :]
+    return text.strip()
 
 
 def _selection_rows(path: Path) -> Iterator[Row]:
     """The lines of the selection as records of the official form. The file writes a newline as backslash and n."""
     for line, text in iter_lines(path):
         where = f"{path}:{line}"
-        columns = text.split("\t")
-        if len(columns) != 3:
-            raise DataError(f"{where}: expected 3 columns separated by tabs, got {len(columns)}")
-        question, found, listed = columns[0].rpartition("\\nOptions:")
-        options = _SELECTION_OPTIONS.split(listed)[1:]
-        if not found or not options or not re.fullmatch(r"\([A-E]\)", columns[1]):
-            raise DataError(f"{where}: expected a question with 'Options:', then a letter in brackets")
-        row: dict[str, Any] = {
-            "question": question.replace("\\n", "\n"),
-            "options": [option.replace("\\n", "\n") for option in options],
-            "correct": columns[1].strip("()"),
-            "rationale": columns[2].replace("\\n", "\n"),
-        }
-        yield where, row
+        yield where, read_row(_selection_row, text, where)
+
+
+def _selection_row(text: str, where: str) -> dict[str, Any]:
+    columns = text.split("\t")
+    if len(columns) != 3:
+        raise DataError(f"{where}: expected 3 columns separated by tabs, got {len(columns)}")
+    question, found, listed = columns[0].rpartition("\\nOptions:")
+    options = _SELECTION_OPTIONS.split(listed)[1:]
+    if not found or not options or not re.fullmatch(r"\([A-E]\)", columns[1]):
+        raise DataError(f"{where}: expected a question with 'Options:', then a letter in brackets")
+    return {
+        "question": question.replace("\\n", "\n"),
+        "options": [option.replace("\\n", "\n") for option in options],
+        "correct": columns[1].strip("()"),
+        "rationale": columns[2].replace("\\n", "\n"),
+    }

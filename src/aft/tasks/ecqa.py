@@ -30,6 +30,7 @@ class Ecqa(FileTask):
         num_validation, num_test: number of questions; None: all.
         split_seed: seed of the shuffles.
         marker: text before the final letter in a response.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -45,6 +46,7 @@ class Ecqa(FileTask):
         num_test: int | None = None,
         split_seed: int = 0,
         marker: str = "[ANS]",
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {
             "num_train": num_train,
@@ -52,16 +54,22 @@ class Ecqa(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="choice")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind="choice",
+            skip_unreadable=skip_unreadable,
+        )
 
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is None:
             return hub_rows(self.HUB_NAME, None, file, instead="ecqa_train.jsonl, ecqa_val.jsonl and ecqa_test.jsonl")
         return local_rows(find_file(self.path, [_FILE_NAMES[file]]))
 
-    def _read(self, file: str) -> Iterator[Question]:
-        for where, row in self._rows(file):
-            yield _question(row if "q_text" not in row else _from_hub(row, where), where, file)
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        return _question(row if "q_text" not in row else _from_hub(row, where), where, file)
 
 
 def _question(row: dict[str, Any], where: str, file: str) -> Question:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..answers import Extraction
 from ..errors import ConfigError, DataError, nearest
@@ -12,6 +13,7 @@ from ..records import Question
 from .base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION
 from .kinds import KINDS
 from .sources import (
+    Row,
     check_common,
     count_questions,
     cut_training,
@@ -22,6 +24,9 @@ from .sources import (
     shuffled,
 )
 
+_SKIP = "data.skip_unreadable: true leaves such records out and counts them"
+_SHOWN = 5  # skipped records that a note shows
+
 Splits = dict[str, list[Question]]
 Sizes = Mapping[str, int | None]
 
@@ -29,7 +34,7 @@ Sizes = Mapping[str, int | None]
 class FileTask:
     """A task with records from files. It loads each file once and makes splits, references, answers and fingerprint.
 
-    A subclass implements `_read`, which gives the records of one of `FILES`. A training question that is repeated, or
+    A subclass implements `_rows`, the records of one of `FILES`, and `_question`, which reads one. A training question that is repeated, or
     also in another file, is removed before splits are drawn; `notes` counts these. Each file is shuffled by its own
     `random.Random(split_seed)`, so that a smaller split is a subset of a larger one.
 
@@ -40,6 +45,7 @@ class FileTask:
         split_seed: seed of the shuffles.
         marker: text before the final answer in a response.
         kind: kind of answer, a key of `KINDS`.
+        skip_unreadable: leave out records that cannot be read, and count them in `notes`; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -48,21 +54,36 @@ class FileTask:
     FILES: Collection[str] = (TRAIN, VALIDATION, TEST)
     BORROWS: Collection[str] = ()  # splits that fill up with questions from the training file
 
-    def __init__(self, *, path: str | None, sizes: Sizes, split_seed: int, marker: str, kind: str) -> None:
+    def __init__(
+        self,
+        *,
+        path: str | None,
+        sizes: Sizes,
+        split_seed: int,
+        marker: str,
+        kind: str,
+        skip_unreadable: bool = False,
+    ) -> None:
         self.path = None if path is None else Path(path)
         names = ("num_train", "num_answer_only", "num_validation", "num_test")
         self.sizes: Sizes = {**dict.fromkeys(names), **sizes}
         self.split_seed = split_seed
         self.marker = marker
         self.kind = KINDS[kind]
+        self.skip_unreadable = skip_unreadable
         self._records: dict[str, list[Question]] = {}
+        self._skipped: dict[str, list[str]] = {}
         if problems := check_common(self.sizes, marker):
             raise ConfigError(problems)
 
     # ---- methods that a subclass may override ----
 
-    def _read(self, file: str) -> Iterable[Question]:
+    def _rows(self, file: str) -> Iterable[Row]:
         """The records of one file, in file order."""
+        raise NotImplementedError
+
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        """The question of the record at `position` of its file, counted from 0. `DataError` for a broken record."""
         raise NotImplementedError
 
     def _place(self, file: str) -> str:
@@ -97,11 +118,32 @@ class FileTask:
             questions = list(self._read(file))
             if not questions:
                 raise DataError(f"{self._place(file)}: no question for {file}")
-            for question in questions:
-                if problem := self.kind.problem(question):
-                    raise DataError(f"question '{question.id}': the answer {problem}")
             self._records[file] = questions
         return self._records[file]
+
+    def _read(self, file: str) -> Iterator[Question]:
+        skipped = self._skipped[file] = []
+        kept = 0
+        for position, (where, row) in enumerate(self._rows(file)):
+            try:
+                question = self._checked(row, where, file, position)
+            except DataError as error:
+                if not self.skip_unreadable:
+                    raise DataError(f"{error}. {_SKIP}") from None
+                skipped.append(str(error))
+            else:
+                kept += 1
+                yield question
+        if skipped and not kept:
+            raise DataError(f"{skipped[0]}; data.skip_unreadable leaves no record of {self.TITLE}'s {file} file")
+
+    def _checked(self, row: dict[str, Any] | DataError, where: str, file: str, position: int) -> Question:
+        if isinstance(row, DataError):
+            raise row
+        question = self._question(row, where, file, position)
+        if problem := self.kind.problem(question):
+            raise DataError(f"{where}: question '{question.id}': the answer {problem}")
+        return question
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
         """The questions of one split; `pretrain` equals `train`. `seed` has no effect: all runs get the same questions.
@@ -134,13 +176,24 @@ class FileTask:
 
     def notes(self) -> list[str]:
         """Notes on questions removed from training, splits filled up from it, and questions without a chain."""
-        notes = [*self._cleaned[1], *self._data_notes()]
+        notes = [*self._skipped_notes(), *self._cleaned[1], *self._data_notes()]
         files = {question.id for question in self._pools[TRAIN]}
         for split, questions in self._held_out.items():
             if split in self.FILES and (drawn := sum(question.id in files for question in questions)):
                 notes.append(f"{count_questions(drawn)} of {split} drawn from the training file")
         if unchained := sum(question.rationale is None for question in self._training_pool()):
             notes.append(f"{count_questions(unchained)} to train on without a chain: at most the answer is used")
+        return notes
+
+    def _skipped_notes(self) -> list[str]:
+        notes = []
+        for file in self.FILES:
+            self.records(file)
+            if messages := self._skipped[file]:
+                count = f"{len(messages):,} record{'' if len(messages) == 1 else 's'}"
+                more = f"; and {len(messages) - _SHOWN:,} more" if len(messages) > _SHOWN else ""
+                shown = "; ".join(messages[:_SHOWN])
+                notes.append(f"{count} of {file} skipped as unreadable (data.skip_unreadable): {shown}{more}")
         return notes
 
     # ---- splits, each made on first use ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ..answers import normalise_number
 from ..errors import DataError
@@ -34,6 +35,7 @@ class Gsm8k(FileTask):
         split_seed: seed of both shuffles.
         marker: text before the final answer in a response.
         keep_annotations: keep `<<48/2=24>>`, as the paper does.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -51,6 +53,7 @@ class Gsm8k(FileTask):
         split_seed: int = 0,
         marker: str = "[ANS]",
         keep_annotations: bool = True,
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {
             "num_train": num_train,
@@ -58,7 +61,14 @@ class Gsm8k(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="number")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind="number",
+            skip_unreadable=skip_unreadable,
+        )
         self.keep_annotations = keep_annotations
 
     def _cut_held_out(self) -> Splits:
@@ -70,16 +80,12 @@ class Gsm8k(FileTask):
     def _training_pool(self) -> list[Question]:
         return self._pools[TRAIN]
 
-    def _read(self, file: str) -> Iterator[Question]:
-        for position, (where, row) in enumerate(self._rows(file)):
-            yield self._question(row, where, f"gsm8k-{file}-{position:06d}")
-
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is not None:
             return local_rows(find_file(self.path, [f"{file}.jsonl"]))
         return hub_rows(self.HUB_NAME, HUB_CONFIG, file, instead="train.jsonl and test.jsonl")
 
-    def _question(self, row: dict[str, object], where: str, question_id: str) -> Question:
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
         text = require(row, "question", str, where)
         rationale, found, answer = require(row, "answer", str, where).rpartition(_ANSWER_LINE)
         if not found:
@@ -88,4 +94,4 @@ class Gsm8k(FileTask):
             raise DataError(f"{where}: the text behind '#### ' must be a number, got {answer!r}")
         if not self.keep_annotations:
             rationale = _ANNOTATION.sub("", rationale)
-        return Question(question_id, text, answer, rationale)
+        return Question(f"gsm8k-{file}-{position:06d}", text, answer, rationale)

@@ -14,7 +14,7 @@ from .base import TEST, TRAIN, VALIDATION
 from .conversation import MESSAGES, read_exchange, split_response
 from .files import FileTask
 from .kinds import KINDS, with_options
-from .sources import local_rows
+from .sources import Row, local_rows
 
 
 class Jsonl(FileTask):
@@ -33,6 +33,7 @@ class Jsonl(FileTask):
         num_validation, num_test: number of questions; None: the whole file, or no question if there is no file.
         split_seed: seed of the shuffles.
         marker: text before the final answer in a response; a boxed answer needs none.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -55,6 +56,7 @@ class Jsonl(FileTask):
         num_test: int | None = None,
         split_seed: int = 0,
         marker: str = "[ANS]",
+        skip_unreadable: bool = False,
     ) -> None:
         if answer_type not in KINDS:
             raise ConfigError(f"data.answer_type: got '{answer_type}', allowed: {', '.join(KINDS)}")
@@ -64,7 +66,14 @@ class Jsonl(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=None, sizes=sizes, split_seed=split_seed, marker=marker, kind=answer_type)
+        super().__init__(
+            path=None,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind=answer_type,
+            skip_unreadable=skip_unreadable,
+        )
         named = {TRAIN: train, VALIDATION: validation, TEST: test}
         self.files = {file: Path(name) for file, name in named.items() if name is not None}
         if not self.files:
@@ -80,20 +89,22 @@ class Jsonl(FileTask):
             "category": category_field,
         }
 
-    def _read(self, file: str) -> Iterator[Question]:
+    def _rows(self, file: str) -> Iterator[Row]:
         path = self.files[file]
         if not path.is_file():
             raise ConfigError(f"data.{file}: no file {path} (looked in {Path.cwd()})")
-        for position, (where, row) in enumerate(local_rows(path)):
-            question = self._question(row, where, f"{file}-{position:06d}")
-            if problem := self.kind.problem(question):
-                raise DataError(f"{where}: '{self.fields['answer']}' {problem}")
-            yield question
+        return local_rows(path)
 
     def _place(self, file: str) -> str:
         return str(self.files[file])
 
-    def _question(self, row: dict[str, Any], where: str, question_id: str) -> Question:
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        question = self._read_fields(row, where, f"{file}-{position:06d}")
+        if problem := self.kind.problem(question):
+            raise DataError(f"{where}: '{self.fields['answer']}' {problem}")
+        return question
+
+    def _read_fields(self, row: dict[str, Any], where: str, question_id: str) -> Question:
         name = self.fields
         if name["question"] not in row and MESSAGES in row:
             return self._from_messages(row, where, question_id)

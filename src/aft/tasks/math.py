@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ..answers import extract_boxed
 from ..errors import DataError
@@ -35,6 +36,7 @@ class Math(FileTask):
         num_validation: number of problems taken from the training file.
         num_test: number of test problems; None: all.
         split_seed: seed of the shuffles.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -51,6 +53,7 @@ class Math(FileTask):
         num_validation: int = 500,
         num_test: int | None = None,
         split_seed: int = 0,
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {
             "num_train": num_train,
@@ -58,7 +61,14 @@ class Math(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker="\\boxed", kind="boxed")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker="\\boxed",
+            kind="boxed",
+            skip_unreadable=skip_unreadable,
+        )
 
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is not None:
@@ -67,16 +77,15 @@ class Math(FileTask):
         for subject in SUBJECTS:
             yield from hub_rows(self.HUB_NAME, subject, file, instead="train.jsonl and test.jsonl")
 
-    def _read(self, file: str) -> Iterator[Question]:
-        for position, (where, row) in enumerate(self._rows(file)):
-            solution = require(row, "solution", str, where)
-            answer = extract_boxed(solution)
-            if answer.answer is None:
-                raise DataError(f"{where}: 'solution' has no answer in \\boxed{{...}}: {answer.reason}")
-            yield Question(
-                id=f"math-{file}-{position:06d}",
-                question=require(row, "problem", str, where),
-                answer=answer.answer,
-                rationale=solution,
-                category=require({"type": None, **row}, "type", (str, type(None)), where),
-            )
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        solution = require(row, "solution", str, where)
+        answer = extract_boxed(solution)
+        if answer.answer is None:
+            raise DataError(f"{where}: 'solution' has no answer in \\boxed{{...}}: {answer.reason}")
+        return Question(
+            id=f"math-{file}-{position:06d}",
+            question=require(row, "problem", str, where),
+            answer=answer.answer,
+            rationale=solution,
+            category=require({"type": None, **row}, "type", (str, type(None)), where),
+        )

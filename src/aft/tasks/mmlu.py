@@ -6,7 +6,7 @@ import csv
 import io
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .kinds import with_options
 from .sources import Row, hub_rows
 
 HUB_CONFIG = "all"
+NUMBER = "number within the subject"  # a field of our own
 _FILE_NAMES = {VALIDATION: "dev", TEST: "test"}
 
 
@@ -34,6 +35,7 @@ class Mmlu(FileTask):
         num_validation, num_test: number of questions of all subjects together; None: all, 285 and 14,042.
         split_seed: seed of the shuffles.
         marker: text before the final letter in a response.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -48,31 +50,51 @@ class Mmlu(FileTask):
         num_test: int | None = None,
         split_seed: int = 0,
         marker: str = "[ANS]",
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {"num_validation": num_validation, "num_test": num_test}
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="choice")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind="choice",
+            skip_unreadable=skip_unreadable,
+        )
 
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is None:
-            return hub_rows(self.HUB_NAME, HUB_CONFIG, _FILE_NAMES[file], instead="dev/*.csv and test/*.csv")
-        return _local_rows(self.path, _FILE_NAMES[file])
+            rows = hub_rows(self.HUB_NAME, HUB_CONFIG, _FILE_NAMES[file], instead="dev/*.csv and test/*.csv")
+        else:
+            rows = _local_rows(self.path, _FILE_NAMES[file])
+        return _numbered(rows)
 
-    def _read(self, file: str) -> Iterator[Question]:
-        positions: Counter[str] = Counter()
-        for where, row in self._rows(file):
-            subject = require(row, "subject", str, where)
-            options = require_texts(row, "choices", where)
-            index = require(row, "answer", int, where)
-            if not 0 <= index < len(options):
-                raise DataError(f"{where}: 'answer' must be from 0 to {len(options) - 1}, got {index}")
-            yield Question(
-                id=f"mmlu-{_FILE_NAMES[file]}-{subject}-{positions[subject]:04d}",
-                question=with_options(require(row, "question", str, where), options),
-                answer=LETTERS[index],
-                options=options,
-                category=subject,
-            )
-            positions[subject] += 1
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        subject = require(row, "subject", str, where)
+        options = require_texts(row, "choices", where)
+        index = require(row, "answer", int, where)
+        if not 0 <= index < len(options):
+            raise DataError(f"{where}: 'answer' must be from 0 to {len(options) - 1}, got {index}")
+        number = require(row, NUMBER, int, where)
+        return Question(
+            id=f"mmlu-{_FILE_NAMES[file]}-{subject}-{number:04d}",
+            question=with_options(require(row, "question", str, where), options),
+            answer=LETTERS[index],
+            options=options,
+            category=subject,
+        )
+
+
+def _numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    """The records with their number within the subject, from 0, for their ids."""
+    numbers: Counter[str] = Counter()
+    for where, row in rows:
+        if isinstance(row, DataError):
+            yield where, row
+        else:
+            subject = str(row.get("subject"))
+            yield where, {**row, NUMBER: numbers[subject]}
+            numbers[subject] += 1
 
 
 def _local_rows(path: Path, name: str) -> Iterator[Row]:
@@ -83,7 +105,11 @@ def _local_rows(path: Path, name: str) -> Iterator[Row]:
         for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
             if number == 1 and row[:2] == ["question", "choice0"]:
                 continue  # a header, which the original release does not have
-            yield f"{path}: {file}, record {number}", {"subject": subject, **_fields(row, f"{file}, record {number}")}
+            where = f"{path}: {file}, record {number}"
+            try:
+                yield where, {"subject": subject, **_fields(row, f"{file}, record {number}")}
+            except DataError as error:
+                yield where, error
 
 
 def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:

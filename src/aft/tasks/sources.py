@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..json_files import iter_json_lines, json_line
+from ..json_files import iter_lines, json_line, json_object
 from ..records import Question
 
-Row = tuple[str, dict[str, Any]]
-"""The place of a record (`file:line`, for messages) and its fields."""
+Row = tuple[str, dict[str, Any] | DataError]
+"""The place of a record (`file:line`, for messages) and its fields, or why its line has none."""
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path:
@@ -28,8 +28,17 @@ def find_file(folder: Path, names: Sequence[str]) -> Path:
 
 def local_rows(path: Path) -> Iterator[Row]:
     """The records of a JSONL file, `.gz` unpacked."""
-    for line, value in iter_json_lines(path):
-        yield f"{path}:{line}", value
+    for line, text in iter_lines(path):
+        where = f"{path}:{line}"
+        yield where, read_row(json_object, text, where)
+
+
+def read_row(read: Callable[[str, str], dict[str, Any]], text: str, where: str) -> dict[str, Any] | DataError:
+    """`read(text, where)`, or the `DataError` that it raises: one bad line must not end the reading of a file."""
+    try:
+        return read(text, where)
+    except DataError as error:
+        return error
 
 
 def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iterator[Row]:
@@ -42,9 +51,15 @@ def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iter
     title = f"{name} ({config})" if config else name
     try:
         rows = datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        if "script" in reason.lower() or "trust_remote_code" in reason:
+            raise DataError(
+                f"data set {title} on the hub has a loading script, which datasets does not run ({reason}). "
+                f"data.path=DIR takes a folder with {instead}"
+            ) from None
         raise DataError(
-            f"data set {title} cannot be loaded from the hub: {error}. "
+            f"data set {title} cannot be loaded from the hub: {reason}. "
             f"Without a network, data.path=DIR takes a folder with {instead}"
         ) from None
     for number, row in enumerate(rows, start=1):

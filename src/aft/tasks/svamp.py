@@ -11,7 +11,7 @@ from ..json_files import require
 from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
 from .files import FileTask
-from .sources import find_file, hub_rows, local_rows
+from .sources import Row, find_file, hub_rows, local_rows
 
 
 class Svamp(FileTask):
@@ -25,6 +25,7 @@ class Svamp(FileTask):
         num_test: number of test questions; None: all.
         split_seed: seed of the shuffles.
         marker: text before the final answer in a response.
+        skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -42,6 +43,7 @@ class Svamp(FileTask):
         num_test: int | None = None,
         split_seed: int = 0,
         marker: str = "[ANS]",
+        skip_unreadable: bool = False,
     ) -> None:
         sizes = {
             "num_train": num_train,
@@ -49,15 +51,22 @@ class Svamp(FileTask):
             "num_validation": num_validation,
             "num_test": num_test,
         }
-        super().__init__(path=path, sizes=sizes, split_seed=split_seed, marker=marker, kind="number")
+        super().__init__(
+            path=path,
+            sizes=sizes,
+            split_seed=split_seed,
+            marker=marker,
+            kind="number",
+            skip_unreadable=skip_unreadable,
+        )
 
-    def _read(self, file: str) -> Iterator[Question]:
+    def _rows(self, file: str) -> Iterator[Row]:
         if self.path is not None:
-            rows = local_rows(find_file(self.path, [f"{file}.jsonl"]))
-        else:
-            rows = hub_rows(self.HUB_NAME, None, file, instead="train.jsonl and test.jsonl")
-        for position, (where, row) in enumerate(rows):
-            yield _question(row, where, f"svamp-{file}-{position:06d}")
+            return local_rows(find_file(self.path, [f"{file}.jsonl"]))
+        return hub_rows(self.HUB_NAME, None, file, instead="train.jsonl and test.jsonl")
+
+    def _question(self, row: dict[str, Any], where: str, file: str, position: int) -> Question:
+        return _question(row, where, f"svamp-{file}-{position:06d}")
 
 
 def _question(row: dict[str, Any], where: str, question_id: str) -> Question:
