@@ -32,6 +32,8 @@ NATS = Kind(1, 3, 3)  # scores, nats per token
 PERPLEXITY = Kind(1, 3, 3)
 LOGGED_SHARE = Kind(100, 1, 1)
 
+FEW_UNPARSED = 0.03  # share of answers; above it a table shows how many are parsed, and how many end by themselves
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -48,6 +50,7 @@ class Measure:
 
     `heading`: of its column on a page, with the unit; `short`: in the terminal; `table`: in the paper's tables;
     `words`: in a sentence. `path`: its keys in metrics.json; `optional`: a run may have left it out without a word.
+    `lacks`: a count beside task accuracy. The measure is the share of the questions that it leaves over.
     `values`: the file of an evaluation that has it by question, and the key of a line. `log`: its key in the training
     log. A measure without one of these leaves it empty.
     """
@@ -60,6 +63,7 @@ class Measure:
     words: str = ""
     path: tuple[str, ...] = ()
     optional: bool = False
+    lacks: str = ""
     values: tuple[str, str] | None = None
     log: str = ""
     mark: Mark | None = None
@@ -102,6 +106,8 @@ _ALL = (
         path=("by_category", "macro"),
         optional=True,
     ),
+    Measure("parsed", SHARE, "parsed (%)", "parsed %", optional=True, lacks="unparsed"),
+    Measure("ended", SHARE, "ended (%)", "ended %", optional=True, lacks="truncated"),
     Measure("vs_vft", POINTS, "vs VFT (percentage points)", "vs VFT"),
     Measure(
         "assessment_accuracy",
@@ -193,6 +199,7 @@ MEASURED = sorted((measure for measure in _ALL if measure.path), key=lambda meas
 COMPARED = [measure for measure in _ALL if measure.values]  # of every pair of models
 LOGGED = [measure for measure in _ALL if measure.log]
 DISPLACEMENT = [measure for measure in LOGGED if measure.heading]
+
 
 FAMILIES = (
     Family("vote", ("self_consistency", "vote"), "vote@", "Majority vote of n paths (%)", "n"),

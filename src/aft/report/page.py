@@ -9,7 +9,8 @@ from ..markdown import ABSENT, markdown, plain
 from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
-from .measures import COLUMNS, COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family
+from .columns import columns
+from .measures import COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family
 from .spread import amount, model_number, number
 
 
@@ -68,12 +69,7 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
 
 
 def _main_table(report: dict[str, Any]) -> str:
-    measures = [
-        measure
-        for measure in COLUMNS
-        if (not measure.optional or any(model[measure.name] is not None for model in report["models"]))
-        and (measure.name != "vs_vft" or _has_vft(report))
-    ]
+    measures = [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)]
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
     return markdown(["method", *(measure.heading for measure in measures)], rows)
 
@@ -108,6 +104,14 @@ def _caption(report: dict[str, Any]) -> str:
                 else []
             ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
+            *(
+                [
+                    "Parsed: answers in which the task finds a final answer; the others count as wrong. Ended: answers"
+                    " that the model ended itself, not the length limit."
+                ]
+                if any(measure.lacks for measure in columns(report))
+                else []
+            ),
             "Assessment accuracy: share of (right, wrong) pairs in which the right chain scores higher; chance is 50 %;"
             f" own samples on {_range(report, 'assessment_accuracy')} training questions, pool on"
             f" {_range(report, 'pool_assessment_accuracy')} held-out questions.",
