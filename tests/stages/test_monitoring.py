@@ -77,7 +77,7 @@ def test_an_answer_cut_by_the_length_limit_is_not_right_while_validating(tmp_pat
     validation = ValidationConfig(batch_size=2)
     with torch.no_grad():
         found = measure_accuracy(stage, stage.texts(TOKENIZER), validation, seed=0)(model)
-    assert found == {"task_accuracy": accuracy}
+    assert found == {"task_accuracy": accuracy, "parsed": accuracy, "ended": float(limit == 4)}
     # and evaluation says the same of the same completions
     questions, engine = task.load("validation"), TransformersEngine(model, TOKENIZER, 2)
     requests = stage.requests(stage.texts(TOKENIZER), questions, [0], purpose="validate", seed=0)

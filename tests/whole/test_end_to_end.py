@@ -178,7 +178,10 @@ def test_real_gsm8k_text_goes_through_every_stage(tmp_path):
     methods = "methods={aft-bcl: {loss: {constraint: {name: boundary, beta: 0.15}}}}"
     assessment = "evaluate.assessment={num_questions: 2, max_samples: 6}"
     config = ROOT / "configs" / "gsm8k" / "tiny-cpu.yaml"
-    ran = aft_train("--config", config, f"data.path={source}", f"output_dir={folder}", *SLICE, methods, assessment)
+    # the run would stop: so small a model samples no right answer
+    changed = [methods, assessment, "label.stop.all_wrong=null"]
+    ran = aft_train("--config", config, f"data.path={source}", f"output_dir={folder}", *SLICE, *changed)
+    assert "label seed 0: warning: " in ran.stderr
     groups = read_groups(folder / "seed-0" / "label" / "groups.jsonl")
     known = {json.loads(line)["question"] for line in (source / "train.jsonl").read_text("utf-8").splitlines()}
     assert len(groups) == 32 and all(group.question in known for group in groups)

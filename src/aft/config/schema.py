@@ -110,7 +110,10 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Task accuracy on validation questions at each evaluation of `training.eval_strategy` (`eval_task_accuracy`)."""
+    """Task accuracy on validation questions at each evaluation of `training.eval_strategy` (`eval_task_accuracy`).
+
+    Logged beside it: the shares of answers that are parsed (`eval_parsed`) and that end by themselves (`eval_ended`).
+    """
 
     num_questions: int = field(default=200, metadata={"ge": 1})
     """Number of validation questions."""
@@ -154,6 +157,40 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
+class WarnLimits:
+    """Shares of a seed's samples at which the run warns, after sampling and after labelling. null: never.
+
+    The warning shows three samples, the likeliest cause, and the key to change. The limits change no result.
+    """
+
+    unparsed: float | None = field(default=0.2, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the completions in which no answer is found."""
+    truncated: float | None = field(default=0.2, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the completions that the length limit cut."""
+    all_wrong: float | None = field(default=0.9, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the sampled questions without a right completion. Only with binary ratings."""
+    all_right: float | None = field(default=0.9, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the sampled questions without a wrong completion. Only with binary ratings."""
+
+
+@dataclass(frozen=True)
+class StopLimits:
+    """Shares of a seed's samples at which the run stops before alignment. The labels stay, and null switches it off.
+
+    A share of 1 of `all_wrong` or `all_right` leaves nothing but references to rank.
+    """
+
+    unparsed: float | None = field(default=None, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the completions in which no answer is found."""
+    truncated: float | None = field(default=None, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the completions that the length limit cut."""
+    all_wrong: float | None = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the sampled questions without a right completion. Only with binary ratings."""
+    all_right: float | None = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
+    """Share of the sampled questions without a wrong completion. Only with binary ratings."""
+
+
+@dataclass(frozen=True)
 class LabelConfig:
     """Stage 2b: labels completions right or wrong by their final answer."""
 
@@ -165,6 +202,10 @@ class LabelConfig:
     """Add the reference chain to the positives* (the paper samples all of G_P)."""
     ratings: Ratings = field(default_factory=lambda: BinaryRatings(name="binary"))
     """Source of the ratings: binary, file, judge or function. The label always comes from the final answer."""
+    warn: WarnLimits = field(default_factory=WarnLimits)
+    """Shares at which the run warns."""
+    stop: StopLimits = field(default_factory=StopLimits)
+    """Shares at which the run stops before alignment."""
 
 
 @dataclass(frozen=True)

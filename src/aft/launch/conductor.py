@@ -17,6 +17,7 @@ from ..json_files import read_json, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
+from ..stages.limits import stop_before_alignment
 from ..stages.plan import DONE, RESUME, Plan, Status
 from .fit import check_fit
 from .isolation import needs_own_process
@@ -69,6 +70,8 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     waiting = [index for index, status in states.items() if status.state != DONE]
     if len(waiting) < len(units):
         say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
+    if stage == "align":
+        stop_before_alignment(plan, {units[index].seed or 0 for index in waiting})
     for index in waiting:
         _explain(units[index], states[index])
     if waiting:

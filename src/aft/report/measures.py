@@ -34,6 +34,8 @@ NATS = Kind(1, 3, 3)  # scores, nats per token
 PERPLEXITY = Kind(1, 3, 3)
 LOGGED_SHARE = Kind(100, 1, 1)
 
+FEW_UNPARSED = 0.03  # share of answers; above it a table shows how many are parsed, and how many end by themselves
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -50,6 +52,7 @@ class Measure:
 
     `heading`: of its column on a page, with the unit; `short`: in the terminal; `table`: in the paper's tables;
     `words`: in a sentence. `path`: its keys in metrics.json; `optional`: a run may have left it out without a word.
+    `lacks`: a count beside task accuracy. The measure is the share of the questions that it leaves over.
     `values`: the file of an evaluation that has it by question, and the key of a line. `log`: its key in the training
     log. A measure without one of these leaves it empty.
     """
@@ -62,6 +65,7 @@ class Measure:
     words: str = ""
     path: tuple[str, ...] = ()
     optional: bool = False
+    lacks: str = ""
     values: tuple[str, str] | None = None
     log: str = ""
     mark: Mark | None = None
@@ -109,6 +113,8 @@ _ALL = (
         path=("by_category", "macro"),
         optional=True,
     ),
+    Measure("parsed", SHARE, "parsed (%)", "parsed %", optional=True, lacks="unparsed"),
+    Measure("ended", SHARE, "ended (%)", "ended %", optional=True, lacks="truncated"),
     Measure("vs_vft", POINTS, "vs VFT (percentage points)", "vs VFT"),
     Measure(
         "assessment_accuracy",

@@ -9,7 +9,8 @@ from ..markdown import ABSENT, markdown, plain
 from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
-from .measures import COLUMNS, COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family, has_pool
+from .columns import columns
+from .measures import COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family, has_pool
 from .spread import amount, model_number, number
 
 
@@ -73,13 +74,7 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
 
 
 def _main_table(report: dict[str, Any]) -> str:
-    measures = [
-        measure
-        for measure in COLUMNS
-        if (not measure.optional or any(model[measure.name] is not None for model in report["models"]))
-        and (not measure.of_pool or has_pool(report["models"]))
-        and (measure.name != "vs_vft" or _has_vft(report))
-    ]
+    measures = [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)]
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
     return markdown(["method", *(measure.heading for measure in measures)], rows)
 
@@ -119,6 +114,14 @@ def _caption(report: dict[str, Any]) -> str:
                 else []
             ),
             f"Task accuracy: {_range(report, 'task_accuracy')} questions a seed ({'/'.join(report['splits'])} split).",
+            *(
+                [
+                    "Parsed: answers in which the task finds a final answer; the others count as wrong. Ended: answers"
+                    " that the model ended itself, not the length limit."
+                ]
+                if any(measure.lacks for measure in columns(report))
+                else []
+            ),
             "Assessment accuracy: share of (right, wrong) pairs in which the right chain scores higher; chance is 50 %;"
             f" own samples on {_range(report, 'assessment_accuracy')} training questions"
             + (f", pool on {_range(report, 'pool_assessment_accuracy')} held-out questions." if pooled else "."),

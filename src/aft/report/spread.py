@@ -8,6 +8,7 @@ from typing import Any
 from ..markdown import ABSENT
 from ..stats.comparison import normal_estimate
 from ..stats.estimate import Estimate
+from .columns import estimate
 from .measures import Kind, Measure
 
 
@@ -34,7 +35,7 @@ def number(value: Estimate | None, kind: Kind, *, brief: bool = False, alone: st
 
 def model_number(model: Mapping[str, Any], measure: Measure, *, brief: bool = False) -> str:
     """The cell of a measure for a model of a report. The difference from VFT has its normal interval."""
-    found = model[measure.name]
+    found = estimate(model, measure)
     if measure.name == "vs_vft" and found is not None:
         found = normal_estimate(found)
     return number(found, measure.kind, brief=brief)

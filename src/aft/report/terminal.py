@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .measures import COLUMNS, SHARE
+from .columns import columns, estimate
+from .measures import SHARE
 from .page import spread_caption
 from .spread import model_number, number
 
@@ -16,15 +17,15 @@ WIDTH = 100  # characters
 def summary_table(report: Mapping[str, Any]) -> str:
     """The main table as aligned plain text, at most 100 characters wide, with its caption and what is missing."""
     models = report["models"]
-    columns = [
+    shown = [
         (measure.short, [model_number(model, measure, brief=True) for model in models])
-        for measure in COLUMNS
-        if any(model[measure.name] is not None for model in models)
+        for measure in columns(report)
+        if any(estimate(model, measure) is not None for model in models)
     ]
     names = ("method", [model["name"] for model in models])
     sizes = sorted({int(n) for model in models for n in model["vote"]})
     votes = [(f"vote@{n} %", [number(model["vote"].get(str(n)), SHARE, brief=True) for model in models]) for n in sizes]
-    blocks = [*_blocks(names, columns), *(_blocks(names, votes) if votes else [])]
+    blocks = [*_blocks(names, shown), *(_blocks(names, votes) if votes else [])]
     notes = [spread_caption(report), *(f"missing: {line}" for line in report["missing"])]
     picture = (report.get("picture") or {}).get("note")
     return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else []))])

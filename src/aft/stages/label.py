@@ -15,6 +15,7 @@ from ..progress import say
 from ..records import Completion, Group, read_completions
 from ..run.folder import COUNTS, GROUPS, POOL, Unit
 from ..run.manifest import UnitLog
+from .limits import OUTCOMES, judge_samples
 from .plan import Plan
 
 
@@ -36,9 +37,10 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     log = begin()
     write_json_lines(plan.run.groups(unit.seed), groups)
     write_json_lines(plan.run.pool(unit.seed), pool_groups)
-    counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
-    write_json(plan.run.counts(unit.seed), counted)
     say(f"{unit}\n{counts.table()}")
+    outcomes = judge_samples(plan, unit, _outside_pool(plan, seed, completions))
+    counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
+    write_json(plan.run.counts(unit.seed), {**counted, OUTCOMES: dataclasses.asdict(outcomes)})
     for entry in facts.values():
         say(f"\n{facts_table(entry)}")
         if lacking := describe_lacking(entry, unit.folder, plan.run.config):
@@ -48,17 +50,21 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
 
 
 def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:
-    in_pool = {question.id for question in plan.pool_questions(seed)}
     section = plan.config.label
     return label_completions(
         plan.training_questions(seed),
         plan.task.reference_response,
-        [completion for completion in completions if completion.question_id not in in_pool],
+        _outside_pool(plan, seed, completions),
         plan.task,
         unparsed=section.unparsed,
         deduplicate=section.deduplicate,
         include_reference=section.include_reference,
     )
+
+
+def _outside_pool(plan: Plan, seed: int, completions: Sequence[Completion]) -> list[Completion]:
+    in_pool = {question.id for question in plan.pool_questions(seed)}
+    return [completion for completion in completions if completion.question_id not in in_pool]
 
 
 def _pool_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:

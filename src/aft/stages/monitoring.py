@@ -31,7 +31,10 @@ def validation_entries(stage: Stage, texts: TextEncoder, seed: int) -> list[Entr
 def measure_accuracy(
     stage: Stage, texts: TextEncoder, validation: ValidationConfig, seed: int
 ) -> Callable[[torch.nn.Module], dict[str, float]]:
-    """A function that measures a model's greedy task accuracy on the first validation questions."""
+    """A function that measures a model's greedy task accuracy on the first validation questions.
+
+    Beside it: the share of answers in which an answer is found (`parsed`), and that the model ended itself (`ended`).
+    """
     questions = stage.plan.task.load(VALIDATION, seed=seed)[: validation.num_questions]
     by_id = {question.id: question for question in questions}
     requests = stage.requests(texts, questions, [0], purpose="validate", seed=seed)
@@ -41,14 +44,16 @@ def measure_accuracy(
         state = PartialState()
         mine = requests[state.process_index :: state.num_processes]
         engine = TransformersEngine(model, texts.tokenizer, validation.batch_size, ends=texts.ends)
-        correct = sum(
-            grade(stage.plan.task, completion, by_id[completion.question_id]).is_correct
-            for completion in engine.generate(engine.plan(mine), decoding)
-        )
-        total = torch.tensor(float(correct), device=stage.device)
+        counts = dict.fromkeys(("task_accuracy", "parsed", "ended"), 0)
+        for completion in engine.generate(engine.plan(mine), decoding):
+            verdict = grade(stage.plan.task, completion, by_id[completion.question_id])
+            counts["task_accuracy"] += verdict.is_correct
+            counts["parsed"] += verdict.answer is not None
+            counts["ended"] += not completion.truncated
+        total = torch.tensor(list(map(float, counts.values())), device=stage.device)
         if state.num_processes > 1:
             torch.distributed.all_reduce(total)
-        return {"task_accuracy": total.item() / len(requests)}
+        return {name: count / len(requests) for name, count in zip(counts, total.tolist(), strict=True)}
 
     return measure
 

@@ -200,7 +200,9 @@ class Plan:
         }
         if unit.stage == "label":
             ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))
-            return {"data": data, "label": {**whole["label"], "ratings": ratings}}
+            # limits decide whether a run goes on, and change no label
+            label = {key: value for key, value in whole["label"].items() if key not in ("warn", "stop")}
+            return {"data": data, "label": {**label, "ratings": ratings}}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}

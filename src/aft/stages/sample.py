@@ -7,6 +7,7 @@ from ..run.manifest import UnitLog
 from ..sampling.decoding import Decoding
 from ..sampling.resumable import collect
 from .context import Inference, Stage
+from .limits import judge_completions
 
 
 def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
@@ -25,9 +26,11 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         )
     if log is not None:
         subject.tell_counts(unit)
+        outcomes = judge_completions(stage.plan, unit, completions)
         log.complete(
             [COMPLETIONS],
             completions=len(completions),
-            truncated=sum(completion.truncated for completion in completions),
+            truncated=outcomes.truncated,
+            unparsed=outcomes.unparsed,
             tokens=sum(completion.num_tokens for completion in completions),
         )

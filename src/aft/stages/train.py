@@ -206,6 +206,9 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
+    if measured := _last_validation(trainer):
+        shares = (f"{100 * measured[key]:.1f} % {key.removeprefix('eval_').replace('_', ' ')}" for key in measured)
+        say(f"{unit}: last validation: {', '.join(shares)}")
     trained = trained_scores(trainer)
     trainer.save_state()
     set_ends(job.model, work.texts)  # after training, because transformers puts the tokenizer's end token first
@@ -280,9 +283,17 @@ def _facts(trainer: AftTrainer) -> dict[str, Any]:
         "entries": len(trainer.entries),
         "epoch": count_work(trainer.entries),
         "last_log": last[0] if last else {},
+        "last_validation": _last_validation(trainer),
         "layout": trainer.packer.layout,
         "layout_trial": trainer.trial.figures(),
     }
+
+
+def _last_validation(trainer: AftTrainer) -> dict[str, float]:
+    """Task accuracy, and the shares of parsed and ended answers, of the last validation that sampled."""
+    keys = ("eval_task_accuracy", "eval_parsed", "eval_ended")
+    measured = [entry for entry in trainer.state.log_history if keys[0] in entry][-1:]
+    return {key: entry[key] for entry in measured for key in keys if key in entry}
 
 
 def _best_step(trainer: AftTrainer) -> int | None:

@@ -84,6 +84,7 @@ class ShowProgress(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs.get("logs") or {}
         shown = {"loss": "loss", "scores/margin": "margin", "eval_loss": "val", "eval_task_accuracy": "val acc"}
+        shown |= {"eval_parsed": "parsed", "eval_ended": "ended"}
         note = ", ".join(f"{label} {logs[key]:.3f}" for key, label in shown.items() if key in logs)
         if self.progress is not None and note:
             self.progress.update(0, note)
