@@ -128,11 +128,11 @@ def _in_linear(
             hidden, weight = hidden.to(computing), weight.to(computing)
             bias = None if bias is None else bias.to(computing)
         fits = hidden.element_size() * len(hidden) * head.out_features <= keep_bytes
-        keep = _Keep.LOGITS if fits else _Keep.NOTHING
+        keep = _Keep.GRADIENTS if fits else _Keep.NOTHING
         if not torch.is_grad_enabled():
             keep = _Keep.NOTHING
         elif not weight.requires_grad and (bias is None or not bias.requires_grad):
-            keep = _Keep.DIRECTION
+            keep = _Keep.PRODUCTS
         return _LinearLogps.apply(hidden, weight, bias, targets, chunk_size, keep, postprocess)
 
     head.forward = forward  # type: ignore[method-assign, assignment]
@@ -143,19 +143,23 @@ def _in_linear(
 
 
 class _Keep(enum.Enum):
-    """What is kept for the backward pass: nothing, the logits (R, V), or the gradient (R, H) of each log-prob.
+    """What is kept for the backward pass: nothing, the gradient (R, V) of each loss, or its product (R, H) with the head.
 
-    If the head is frozen, the backward pass needs only the gradient of each log-prob. The forward pass computes that
-    gradient while it has the logits.
+    The loss of a row is its negative log-prob. Its gradient with respect to the logits takes the place of the logits: a
+    number for each logit. If the head is frozen, the backward pass needs only the product.
     """
 
     NOTHING = enum.auto()
-    LOGITS = enum.auto()
-    DIRECTION = enum.auto()
+    GRADIENTS = enum.auto()
+    PRODUCTS = enum.auto()
 
 
 class _LinearLogps(torch.autograd.Function):
-    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None. Both passes run chunk by chunk."""
+    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None. Logits are made chunk by chunk.
+
+    The gradient that arrives for a row's log-prob is a factor of everything that the row adds. It multiplies rows of
+    size H, never rows of size V.
+    """
 
     @staticmethod
     def forward(
@@ -169,51 +173,52 @@ class _LinearLogps(torch.autograd.Function):
         postprocess: Postprocess | None,
     ) -> Tensor:
         logps = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        kept: list[Tensor] = []
+        kept = None
+        if keep is not _Keep.NOTHING:
+            # in one piece: the backward pass then takes one product instead of one a chunk
+            kept = torch.empty_like(hidden) if keep is _Keep.PRODUCTS else hidden.new_empty(len(hidden), len(weight))
         for rows in _chunks(len(hidden), chunk_size):
             logits = F.linear(hidden[rows], weight, bias)
-            finished = _finished(logits, postprocess).log_softmax(dim=-1)
+            # into its place, where it has the right dtype: tensors of this size are slow to allocate
+            place = kept[rows] if kept is not None and keep is _Keep.GRADIENTS and kept.dtype == logps.dtype else None
+            finished = torch.log_softmax(_finished(logits, postprocess), dim=-1, out=place)
             logps[rows] = finished.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
-            if keep is _Keep.LOGITS:
-                kept.append(logits)
-            elif keep is _Keep.DIRECTION:
-                unit = _grad_of_logits(logits, targets[rows], torch.ones_like(logps[rows]), postprocess)
-                kept.append(unit.to(hidden.dtype) @ weight)
-        if keep is _Keep.DIRECTION:
-            ctx.save_for_backward(hidden, *kept)
-        else:
-            ctx.save_for_backward(hidden, weight, bias, targets, *kept)
+            if kept is not None:
+                grad = _grad_of_loss(finished, logits, targets[rows], postprocess)
+                kept[rows] = grad if keep is _Keep.GRADIENTS else grad.to(hidden.dtype) @ weight
+        ctx.save_for_backward(hidden, *((None,) * 3 if keep is _Keep.PRODUCTS else (weight, bias, targets)), kept)
         ctx.chunk_size, ctx.keep, ctx.postprocess = chunk_size, keep, postprocess
         return logps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        if ctx.keep is _Keep.DIRECTION:
-            hidden, *directions = ctx.saved_tensors
-            direction = torch.cat(directions) if directions else hidden
-            return (direction * gradient.unsqueeze(-1).to(direction.dtype), *(None,) * 6)
-        hidden, weight, bias, targets, *kept = ctx.saved_tensors
+        hidden, weight, bias, targets, kept = ctx.saved_tensors
+        factor = -gradients[0].unsqueeze(-1)  # (R, 1), in at least float32: of each row's loss
+        if ctx.keep is _Keep.PRODUCTS:
+            return ((kept * factor).to(hidden.dtype), *(None,) * 6)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         # in float32, because rounding errors would add up over chunks
         summing = torch.promote_types(weight.dtype, torch.float32)
-        grad_weight = torch.zeros_like(weight, dtype=summing) if wants_weight else None
+        grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=summing) if wants_bias and bias is not None else None
-        for number, rows in enumerate(_chunks(len(hidden), ctx.chunk_size)):
-            logits = kept[number] if kept else F.linear(hidden[rows], weight, bias)
-            grad = _grad_of_logits(logits, targets[rows], gradient[rows], ctx.postprocess)
-            grad = grad.to(hidden.dtype)  # (rows, V)
+        for rows in _chunks(len(hidden), ctx.chunk_size) if kept is None else [slice(None)]:
+            if kept is None:
+                logits = F.linear(hidden[rows], weight, bias)
+                finished = _finished(logits, ctx.postprocess).log_softmax(dim=-1)
+                grad = _grad_of_loss(finished, logits, targets[rows], ctx.postprocess).to(hidden.dtype)
+            else:
+                grad = kept  # (rows, V)
             if grad_hidden is not None:
-                grad_hidden[rows] = grad @ weight
-            if grad_weight is not None:
-                if grad.dtype == summing:
-                    grad_weight.addmm_(grad.t(), hidden[rows])
-                else:
-                    grad_weight += grad.t() @ hidden[rows]
+                torch.mul(grad @ weight, factor[rows], out=grad_hidden[rows])
+            if wants_weight:
+                scaled = (hidden[rows] * factor[rows]).to(hidden.dtype)
+                grad_weight = _plus_product(grad_weight, grad.t(), scaled)
             if grad_bias is not None:
-                grad_bias += grad.sum(dim=0)
+                grad_bias += (grad.to(summing) * factor[rows]).sum(dim=0)
+        if wants_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(weight)  # there is no row
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -228,20 +233,27 @@ def _chunks(rows: int, chunk_size: int) -> list[slice]:
     return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 
-def _grad_of_logits(logits: Tensor, targets: Tensor, gradient: Tensor, postprocess: Postprocess | None) -> Tensor:
-    """Gradient (rows, V) of the raw logits: (one-hot target minus probabilities) times each row's `gradient`."""
+def _grad_of_loss(finished: Tensor, logits: Tensor, targets: Tensor, postprocess: Postprocess | None) -> Tensor:
+    """Gradient (rows, V) of each row's negative log-prob with respect to its logits. Writes over `finished`.
+
+    `finished` (rows, V) are the log-probs of the whole vocabulary.
+    """
+    # probabilities minus one at the target
+    through = finished.exp_().scatter_add_(-1, targets.unsqueeze(-1), finished.new_full((len(targets), 1), -1.0))
     if postprocess is None:
-        return _grad_of_finished(_finished(logits, None), targets, gradient)
+        return through
     with torch.enable_grad():
-        raw = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_()
-        finished = postprocess(raw)
-    through = _grad_of_finished(finished.detach(), targets, gradient)
-    return torch.autograd.grad(finished, raw, through)[0]
+        raw = logits.detach().to(finished.dtype).requires_grad_()
+        processed = postprocess(raw)
+    return torch.autograd.grad(processed, raw, through)[0]
 
 
-def _grad_of_finished(finished: Tensor, targets: Tensor, gradient: Tensor) -> Tensor:
-    grad = finished.softmax(dim=-1).mul_(-gradient.unsqueeze(-1))
-    return grad.scatter_add_(-1, targets.unsqueeze(-1), gradient.unsqueeze(-1))
+def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """`total` plus `left @ right`, added in at least float32; the product itself if there is no total yet."""
+    if total is None:
+        return left @ right
+    total = total.to(torch.promote_types(total.dtype, torch.float32))
+    return total.addmm_(left, right) if left.dtype == total.dtype else total.add_(left @ right)
 
 
 # ---- token log-probs -> sequences ----
