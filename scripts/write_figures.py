@@ -340,6 +340,16 @@ def speed(pages: Path, *parts: str) -> str:
     return markdown(["faster than", "median (range)"], [[bar.cells()[0], bar.cells()[2]] for bar in bars])
 
 
+def real(pages: Path) -> str:
+    """What docs/performance.json says about the real pretrained model: each rival, and the most there is to win."""
+    measured = _page(pages.parent, "performance")["parts"]
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from page import load_part
+
+    _known(["real"], measured, "part")
+    return str(load_part("real").headline(measured["real"]["figures"]))
+
+
 MAKERS: dict[str, Callable[..., str]] = {
     "table": table,
     "worlds": worlds,
@@ -352,6 +362,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "pairs": pairs,
     "drift": drift,
     "vft-rates": vft_rates,
+    "real": real,
     "speed": speed,
 }
 

@@ -47,10 +47,10 @@ def token_logps(
     """Log-probability of each target token, given the hidden state that predicts the token.
 
     Logits are computed for one chunk of rows at a time and again in the backward pass, so only one chunk is ever held.
-    If all logits fit in `keep_bytes`, they are kept for the backward pass instead. `chunk_size` and `keep_bytes` change
-    results only by rounding. A plain `torch.nn.Linear` is called once for all chunks: calling a sharded layer is a
-    collective operation, and ranks have unequal numbers of rows. Any other head is called for every chunk. No gradient
-    is computed for a frozen weight.
+    If all logits fit in `keep_bytes`, the forward pass keeps their gradients instead. `chunk_size` and `keep_bytes`
+    change results only by rounding. A plain `torch.nn.Linear` is called once for all chunks: calling a sharded layer is
+    a collective operation, and ranks have unequal numbers of rows. Any other head is called for every chunk. No
+    gradient is computed for a frozen weight.
 
     Args:
         hidden: (R, H), any float: states at the positions *before* the targets, already gathered. Gradient flows.
@@ -58,8 +58,8 @@ def token_logps(
         head: the model's output projection, (rows, H) -> (rows, V). Its hooks run; its parameters get gradient.
             Called also for R = 0.
         chunk_size: most rows per chunk, >= 1; None: `default_chunk_size(head)`.
-        keep_bytes: keep logits for the backward pass if they take at most this many bytes in the head's dtype; 0: never
-            keep them.
+        keep_bytes: keep the logits' gradients for the backward pass if they take at most this many bytes in the head's
+            dtype; 0: never keep them.
         postprocess: applied to the float32 logits of each chunk: soft-capping, scaling.
 
     Returns:
@@ -143,10 +143,10 @@ def _in_linear(
 
 
 class _Keep(enum.Enum):
-    """What is kept for the backward pass: nothing, the gradient (R, V) of each loss, or its product (R, H) with the head.
+    """What is kept for the backward pass: nothing, gradients (R, V) of the losses, or their products (R, H).
 
-    The loss of a row is its negative log-prob. Its gradient with respect to the logits takes the place of the logits: a
-    number for each logit. If the head is frozen, the backward pass needs only the product.
+    The loss of a row is its negative log-prob. Its gradient with respect to the logits is as large as the logits. A
+    product is that gradient times the head's weight: all that the backward pass needs if the head is frozen.
     """
 
     NOTHING = enum.auto()
