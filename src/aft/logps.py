@@ -9,11 +9,10 @@ tokens, in nats per token. Log-probabilities are float32 for any dtype of the mo
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -177,11 +176,8 @@ class _LinearLogps(torch.autograd.Function):
         if keep is not _Keep.NOTHING:
             # in one piece: the backward pass then takes one product instead of one a chunk
             kept = torch.empty_like(hidden) if keep is _Keep.PRODUCTS else hidden.new_empty(len(hidden), len(weight))
-        for rows in _chunks(len(hidden), chunk_size):
-            logits = F.linear(hidden[rows], weight, bias)
-            # into its place, where it has the right dtype: tensors of this size are slow to allocate
-            place = kept[rows] if kept is not None and keep is _Keep.GRADIENTS and kept.dtype == logps.dtype else None
-            finished = torch.log_softmax(_finished(logits, postprocess), dim=-1, out=place)
+        into = kept if keep is _Keep.GRADIENTS else None
+        for rows, logits, finished in _by_chunk(hidden, weight, bias, chunk_size, postprocess, into):
             logps[rows] = finished.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
             if kept is not None:
                 grad = _grad_of_loss(finished, logits, targets[rows], postprocess)
@@ -203,13 +199,13 @@ class _LinearLogps(torch.autograd.Function):
         summing = torch.promote_types(weight.dtype, torch.float32)
         grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=summing) if wants_bias and bias is not None else None
-        for rows in _chunks(len(hidden), ctx.chunk_size) if kept is None else [slice(None)]:
-            if kept is None:
-                logits = F.linear(hidden[rows], weight, bias)
-                finished = _finished(logits, ctx.postprocess).log_softmax(dim=-1)
-                grad = _grad_of_loss(finished, logits, targets[rows], ctx.postprocess).to(hidden.dtype)
-            else:
-                grad = kept  # (rows, V)
+        pieces: Iterable[tuple[slice, Tensor]] = [(slice(None), kept)]
+        if kept is None:
+            pieces = (
+                (rows, _grad_of_loss(finished, logits, targets[rows], ctx.postprocess).to(hidden.dtype))
+                for rows, logits, finished in _by_chunk(hidden, weight, bias, ctx.chunk_size, ctx.postprocess)
+            )
+        for rows, grad in pieces:  # (rows, V)
             if grad_hidden is not None:
                 torch.mul(grad @ weight, factor[rows], out=grad_hidden[rows])
             if wants_weight:
@@ -225,6 +221,33 @@ class _LinearLogps(torch.autograd.Function):
             None if grad_bias is None else grad_bias.to(bias.dtype),
             *(None,) * 4,
         )
+
+
+def _by_chunk(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    chunk_size: int,
+    postprocess: Postprocess | None,
+    into: Tensor | None = None,
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yields a chunk's rows, their raw logits (rows, V), and their log-probs of the whole vocabulary (rows, V).
+
+    The log-probs are written into the rows of `into` (R, V) if it has their dtype. Other chunks write over the rest.
+    """
+    chunks = _chunks(len(hidden), chunk_size)
+    # One tensor for all chunks: on a CPU the system zeroes a new one of this size, as slowly as a pass over it.
+    room = hidden.new_empty(max((rows.stop - rows.start for rows in chunks), default=0), len(weight))
+    dtype = torch.promote_types(room.dtype, torch.float32)
+    places = into if into is not None and into.dtype == dtype else torch.empty_like(room, dtype=dtype)
+    for rows in chunks:
+        logits = room[: rows.stop - rows.start]
+        if bias is None:
+            torch.mm(hidden[rows], weight.t(), out=logits)
+        else:
+            torch.addmm(bias, hidden[rows], weight.t(), out=logits)
+        place = places[rows] if places is into else places[: len(logits)]
+        yield rows, logits, torch.log_softmax(_finished(logits, postprocess), dim=-1, out=place)
 
 
 def _chunks(rows: int, chunk_size: int) -> list[slice]:
