@@ -48,7 +48,7 @@ STEPS = {variant.name: variant for variant in (NAIVE, REPEATED, SHARED)}
 BAR = 0.9  # of the ceiling over packing
 RIGHT = 4  # of a group's 7 responses in DPO; the other 3 are wrong
 DPO = "covering-precomputed"  # the pairs that cost TRL least
-QUESTIONS, SAMPLES, MOST_NEW = 4, 6, 128  # of sampling
+QUESTIONS, SAMPLES, MOST_NEW = 4, 6, 96  # of sampling
 KINDS = {
     "products of the layers": "products",
     "products of the head": "head",
@@ -225,11 +225,11 @@ def measure_case(engines: dict[str, Engine], texts: Texts, case: Case, settings:
     """Seconds and processor seconds of each variant, forward and backward, batch by batch in turn."""
     names = [variant.name for variant in case.variants]
     shape = shape_of(engines[names[0]].model)
+    shortest = min(texts.items, key=lambda item: len(item.prompt_ids) + sum(map(len, item.responses)))
+    for name in names:  # warms up
+        _step(engines[name], engines[name].collate([shortest]), case.dtype)
     batches = []
     for turn, items in enumerate(texts.batches(case.size, min(settings.repeats, case.most_batches))):
-        if turn == 0:
-            for name in names:  # warms up
-                _step(engines[name], engines[name].collate(items[:1]), case.dtype)
         variants: dict[str, Any] = {}
         for name in in_turn(names, turn):
             engine = engines[name]

@@ -286,7 +286,8 @@ def test_the_ceiling_of_sharing_is_a_ratio_of_tokens():
 def test_the_real_part_is_measured_on_any_model_and_told_against_its_ceiling(monkeypatch):
     monkeypatch.setattr(real, "MOST_NEW", 4)
     model = build(TINY, torch.float32, "cpu")
-    texts = real.Texts(groups.alignment_items(groups.generated_groups(20), TINY.vocabulary), "generated")
+    lengths = [Lengths(20 + number, (9, 5, 7, 8)) for number in range(4)]
+    texts = real.Texts(groups.alignment_items(lengths, TINY.vocabulary), "made")
     sampling = real.measure_sampling(model, texts.items, Settings(repeats=1))
     model.train()
     engines = {name: Engine(model, variant) for name, variant in real.STEPS.items()}
