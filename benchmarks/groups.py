@@ -11,16 +11,18 @@ import json
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from aft.model import build_tokenizer
 from aft.scoring.packing import Item
 
+Question, Response = TypeVar("Question"), TypeVar("Response")
 SAMPLES = 6  # sampled candidates of a group, beside its reference
 PAD_ID, END_ID, FIRST_WORD = 0, 1, 3
 
-_MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 _VOCABULARY = 32_000  # what the tokenizer aims at; GSM8K's training text has fewer distinct pieces
 _INSTRUCTION = 25  # tokens of the instruction around a question: brings GSM8K's mean prompt to about 80
 
@@ -82,22 +84,28 @@ def _read_groups(solutions: Path, train: Path) -> list[Lengths]:
         own = [text for row in rows for text in (row["question"], row["answer"])]
     tokenizer = build_tokenizer(own, _VOCABULARY)
     counted = [[len(ids) for ids in tokenizer(_texts(record))["input_ids"]] for record in records]
-    return _with_six_samples([(question, tuple(length + 1 for length in rest)) for question, *rest in counted])
+    found = with_six_samples([(question, tuple(length + 1 for length in rest)) for question, *rest in counted], int)
+    return [Lengths(question + _INSTRUCTION, responses) for question, responses in found]
 
 
 def _texts(record: dict) -> list[str]:
-    return [record["question"], record["ground_truth"], *(record[model]["solution"] for model in _MODELS)]
+    return [record["question"], record["ground_truth"], *(record[model]["solution"] for model in MODELS)]
 
 
-def _with_six_samples(counted: list[tuple[int, tuple[int, ...]]]) -> list[Lengths]:
-    """The file has four samples a question: two more from the question whose reference is the next longer one."""
-    order = sorted(range(len(counted)), key=lambda index: counted[index][1][0])
-    found: list[Lengths | None] = [None] * len(counted)
+def with_six_samples(
+    recorded: Sequence[tuple[Question, tuple[Response, ...]]], length: Callable[[Response], int]
+) -> list[tuple[Question, tuple[Response, ...]]]:
+    """Questions with their reference and six samples, from questions with their reference and four.
+
+    The other two are samples of the question whose reference is the next longer one by `length`.
+    """
+    order = sorted(range(len(recorded)), key=lambda index: length(recorded[index][1][0]))
+    found = list(recorded)
     for place, index in enumerate(order):
-        neighbour = counted[order[(place + 1) % len(order)]][1]
-        question, responses = counted[index]
-        found[index] = Lengths(question + _INSTRUCTION, (*responses, *neighbour[1 : 1 + SAMPLES + 1 - len(responses)]))
-    return [lengths for lengths in found if lengths is not None]
+        neighbour = recorded[order[(place + 1) % len(order)]][1]
+        question, responses = recorded[index]
+        found[index] = (question, (*responses, *neighbour[1 : 1 + SAMPLES + 1 - len(responses)]))
+    return found
 
 
 def generated_groups(count: int, *, samples: int = SAMPLES, seed: int = 0) -> list[Lengths]:

@@ -50,25 +50,30 @@ def missing() -> str | None:
 
 
 def measure(settings: Settings, shape: Shape = SMALL) -> dict[str, Any]:
-    """Seconds of a step of one group for each way, and of the pass that makes the reference's scores beforehand."""
-    import trl
-
-    os.environ["TQDM_DISABLE"] = "1"
+    """As `compare`, on a model of this shape and groups with GSM8K's lengths."""
     found, source = load_groups()
     drawn = [batch[0] for batch in typical_batches(found, 1, settings.repeats)]
     items = preference_items(drawn, shape.vocabulary, right=RIGHT)
     model = build(shape, torch.float32, settings.device)
+    return {"lengths": source, "shape": dataclasses.asdict(shape), **compare(model, items, settings)}
+
+
+def compare(
+    model: PreTrainedModel, items: Sequence[Item], settings: Settings, *, names: Sequence[str] = tuple(SETTINGS)
+) -> dict[str, Any]:
+    """Seconds of a step of one group for each way, and of the pass that makes the reference's scores beforehand.
+
+    `names`: of TRL's settings.
+    """
+    import trl
+
+    os.environ["TQDM_DISABLE"] = "1"
     ours = Ours(model)
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {name: Theirs(model, items, folder, *SETTINGS[name][1:]) for name in SETTINGS}
+        trainers = {name: Theirs(model, items, folder, *SETTINGS[name][1:]) for name in names}
         _warm_up(ours, trainers, items)
         groups = [_measure_group(ours, trainers, item, number, settings) for number, item in enumerate(items)]
-    return {
-        "lengths": source,
-        "trl": trl.__version__,
-        "shape": dataclasses.asdict(shape),
-        "groups": groups,
-    }
+    return {"trl": trl.__version__, "groups": groups}
 
 
 def _warm_up(ours: Ours, trainers: dict[str, Theirs], items: Sequence[Item]) -> None:

@@ -9,11 +9,10 @@ tokens, in nats per token. Log-probabilities are float32 for any dtype of the mo
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -47,10 +46,10 @@ def token_logps(
     """Log-probability of each target token, given the hidden state that predicts the token.
 
     Logits are computed for one chunk of rows at a time and again in the backward pass, so only one chunk is ever held.
-    If all logits fit in `keep_bytes`, they are kept for the backward pass instead. `chunk_size` and `keep_bytes` change
-    results only by rounding. A plain `torch.nn.Linear` is called once for all chunks: calling a sharded layer is a
-    collective operation, and ranks have unequal numbers of rows. Any other head is called for every chunk. No gradient
-    is computed for a frozen weight.
+    If all logits fit in `keep_bytes`, the forward pass keeps their gradients instead. `chunk_size` and `keep_bytes`
+    change results only by rounding. A plain `torch.nn.Linear` is called once for all chunks: calling a sharded layer is
+    a collective operation, and ranks have unequal numbers of rows. Any other head is called for every chunk. No
+    gradient is computed for a frozen weight.
 
     Args:
         hidden: (R, H), any float: states at the positions *before* the targets, already gathered. Gradient flows.
@@ -58,8 +57,8 @@ def token_logps(
         head: the model's output projection, (rows, H) -> (rows, V). Its hooks run; its parameters get gradient.
             Called also for R = 0.
         chunk_size: most rows per chunk, >= 1; None: `default_chunk_size(head)`.
-        keep_bytes: keep logits for the backward pass if they take at most this many bytes in the head's dtype; 0: never
-            keep them.
+        keep_bytes: keep the logits' gradients for the backward pass if they take at most this many bytes in the head's
+            dtype; 0: never keep them.
         postprocess: applied to the float32 logits of each chunk: soft-capping, scaling.
 
     Returns:
@@ -128,11 +127,11 @@ def _in_linear(
             hidden, weight = hidden.to(computing), weight.to(computing)
             bias = None if bias is None else bias.to(computing)
         fits = hidden.element_size() * len(hidden) * head.out_features <= keep_bytes
-        keep = _Keep.LOGITS if fits else _Keep.NOTHING
+        keep = _Keep.GRADIENTS if fits else _Keep.NOTHING
         if not torch.is_grad_enabled():
             keep = _Keep.NOTHING
         elif not weight.requires_grad and (bias is None or not bias.requires_grad):
-            keep = _Keep.DIRECTION
+            keep = _Keep.PRODUCTS
         return _LinearLogps.apply(hidden, weight, bias, targets, chunk_size, keep, postprocess)
 
     head.forward = forward  # type: ignore[method-assign, assignment]
@@ -143,19 +142,23 @@ def _in_linear(
 
 
 class _Keep(enum.Enum):
-    """What is kept for the backward pass: nothing, the logits (R, V), or the gradient (R, H) of each log-prob.
+    """What is kept for the backward pass: nothing, gradients (R, V) of the losses, or their products (R, H).
 
-    If the head is frozen, the backward pass needs only the gradient of each log-prob. The forward pass computes that
-    gradient while it has the logits.
+    The loss of a row is its negative log-prob. Its gradient with respect to the logits is as large as the logits. A
+    product is that gradient times the head's weight: all that the backward pass needs if the head is frozen.
     """
 
     NOTHING = enum.auto()
-    LOGITS = enum.auto()
-    DIRECTION = enum.auto()
+    GRADIENTS = enum.auto()
+    PRODUCTS = enum.auto()
 
 
 class _LinearLogps(torch.autograd.Function):
-    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None. Both passes run chunk by chunk."""
+    """Token log-probs (R,) from hidden (R, H), weight (V, H) and bias (V,) or None. Logits are made chunk by chunk.
+
+    The gradient that arrives for a row's log-prob is a factor of everything that the row adds. It multiplies rows of
+    size H, never rows of size V.
+    """
 
     @staticmethod
     def forward(
@@ -169,51 +172,49 @@ class _LinearLogps(torch.autograd.Function):
         postprocess: Postprocess | None,
     ) -> Tensor:
         logps = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        kept: list[Tensor] = []
-        for rows in _chunks(len(hidden), chunk_size):
-            logits = F.linear(hidden[rows], weight, bias)
-            finished = _finished(logits, postprocess).log_softmax(dim=-1)
+        kept = None
+        if keep is not _Keep.NOTHING:
+            # in one piece: the backward pass then takes one product instead of one a chunk
+            kept = torch.empty_like(hidden) if keep is _Keep.PRODUCTS else hidden.new_empty(len(hidden), len(weight))
+        into = kept if keep is _Keep.GRADIENTS else None
+        for rows, logits, finished in _by_chunk(hidden, weight, bias, chunk_size, postprocess, into):
             logps[rows] = finished.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
-            if keep is _Keep.LOGITS:
-                kept.append(logits)
-            elif keep is _Keep.DIRECTION:
-                unit = _grad_of_logits(logits, targets[rows], torch.ones_like(logps[rows]), postprocess)
-                kept.append(unit.to(hidden.dtype) @ weight)
-        if keep is _Keep.DIRECTION:
-            ctx.save_for_backward(hidden, *kept)
-        else:
-            ctx.save_for_backward(hidden, weight, bias, targets, *kept)
+            if kept is not None:
+                grad = _grad_of_loss(finished, logits, targets[rows], postprocess)
+                kept[rows] = grad if keep is _Keep.GRADIENTS else grad.to(hidden.dtype) @ weight
+        ctx.save_for_backward(hidden, *((None,) * 3 if keep is _Keep.PRODUCTS else (weight, bias, targets)), kept)
         ctx.chunk_size, ctx.keep, ctx.postprocess = chunk_size, keep, postprocess
         return logps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        if ctx.keep is _Keep.DIRECTION:
-            hidden, *directions = ctx.saved_tensors
-            direction = torch.cat(directions) if directions else hidden
-            return (direction * gradient.unsqueeze(-1).to(direction.dtype), *(None,) * 6)
-        hidden, weight, bias, targets, *kept = ctx.saved_tensors
+        hidden, weight, bias, targets, kept = ctx.saved_tensors
+        factor = -gradients[0].unsqueeze(-1)  # (R, 1), in at least float32: of each row's loss
+        if ctx.keep is _Keep.PRODUCTS:
+            return ((kept * factor).to(hidden.dtype), *(None,) * 6)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         # in float32, because rounding errors would add up over chunks
         summing = torch.promote_types(weight.dtype, torch.float32)
-        grad_weight = torch.zeros_like(weight, dtype=summing) if wants_weight else None
+        grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=summing) if wants_bias and bias is not None else None
-        for number, rows in enumerate(_chunks(len(hidden), ctx.chunk_size)):
-            logits = kept[number] if kept else F.linear(hidden[rows], weight, bias)
-            grad = _grad_of_logits(logits, targets[rows], gradient[rows], ctx.postprocess)
-            grad = grad.to(hidden.dtype)  # (rows, V)
+        pieces: Iterable[tuple[slice, Tensor]] = [(slice(None), kept)]
+        if kept is None:
+            pieces = (
+                (rows, _grad_of_loss(finished, logits, targets[rows], ctx.postprocess).to(hidden.dtype))
+                for rows, logits, finished in _by_chunk(hidden, weight, bias, ctx.chunk_size, ctx.postprocess)
+            )
+        for rows, grad in pieces:  # (rows, V)
             if grad_hidden is not None:
-                grad_hidden[rows] = grad @ weight
-            if grad_weight is not None:
-                if grad.dtype == summing:
-                    grad_weight.addmm_(grad.t(), hidden[rows])
-                else:
-                    grad_weight += grad.t() @ hidden[rows]
+                torch.mul(grad @ weight, factor[rows], out=grad_hidden[rows])
+            if wants_weight:
+                scaled = (hidden[rows] * factor[rows]).to(hidden.dtype)
+                grad_weight = _plus_product(grad_weight, grad.t(), scaled)
             if grad_bias is not None:
-                grad_bias += grad.sum(dim=0)
+                grad_bias += (grad.to(summing) * factor[rows]).sum(dim=0)
+        if wants_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(weight)  # there is no row
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -222,26 +223,60 @@ class _LinearLogps(torch.autograd.Function):
         )
 
 
+def _by_chunk(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    chunk_size: int,
+    postprocess: Postprocess | None,
+    into: Tensor | None = None,
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yields a chunk's rows, their raw logits (rows, V), and their log-probs of the whole vocabulary (rows, V).
+
+    The log-probs are written into the rows of `into` (R, V) if it has their dtype. Other chunks write over the rest.
+    """
+    chunks = _chunks(len(hidden), chunk_size)
+    # One tensor for all chunks: on a CPU the system zeroes a new one of this size, as slowly as a pass over it.
+    room = hidden.new_empty(max((rows.stop - rows.start for rows in chunks), default=0), len(weight))
+    dtype = torch.promote_types(room.dtype, torch.float32)
+    places = into if into is not None and into.dtype == dtype else torch.empty_like(room, dtype=dtype)
+    for rows in chunks:
+        logits = room[: rows.stop - rows.start]
+        if bias is None:
+            torch.mm(hidden[rows], weight.t(), out=logits)
+        else:
+            torch.addmm(bias, hidden[rows], weight.t(), out=logits)
+        place = places[rows] if places is into else places[: len(logits)]
+        yield rows, logits, torch.log_softmax(_finished(logits, postprocess), dim=-1, out=place)
+
+
 def _chunks(rows: int, chunk_size: int) -> list[slice]:
     """Slices of nearly equal length, at most `chunk_size` rows each."""
     count = -(-rows // chunk_size)
     return [slice(rows * number // count, rows * (number + 1) // count) for number in range(count)]
 
 
-def _grad_of_logits(logits: Tensor, targets: Tensor, gradient: Tensor, postprocess: Postprocess | None) -> Tensor:
-    """Gradient (rows, V) of the raw logits: (one-hot target minus probabilities) times each row's `gradient`."""
+def _grad_of_loss(finished: Tensor, logits: Tensor, targets: Tensor, postprocess: Postprocess | None) -> Tensor:
+    """Gradient (rows, V) of each row's negative log-prob with respect to its logits. Writes over `finished`.
+
+    `finished` (rows, V) are the log-probs of the whole vocabulary.
+    """
+    # probabilities minus one at the target
+    through = finished.exp_().scatter_add_(-1, targets.unsqueeze(-1), finished.new_full((len(targets), 1), -1.0))
     if postprocess is None:
-        return _grad_of_finished(_finished(logits, None), targets, gradient)
+        return through
     with torch.enable_grad():
-        raw = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).requires_grad_()
-        finished = postprocess(raw)
-    through = _grad_of_finished(finished.detach(), targets, gradient)
-    return torch.autograd.grad(finished, raw, through)[0]
+        raw = logits.detach().to(finished.dtype).requires_grad_()
+        processed = postprocess(raw)
+    return torch.autograd.grad(processed, raw, through)[0]
 
 
-def _grad_of_finished(finished: Tensor, targets: Tensor, gradient: Tensor) -> Tensor:
-    grad = finished.softmax(dim=-1).mul_(-gradient.unsqueeze(-1))
-    return grad.scatter_add_(-1, targets.unsqueeze(-1), gradient.unsqueeze(-1))
+def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """`total` plus `left @ right`, added in at least float32; the product itself if there is no total yet."""
+    if total is None:
+        return left @ right
+    total = total.to(torch.promote_types(total.dtype, torch.float32))
+    return total.addmm_(left, right) if left.dtype == total.dtype else total.add_(left @ right)
 
 
 # ---- token log-probs -> sequences ----

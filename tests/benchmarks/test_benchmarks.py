@@ -12,6 +12,7 @@ import torch
 
 import groups
 import page
+import real
 import run
 import sampling_rows
 import scaling
@@ -72,13 +73,12 @@ def test_without_the_file_lengths_are_generated(tmp_path, monkeypatch):
 
 def test_four_samples_become_six_by_the_next_longer_question():
     counted = [(10, (3, 1, 2, 3, 4)), (20, (9, 5, 6, 7, 8)), (30, (5, 91, 92, 93, 94))]
-    found = groups._with_six_samples(counted)
-    assert [group.responses for group in found] == [
-        (3, 1, 2, 3, 4, 91, 92),
-        (9, 5, 6, 7, 8, 1, 2),  # the longest begins again
-        (5, 91, 92, 93, 94, 5, 6),
+    found = groups.with_six_samples(counted, int)
+    assert found == [
+        (10, (3, 1, 2, 3, 4, 91, 92)),
+        (20, (9, 5, 6, 7, 8, 1, 2)),  # the longest begins again
+        (30, (5, 91, 92, 93, 94, 5, 6)),
     ]
-    assert [group.prompt for group in found] == [35, 45, 55]
 
 
 def test_items_and_counts_agree_with_the_packed_row():
@@ -273,6 +273,66 @@ def test_sampling_is_judged_by_its_default():
     figures = {"rows": [row("ours, static", 9.0), row(sampling_rows.DEFAULT, 1.5)]}
     assert [bar.verdict for bar in sampling_rows.bars(figures)] == ["**missed**", "not measured"]
     assert "| 4 prompts | ours, continuous | 10 (9–11) | 1.50× |" in sampling_rows.render(figures)
+
+
+def test_the_ceiling_of_sharing_is_a_ratio_of_tokens():
+    assert real.ceiling(10, 5, 1) == 1
+    assert real.ceiling(90, 90, 7) == 7 * 180 / (90 + 7 * 90)
+    (item,) = groups.alignment_items([Lengths(90, (91,) * 7)], 40)
+    read = {layout: pack([item], 0, layout=layout)["input_ids"].numel() for layout in ("packed", "shared")}
+    assert read["packed"] / read["shared"] == real.ceiling(90, 90, 7)
+
+
+def test_the_real_part_is_measured_on_any_model_and_told_against_its_ceiling(monkeypatch):
+    monkeypatch.setattr(real, "MOST_NEW", 4)
+    model = build(TINY, torch.float32, "cpu")
+    lengths = [Lengths(20 + number, (9, 5, 7, 8)) for number in range(4)]
+    texts = real.Texts(groups.alignment_items(lengths, TINY.vocabulary), "made")
+    sampling = real.measure_sampling(model, texts.items, Settings(repeats=1))
+    model.train()
+    engines = {name: Engine(model, variant) for name, variant in real.STEPS.items()}
+    cases = [
+        real.Case("gsm8k", "float32", 1, tuple(real.STEPS.values())),
+        real.Case("gsm8k", "bfloat16", 1, (real.REPEATED, real.SHARED)),
+    ]
+    before = [parameter.clone() for parameter in model.parameters()]
+    figures = {
+        "native_bfloat16": False,
+        "texts": {"gsm8k": texts.figures()},
+        "cases": [real.measure_case(engines, texts, case, Settings(repeats=1)) for case in cases],
+        "optimizer": real.measure_optimizer(model, Settings(repeats=1)),
+        "profile": real.measure_profile(engines, texts.items[:2], Settings()),
+        "sampling": sampling,
+        "dpo": None,
+    }
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    (batch,) = figures["cases"][0]["batches"]
+    read = {name: row["processed"] for name, row in batch["variants"].items()}
+    assert batch["ceiling"] == read["packed"] / read["shared"] and read["naive"] >= read["packed"]
+    assert 1 < batch["operations"] < batch["ceiling"]  # the head is the same for both
+    batch["variants"] = {
+        name: {**row, "seconds": taken, "processor": taken}
+        for (name, row), taken in zip(batch["variants"].items(), (8.0, 3.0, 2.0), strict=True)
+    }
+    share = 1.5 / batch["ceiling"]
+    assert real.bars(figures)[0].found == Summary(share, share, share)
+    text = real.render(json.loads(json.dumps(figures)))
+    assert "4.00×" in text and f"{share:.2f}" in text and "TRL is not installed" in text and "imitated" in text
+    assert f"1.50× of at most {batch['ceiling']:.2f}×" in real.headline(figures)
+    kinds = figures["profile"]["shared"]["kinds"]
+    assert all(kinds[kind] > 0 for kind in ("products", "head", "attention", "softmax"))
+
+
+def test_without_the_checkpoint_the_real_part_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFT_SMOLLM2", str(tmp_path))
+    assert "make smollm2" in real.missing() and str(tmp_path) in real.missing()
+
+
+def test_without_the_files_real_texts_are_generated_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFT_SHARED", str(tmp_path))
+    for make in (real.gsm8k, real.ecqa):
+        texts = make(None, 40)
+        assert "files are absent" in texts.source and {len(item.responses) for item in texts.items} == {7}
 
 
 def test_scaling_measures_the_same_groups_in_every_step_size():

@@ -83,10 +83,12 @@ def _by_segment(one: Callable[..., Tensor], call: Call) -> Tensor:
     queries, keys, values = (states.split(lengths, dim=2) for states in (call.query, call.key, call.value))
     results = []
     for segment, prefix in enumerate(call.segments.prefixes):
-        seen = [segment] if prefix < 0 else [prefix, segment]
-        own_keys, own_values = (torch.cat([part[s] for s in seen], dim=2) for part in (keys, values))
-        results.append(one(segment, queries[segment], own_keys, own_values))
-    return torch.cat(results, dim=2)
+        own = keys[segment], values[segment]
+        if prefix >= 0:
+            own = torch.cat([keys[prefix], own[0]], dim=2), torch.cat([values[prefix], own[1]], dim=2)
+        # tokens before heads: the order in which kernels write their result and the model reads it
+        results.append(one(segment, queries[segment], *own).transpose(1, 2))
+    return torch.cat(results, dim=1).transpose(1, 2)
 
 
 def _sdpa(call: Call) -> Tensor:
