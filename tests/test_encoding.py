@@ -91,11 +91,17 @@ def test_words_without_a_space_between_are_not_joined():
     assert tokenizer.decode(texts.prompt("a b")) == "0 a b 1"
     assert texts.response("a b", "c") == [5, tokenizer.eos_token_id]
     assert texts.response("a b", "c", ended=False) == [5]
-    # one unknown word across the end of the prompt has the id of the prompt's last one
-    texts = encoder(tokenizer, "{question} nothing")
-    assert texts.response("a", "c", ended=False) == [5]
-    assert texts.counts() == {**NO_COUNTS, "undivided": 1}
     assert texts.response("a", "", ended=False) == []
+    assert texts.counts() == NO_COUNTS
+
+
+def test_an_unknown_token_across_the_prompts_end_is_not_the_prompts_alone():
+    model = tokenizer_models.BPE({"<unk>": 0, "a": 1, "b": 2, "</s>": 3}, [], unk_token="<unk>", fuse_unk=True)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="</s>")
+    assert tokenizer("a??b")["input_ids"] == tokenizer("a?b")["input_ids"] == [1, 0, 2]
+    texts = encoder(tokenizer, "{question}?")
+    assert texts.response("a", "?b", ended=False) == [0, 2]
+    assert texts.counts() == {**NO_COUNTS, "undivided": 1}
 
 
 def test_special_tokens_at_the_ends_of_a_text_stay_out_of_responses_and_off_the_end_of_prompts():

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import ConfigError, first_line
@@ -166,6 +167,8 @@ class TextEncoder:
 
     def _behind(self, prompt: _Prompt, text: str) -> list[int]:
         """Token ids of a text that follows the prompt."""
+        if self._has_words:
+            return self._encode(text, special=False)[0]
         ids = self._divided(prompt, text)
         if ids is not None:
             return ids
@@ -177,6 +180,12 @@ class TextEncoder:
         return self._encode(text, special=False)[0]
 
     @functools.cached_property
+    def _has_words(self) -> bool:
+        """Whether tokens are whole words. No word reaches across the end of a prompt, with a space there or without."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        return isinstance(getattr(backend, "model", None), WordLevel)
+
+    @functools.cached_property
     def _other_prompts(self) -> list[_Prompt]:
         """What a text stands behind if it does not divide behind its prompt. Some tokenizers add a space to a text that
         stands alone."""
@@ -186,13 +195,17 @@ class TextEncoder:
         """The ids behind the prompt's in the joint text. None if no token boundary falls at the prompt's end."""
         ids, spans = self._encode(prompt.text + text)
         count = len(prompt.ids)
-        # A token that the prompt shares with the text can have the id of the prompt's last one, if both are unknown.
         size = len(self._control.source(prompt.text, _NONCE in prompt.text + text))
-        if ids[:count] == prompt.ids and (not spans or not count or spans[count - 1][1] <= size):
+
+        def ends_there(place: int) -> bool:
+            # An unknown token can reach across the prompt's end and have the id of the prompt's last one.
+            return not spans or not place or spans[place - 1][1] <= size
+
+        if ids[:count] == prompt.ids and ends_there(count):
             return ids[count:]
         # The prompt may be divided otherwise and still end at a boundary.
         start = next((place for place, (begin, end) in enumerate(spans) if begin >= size and end > begin), len(ids))
-        if start < len(ids) and self._decode(ids[:start]) == self._decode(prompt.ids):
+        if start < len(ids) and ends_there(start) and self._decode(ids[:start]) == self._decode(prompt.ids):
             return ids[start:]
         return None
 
