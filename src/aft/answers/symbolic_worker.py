@@ -56,7 +56,9 @@ def _answer(math_verify: Any, request: dict[str, Any]) -> Any:
 
 
 # A letter as a choice: (A), [A], A), A. and A:, and a box or bold around it. math-verify finds letters between spaces.
-_MARKED = re.compile(r"(?<![\w(\[{])(?:\*\*|\\boxed ?)?[(\[{] ?([A-Za-z]) ?[)\]}]|(?<![\w'’])([A-Z])[.:](?!\w)|(?<!\w)([A-Za-z])\)")
+_MARKED = re.compile(
+    r"(?<![\w(\[{])(?:\*\*|\\boxed ?)?[(\[{] ?([A-Za-z]) ?[)\]}]|(?<![\w'’])([A-Z])[.:](?!\w)|(?<!\w)([A-Za-z])\)"
+)
 
 
 def _bare_letters(text: str) -> str:
