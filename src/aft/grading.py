@@ -46,8 +46,8 @@ def grade(task: Task, completion: Completion, question: Question) -> Verdict:
 def _is_cut(task: Task, text: str, question: Question, answer: str) -> bool:
     """True if the rest of the last word may change the answer.
 
-    It may if removing that word and adding a digit both do, or if the word begins one that changes a number. It may not if
-    further words change nothing: then the answer is closed.
+    It may if removing that word and adding a digit both do, or if the word begins one that changes a number.
+    If further words change nothing, the answer is closed, and it may not.
     """
 
     def differs(other: str) -> bool:

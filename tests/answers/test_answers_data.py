@@ -116,7 +116,8 @@ def test_every_option_is_read_back(name, records, ambiguous):
 # {0} and {1}: an option's letter and text; {2} and {3}: those of another option
 DOUBTFUL = (
     "({0}) or ({2})", "{0} or {2}", "{0}) {1} or {2}) {3}", "{0}. No, {2}.", "({0}) is incorrect", "{0} is wrong",
-    "({0}) is not the answer", "{0} isn't right", "({0})? Or ({2})?", "{0} / {2}", "{0}, or maybe {2}", "{0}... wait, {2}",
+    "({0}) is not the answer", "{0} isn't right", "({0})? Or ({2})?", "{0} / {2}", "{0}, or maybe {2}",
+    "{0}... wait, {2}",
     "{0}, but {2} is also possible", "not ({0})", "neither ({0}) nor ({2})", "{0} and {2}", "{0}) {1}, {2}) {3}",
     "{0} - no, it is {2}", "either ({0}) or ({2})", "anything but ({0})", "all except ({0})", "{0} is false",
     "({0}) can be ruled out", "({0}) {1} is wrong", "{0} or something else", "{0}; {2}", "{0} & {2}",

@@ -91,10 +91,11 @@ def test_time_grows_with_length_alone(name):
 
 LONG = 400_000  # characters; what is quadratic takes minutes to hours for a text as long as this
 SHAPES = (
-    "x", "1", "1,", "1 ", " ", "!", "'", '"', "*", "(", ")", "[", "{", "}", "\\", "\\\\", "\\\\ ", "\\\\[", "$", ":", "**: ",
-    ".5", "8!", "A", "A ", "A or ", "(A) ", "a) ", "no, ", "not ", "because ", "or the park ", "the park or ", "one ", "and a ",
-    "thousand ", "²", "⁻", "π", "\\boxed", "\\boxed{", "\\boxed(", "\\boxed\\left", "\\boxed\\frac{", "\\text{", "\\text{a} ",
-    "5\\text{ m}", "\\frac{1}", "\\frac{", "40, ", "40,200, ", "\"'", "'!", "no. ", "n't", "x's", "(a", "- ", "A - ", "1/", "1 1/2 ",
+    "x", "1", "1,", "1 ", " ", "!", "'", "\"", "*", "(", ")", "[", "{", "}", "\\", "\\\\", "\\\\ ", "\\\\[",
+    "$", ":", "**: ", ".5", "8!", "A", "A ", "A or ", "(A) ", "a) ", "no, ", "not ", "because ",
+    "or the park ", "the park or ", "one ", "and a ", "thousand ", "²", "⁻", "π", "\\boxed", "\\boxed{",
+    "\\boxed(", "\\boxed\\left", "\\boxed\\frac{", "\\text{", "\\text{a} ", "5\\text{ m}", "\\frac{1}",
+    "\\frac{", "40, ", "40,200, ", "\"'", "'!", "no. ", "n't", "x's", "(a", "- ", "A - ", "1/", "1 1/2 ",
 )  # fmt: skip
 BEFORE = ("", "[ANS] ", "[ANS] 5 ", "[ANS] (B) ", "[ANS] B ", "\\boxed")
 

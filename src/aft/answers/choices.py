@@ -55,8 +55,9 @@ _CAPITAL = re.compile(
     r"|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
 )
 _REJECTED = re.compile(
-    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except|instead"
-    r"|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible|unlikely|exclude[sd]?|eliminate[sd]?|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
+    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except"
+    r"|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible|unlikely|exclude[sd]?|eliminate[sd]?"
+    r"|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
     r"|wait|actually|sorry|oops)\b|n't\b|^\W*(?:is|are) no\b",
     re.IGNORECASE,
 )
