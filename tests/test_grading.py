@@ -53,6 +53,22 @@ def completion(text, index=0, truncated=True):
         (TEXT, "[ANS] cat", None),
         (TEXT, "[ANS] cat\n", "cat"),
         (BOXED, r"so \boxed{12}", "12"),
+        # the beginning of a word that would change the number
+        (NUMBER, "[ANS] 12 tho", None),
+        (NUMBER, "[ANS] 12 Mill", None),
+        (NUMBER, "[ANS] 12 hundre", None),
+        (NUMBER, "[ANS] 12tho", None),
+        (NUMBER, "[ANS] 12 mi", None),  # miles, or million
+        (NUMBER, "[ANS] $12 bil", None),
+        (NUMBER, "[ANS] 2 thir", None),
+        (NUMBER, "[ANS] 3 qua", None),
+        (NUMBER, "[ANS] 3 hours and a hal", None),
+        (NUMBER, "[ANS] 12 hour", "12"),
+        (NUMBER, "[ANS] 12 thousand ", "12000"),
+        (NUMBER, "[ANS] 12 tho\n", "12"),
+        (NUMBER, "[ANS] 12\nSo tho", "12"),
+        (CHOICE, "[ANS] (C) 12 hun", "C"),
+        (BOXED, r"so \boxed{12} tho", "12"),
     ],
 )
 def test_an_answer_at_the_end_of_a_cut_completion_is_none(task, text, answer):

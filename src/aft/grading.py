@@ -33,8 +33,8 @@ class Verdict:
 def grade(task: Task, completion: Completion, question: Question) -> Verdict:
     """The verdict of the task, except that an answer which the length limit may have cut does not count.
 
-    A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120, and `12 tho` that
-    of 12 thousand. `(C)`, `\\boxed{12}` and `12 apples` count.
+    A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120, and `12 tho`
+    that of 12 thousand. `(C)`, `\\boxed{12}` and `12 apples` count.
     """
     text = completion.completion
     found = task.extract_answer(text, question)
@@ -46,8 +46,8 @@ def grade(task: Task, completion: Completion, question: Question) -> Verdict:
 def _is_cut(task: Task, text: str, question: Question, answer: str) -> bool:
     """True if the rest of the last word may change the answer.
 
-    It may if removing that word and adding a digit both do, or if the word is the beginning of one that changes a number.
-    It may not if further words change nothing: then the answer is closed.
+    It may if removing that word and adding a digit both do, or if the word begins one that changes a number.
+    If further words change nothing, the answer is closed, and it may not.
     """
 
     def differs(other: str) -> bool:

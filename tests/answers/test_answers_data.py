@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -110,3 +111,27 @@ def test_every_option_is_read_back(name, records, ambiguous):
     for options, option in same_text:
         same = [other for other in options if normalise_text(other) == normalise_text(option)]
         assert len(same) > 1, (option, options)
+
+
+# {0} and {1}: an option's letter and text; {2} and {3}: those of another option
+DOUBTFUL = (
+    "({0}) or ({2})", "{0} or {2}", "{0}) {1} or {2}) {3}", "{0}. No, {2}.", "({0}) is incorrect", "{0} is wrong",
+    "({0}) is not the answer", "{0} isn't right", "({0})? Or ({2})?", "{0} / {2}", "{0}, or maybe {2}",
+    "{0}... wait, {2}",
+    "{0}, but {2} is also possible", "not ({0})", "neither ({0}) nor ({2})", "{0} and {2}", "{0}) {1}, {2}) {3}",
+    "{0} - no, it is {2}", "either ({0}) or ({2})", "anything but ({0})", "all except ({0})", "{0} is false",
+    "({0}) can be ruled out", "({0}) {1} is wrong", "{0} or something else", "{0}; {2}", "{0} & {2}",
+    "{0}, though {2} fits as well", "option {0} is incorrect", "I'd say {0}, but {2} is possible",
+    "({0}) but I am not sure", "the wrong answer is ({0})", "we can rule out ({0})",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "questions"), [(("aqua", "test.json"), 254), (("ecqa", "ecqa_val.jsonl"), 546)])
+def test_no_hedge_and_no_negation_is_read_as_a_choice(name, questions):
+    """Thirty-three forms with the options of 800 questions, whatever the options say."""
+    for number, options in enumerate(itertools.islice(options_of(name), questions)):
+        first, second = number % len(options), (number + 2) % len(options)
+        places = (LETTERS[first], options[first], LETTERS[second], options[second])
+        for form in DOUBTFUL:
+            completion = f"So. [ANS] {form.format(*places)}"
+            assert extract_choice(completion, "[ANS]", options).answer is None, (completion, options)

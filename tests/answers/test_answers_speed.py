@@ -7,6 +7,7 @@ changes nothing. The bounds lie between linear growth and worse.
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,8 @@ from aft.answers import (
     lenient_answer,
     normalise_latex,
 )
+from aft.grading import grade
+from aft.records import Completion, Question
 
 OPTIONS = ("$8.75", "the park", "the big park", "None of these", "5√3")
 EXTRACTORS = {
@@ -84,3 +87,42 @@ def test_time_grows_with_length_alone(name):
         if ratios[-1] < 24:
             return
     assert min(ratios) < 24
+
+
+LONG = 400_000  # characters; what is quadratic takes minutes to hours for a text as long as this
+SHAPES = (
+    "x", "1", "1,", "1 ", " ", "!", "'", "\"", "*", "(", ")", "[", "{", "}", "\\", "\\\\", "\\\\ ", "\\\\[",
+    "$", ":", "**: ", ".5", "8!", "A", "A ", "A or ", "(A) ", "a) ", "no, ", "not ", "because ",
+    "or the park ", "the park or ", "one ", "and a ", "thousand ", "²", "⁻", "π", "\\boxed", "\\boxed{",
+    "\\boxed(", "\\boxed\\left", "\\boxed\\frac{", "\\text{", "\\text{a} ", "5\\text{ m}", "\\frac{1}",
+    "\\frac{", "40, ", "40,200, ", "\"'", "'!", "no. ", "n't", "x's", "(a", "- ", "A - ", "1/", "1 1/2 ",
+)  # fmt: skip
+BEFORE = ("", "[ANS] ", "[ANS] 5 ", "[ANS] (B) ", "[ANS] B ", "\\boxed")
+
+
+ALL = [*EXTRACTORS, "grading, number", "grading, choice"]
+
+
+def read(name, shapes):
+    """Reads texts of LONG characters. No time is measured: quadratic patterns do not come to an end."""
+    extract = EXTRACTORS.get(name) or graded(name)
+    for number, shape in enumerate(shapes):
+        extract(BEFORE[number % len(BEFORE)] + shape * (LONG // len(shape)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_long_text_is_read_to_its_end(name):
+    read(name, ("x", "1 ", "(", "\\\\ "))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_long_texts_of_every_shape_are_read_to_their_end(name):
+    read(name, SHAPES)
+
+
+def graded(name):
+    """The verdict on a truncated completion, with a task that reads numbers or choices."""
+    reads = EXTRACTORS[name.removeprefix("grading, ")]
+    task = SimpleNamespace(extract_answer=lambda text, question: reads(text), is_correct=lambda answer, question: True)
+    return lambda text: grade(task, Completion("q", 0, text, True, num_tokens=1, seed=0), Question("q", "?", "5"))

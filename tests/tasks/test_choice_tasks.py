@@ -140,7 +140,17 @@ def test_a_broken_line_of_the_selection(aqua, line, message):
     path.write_text(f"{SELECTION}{line}\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
         Aqua(str(aqua)).load(TRAIN)
-    assert str(caught.value) == f"{path}:5: {message}"
+    assert str(caught.value).startswith(f"{path}:5: {message}. data.skip_unreadable: true leaves")
+    assert len(Aqua(str(aqua), skip_unreadable=True).records(TRAIN)) == 4
+
+
+def test_an_option_s_label_may_be_there_twice(aqua):
+    """As in AQuA's test file, record 30, and in 45 records of the selection."""
+    texts = ["A)A)59", "B)b) 69", "C) (C) 79", "D)", "E)A) 99"]
+    write_rows(aqua / "dev.json", [{**aqua_row("dev", 1), "options": texts}])
+    (question,) = Aqua(str(aqua)).records(VALIDATION)
+    assert question.options == ("59", "69", "79", "", "A) 99")
+    assert question.question.splitlines()[-5:-3] == ["(A) 59", "(B) 69"]
 
 
 def test_a_letter_without_an_option(aqua):

@@ -26,6 +26,9 @@ def row(number: int) -> dict[str, str]:
     }
 
 
+SKIPPED = "data.skip_unreadable: true leaves such records out and counts them"
+
+
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(value) + "\n" for value in rows))
 
@@ -152,7 +155,27 @@ def test_a_broken_line_is_named(folder, value, message):
     write_rows(folder / "train.jsonl", [row(1), value])
     with pytest.raises(DataError) as error:
         Gsm8k(str(folder)).load(TRAIN)
-    assert str(error.value) == f"{folder / 'train.jsonl'}:2: {message}"
+    assert str(error.value) == f"{folder / 'train.jsonl'}:2: {message}. {SKIPPED}"
+
+
+def test_a_record_that_cannot_be_read_is_skipped_and_counted_if_asked(folder):
+    broken = [{"question": "q", "answer": f"a\n#### {text}"} for text in ("three", "3 or four", "2 thirds", "8!")]
+    write_rows(folder / "train.jsonl", [row(1), *broken, {"question": "q"}, {"question": 4, "answer": ""}, row(2)])
+    with (folder / "train.jsonl").open("a") as handle:
+        handle.write("no JSON\n")
+    task = Gsm8k(str(folder), num_validation=3, skip_unreadable=True)
+    assert ids(task.records(TRAIN)) == ["gsm8k-train-000000", "gsm8k-train-000007"]
+    note = task.notes()[0]
+    assert note.startswith("7 records of train skipped as unreadable (data.skip_unreadable): ")
+    assert f"{folder / 'train.jsonl'}:2: the text behind '#### ' must be a number, got 'three'" in note
+    assert note.endswith("; and 2 more")
+    assert not any("skipped" in line for line in task.notes()[1:])
+
+
+def test_a_file_of_which_nothing_can_be_read_is_an_error(folder):
+    write_rows(folder / "train.jsonl", [{"question": "q", "answer": "a"}])
+    with pytest.raises(DataError, match=r":1: 'answer' has no last line .*; data\.skip_unreadable leaves no record of"):
+        Gsm8k(str(folder), skip_unreadable=True).load(TRAIN)
 
 
 def test_a_folder_without_the_files_is_an_error(tmp_path):

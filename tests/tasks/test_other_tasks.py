@@ -92,3 +92,44 @@ def test_a_solution_without_a_box(tmp_path):
     write_rows(tmp_path / "test.jsonl", [math_row(1)])
     with pytest.raises(DataError, match=r"train\.jsonl:1: 'solution' has no answer in \\boxed\{\.\.\.\}: "):
         Math(str(tmp_path)).load(TRAIN)
+
+
+# ---- the hub ----
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RuntimeError("Dataset scripts are no longer supported, but found aqua_rat.py"),
+        ValueError("The repository contains custom code. Pass the argument `trust_remote_code=True`"),
+    ],
+)
+def test_a_data_set_with_a_loading_script_is_one_clear_line(monkeypatch, raised):
+    datasets = pytest.importorskip("datasets")
+
+    def load_dataset(name, config, split):
+        raise raised
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError) as caught:
+        Svamp().load(TRAIN)
+    message = str(caught.value)
+    assert message.startswith("data set ChilleD/SVAMP on the hub has a loading script, which datasets does not run (")
+    assert message.endswith("data.path=DIR takes a folder with train.jsonl and test.jsonl") and "\n" not in message
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_what_the_hub_serves_may_be_skipped_too(monkeypatch, skip):
+    rows = [
+        {"Body": "He has 3.", "Question": "How many?", "Equation": "3", "Answer": answer, "Type": "-"}
+        for answer in ("3", "none", "4")
+    ]
+    serve(monkeypatch, {("ChilleD/SVAMP", None, split): rows for split in ("train", "test")})
+    task = Svamp(skip_unreadable=skip)
+    if not skip:
+        with pytest.raises(
+            DataError, match=r"^ChilleD/SVAMP, train:2: 'Answer' must be a number.*data\.skip_unreadable"
+        ):
+            task.records(TRAIN)
+    else:
+        assert ids(task.records(TRAIN)) == ["svamp-train-000000", "svamp-train-000002"]

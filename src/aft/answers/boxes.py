@@ -23,11 +23,10 @@ def extract_boxed(completion: str) -> Extraction:
 
     Braces are balanced. If the last box is not closed, there is no answer, even if earlier boxes are closed.
     """
-    last = None
-    for last in _BOX.finditer(completion):
-        pass
-    if last is None:
+    boxes = list(_BOX.finditer(completion))
+    if not boxes:
         return Extraction(None, NO_BOX)
+    last = boxes[-1]
     span = _content(completion, last.end())
     if span is None:
         return Extraction(None, OPEN_BOX)

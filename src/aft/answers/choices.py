@@ -50,11 +50,14 @@ _JOINED = re.compile(
 )
 # A capital that stands alone names an option, unless it is the article A or the pronoun I.
 _CAPITAL = re.compile(
-    r"(?<![\w'’])(?!A [a-z]|I (?!and |or |is )[a-z])([A-Z])(?![\w'’])|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
+    r"(?<![\w'’])(?!A (?!(?:is|or|and|also|fits|seems|looks|could|may|might|can|would|too|works)\b)[a-z])"
+    r"(?!I (?!and |or |is )[a-z])([A-Z])(?![\w'’])"
+    r"|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
 )
 _REJECTED = re.compile(
-    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible"
-    r"|unlikely|exclude[sd]?|eliminate[sd]?|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
+    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except"
+    r"|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible|unlikely|exclude[sd]?|eliminate[sd]?"
+    r"|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
     r"|wait|actually|sorry|oops)\b|n't\b|^\W*(?:is|are) no\b",
     re.IGNORECASE,
 )
@@ -267,7 +270,7 @@ def _one(found: Iterable[str], several: str) -> Extraction:
 
 
 def _mentions(text: str, letters: str) -> set[str]:
-    """Letters that occur as choices anywhere in the text: `(B)`, `option B`, `B or C`; `?` if `or` joins one to more."""
+    """Letters that occur as choices anywhere: `(B)`, `option B`, `B or C`; `?` if `or` joins one to something else."""
     found = {_group(match) for match in _MENTION.finditer(text)}
     found.update(letter for match in _SEVERAL.finditer(text) for letter in match.groups())
     known = {letter for letter in found if letter in letters}

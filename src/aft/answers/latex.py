@@ -19,11 +19,11 @@ def extract_latex(completion: str) -> Extraction:
 
 
 _MOST_PASSES = 4
-# The end of a row, with the space below it that `\\[2pt]` asks for. One character stands for it while other commands are
-# rewritten, because the second backslash of `\\,` or `\\3` belongs to it.
+# The end of a row, with the space below it that `\\[2pt]` asks for. One character stands for it while other commands
+# are rewritten, because the second backslash of `\\,` or `\\3` belongs to it.
 _ROW = "\ue000"
 _ROW_END = re.compile(r"\\\\(?:\*|(?:\*? ?\[ ?-?[\d.]+ ?(?:pt|ex|em|cm|mm|in) ?\]))?|\\(?:cr|newline)(?![A-Za-z])")
-_LAST_ROW = re.compile(rf"(?:{_ROW}\s*)+(?=\\end(?![A-Za-z])|$)")
+_ROW_ENDS = re.compile(rf"(?:{_ROW}\s*)+(\\end(?![A-Za-z])|$)?")
 _REMOVED = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|[bB]ig+[lr]?)(?![A-Za-z])|\\[,;: ]|~|\\[()\[\]]"
     r"|\\q?quad(?![A-Za-z])|\\?\$"
@@ -55,8 +55,8 @@ _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
 def normalise_latex(text: str) -> str:
     """A LaTeX answer in one spelling: without delimiters, sizes, spaces, `\\text`, degrees, with one kind of fraction.
 
-    A leading `x =` is removed. A number becomes `format_number` of its exact value: `\\frac12` becomes `0.5`. A list keeps
-    its spaces if it would be a number without them: `40, 200`.
+    A leading `x =` is removed. A number becomes `format_number` of its exact value: `\\frac12` becomes `0.5`. A list
+    keeps its spaces if it would be a number without them: `40, 200`.
     """
     for _ in range(_MOST_PASSES):
         before, text = text, _rewritten(text)
@@ -67,7 +67,8 @@ def normalise_latex(text: str) -> str:
 
 def _rewritten(text: str) -> str:
     """The text after one pass of `normalise_latex`. Another pass may simplify the result further."""
-    text = _LAST_ROW.sub("", _ROW_END.sub(_ROW, text.replace(_ROW, " ")).strip())
+    text = _ROW_END.sub(_ROW, text.replace(_ROW, " "))
+    text = _ROW_ENDS.sub(lambda ends: ends[0] if ends[1] is None else ends[1], text)  # the last row needs no end
     text = " ".join(THOUSANDS.sub(",", text.replace("\\!", "")).split())
     text = _REMOVED.sub(" ", text).rstrip(" .")
     unit = _UNIT.search(text)

@@ -34,9 +34,9 @@ Sizes = Mapping[str, int | None]
 class FileTask:
     """A task with records from files. It loads each file once and makes splits, references, answers and fingerprint.
 
-    A subclass implements `_rows`, the records of one of `FILES`, and `_question`, which reads one. A training question that is repeated, or
-    also in another file, is removed before splits are drawn; `notes` counts these. Each file is shuffled by its own
-    `random.Random(split_seed)`, so that a smaller split is a subset of a larger one.
+    A subclass implements `_rows`, the records of one of `FILES`, and `_question`, which reads one. A training question
+    that is repeated, or also in another file, is removed before splits are drawn; `notes` counts these. Each file is
+    shuffled by its own `random.Random(split_seed)`, so that a smaller split is a subset of a larger one.
 
     Args:
         path: folder of local files; None: the hub.
