@@ -13,19 +13,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config import merge
 from ..errors import AftError, ConfigError
 from ..json_files import read_json, write_json, write_text
-from ..run.folder import EVERY_SEED, RunFolder
+from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
+from .forecast import RATES as RATES_OF_WORK
+from .forecast import forecast, forecast_lines
 from .methods import CONTROLS, changes, parent
 from .rates import at_rate, at_rates, best_rates, grid_page
-from .runs import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
+from .runs import HUB_DATA, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, seeds_of
+from .runs import VFT as VFT_UNIT
 from .specs import SPECS
 from .write import FORMATS, write_table
 
@@ -68,6 +72,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
         help="beside it the table with this learning rate for every method but the controls of equal work",
     )
     parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs of the table only, by their folder's name")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="small: folder with ecqa/ and gsm8k/, instead of the hub's data"
+    )
+    parser.add_argument("--page", action="store_true", help="write the table from what has finished, and run nothing")
     parser.add_argument("--output", type=Path, default=Path("runs/tables"), help="folder of all scales (runs/tables)")
     parser.add_argument("--format", choices=FORMATS, default="all", help="files written beside the Markdown (all)")
     parser.add_argument("--print", action="store_true", help="print the commands instead of running them")
@@ -86,6 +94,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
             f"--rates, --same-rate: --scale {known.scale} has the paper's learning rate;"
             " training.learning_rate=RATE gives it another"
         )
+    if known.scale == "small" and known.same_rate:
+        raise ConfigError("--same-rate: at --scale small every method has the same learning rate already")
+    if known.scale != "small" and known.data:
+        raise ConfigError(f"--data: only --scale small takes it; data.path=DIR is for --scale {known.scale}")
     return known
 
 
@@ -97,10 +109,20 @@ def run(key: str, options: argparse.Namespace) -> None:
         print(_script(key, runs, steps, options))
         return
     begun = time.monotonic()
-    for step in steps:
+    if options.scale == "small":
+        print("\n".join(forecast_of(runs, options, seeds_of(key, options.scale))), flush=True)
+    for step in () if options.page else steps:
         _take(step)
     folder, folders = options.output / options.scale, _folders(runs, options)
-    text, written = write_table(key, folders, folder, options.format, part=options.only or ())
+    page = page_of(key, options.scale)
+    notes = []
+    if options.page:
+        absent = [path for path in folders if not evaluated(path)]
+        folders = [path for path in folders if path not in absent]
+        notes = [f"{path.name}: not evaluated yet" for path in absent]
+    if not folders:
+        raise AftError(f"--page: nothing has been evaluated in {folder}")
+    text, written = write_table(page, folders, folder, options.format, part=options.only or (), notes=notes)
     if options.same_rate:
         more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=options.only or ())
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
@@ -115,6 +137,44 @@ def run(key: str, options: argparse.Namespace) -> None:
     print(text)
     print("\n".join(f"wrote {path}" for path in written))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
+
+
+def evaluated(folder: Path) -> bool:
+    """True if some model of a run has been evaluated."""
+    return any(unit.manifest.exists() for unit in RunFolder(folder).units("evaluate"))
+
+
+def forecast_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> list[str]:
+    """The precision of this machine, and how long what is left will take."""
+    suited, said = _precision(options)
+    folder = options.output / options.scale
+    found = []
+    for run in runs:
+        given = [*suited, *options.overrides]
+        step = command(run, folder / run.name, options.seeds or seeds, _methods(run), given)
+        kind = "bfloat16" if step.load().training.get("bf16") else "float32"
+        found.append(forecast(run.name, step.load(), RATES_OF_WORK[kind], folder / run.name))
+    return [said, *forecast_lines(found, kind)]
+
+
+def _precision(options: argparse.Namespace) -> tuple[list[str], str]:
+    """Overrides of --scale small for this machine, which come before the user's, and what is said of them."""
+    from ..device import precision
+
+    given = [text for text in options.overrides if text.startswith("launch.device=")]
+    return precision(given[-1].partition("=")[2] if given else "cpu")
+
+
+def _suited(run: Run, options: argparse.Namespace) -> list[str]:
+    """The overrides of a run: at --scale small those of this machine and its data, then the user's."""
+    if options.scale != "small":
+        return list(options.overrides)
+    data = [f"data.path={options.data / run.name}"] if options.data and run.name in HUB_DATA else []
+    return [*_precision(options)[0], *data, *options.overrides]
+
+
+def _methods(run: Run) -> dict[str, Any]:
+    return {name: changes(name) for name in run.methods if name not in CONTROLS}
 
 
 def _chosen(key: str, options: argparse.Namespace) -> list[Run]:
@@ -137,7 +197,7 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     Raises `_Waiting` if such a result is missing.
     """
     folder = options.output / options.scale
-    given = options.overrides
+    given = list(options.overrides)
     for base in dict.fromkeys(run.base for run in runs if run.base is not None):
         yield command(base, folder / base.name, (), {}, given)
     grids = dict.fromkeys(run.grid for run in runs if run.grid is not None)
@@ -149,12 +209,16 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
             yield Copy(folder / run.source, folder / run.name, run.takes)
-        own = {name: changes(name) for name in run.methods if name not in CONTROLS}
+        own = _methods(run)
         if run.grid is not None:
             chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
             own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
         wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
-        yield command(run, folder / run.name, wanted, own, given)
+        if run.vft_rates:
+            run = yield from _at_best_vft_rate(run, seeds[0], options)
+        # all seeds so far are named, so that the report of a call has them
+        for number in range(1, len(wanted) + 1) if run.seed_by_seed else [len(wanted)]:
+            yield command(run, folder / run.name, wanted[:number], own, _suited(run, options))
         if not CONTROLS.keys().isdisjoint(run.methods):
             unmatched.append((run, wanted, own))
     controls = {run: _matched(run, folder / run.name, wanted) for run, wanted, _ in unmatched}
@@ -188,6 +252,39 @@ def _tune(
     if waiting:
         raise _Waiting(waiting, "learning rates")
     return best
+
+
+def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Generator[Step, None, Run]:
+    """Yields VFT of the first seed at each learning rate, and a copy of the best by validation accuracy into the run.
+
+    Returns the run with that rate, also for alignment. A single rate is taken without a trial.
+    """
+    folder, tried = options.output / options.scale, tuple(options.rates or RATES[options.scale])
+    best = tried[0]
+    if len(tried) > 1:
+        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
+        for rate, trial in trials.items():
+            alone = ("stages=[vft]", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
+            one = replace(run, overrides=(*run.overrides, *alone))
+            yield command(one, trial, [seed], _methods(run), _suited(run, options))
+        found = {rate: validation_accuracy(trial, seed) for rate, trial in trials.items()}
+        known = {rate: accuracy for rate, accuracy in found.items() if accuracy is not None}
+        if len(known) < len(tried):
+            raise _Waiting([trials[rate] for rate in tried if rate not in known], "validation accuracies of VFT")
+        best = min(known, key=lambda rate: (-known[rate], rate))
+        yield Copy(trials[best], folder / run.name, VFT_UNIT)
+    chosen = (f"vft.training.learning_rate={best:g}", f"align.training.learning_rate={best:g}")
+    return replace(run, overrides=(*run.overrides, *chosen))
+
+
+def validation_accuracy(folder: Path, seed: int) -> float | None:
+    """The last validation accuracy of a run's VFT; None where it is not finished."""
+    unit = RunFolder(folder).unit("vft", seed)
+    if not unit.manifest.exists():
+        return None
+    log = (read_json(unit.folder / TRAINER_STATE) or {}).get("log_history", [])
+    found = [entry["eval_task_accuracy"] for entry in log if "eval_task_accuracy" in entry]
+    return float(found[-1]) if found else None
 
 
 def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -275,7 +372,7 @@ def _script(key: str, runs: Sequence[Run], steps: Iterator[Step], options: argpa
 
 def _report_commands(key: str, runs: Sequence[Run], options: argparse.Namespace) -> list[str]:
     """The calls of aft-report that make the table when the runs are done."""
-    words = ["aft-report", "--table", key, *map(str, _folders(runs, options))]
+    words = ["aft-report", "--table", page_of(key, options.scale), *map(str, _folders(runs, options))]
     words += ["--output", str(options.output / options.scale), "--format", options.format]
     same = options.same_rate and [*words, "--suffix", f"lr{options.same_rate:g}"]
     return [shlex.join(words), *([shlex.join(same)] if same else [])]
