@@ -22,7 +22,9 @@ ENGLISH_VERBS = {
     "/": ("puts them into {} equal piles and keeps one pile",),
 }
 
-_ENGLISH = re.compile(r"(?P<name>\S+) has (?P<start>\d+) (?P<thing>\S+)\. (?P<told>.*)How many (?P=thing) does (?P=name) have now\?")
+_ENGLISH = re.compile(
+    r"(?P<name>\S+) has (?P<start>\d+) (?P<thing>\S+)\. (?P<told>.*)How many (?P=thing) does (?P=name) have now\?"
+)
 _FORMS = (
     re.compile(r"\S+ has (?P<start>\d+) \S+ \.(?P<told>(?: \S+ \d+ \.)*) how many \?"),
     re.compile(r"how many \S+ has \S+ \? first (?P<start>\d+)(?P<told>(?: , then \S+ \d+)*) \."),
