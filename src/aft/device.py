@@ -1,4 +1,7 @@
-"""Chooses the device and its precision. Separate from `arguments` so that stages without a trainer do not import transformers."""
+"""Chooses the device and its precision.
+
+Separate from `arguments` so that stages without a trainer do not import transformers.
+"""
 
 from __future__ import annotations
 

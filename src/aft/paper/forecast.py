@@ -36,7 +36,7 @@ class Lengths:
 
 # measured on two cores without other work, rounded down
 RATES = {"bfloat16": Rates(90, 150), "float32": Rates(30, 50)}
-# SmolLM2's tokenizer, training questions of configs/tables/small-*.yaml
+# counted with SmolLM2's tokenizer on the training questions of configs/tables/small-*.yaml
 LENGTHS = {"ecqa": Lengths(48, 34), "gsm8k": Lengths(61, 98), "arithmetic": Lengths(39, 43)}
 
 
@@ -89,7 +89,8 @@ def _aligned(config: Config, name: str, lengths: Lengths, labelled: int) -> floa
     groups = align.training["max_steps"] * align.training["per_device_train_batch_size"]
     # without a loss term only the right samples are used: half of them is more than so small a model has
     used = k if align.loss else k / 2 if align.supervise != "reference" else 0
-    scored = FORWARD * min(groups, labelled) * (lengths.question + k * lengths.response) if align.loss else 0
+    drifts = align.loss and align.drift  # the scores before training
+    scored = FORWARD * labelled * (lengths.question + k * lengths.response) if drifts else 0
     return groups * (lengths.question + (1 + used) * lengths.response) + scored
 
 
