@@ -127,6 +127,27 @@ def table(pages: Path, name: str) -> str:
     return markdown(head, lines)
 
 
+def real(pages: Path, name: str) -> str:
+    """A page of runs that go on for days: its table, every claim with its evidence, and what has not finished."""
+    if not (pages / f"{name}.json").is_file():
+        return "Nothing of this table has been evaluated yet."
+    page = _page(pages, name)
+    lines = [
+        [claim["claim"] if i == 0 else "", claim["run"], claim["status"], evidence]
+        for claim in page["claims"]
+        for i, evidence in enumerate(claim["evidence"])
+    ]
+    missing = [note.partition(": ")[2] for note in page["notes"] if note.startswith("not finished: ")]
+    return "\n".join(
+        [
+            table(pages, name),
+            f"\nThe [page](results/{name}.md) has learning rates, commits and every difference. The claims:\n",
+            markdown(["claim", "in", "verdict", "difference: mean [95 %]; by seed"], lines),
+            *(["\nNot finished:\n", *(f"- {line}" for line in missing)] if missing else []),
+        ]
+    )
+
+
 def worlds(pages: Path, name: str, measure: str) -> str:
     """One measure of a page with several runs: a row for each method, a column for each run."""
     cells = [cell for cell in _page(pages, name)["cells"] if measure in cell["values"]]
@@ -342,6 +363,7 @@ def speed(pages: Path, *parts: str) -> str:
 
 MAKERS: dict[str, Callable[..., str]] = {
     "table": table,
+    "real": real,
     "worlds": worlds,
     "claims": claims,
     "verdicts": verdicts,

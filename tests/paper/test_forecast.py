@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aft.config import load_config
-from aft.paper.forecast import LENGTHS, RATES, Lengths, Rates, Work, forecast, forecast_lines, work
+from aft.paper.forecast import LENGTHS, Lengths, Rates, Work, forecast, forecast_lines, unfinished, work
 from aft.paper.methods import changes
 from aft.paper.runs import plan
 from aft.yaml_files import yaml_line
@@ -47,22 +47,25 @@ def test_tokens_of_every_unit():
 
 @pytest.mark.parametrize("name", LENGTHS)
 def test_no_unit_takes_an_hour(name):
-    found = forecast(name, configuration(name), RATES["float32"], Path("nowhere"))
+    found = forecast(name, configuration(name, "training.bf16=false"), Path("nowhere"))
     assert max(found.units.values()) < HOUR and found.taken == {}
     assert found.left == pytest.approx(3 * sum(found.units.values()))
 
 
 def test_finished_units_correct_the_forecast(tmp_path):
-    config = configuration()
+    config = configuration("ecqa", "training.bf16=false")
     for number in (0, 2):
         folder = tmp_path / f"seed-{number}" / "vft"
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps({"inputs": {}, "outputs": {}, "seconds": 500}))
-    found = forecast("ecqa", config, RATES["float32"], tmp_path)
+    found = forecast("ecqa", config, tmp_path)
     (vft, *_) = found.units
     assert found.taken == {(vft, 0): 500, (vft, 2): 500} and found.of_taken == 2 * found.units[vft]
     assert found.left == pytest.approx(3 * sum(found.units.values()) - 2 * found.units[vft])
-    *_, counted, left, corrected = forecast_lines([found], "float32")
+    *_, counted, left, corrected = forecast_lines([found])
+    missing = unfinished(found)
+    assert missing[1] == "not finished: ecqa, seed 1: every unit"
+    assert missing[0].startswith("not finished: ecqa, seed 0: sample, align vft-more, ") and len(missing) == 3
     ratio = 500 / found.units[vft]
     assert counted == "  ecqa: 2 of 45 units are finished" and left == f"  left: {found.left / HOUR:.1f} hours"
     assert corrected == (

@@ -424,7 +424,7 @@ def test_a_real_models_rate_is_vfts_best_on_validation_questions(tmp_path):
 
 def test_a_page_of_what_has_finished_names_what_has_not(tmp_path, capsys):
     given = ["--scale", "small", "--page", "--output", str(tmp_path), "--format", "markdown"]
-    with pytest.raises(AftError, match="--page: nothing has been evaluated"):
+    with pytest.raises(AftError, match="no page yet: nothing has been evaluated"):
         runner.main("2", given)
     write_run(tmp_path / "small" / "ecqa", {"vft": [[1, 0]], "rft": [[1, 1]]})
     for name in ("vft", "rft"):
@@ -435,7 +435,8 @@ def test_a_page_of_what_has_finished_names_what_has_not(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "ecqa: 2 of 45 units are finished" in text
     page = (tmp_path / "small" / "real.md").read_text()
-    assert "gsm8k: not evaluated yet" in page and "arithmetic: not evaluated yet" in page
+    assert "not finished: ecqa, seed 1: every unit" in page and "not finished: gsm8k, seed 0: every unit" in page
+    assert "not finished: ecqa, seed 0: vft, sample, align vft-more" in page and "; seeds 0; test questions" in page
     assert "not in this run: VFT, further steps, AFT, no constraint, AFT DC, AFT BC, RFT + AFT BC." in page
 
 

@@ -6,7 +6,7 @@ Rates are those of two CPU cores with the model of --scale small. What finished 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Forecast:
     """A run's units, their seconds, and which of its (unit, seed) are finished with what they took."""
 
     name: str
+    precision: str
     units: Mapping[Work, float]
     seeds: tuple[int, ...]
     taken: Mapping[tuple[Work, int], float]
@@ -114,20 +115,22 @@ class Forecast:
         return sum(self.units[unit] for unit, _ in self.taken)
 
 
-def forecast(name: str, config: Config, rates: Rates, folder: Path) -> Forecast:
+def forecast(name: str, config: Config, folder: Path) -> Forecast:
     """The forecast of a run, whose finished units are looked for in `folder`."""
-    units = {unit: unit.seconds(rates) for unit in work(config, LENGTHS[name])}
+    precision = "bfloat16" if config.training.get("bf16") else "float32"
+    units = {unit: unit.seconds(RATES[precision]) for unit in work(config, LENGTHS[name])}
     taken = {}
     for unit in units:
         for seed in config.seeds:
             manifest = read_manifest(RunFolder(folder).unit(unit.stage, seed, unit.name).manifest)
             if manifest is not None:
                 taken[unit, seed] = float(manifest["seconds"])
-    return Forecast(name, units, tuple(config.seeds), taken)
+    return Forecast(name, precision, units, tuple(config.seeds), taken)
 
 
-def forecast_lines(forecasts: list[Forecast], precision: str) -> Iterator[str]:
+def forecast_lines(forecasts: Sequence[Forecast]) -> Iterator[str]:
     """The forecast as text: a line a run with its units, then the whole, corrected by what finished units took."""
+    precision = forecasts[0].precision
     rates = RATES[precision]
     yield (
         f"forecast in {precision} on two cores: {rates.train:g} unique tokens a second in training,"
@@ -144,6 +147,17 @@ def forecast_lines(forecasts: list[Forecast], precision: str) -> Iterator[str]:
     if expected:
         ratio = spent / expected
         yield f"  finished units took {ratio:.1f} times their forecast: {left * ratio / 3600:.1f} hours at that pace"
+
+
+def unfinished(found: Forecast) -> list[str]:
+    """A line for the units of each seed that are not finished."""
+    lines = []
+    for seed in found.seeds:
+        missing = [str(unit) for unit in found.units if (unit, seed) not in found.taken]
+        if missing:
+            named = "every unit" if len(missing) == len(found.units) else ", ".join(missing)
+            lines.append(f"not finished: {found.name}, seed {seed}: {named}")
+    return lines
 
 
 def minutes(seconds: float) -> str:

@@ -260,8 +260,9 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
     for run in runs:
         shown = [model for _, model in rows_of(spec, run) if model is not None]
         missing = [" ".join(labels) for labels, model in rows_of(spec, run) if model is None]
+        seeds = [seed for seed in run.seeds if any(seed not in run.models[name]["missing_seeds"] for name in shown)]
         yield (
-            f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, run.seeds))}; {'/'.join(run.splits)} questions;"
+            f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, seeds))}; {'/'.join(run.splits)} questions;"
             f" {evaluated_at(run.manifests(shown))}."
         )
         fewer = {name: run.models[name]["missing_seeds"] for name in shown if run.models[name]["missing_seeds"]}

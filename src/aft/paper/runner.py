@@ -24,8 +24,7 @@ from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
-from .forecast import RATES as RATES_OF_WORK
-from .forecast import forecast, forecast_lines
+from .forecast import Forecast, forecast, forecast_lines, unfinished
 from .methods import CONTROLS, changes, parent
 from .rates import at_rate, at_rates, best_rates, grid_page
 from .runs import HUB_DATA, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, seeds_of
@@ -64,7 +63,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds that are run (0 1 2; Table 2 from scratch: 0 to 4)")
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS, help="seeds of grids (100 101)")
     parser.add_argument(
-        "--rates", type=float, nargs="+", help="learning rates of the grids; one alone is taken as it is"
+        "--rates",
+        type=float,
+        nargs="+",
+        help="learning rates of the grids, at --scale small of VFT; one alone is taken as it is",
     )
     parser.add_argument(
         "--same-rate",
@@ -109,22 +111,26 @@ def run(key: str, options: argparse.Namespace) -> None:
         print(_script(key, runs, steps, options))
         return
     begun = time.monotonic()
-    if options.scale == "small":
-        print("\n".join(forecast_of(runs, options, seeds_of(key, options.scale))), flush=True)
+    real = options.scale == "small"
+    if real:
+        said, found = forecasts(runs, options, seeds_of(key, options.scale))
+        print("\n".join([said, *forecast_lines(found)]), flush=True)
     for step in () if options.page else steps:
         _take(step)
-    folder, folders = options.output / options.scale, _folders(runs, options)
-    page = page_of(key, options.scale)
-    notes = []
-    if options.page:
-        absent = [path for path in folders if not evaluated(path)]
-        folders = [path for path in folders if path not in absent]
-        notes = [f"{path.name}: not evaluated yet" for path in absent]
+    folder, folders = options.output / options.scale, [path for path in _folders(runs, options) if evaluated(path)]
     if not folders:
-        raise AftError(f"--page: nothing has been evaluated in {folder}")
-    text, written = write_table(page, folders, folder, options.format, part=options.only or (), notes=notes)
+        raise AftError(f"no page yet: nothing has been evaluated in {folder}")
+    part = options.only or ()
+    text, written = write_table(
+        page_of(key, options.scale),
+        folders,
+        folder,
+        options.format,
+        part=part,
+        notes=_unfinished(runs, options, seeds_of(key, options.scale)) if real else (),
+    )
     if options.same_rate:
-        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=options.only or ())
+        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=part)
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
     for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
@@ -144,17 +150,20 @@ def evaluated(folder: Path) -> bool:
     return any(unit.manifest.exists() for unit in RunFolder(folder).units("evaluate"))
 
 
-def forecast_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> list[str]:
-    """The precision of this machine, and how long what is left will take."""
-    suited, said = _precision(options)
+def forecasts(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> tuple[str, list[Forecast]]:
+    """What this machine computes in, and a forecast of each run of a real model."""
     folder = options.output / options.scale
     found = []
     for run in runs:
-        given = [*suited, *options.overrides]
-        step = command(run, folder / run.name, options.seeds or seeds, _methods(run), given)
-        kind = "bfloat16" if step.load().training.get("bf16") else "float32"
-        found.append(forecast(run.name, step.load(), RATES_OF_WORK[kind], folder / run.name))
-    return [said, *forecast_lines(found, kind)]
+        step = command(run, folder / run.name, options.seeds or seeds, _methods(run), _suited(run, options))
+        found.append(forecast(run.name, step.load(), folder / run.name))
+    return _precision(options)[1], found
+
+
+def _unfinished(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> list[str]:
+    """Lines that name the units of a real model's table that are not finished, whatever seeds this call runs."""
+    every = argparse.Namespace(**{**vars(options), "seeds": None})
+    return [line for found in forecasts(runs, every, seeds)[1] for line in unfinished(found)]
 
 
 def _precision(options: argparse.Namespace) -> tuple[list[str], str]:
