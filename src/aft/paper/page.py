@@ -137,7 +137,8 @@ def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str
         return (run.model,)
     if spec.across == "model":
         return (run.task,) if len({run.task for run in runs}) > 1 else ()
-    return (_name(run),) if len(runs) > 1 else ()
+    # where the paper's figures are those of the run's own task, the task is always named
+    return (_name(run),) if len(runs) > 1 or not spec.reference[1] else ()
 
 
 def cell_text(measure: str, value: Estimate | None) -> str:

@@ -117,9 +117,11 @@ def run(key: str, options: argparse.Namespace) -> None:
         print("\n".join([said, *forecast_lines(found)]), flush=True)
     for step in () if options.page else steps:
         _take(step)
-    folder, folders = options.output / options.scale, [path for path in _folders(runs, options) if evaluated(path)]
+    folder, every = options.output / options.scale, _folders(runs, options)
+    folders = [path for path in every if evaluated(path)]
     if not folders:
         raise AftError(f"no page yet: nothing has been evaluated in {folder}")
+    absent = [f"{path.name}: not evaluated" for path in every if path not in folders]
     part = options.only or ()
     text, written = write_table(
         page_of(key, options.scale),
@@ -127,7 +129,7 @@ def run(key: str, options: argparse.Namespace) -> None:
         folder,
         options.format,
         part=part,
-        notes=_unfinished(runs, options, seeds_of(key, options.scale)) if real else (),
+        notes=_unfinished(runs, options, seeds_of(key, options.scale)) if real else absent,
     )
     if options.same_rate:
         more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=part)
