@@ -111,7 +111,8 @@ def table(pages: Path, name: str) -> str:
     headings = SPECS[page["table"]].headings
     headings = ("run",) * (len(rows[0]) - len(headings)) + headings
     alike = [len({row[i] for row in rows}) == 1 for i in range(len(headings))]
-    telling = [i for i, heading in enumerate(headings) if len(headings) == 1 or heading == "run" or not alike[i]]
+    named = ("run",) if page["table"] == "real" else ()  # more of its worlds may follow
+    telling = [i for i, heading in enumerate(headings) if len(headings) == 1 or heading in named or not alike[i]]
     # in a table by measure the paper's figure is of all of them, and stands once, behind the last
     paper = {column: [at[row, column]["paper"] if (row, column) in at else "" for row in rows] for column in columns}
     beside = columns if len(set(map(tuple, paper.values()))) > 1 else columns[-1:]
