@@ -115,6 +115,9 @@ def run(key: str, options: argparse.Namespace) -> None:
     if real:
         said, found = forecasts(runs, options, seeds_of(key, options.scale))
         print("\n".join([said, *forecast_lines(found)]), flush=True)
+        tried = options.rates or RATES[options.scale]
+        if len(tried) > 1:
+            print(f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate", flush=True)
     for step in () if options.page else steps:
         _take(step)
     folder, every = options.output / options.scale, _folders(runs, options)
