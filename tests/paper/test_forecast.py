@@ -20,7 +20,7 @@ HOUR = 3600
 def configuration(name="ecqa", *overrides):
     (run,) = [run for run in plan("2", "small") if run.name == name]
     methods = yaml_line({name: changes(name) for name in run.methods})
-    return load_config(ROOT / "configs" / "tables" / run.config, [f"methods={methods}", *overrides])
+    return load_config(ROOT / "configs" / "tables" / run.config, [f"methods={methods}", *run.overrides, *overrides])
 
 
 def test_tokens_of_every_unit():

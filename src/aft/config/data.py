@@ -75,6 +75,9 @@ class EcqaData:
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
+    answer_as: Literal["letter", "text"] = "letter"
+    """letter: a reference ends with the option's letter; text: with the option's text, because a small model does not
+    learn to look up the letter. Completions are read in both forms."""
 
 
 @dataclass(frozen=True)
