@@ -16,10 +16,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import torch
-
 from aft.cli import train
 from aft.cli.main import guarded
+from aft.device import precision
 from aft.errors import AftError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,18 +51,9 @@ def main() -> None:
             convert(gguf, known.output)
         print(f"wrote {known.output}", flush=True)
     if known.run is not None:
-        train.main(["--config", str(known.run), f"model.name_or_path={known.output}", *precision(), *overrides])
-
-
-def precision() -> list[str]:
-    """Overrides for the processor: without instructions for bfloat16 it computes faster in float32."""
-    file = Path("/proc/cpuinfo")
-    flags = file.read_text(encoding="utf-8") if file.exists() else ""
-    if torch.cuda.is_available() or "amx_bf16" in flags or "avx512_bf16" in flags:
-        print("computes in bfloat16", flush=True)
-        return []
-    print("computes in float32: this processor has no instructions for bfloat16", flush=True)
-    return ["training.bf16=false", "model.inference_dtype=float32"]
+        suited, said = precision()
+        print(said, flush=True)
+        train.main(["--config", str(known.run), f"model.name_or_path={known.output}", *suited, *overrides])
 
 
 def fetch(folder: Path) -> Path:

@@ -110,7 +110,9 @@ def table(pages: Path, name: str) -> str:
     columns = list(dict.fromkeys(cell["column"] for cell in page["cells"]))
     headings = SPECS[page["table"]].headings
     headings = ("run",) * (len(rows[0]) - len(headings)) + headings
-    telling = [i for i in range(len(headings)) if len(headings) == 1 or len({row[i] for row in rows}) > 1]
+    alike = [len({row[i] for row in rows}) == 1 for i in range(len(headings))]
+    named = ("run",) if page["table"] == "real" else ()  # more of its worlds may follow
+    telling = [i for i, heading in enumerate(headings) if len(headings) == 1 or heading in named or not alike[i]]
     # in a table by measure the paper's figure is of all of them, and stands once, behind the last
     paper = {column: [at[row, column]["paper"] if (row, column) in at else "" for row in rows] for column in columns}
     beside = columns if len(set(map(tuple, paper.values()))) > 1 else columns[-1:]
@@ -125,6 +127,27 @@ def table(pages: Path, name: str) -> str:
             for line, figure in zip(lines, paper[column], strict=True):
                 line.append(figure or ABSENT)
     return markdown(head, lines)
+
+
+def real(pages: Path, name: str) -> str:
+    """A page of runs that go on for days: its table, every claim with its evidence, and what has not finished."""
+    if not (pages / f"{name}.json").is_file():
+        return "Nothing of this table has been evaluated yet."
+    page = _page(pages, name)
+    lines = [
+        [claim["claim"] if i == 0 else "", claim["run"], claim["status"], evidence]
+        for claim in page["claims"]
+        for i, evidence in enumerate(claim["evidence"])
+    ]
+    missing = [note.partition(": ")[2] for note in page["notes"] if note.startswith("not finished: ")]
+    return "\n".join(
+        [
+            table(pages, name),
+            f"\nThe [page](results/{name}.md) has learning rates, commits and every difference. The claims:\n",
+            markdown(["claim", "in", "verdict", "difference: mean [95 %]; by seed"], lines),
+            *(["\nNot finished:\n", *(f"- {line}" for line in missing)] if missing else []),
+        ]
+    )
 
 
 def worlds(pages: Path, name: str, measure: str) -> str:
@@ -341,6 +364,7 @@ def speed(pages: Path) -> str:
 
 MAKERS: dict[str, Callable[..., str]] = {
     "table": table,
+    "real": real,
     "worlds": worlds,
     "claims": claims,
     "verdicts": verdicts,

@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "stages": "config encoding json_files losses model progress prompts records run tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
     "launch": "config device json_files model progress run sizes tasks labelling stages training",
-    "paper": "config json_files markdown labelling run stats report yaml_files",
+    "paper": "config device json_files markdown labelling run stats report yaml_files",
     "cli": "config json_files progress prompts records convert labelling launch paper report run stages",
     # old names of public modules
     "packing": "scoring",

@@ -99,6 +99,32 @@ def test_a_table_replaces_what_stood_between_its_marks(figures, tmp_path):
     assert figures["fill"](block(mark, expected), "README.md", tmp_path) == block(mark, expected)
 
 
+def test_a_real_models_table_names_what_has_not_finished(figures, tmp_path):
+    assert figures["real"](tmp_path, "small-real") == "Nothing of this table has been evaluated yet."
+
+    def cell(method: str, column: str, text: str, paper: str) -> dict[str, object]:
+        row = ["smollm2-135m, ECQA", method]
+        return {"row": row, "column": column, "text": text, "paper": paper, "model": method if text else None}
+
+    claim = {"claim": "RFT is above VFT", "run": "smollm2-135m, ECQA", "status": "not tested"}
+    found = {
+        "table": "real",
+        "cells": [
+            cell("VFT", "TAcc (%)", "31.0", "70.40 / 61.62"),
+            cell("VFT", "AAcc (%)", "55.0", "70.40 / 61.62"),
+            cell("RFT", "TAcc (%)", "", "72.23"),
+            cell("RFT", "AAcc (%)", "", "72.23"),
+        ],
+        "claims": [{**claim, "evidence": ["rft − vft, task accuracy: +1.0 [-1.0, +3.0]; by seed +1.0; 1 of 3 seeds"]}],
+        "notes": ["smollm2-135m, ECQA: a folder", "not finished: ecqa, seed 1: every unit"],
+    }
+    write_json(tmp_path / "small-real.json", found)
+    text = figures["real"](tmp_path, "small-real")
+    assert "| smollm2-135m, ECQA | VFT | 31.0 | 55.0 | 70.40 / 61.62 |" in text and "72.23" in text
+    assert "| RFT is above VFT | smollm2-135m, ECQA | not tested | rft − vft, task accuracy: +1.0 [-1.0" in text
+    assert text.endswith("Not finished:\n\n- ecqa, seed 1: every unit") and "a folder" not in text
+
+
 def test_verdicts_gather_the_places_of_a_claim(figures, tmp_path):
     line = ["rft − vft, task accuracy: +1.0 [+0.5, +1.5]; by seed +1.0"]
     page(tmp_path, "a", {"RFT is above VFT": ("held", line), "β matters": ("not tested", ["no β"])})

@@ -21,7 +21,7 @@ def over_seeds(values: Sequence[float]) -> Estimate | None:
 
 def entry(name: str, accuracies: Sequence[float], seeds: int, **measures: Any) -> dict[str, Any]:
     """A model as a report has it; what is not given was not measured."""
-    names = ("assessment_accuracy", "pool_assessment_accuracy", "perplexity", "pool_positive")
+    names = ("assessment_accuracy", "pool_assessment_accuracy", "perplexity", "perplexity_reference", "pool_positive")
     return {
         "name": name,
         "seeds": list(range(len(accuracies))),
@@ -29,6 +29,7 @@ def entry(name: str, accuracies: Sequence[float], seeds: int, **measures: Any) -
         "task_accuracy": over_seeds(accuracies),
         **dict.fromkeys(names),
         "vote": {},
+        "pass": {},
         "categories": {},
         **measures,
     }

@@ -29,7 +29,7 @@ HALF, RIGHT, WRONG = [1, 0] * 10, [1] * 20, [0] * 20
 
 def test_the_papers_figures():
     sizes = {key: len(figures) for key, figures in FIGURES.items()}
-    assert sizes == {"1": 8, "2": 48, "3": 20, "4": 7, "5": 12, "7": 16, "8": 4, "9": 10, "10": 4}
+    assert sizes == {"1": 8, "2": 48, "3": 20, "4": 7, "5": 12, "7": 16, "8": 4, "9": 10, "10": 4, "real": 48}
     assert FIGURES["2"]["LLama2-13B", "ECQA", "AFT BC"] == "76.57±0.83"
     assert FIGURES["2"]["LLama-13B", "AQUA", "RFT"] == "34.29±1.28"
     assert FIGURES["3"]["LLama-13B", RANK, "PRO"] == "20.34±1.51"
@@ -68,6 +68,26 @@ def test_table_4_puts_each_loss_without_and_with_beside_the_paper():
     assert rows["RRHF", "with"][0] == "100.0 ± 0.0" and rows["RRHF", "with"][-1] == "25.53 / 79.89 / 1.35"
     assert rows["AFT", "with"] == (*("–",) * 8, "26.08 / 81.36 / 1.37")
     assert ("DPO", "with") not in rows and any("DPO with" in note for note in make_page(SPECS["4"], [run]).notes)
+
+
+def test_a_real_models_page_has_every_measure_and_the_papers_figures_of_its_task():
+    shares = {"4": over_seeds([0.5, 0.7]), "16": over_seeds([0.6, 0.8])}
+    measures = {"vote": shares, "pass": shares, "assessment_accuracy": over_seeds([0.6, 0.5])}
+    answers = {"vft": [HALF] * 2, "rft-bc": [RIGHT] * 2}
+    runs = [run_result(answers, model="smollm2-135m", task=task, measures=measures) for task in ("ECQA", "arithmetic")]
+    page = make_page(SPECS["real"], runs)
+    assert page.table.headings == (
+        *("run", "method", "TAcc (%)", "AAcc, own samples (%)", "AAcc, pool (%)", "vote of 16 (%)", "pass@4 (%)"),
+        *("pass@16 (%)", "PPL of own right chains", "PPL of references", "paper (LLama-7B): TAcc / AAcc"),
+    )
+    rows = {row[:2]: row[2:] for row in page.table.rows}
+    ecqa, sums = "smollm2-135m, ECQA", "smollm2-135m, arithmetic"
+    assert rows[ecqa, "VFT"][3:6] == ("70.0 ± 14.1", "60.0 ± 14.1", "70.0 ± 14.1")
+    assert rows[ecqa, "VFT"][-1] == "70.40±1.07 / 61.62±0.01" and rows[ecqa, "RFT"][-1] == "72.23±0.11"
+    assert rows[sums, "RFT + AFT BC"][0] == "100.0 ± 0.0" and {row[-1] for key, row in rows.items() if sums in key} == {
+        "–"
+    }
+    assert {verdict.status for verdict in page.verdicts} == {"not tested"}  # two seeds are too few
 
 
 def papers_run(model, task, level):

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from paper_runs import write_run
 
 from aft.cli import report
 from aft.config import align_config, load_config
@@ -24,7 +25,7 @@ from aft.paper import runner
 from aft.paper.commands import Command, Copy
 from aft.paper.controls import matched_steps
 from aft.paper.methods import ALIASES, CONTROLS, METHODS, changes, parent, variants
-from aft.paper.runs import RATES, SCALES, Run, plan, seeds_of
+from aft.paper.runs import RATES, SCALES, Run, page_of, plan, seeds_of
 from aft.paper.specs import SPECS
 from limits import HUNG_AFTER
 
@@ -34,12 +35,13 @@ SCRIPTS = {
     for path in sorted((ROOT / "scripts").glob("*.py"))
     if (match := re.search(r'main\("([\w-]+)"\)', path.read_text(encoding="utf-8")))
 }
-ALL = [(key, scale) for key in SPECS for scale in SCALES if plan(key, scale)]
+ALL = [(key, scale) for key in SCRIPTS for scale in SCALES if plan(key, scale)]
 
 
 def options(scale="tiny", **given) -> argparse.Namespace:
     known = {"scale": scale, "seeds": None, "tuning_seeds": (100, 101), "rates": [1e-3], "output": Path("runs/tables")}
     known |= {"overrides": [], "only": None, "print": True, "same_rate": None, "accelerate": False, "slurm": False}
+    known |= {"data": None, "page": False}
     return argparse.Namespace(**{**known, **given})
 
 
@@ -60,10 +62,12 @@ def in_the_repository(monkeypatch):
 
 
 def test_every_table_has_its_script():
-    assert set(SCRIPTS) == set(SPECS)
-    assert all(plan(key, scale) for key in SPECS for scale in ("tiny", "gpu"))
+    # a real model's page is Table 2 at another scale
+    assert set(SCRIPTS) == set(SPECS) - {"real"} and page_of("2", "small") == "real"
+    assert all(plan(key, scale) for key in SCRIPTS for scale in ("tiny", "gpu"))
     # worlds of several hardness can be made up only where the task is
-    assert [key for key in SPECS if not plan(key, "paper")] == ["laboratory", "laboratory-losses"]
+    assert [key for key in SPECS if key in SCRIPTS and not plan(key, "paper")] == ["laboratory", "laboratory-losses"]
+    assert [key for key in SCRIPTS if plan(key, "small")] == ["2"]
 
 
 @pytest.mark.parametrize("path", SCRIPTS.values(), ids=lambda path: path.stem)
@@ -71,7 +75,7 @@ def test_a_script_tells_what_it_takes(path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")
-    assert ended.value.code == 0 and "--scale {tiny,gpu,paper}" in capsys.readouterr().out
+    assert ended.value.code == 0 and "--scale {tiny,small,gpu,paper}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("key", "scale"), ALL)
@@ -361,8 +365,79 @@ def test_problems_are_told():
         runner.main("4", ["--scale", "paper", "--print", "--only", "llama"])
     with pytest.raises(ConfigError, match="--rates, --same-rate: --scale paper has the paper's learning rate"):
         runner.main("4", ["--scale", "paper", "--same-rate", "1e-3"])
+    with pytest.raises(ConfigError, match="--same-rate: at --scale small every method has the same learning rate"):
+        runner.main("2", ["--scale", "small", "--same-rate", "1e-3"])
+    with pytest.raises(ConfigError, match=r"--data: only --scale small takes it; data\.path=DIR is for"):
+        runner.main("2", ["--data", "folder"])
     with pytest.raises(SystemExit):
         runner.main("4", ["--scale", "paper", "align.training.max_steps"])
+
+
+# ---- a real model ----
+
+
+def test_a_real_models_seeds_come_one_after_the_other_from_one_vft(monkeypatch):
+    monkeypatch.setattr(runner, "_precision", lambda _: (["training.bf16=false"], "computes in float32"))
+    found = commands("2", "small", data=Path("my data"), overrides=["seeds=[7]"])
+    runs = [(command.folder.name, command.load()) for command in commands("2", "small", data=Path("my data"))]
+    assert [(name, config.seeds) for name, config in runs] == [
+        (name, seeds) for name in ("ecqa", "gsm8k", "arithmetic") for seeds in ([0], [0, 1], [0, 1, 2])
+    ]
+    assert found[0].load().seeds == [7]  # what the user gives comes last
+    for name, config in runs:
+        assert list(config.methods) == ["vft-more", "rft", "aft", "aft-dc", "aft-bc", "rft-bc"]
+        assert config.evaluate.models == ["vft", *config.methods]
+        assert {align_config(config, method).init_from for method in config.methods} == {"vft"}
+        assert {align_config(config, method).training["learning_rate"] for method in config.methods} == {1e-3}
+        assert config.vft.training["learning_rate"] == 1e-3 and config.training["bf16"] is False
+        assert config.evaluate.self_consistency.num_paths == 16
+        assert getattr(config.data, "path", None) == (None if name == "arithmetic" else f"my data/{name}")
+
+
+def test_a_real_models_rate_is_vfts_best_on_validation_questions(tmp_path):
+    rates = RATES["small"]
+    (run, *_) = plan("2", "small")
+    known = options("small", rates=None, output=tmp_path)
+    steps = runner.steps_of([run], known, (0, 1))
+    trials = [next(steps) for _ in rates]
+    assert [(c.load().stages, c.load().seeds, c.load().vft.training["learning_rate"]) for c in trials] == [
+        (["vft"], [0], rate) for rate in rates
+    ]
+    with pytest.raises(AftError, match=r"validation accuracies of VFT of .*-lr0.0001.* not known yet"):
+        next(steps)
+    for trial, accuracy in zip(trials, (0.25, 0.5), strict=True):
+        folder = trial.folder / "seed-0" / "vft"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text('{"inputs": {}, "outputs": {}}')
+        log = [{"eval_task_accuracy": 1.0}, {"loss": 2.0}, {"eval_task_accuracy": accuracy}]
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    *_, copied, first, second = runner.steps_of([run], known, (0, 1))
+    assert copied == Copy(trials[1].folder, tmp_path / "small" / run.name, ("vft",))
+    assert (
+        first.load().vft.training["learning_rate"]
+        == rates[1]
+        == align_config(first.load(), "aft").training["learning_rate"]
+    )
+    # a trial and the run have one VFT, or it would be trained again
+    assert dataclasses.replace(trials[1].load().vft) == first.load().vft and second.load().seeds == [0, 1]
+
+
+def test_a_page_of_what_has_finished_names_what_has_not(tmp_path, capsys):
+    given = ["--scale", "small", "--page", "--output", str(tmp_path), "--format", "markdown"]
+    with pytest.raises(AftError, match="no page yet: nothing has been evaluated"):
+        runner.main("2", given)
+    write_run(tmp_path / "small" / "ecqa", {"vft": [[1, 0]], "rft": [[1, 1]]})
+    for name in ("vft", "rft"):
+        (tmp_path / "small" / "ecqa" / "seed-0" / "evaluate" / name / "manifest.json").write_text(
+            '{"inputs": {}, "outputs": {}, "seconds": 60}'
+        )
+    runner.main("2", given)
+    text = capsys.readouterr().out
+    assert "ecqa: 2 of 45 units are finished" in text
+    page = (tmp_path / "small" / "real.md").read_text()
+    assert "not finished: ecqa, seed 1: every unit" in page and "not finished: gsm8k, seed 0: every unit" in page
+    assert "not finished: ecqa, seed 0: vft, sample, align vft-more" in page and "; seeds 0; test questions" in page
+    assert "not in this run: VFT, further steps, AFT, no constraint, AFT DC, AFT BC, RFT + AFT BC." in page
 
 
 # ---- methods ----
@@ -381,7 +456,7 @@ def test_methods_and_their_variants():
 
 def test_rates_are_those_of_every_scale_with_a_grid():
     grids = {scale for key, scale in ALL for run in plan(key, scale) if run.grid is not None}
-    assert grids == set(RATES)
+    assert grids == set(RATES) - {"small"}  # there one rate, that of VFT, is for all
 
 
 # ---- copies ----

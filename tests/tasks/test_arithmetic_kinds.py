@@ -14,7 +14,7 @@ from aft.errors import ConfigError, DataError
 from aft.records import Question
 from aft.tasks.arithmetic import Arithmetic
 from aft.tasks.base import ANSWER_ONLY, PRETRAIN, SPLITS, TEST, TRAIN, VALIDATION
-from aft.tasks.phrasings import read_question, write_question
+from aft.tasks.phrasings import english_chain, read_question, write_question
 
 SIZES = {"num_train": 60, "num_answer_only": 60, "num_validation": 60, "num_test": 60, "num_pretrain": 1500}
 CLEAN = {"misconception_fraction": 0.0, "base_wrong_operation": 0.0, "carry_error": 0.0, "slip": 0.0, "skip": 0.0}
@@ -253,6 +253,36 @@ def test_the_texts_of_both_phrasings() -> None:
     )
 
 
+def test_english_sentences_for_a_pretrained_model() -> None:
+    told = [("gives away {}", 19), ("then has {} times as many", 2)]
+    text = "Eve has 47 apples. Eve gives away 19. Eve then has 2 times as many. How many apples does Eve have now?"
+    assert write_question("english", "Eve", "apples", 47, told) == text and read_question(text) == (47, told)
+    listed = f"{text} ( A ) 56 ( B ) 9"
+    assert read_question(listed) == (47, told) and read_question(text.replace("19", "some")) is None
+    assert english_chain("47 - 19 = 28 . so 28 * 2 = 56 .") == "47 - 19 = 28. So 28 * 2 = 56."
+
+
+def test_english_questions_and_chains_read_back_and_splits_share_none() -> None:
+    task = Arithmetic(**SIZES, phrasing="english")
+    asked = {split: task.load(split) for split in ("train", "validation", "test", "pretrain")}
+    for question in asked["train"]:
+        check = task.check_chain(question.question, task.reference_response(question))
+        assert check.kinds == () and check.num_steps == len(task.statements(question.question)[1])
+        assert task.extract_answer(task.reference_response(question)).answer == question.answer
+    # name and thing are wording: what is told is the problem
+    told = {split: {str(task.statements(q.question)) for q in questions} for split, questions in asked.items()}
+    assert not told["train"] & told["test"] and not told["validation"] & told["test"]
+    assert {q.question for q in asked["train"]} == {q.question for q in task.load("train")}
+    assert any(
+        task.check_chain(question.question, task.reference_response(question)).kinds for question in asked["pretrain"]
+    )
+    assert task.vocabulary() == []  # a pretrained model brings its own
+    with pytest.raises(DataError, match="not a question of this arithmetic world"):
+        task.statements("Eve has 4 apples. Eve eats 2. How many apples does Eve have now?")
+    others = {Arithmetic(phrasing=phrasing).fingerprint() for phrasing in ("plain", "other", "mixed", "english")}
+    assert len(others) == 4
+
+
 @pytest.mark.parametrize("text", ["how many apples has Eve ? first 47 , then xyzzy 3 .", "how many ? first 47 ."])
 def test_a_foreign_question_of_the_other_phrasing_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="not a question of this arithmetic world"):
@@ -265,5 +295,5 @@ def test_bad_arguments_of_the_kinds_are_named_at_once() -> None:
     assert caught.value.problems == [
         "slip: must be a rate between 0 and 1, got 2.0",
         "num_choices: must be 0 or 2 to 8, got 1",
-        "phrasing: got 'othr'; allowed: plain, other, mixed. Did you mean 'other'?",
+        "phrasing: got 'othr'; allowed: plain, other, mixed, english. Did you mean 'other'?",
     ]

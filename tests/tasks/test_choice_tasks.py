@@ -205,6 +205,23 @@ def ecqa(tmp_path, ecqa_rows):
     return tmp_path
 
 
+def test_an_ecqa_reference_may_end_with_the_text_of_its_option(tmp_path):
+    options = ["bank", "river bank", "river", "river", "sea"]
+    rows = [ecqa_row(i, options=options, answer=answer, explanation="Why.") for i, answer in enumerate("ABCE")]
+    for name in ("train", "val", "test"):
+        write_rows(tmp_path / f"ecqa_{name}.jsonl", rows if name == "train" else [ecqa_row(20 + len(name))])
+    task = Ecqa(str(tmp_path), answer_as="text", num_answer_only=0)
+    by_answer = {q.answer: q for q in task.load("train")}
+    found = {answer: task.reference_response(question) for answer, question in by_answer.items()}
+    # a repeated option is told apart by its letter alone
+    ends = {"A": "bank", "B": "river bank", "C": "(C)", "E": "sea"}
+    assert found == {answer: f"Why.\n[ANS] {end}" for answer, end in ends.items()}
+    for answer, response in found.items():
+        assert task.is_correct(task.extract_answer(response, by_answer[answer]).answer, by_answer[answer])
+    with pytest.raises(ConfigError, match="answer_as: got 'words'; allowed: letter, text"):
+        Ecqa(str(tmp_path), answer_as="words")
+
+
 def test_an_ecqa_record(ecqa):
     task = Ecqa(str(ecqa))
     question = task.records(TRAIN)[0]

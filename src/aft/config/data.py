@@ -84,6 +84,9 @@ class EcqaData:
     skip_unreadable: bool = False
     """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
     the first such record stops the run."""
+    answer_as: Literal["letter", "text"] = "letter"
+    """letter: a reference ends with the option's letter; text: with the option's text, because a small model does not
+    learn to look up the letter. Completions are read in both forms."""
 
 
 @dataclass(frozen=True)

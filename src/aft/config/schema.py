@@ -14,6 +14,8 @@ from .data import DataConfig
 from .losses import AlignmentLoss, RankingLoss
 from .ratings import BinaryRatings, Ratings
 
+DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
+
 
 @dataclass(frozen=True)
 class PromptConfig:

@@ -112,7 +112,7 @@ def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Ce
 def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str]]:
     """(heading, measures of a cell, task) of each column that a run fills."""
     if spec.across == "measure":
-        return [(MEASURES[measure].table, (measure,), run.task) for measure in spec.measures]
+        return [(_heading(measure), (measure,), run.task) for measure in spec.measures]
     entries = run.models.values()
     if spec.across == "paths":
         sizes = sorted({int(size) for entry in entries for size in entry["vote"]})
@@ -125,13 +125,20 @@ def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str
     return [(run.task if spec.across == "task" else run.model, spec.measures, run.task)]
 
 
+def _heading(measure: str) -> str:
+    """The heading of a measure, or of a share by number of paths such as `vote@16`."""
+    family, _, size = measure.partition("@")
+    return {"vote": f"vote of {size} (%)", "pass": f"pass@{size} (%)"}[family] if size else MEASURES[measure].table
+
+
 def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str, ...]:
     """The labels that say which run a row is of, as far as the columns do not say it."""
     if spec.across == "task":
         return (run.model,)
     if spec.across == "model":
         return (run.task,) if len({run.task for run in runs}) > 1 else ()
-    return (_name(run),) if len(runs) > 1 else ()
+    # where the paper's figures are those of the run's own task, the task is always named
+    return (_name(run),) if len(runs) > 1 or not spec.reference[1] else ()
 
 
 def cell_text(measure: str, value: Estimate | None) -> str:
@@ -154,7 +161,7 @@ def _part(spec: Spec, task: str) -> str:
     """The paper's task that stands beside one of ours; a part of a mixture stands for itself."""
     if spec.across == "category":
         return task
-    return RANK if task.endswith("-RANK") else spec.reference[1]
+    return RANK if task.endswith("-RANK") else spec.reference[1] or task
 
 
 def _best(spec: Spec, run: RunResult) -> Cell:
@@ -200,7 +207,9 @@ def _paper_heading(spec: Spec, runs: Sequence[RunResult], cells: Sequence[Cell])
     """`paper`, and of what its figures are where the runs beside them are not of the paper's models."""
     by_name = {_name(run): run for run in runs}
     of = {cell.run: cell.column if spec.across == "category" else by_name[cell.run].task for cell in cells}
-    measures = " TAcc / AAcc / PPL" if spec.across == "measure" else ""
+    measures = f" {spec.figures}" if spec.across == "measure" else ""
+    if spec.across == "measure" and not spec.reference[1]:
+        return f"{PAPER} ({spec.reference[0]}):{measures}"
     if all(_is_papers(spec, by_name[name], task) for name, task in of.items()):
         return f"{PAPER}:{measures}" if measures else PAPER
     return f"{PAPER} ({spec.reference[0]}, {_part(spec, next(iter(of.values())))}){':' if measures else ''}{measures}"
@@ -252,8 +261,9 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
     for run in runs:
         shown = [model for _, model in rows_of(spec, run) if model is not None]
         missing = [" ".join(labels) for labels, model in rows_of(spec, run) if model is None]
+        seeds = [seed for seed in run.seeds if any(seed not in run.models[name]["missing_seeds"] for name in shown)]
         yield (
-            f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, run.seeds))}; {'/'.join(run.splits)} questions;"
+            f"{_name(run)}: {run.folder}; seeds {', '.join(map(str, seeds))}; {'/'.join(run.splits)} questions;"
             f" {evaluated_at(run.manifests(shown))}."
         )
         fewer = {name: run.models[name]["missing_seeds"] for name in shown if run.models[name]["missing_seeds"]}

@@ -54,13 +54,13 @@ class RunResult:
     notes: tuple[str, ...] = ()
 
     def measure(self, model: str | None, measure: str) -> Estimate | None:
-        """A measure over seeds: of the report, a drift, `vote@8`, or `category:NAME`."""
+        """A measure over seeds: of the report, a drift, `vote@8`, `pass@8`, or `category:NAME`."""
         if model is None or model not in self.models:
             return None
         entry = self.models[model]
         family, _, member = measure.partition("@" if "@" in measure else ":")
         if member:
-            found: Estimate | None = entry["vote" if family == "vote" else "categories"].get(member)
+            found: Estimate | None = entry[{"category": "categories"}.get(family, family)].get(member)
             return found
         if not MEASURES[measure].log:
             found = entry[measure]

@@ -13,19 +13,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config import merge
 from ..errors import AftError, ConfigError
 from ..json_files import read_json, write_json, write_text
-from ..run.folder import EVERY_SEED, RunFolder
+from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
+from .forecast import Forecast, forecast, forecast_lines, unfinished
 from .methods import CONTROLS, changes, parent
 from .rates import at_rate, at_rates, best_rates, grid_page
-from .runs import RATES, SCALES, TUNING_SEEDS, Run, plan, seeds_of
+from .runs import HUB_DATA, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, seeds_of
+from .runs import VFT as VFT_UNIT
 from .specs import SPECS
 from .write import FORMATS, write_table
 
@@ -60,7 +63,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds that are run (0 1 2; Table 2 from scratch: 0 to 4)")
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS, help="seeds of grids (100 101)")
     parser.add_argument(
-        "--rates", type=float, nargs="+", help="learning rates of the grids; one alone is taken as it is"
+        "--rates",
+        type=float,
+        nargs="+",
+        help="learning rates of the grids, at --scale small of VFT; one alone is taken as it is",
     )
     parser.add_argument(
         "--same-rate",
@@ -68,6 +74,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
         help="beside it the table with this learning rate for every method but the controls of equal work",
     )
     parser.add_argument("--only", nargs="+", metavar="RUN", help="these runs of the table only, by their folder's name")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="small: folder with ecqa/ and gsm8k/, instead of the hub's data"
+    )
+    parser.add_argument("--page", action="store_true", help="write the table from what has finished, and run nothing")
     parser.add_argument("--output", type=Path, default=Path("runs/tables"), help="folder of all scales (runs/tables)")
     parser.add_argument("--format", choices=FORMATS, default="all", help="files written beside the Markdown (all)")
     parser.add_argument("--print", action="store_true", help="print the commands instead of running them")
@@ -86,6 +96,10 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
             f"--rates, --same-rate: --scale {known.scale} has the paper's learning rate;"
             " training.learning_rate=RATE gives it another"
         )
+    if known.scale == "small" and known.same_rate:
+        raise ConfigError("--same-rate: at --scale small every method has the same learning rate already")
+    if known.scale != "small" and known.data:
+        raise ConfigError(f"--data: only --scale small takes it; data.path=DIR is for --scale {known.scale}")
     return known
 
 
@@ -97,12 +111,31 @@ def run(key: str, options: argparse.Namespace) -> None:
         print(_script(key, runs, steps, options))
         return
     begun = time.monotonic()
-    for step in steps:
+    real = options.scale == "small"
+    if real:
+        said, found = forecasts(runs, options, seeds_of(key, options.scale))
+        print("\n".join([said, *forecast_lines(found)]), flush=True)
+        tried = options.rates or RATES[options.scale]
+        if len(tried) > 1:
+            print(f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate", flush=True)
+    for step in () if options.page else steps:
         _take(step)
-    folder, folders = options.output / options.scale, _folders(runs, options)
-    text, written = write_table(key, folders, folder, options.format, part=options.only or ())
+    folder, every = options.output / options.scale, _folders(runs, options)
+    folders = [path for path in every if evaluated(path)]
+    if not folders:
+        raise AftError(f"no page yet: nothing has been evaluated in {folder}")
+    absent = [f"{path.name}: not evaluated" for path in every if path not in folders]
+    part = options.only or ()
+    text, written = write_table(
+        page_of(key, options.scale),
+        folders,
+        folder,
+        options.format,
+        part=part,
+        notes=_unfinished(runs, options, seeds_of(key, options.scale)) if real else absent,
+    )
     if options.same_rate:
-        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=options.only or ())
+        more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=part)
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
     for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
@@ -115,6 +148,47 @@ def run(key: str, options: argparse.Namespace) -> None:
     print(text)
     print("\n".join(f"wrote {path}" for path in written))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
+
+
+def evaluated(folder: Path) -> bool:
+    """True if some model of a run has been evaluated."""
+    return any(unit.manifest.exists() for unit in RunFolder(folder).units("evaluate"))
+
+
+def forecasts(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> tuple[str, list[Forecast]]:
+    """What this machine computes in, and a forecast of each run of a real model."""
+    folder = options.output / options.scale
+    found = []
+    for run in runs:
+        step = command(run, folder / run.name, options.seeds or seeds, _methods(run), _suited(run, options))
+        found.append(forecast(run.name, step.load(), folder / run.name))
+    return _precision(options)[1], found
+
+
+def _unfinished(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]) -> list[str]:
+    """Lines that name the units of a real model's table that are not finished, whatever seeds this call runs."""
+    every = argparse.Namespace(**{**vars(options), "seeds": None})
+    return [line for found in forecasts(runs, every, seeds)[1] for line in unfinished(found)]
+
+
+def _precision(options: argparse.Namespace) -> tuple[list[str], str]:
+    """Overrides of --scale small for this machine, which come before the user's, and what is said of them."""
+    from ..device import precision
+
+    given = [text for text in options.overrides if text.startswith("launch.device=")]
+    return precision(given[-1].partition("=")[2] if given else "cpu")
+
+
+def _suited(run: Run, options: argparse.Namespace) -> list[str]:
+    """The overrides of a run: at --scale small those of this machine and its data, then the user's."""
+    if options.scale != "small":
+        return list(options.overrides)
+    data = [f"data.path={options.data / run.name}"] if options.data and run.name in HUB_DATA else []
+    return [*_precision(options)[0], *data, *options.overrides]
+
+
+def _methods(run: Run) -> dict[str, Any]:
+    return {name: changes(name) for name in run.methods if name not in CONTROLS}
 
 
 def _chosen(key: str, options: argparse.Namespace) -> list[Run]:
@@ -137,7 +211,7 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     Raises `_Waiting` if such a result is missing.
     """
     folder = options.output / options.scale
-    given = options.overrides
+    given = list(options.overrides)
     for base in dict.fromkeys(run.base for run in runs if run.base is not None):
         yield command(base, folder / base.name, (), {}, given)
     grids = dict.fromkeys(run.grid for run in runs if run.grid is not None)
@@ -149,12 +223,16 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     for run in runs:
         if run.source is not None and (_prints(options) or (folder / run.source).is_dir()):
             yield Copy(folder / run.source, folder / run.name, run.takes)
-        own = {name: changes(name) for name in run.methods if name not in CONTROLS}
+        own = _methods(run)
         if run.grid is not None:
             chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
             own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
         wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
-        yield command(run, folder / run.name, wanted, own, given)
+        if run.vft_rates:
+            run = yield from _at_best_vft_rate(run, seeds[0], options)
+        # all seeds so far are named, so that the report of a call has them
+        for number in range(1, len(wanted) + 1) if run.seed_by_seed else [len(wanted)]:
+            yield command(run, folder / run.name, wanted[:number], own, _suited(run, options))
         if not CONTROLS.keys().isdisjoint(run.methods):
             unmatched.append((run, wanted, own))
     controls = {run: _matched(run, folder / run.name, wanted) for run, wanted, _ in unmatched}
@@ -188,6 +266,39 @@ def _tune(
     if waiting:
         raise _Waiting(waiting, "learning rates")
     return best
+
+
+def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Generator[Step, None, Run]:
+    """Yields VFT of the first seed at each learning rate, and a copy of the best by validation accuracy into the run.
+
+    Returns the run with that rate, also for alignment. A single rate is taken without a trial.
+    """
+    folder, tried = options.output / options.scale, tuple(options.rates or RATES[options.scale])
+    best = tried[0]
+    if len(tried) > 1:
+        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
+        for rate, trial in trials.items():
+            alone = ("stages=[vft]", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
+            one = replace(run, overrides=(*run.overrides, *alone))
+            yield command(one, trial, [seed], _methods(run), _suited(run, options))
+        found = {rate: validation_accuracy(trial, seed) for rate, trial in trials.items()}
+        known = {rate: accuracy for rate, accuracy in found.items() if accuracy is not None}
+        if len(known) < len(tried):
+            raise _Waiting([trials[rate] for rate in tried if rate not in known], "validation accuracies of VFT")
+        best = min(known, key=lambda rate: (-known[rate], rate))
+        yield Copy(trials[best], folder / run.name, VFT_UNIT)
+    chosen = (f"vft.training.learning_rate={best:g}", f"align.training.learning_rate={best:g}")
+    return replace(run, overrides=(*run.overrides, *chosen))
+
+
+def validation_accuracy(folder: Path, seed: int) -> float | None:
+    """The last validation accuracy of a run's VFT; None where it is not finished."""
+    unit = RunFolder(folder).unit("vft", seed)
+    if not unit.manifest.exists():
+        return None
+    log = (read_json(unit.folder / TRAINER_STATE) or {}).get("log_history", [])
+    found = [entry["eval_task_accuracy"] for entry in log if "eval_task_accuracy" in entry]
+    return float(found[-1]) if found else None
 
 
 def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -275,7 +386,7 @@ def _script(key: str, runs: Sequence[Run], steps: Iterator[Step], options: argpa
 
 def _report_commands(key: str, runs: Sequence[Run], options: argparse.Namespace) -> list[str]:
     """The calls of aft-report that make the table when the runs are done."""
-    words = ["aft-report", "--table", key, *map(str, _folders(runs, options))]
+    words = ["aft-report", "--table", page_of(key, options.scale), *map(str, _folders(runs, options))]
     words += ["--output", str(options.output / options.scale), "--format", options.format]
     same = options.same_rate and [*words, "--suffix", f"lr{options.same_rate:g}"]
     return [shlex.join(words), *([shlex.join(same)] if same else [])]

@@ -13,10 +13,10 @@ from .methods import variants
 from .run_results import MODEL_NAMES
 from .specs import SPECS, ModelRow
 
-SCALES = ("tiny", "gpu", "paper")
+SCALES = ("tiny", "small", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
-RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4)}
+RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4), "small": (1e-4, 3e-4)}
 HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # also tried where there is more to unlearn
 KS = (8, 16, 32, 64)
 BETAS = (-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8)  # Figure 2b
@@ -26,6 +26,9 @@ WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 
 TEMPERATURES = (0.7, 1.3)  # beside 1
 CLEAN_QUESTIONS = (25, 50, 100, 200)  # one pilot model for each number of clean training questions
 FEW = {"tiny": 100, "gpu": 400}  # number of answer-only questions in the run with few of them
+
+REAL_WORLDS = ("ecqa", "gsm8k", "arithmetic")  # --scale small
+HUB_DATA = ("ecqa", "gsm8k")  # those whose questions are files
 
 VFT = ("vft",)
 LABELLED = (*VFT, "sample", "label")
@@ -39,6 +42,8 @@ class Run:
     `tuning`: on validation questions and seeds of its own. `grid`: the run that chooses the methods' learning rates;
     None: the configuration's. `higher_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
     model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
+    `seed_by_seed`: each seed is finished before the next begins. `vft_rates`: the learning rate of VFT is the best of
+    the scale's by validation accuracy, and alignment takes it too.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Run:
     base: Run | None = None
     source: str | None = None
     takes: tuple[str, ...] = ()
+    seed_by_seed: bool = False
+    vft_rates: bool = False
 
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
@@ -64,13 +71,27 @@ _SMALLER = {
 
 def plan(key: str, scale: str) -> list[Run]:
     """The runs of a table; none if the table is not available at this scale."""
+    if scale == "small":
+        return _real() if key == "2" else []
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
 
 
+def page_of(key: str, scale: str) -> str:
+    """The key of the page that a table has at a scale: a real model's shows more measures."""
+    return "real" if (key, scale) == ("2", "small") else key
+
+
+def _real() -> list[Run]:
+    """A real model in three worlds, each with one VFT model and one set of samples a seed."""
+    methods = methods_of("real")
+    models = (f"evaluate.models=[{', '.join((*VFT, *methods))}]",)  # without the base, which knows no marker
+    return [Run(name, f"small-{name}.yaml", methods, models, seed_by_seed=True, vft_rates=True) for name in REAL_WORLDS]
+
+
 def seeds_of(key: str, scale: str) -> tuple[int, ...]:
     """The seeds of a table unless others are asked for: five for the main one where models are small."""
-    return MAIN_SEEDS if key == "2" and scale != "paper" else SEEDS
+    return MAIN_SEEDS if key == "2" and scale in ("tiny", "gpu") else SEEDS
 
 
 def methods_of(key: str) -> tuple[str, ...]:

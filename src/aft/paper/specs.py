@@ -29,8 +29,9 @@ class Spec:
     """One table or part of a figure.
 
     `across`: what the columns are: `task` or `model` (a run each), `measure`, `category`, `paths`, or `best` (the best
-    of the series, a run a cell). `reference`: whose figures of the paper stand beside a run that is none of the
-    paper's. `picture`: what the horizontal axis of the picture is.
+    of the series, a run a cell). `reference`: the model and task whose figures of the paper stand beside a run that is
+    none of the paper's; no task: that of the run. `figures`: what a figure of the paper holds, in a table by measure.
+    `picture`: what the horizontal axis of the picture is.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Spec:
     headings: tuple[str, ...] = ("method",)
     measures: tuple[str, ...] = ("task_accuracy",)
     reference: tuple[str, str] = ("LLama-7B", RANK)
+    figures: str = "TAcc / AAcc / PPL"
     claims: tuple[str, ...] = ()
     picture: str | None = None
 
@@ -83,6 +85,26 @@ _ALL = (
         across="task",
         reference=("LLama-7B", "GSM8K"),
         claims=("misassesses", "rft-vft", "aft-dc-vft", "aft-bc-vft", "aft-dc-rft", "aft-bc-rft"),
+    ),
+    Spec(
+        key="real",
+        title="Table 2 on a real model, SmolLM2-135M-Instruct, with all measures",
+        rows=(
+            *_MAIN[:3],
+            *_rows(("AFT, no constraint", "aft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")),
+            *_rows(("RFT + AFT BC", "rft-bc")),
+        ),
+        across="measure",
+        measures=(
+            *("task_accuracy", "assessment_accuracy", "pool_assessment_accuracy", "vote@16", "pass@4", "pass@16"),
+            *("perplexity", "perplexity_reference"),
+        ),
+        reference=("LLama-7B", ""),
+        figures="TAcc / AAcc",
+        claims=(
+            *("misassesses", "rft-vft", "aft-dc-vft", "aft-bc-vft", "aft-dc-rft", "aft-bc-rft", "rft-bc-rft"),
+            *("degrades-aft", "repaired-aft"),
+        ),
     ),
     Spec(
         key="3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,14 +24,16 @@ def write_table(
     form: str = "all",
     suffix: str = "",
     part: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> tuple[str, list[Path]]:
     """The Markdown of a table, and the files written: `table-KEY.md` and `.json` always, and those of `form`.
 
     `suffix`: the methods that are called so (`-lr0.001`) in the place of those without. `part`: names of the only runs
-    among the table's, which then does not replace the whole one.
+    among the table's, which then does not replace the whole one. `notes`: further lines below the table.
     """
     read = [read_run(run) for run in runs]
     page = make_page(SPECS[key], [at_suffix(run, suffix) for run in read] if suffix else read)
+    page = dataclasses.replace(page, notes=(*page.notes, *notes))
     text = as_markdown(page)
     name = "-".join([f"table-{key}" if key.isdigit() else key, *part]) + suffix
     stem = Path(folder) / name

@@ -11,9 +11,10 @@ from .measures import COLUMNS, FEW_UNPARSED, MEASURES, Measure, has_pool
 
 
 def columns(report: Mapping[str, Any]) -> list[Measure]:
-    """The measures of the main table, without optional ones that no model has, and without those of a pool if there is none.
+    """The measures of the main table, without optional ones that no model has.
 
-    The shares of parsed and ended answers are columns only if a model leaves more than a few answers unparsed.
+    Those of a pool are columns only if a model has scored one. The shares of parsed and ended answers are columns only
+    if a model leaves more than a few answers unparsed.
     """
     models = report["models"]
     parsed = [estimate(model, MEASURES["parsed"]) for model in models]

@@ -157,6 +157,7 @@ _ALL = (
         PERPLEXITY,
         heading="perplexity of reference chains",
         short="ppl. reference",
+        table="PPL of references",
         path=("perplexity_reference",),
         optional=True,
     ),

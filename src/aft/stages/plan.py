@@ -17,7 +17,7 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.schema import AlignConfig, VftConfig, model_names
+from ..config.schema import DEFAULT_POOL, AlignConfig, VftConfig, model_names
 from ..errors import ConfigError
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..prompts import CLOCK
@@ -30,8 +30,6 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
-
-DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")

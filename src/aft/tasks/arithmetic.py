@@ -4,7 +4,8 @@ Word problems use invented verbs (`Eve has 47 apples . rep 19 . bab 4 . how many
 operation. A chain computes the values in order (`47 - 19 = 28 . so 28 + 4 = 32 .`). The pretrain split has many faulty
 chains, so that a base model trained on it has seen wrong reasoning. All other splits have only right chains. Wording
 and operand order are drawn independently of right or wrong, so only the reasoning separates right from wrong chains.
-The answer is a number or, with options, a letter. The same problem can be asked in two phrasings.
+The answer is a number or, with options, a letter. The same problem can be asked in two phrasings. A third phrasing is
+plain English, for pretrained models.
 """
 
 from __future__ import annotations
@@ -30,7 +31,17 @@ from .generated import (
     own_arguments,
     zipf_shares,
 )
-from .phrasings import OTHER, PHRASINGS, PLAIN, WORDS, read_question, write_question
+from .phrasings import (
+    ENGLISH,
+    ENGLISH_VERBS,
+    OTHER,
+    PHRASINGS,
+    PLAIN,
+    WORDS,
+    english_chain,
+    read_question,
+    write_question,
+)
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jill", "Kim", "Leo")
 THINGS = ("apples", "beads", "coins", "eggs", "figs", "kites", "nuts", "pears", "pins", "shells", "stamps", "tiles")
@@ -75,7 +86,8 @@ class Arithmetic(GeneratedTask[Problem]):
             letter. Wrong options are last values of faulty chains for the same question, more likely faults first,
             then near numbers. In the pretrain split, the chain's last value and the right value are both options.
         phrasing: `plain`, `other` (another order and other words) or `mixed` (one of the two at random). `plain` and
-            `other` ask the same problems with the same chains.
+            `other` ask the same problems with the same chains. `english` is for a pretrained model: sentences with
+            verbs that it knows, and no vocabulary of its own.
 
     The error rates (misreading, carry_error, slip, skip) apply to the pretrain split only. A fault is left out if a
     later value of the chain would then not be a whole number in 1 .. max_value.
@@ -122,6 +134,8 @@ class Arithmetic(GeneratedTask[Problem]):
         self.max_operand = max_operand
         self.num_choices = num_choices
         self.phrasing = phrasing
+        counts = {operation: len(words) for operation, words in ENGLISH_VERBS.items()}
+        self._num_verbs = counts if phrasing == ENGLISH else NUM_VERBS
         self._writer = ChainWriter(max_value, swap_rate, carry_error, slip, skip)
         self.verbs = self._make_verbs(
             fraction=misconception_fraction,
@@ -133,13 +147,18 @@ class Arithmetic(GeneratedTask[Problem]):
         self._weights = list(
             itertools.accumulate(
                 OPERATION_WEIGHTS[operation] * share
-                for operation, count in NUM_VERBS.items()
+                for operation, count in self._num_verbs.items()
                 for share in zipf_shares(count, frequency_exponent)
             )
         )
 
     def vocabulary(self) -> list[str]:
-        """Every token of questions and chains, in a fixed order. Texts are tokens joined by one space."""
+        """Every token of questions and chains, in a fixed order. Texts are tokens joined by one space.
+
+        Empty in English, which has no closed vocabulary.
+        """
+        if self.phrasing == ENGLISH:
+            return []
         words = [*WORDS[PLAIN], *OPPOSITE, self.marker, *" ".join(WORDINGS).split()]
         numbers = [str(number) for number in range(1, self.max_value + 1)]
         tokens = [*words, *numbers, *NAMES, *THINGS, *self._by_word]
@@ -157,13 +176,18 @@ class Arithmetic(GeneratedTask[Problem]):
         return value, [(verb.operation, operand) for verb, operand in told]
 
     def _make_verbs(self, **misconceptions: float) -> list[Verb]:
-        """96 verbs by operation, most frequent first. Misconceptions do not depend on the frequency."""
+        """Verbs by operation, most frequent first: 96 invented ones, or the English ones.
+
+        Misconceptions do not depend on the frequency.
+        """
         rng = random.Random(f"{self.data_seed}/world")
         words = ["".join(letters) for letters in itertools.product("bdlmnprvz", "aeiou", "bdlmnprvz")]
         rng.shuffle(words)
+        if self.phrasing == ENGLISH:
+            words = [word for known in ENGLISH_VERBS.values() for word in known][::-1]
         return [
             Verb(words.pop(), operation, rate)
-            for operation, count in NUM_VERBS.items()
+            for operation, count in self._num_verbs.items()
             for rate in draw_misread_rates(count, **misconceptions, rng=rng)
         ]
 
@@ -193,6 +217,8 @@ class Arithmetic(GeneratedTask[Problem]):
         phrasing = rng.choice(PHRASINGS) if self.phrasing == MIXED else self.phrasing
         told = [(verb.word, operand) for verb, operand in problem.statements]
         text = write_question(phrasing, name, thing, problem.start, told)
+        if phrasing == ENGLISH:
+            chain = english_chain(chain)
         if not self.num_choices:
             return Written(text, chain, str(value))
         values = self._draw_options(problem, value, rng)
@@ -229,7 +255,7 @@ def _problems(arguments: Mapping[str, Any]) -> list[str]:
     num_choices = arguments["num_choices"]
     if not isinstance(num_choices, int) or num_choices not in (0, *range(2, MAX_CHOICES + 1)):
         problems.append(f"num_choices: must be 0 or 2 to {MAX_CHOICES}, got {num_choices!r}")
-    phrasing, allowed = arguments["phrasing"], (*PHRASINGS, MIXED)
+    phrasing, allowed = arguments["phrasing"], (*PHRASINGS, MIXED, ENGLISH)
     if phrasing not in allowed:
         hint = nearest(str(phrasing), allowed)
         problems.append(f"phrasing: got {phrasing!r}; allowed: {', '.join(allowed)}.{hint}")

@@ -5,9 +5,11 @@ Pure functions on numbers and text. `arithmetic` writes chains with them, and er
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_END = re.compile(r" \.|\.(?=\s|$)")
 OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
@@ -45,14 +47,14 @@ def forget_carry(left: int, operation: str, right: int) -> int | None:
 
 
 def parse_steps(chain: str) -> list[Step]:
-    """The well-formed steps of a chain. Sentences end with ` .`; a sentence without a well-formed step is skipped."""
+    """The well-formed steps of a chain. Sentences end with a period; one without a well-formed step is skipped."""
     return [step for step in parse_sentences(chain) if step is not None]
 
 
 def parse_sentences(chain: str) -> list[Step | None]:
     """The step of each non-blank sentence of a chain; None for a sentence without a well-formed step."""
     steps: list[Step | None] = []
-    for sentence in chain.split(" ."):
+    for sentence in _END.split(chain):
         tokens = [token for token in sentence.split() if _is_number(token) or token in OPPOSITE]
         if len(tokens) == 4 and tokens[1] in OPPOSITE and all(_is_number(tokens[at]) for at in (0, 2, 3)):
             steps.append(Step(int(tokens[0]), tokens[1], int(tokens[2]), int(tokens[3])))

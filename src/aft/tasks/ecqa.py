@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..answers import LETTERS, normalise_text
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..json_files import require, require_texts
 from ..records import Question
 from .base import TEST, TRAIN, VALIDATION
@@ -29,8 +29,9 @@ class Ecqa(FileTask):
         num_answer_only: number of questions used without explanation; None: those that have no explanation.
         num_validation, num_test: number of questions; None: all.
         split_seed: seed of the shuffles.
-        marker: text before the final letter in a response.
+        marker: text before the final answer in a response.
         skip_unreadable: leave out records that cannot be read, and count them; False: the first one stops.
+        answer_as: `letter`, or `text`: a reference ends with the option's text. Completions are read in both forms.
     Raises: `ConfigError` for an argument out of range. No data are read before the first `load`.
     """
 
@@ -47,7 +48,11 @@ class Ecqa(FileTask):
         split_seed: int = 0,
         marker: str = "[ANS]",
         skip_unreadable: bool = False,
+        answer_as: str = "letter",
     ) -> None:
+        if answer_as not in ("letter", "text"):
+            raise ConfigError(f"answer_as: got {answer_as!r}; allowed: letter, text")
+        self.answer_as = answer_as
         sizes = {
             "num_train": num_train,
             "num_answer_only": num_answer_only,
@@ -62,6 +67,19 @@ class Ecqa(FileTask):
             kind="choice",
             skip_unreadable=skip_unreadable,
         )
+
+    def reference_response(self, question: Question) -> str:
+        """The explanation with the gold answer as a letter or as text. `DataError` without an explanation.
+
+        A text that is not read back as the answer, as that of a repeated option, is replaced by the letter.
+        """
+        by_letter = super().reference_response(question)
+        if self.answer_as == "letter" or question.options is None:
+            return by_letter
+        text = question.options[LETTERS.index(question.answer)]
+        by_text = f"{by_letter.removesuffix(f'({question.answer})')}{text}"
+        found = self.extract_answer(by_text, question).answer
+        return by_text if found is not None and self.is_correct(found, question) else by_letter
 
     def _rows(self, file: str) -> Iterator[Row]:
         if self.path is None:
