@@ -29,7 +29,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import step
 import trl_dpo
 from aft.device import forget
-from aft.model import encode_prompt, encode_response, load_model, load_tokenizer
+from aft.encoding import TextEncoder
+from aft.model import load_model, load_tokenizer
 from aft.sampling.decoding import Decoding, Wanted, decode
 from aft.scoring.packing import Item
 from aft.tasks import make_task
@@ -111,44 +112,48 @@ def ceiling(prompt: float, response: float, responses: int) -> float:
     return responses * (prompt + response) / (prompt + responses * response)
 
 
-def gsm8k(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Texts:
+def gsm8k(encoder: TextEncoder, vocabulary: int) -> Texts:
     """Groups of a reference and six recorded solutions, as configs/gsm8k/smollm2-135m.yaml writes them."""
     path = shared_folder() / "data" / "gsm8k" / "example_model_solutions_first_half.jsonl"
     if not path.exists():
         return _generated("GSM8K", 35, vocabulary)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [[row["ground_truth"], *(row[model]["solution"] for model in MODELS)] for row in rows]
-    ids = [[_encoded(tokenizer, text) for text in each] for each in texts]
-    groups = with_six_samples([(row["question"], tuple(each)) for row, each in zip(rows, ids, strict=True)], len)
-    return Texts([_item(tokenizer, *group) for group in groups], f"GSM8K, {path.name}")
+    questions = [row["question"] for row in rows]
+    ids = [
+        tuple(encoder.response(question, _as_trained(text)) for text in each)
+        for question, each in zip(questions, texts, strict=True)
+    ]
+    groups = with_six_samples(list(zip(questions, ids, strict=True)), len)
+    return Texts([_item(encoder, *group) for group in groups], f"GSM8K, {path.name}")
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, solution: str) -> list[int]:
-    return encode_response(tokenizer, _ANNOTATION.sub("", solution).replace("\nA: ", "\n#### "))
+def _as_trained(solution: str) -> str:
+    return _ANNOTATION.sub("", solution).replace("\nA: ", "\n#### ")
 
 
-def ecqa(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Texts:
+def ecqa(encoder: TextEncoder, vocabulary: int) -> Texts:
     """ECQA's questions; the samples of a question are references of six others, as one is recorded for each."""
     folder = shared_folder() / "data" / "ecqa"
     if not folder.exists():
         return _generated("ECQA", 0, vocabulary)
     task = make_task("ecqa", path=str(folder), num_train=600)
     questions = task.load("train")
-    responses = [encode_response(tokenizer, task.reference_response(question)) for question in questions]
+    responses = [encoder.response(question.question, task.reference_response(question)) for question in questions]
     generator = random.Random(0)
     groups = [
         (question.question, (own, *generator.sample(responses, 6)))
         for question, own in zip(questions, responses, strict=True)
     ]
-    items = [_item(tokenizer, *group) for group in groups]
+    items = [_item(encoder, *group) for group in groups]
     return Texts(items, "ECQA, ecqa_train.jsonl, its explanations in random groups")
 
 
-def _item(tokenizer: PreTrainedTokenizerBase, question: str, responses: Sequence[list[int]]) -> Item:
+def _item(encoder: TextEncoder, question: str, responses: Sequence[list[int]]) -> Item:
     """The reference is supervised, the samples are candidates, every other one right."""
     return Item(
         question_id=question,
-        prompt_ids=encode_prompt(tokenizer, question, "{question}", chat=True, system=None),
+        prompt_ids=encoder.prompt(question),
         responses=list(responses),
         supervised=[place == 0 for place in range(len(responses))],
         ratings=[None, *(float(place % 2 == 0) for place in range(len(responses) - 1))],
@@ -201,7 +206,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     """The alignment step of every case, its profile, DPO, sampling."""
     tokenizer, model = load_tokenizer(str(checkpoint())), load_model(str(checkpoint())).to(settings.device)
     native = has_bfloat16(settings.device)
-    texts = {make.__name__: make(tokenizer, model.config.vocab_size) for make in (gsm8k, ecqa)}
+    encoder = TextEncoder(tokenizer, "{question}", chat=True)
+    texts = {make.__name__: make(encoder, model.config.vocab_size) for make in (gsm8k, ecqa)}
     sampling = measure_sampling(model, texts["gsm8k"].items, settings)
     model.train()
     clear_gradients(model)
