@@ -195,7 +195,7 @@ def test_another_version_of_a_package_or_of_a_stage(make):
     found = outdated(make())
     assert found == {
         "vft seed 0": [f'versions.torch: was "1.0", is {json.dumps(versions()["torch"])}'],
-        "label seed 0": ["stage_version: was 0, is 2"],
+        "label seed 0": ["stage_version: was 0, is 3"],
     }
 
 

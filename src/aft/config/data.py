@@ -147,6 +147,9 @@ class MathData:
     """Test problems; null: all 5,000."""
     split_seed: int = 0
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
+    skip_unreadable: bool = False
+    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
+    the first such record stops the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,9 +188,6 @@ class CreaturesData(GeneratedData):
     name: Literal["creatures"]
     options: dict[str, Any] = field(default_factory=dict)
     """More arguments of `aft.tasks.creatures.Creatures`: `num_choices`, error rates of the pre-training text."""
-    skip_unreadable: bool = False
-    """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
-    the first such record stops the run."""
 
 
 @dataclass(frozen=True)
