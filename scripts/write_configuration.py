@@ -52,7 +52,7 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 
 - **Paths** are relative to the folder where the command is started, in a file as on the command line: `output_dir`,
   data, models, ratings, launch files, your own code. `extends` alone is relative to the file that it stands in.
-- **Names** of what comes with aft work from every folder. A file or folder of that name comes first.
+- **Names** of what comes with aft work from every folder. A file, or a checkpoint's folder, of that name comes first.
   - `--config` and `extends`: {run_names}
   - `launch.config`: {launch_files}
   - `model.name_or_path`: {model_names}, the quickstart's base model

@@ -33,8 +33,19 @@ def test_what_the_user_has_comes_first(tmp_path, monkeypatch):
     Path("quickstart").write_text("output_dir: mine\ndata: {name: arithmetic}\nmodel: {name_or_path: a/b}\n")
     assert load_config("quickstart").output_dir == "mine"
     Path("arithmetic-base").mkdir()
+    assert Path(find_model("arithmetic-base")).is_absolute(), "an empty folder is no checkpoint"
+    Path("arithmetic-base/config.json").touch()
     assert find_model("arithmetic-base") == "arithmetic-base"
     assert find_model("some/model") == "some/model"
+
+
+def test_a_folder_does_not_hide_a_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "mine"):
+        Path(name).mkdir()
+    assert load_config("quickstart").stages
+    with pytest.raises(ConfigError, match=r"^mine: a folder, not a file, and aft has no configuration of this name"):
+        find_config("mine")
 
 
 def test_a_file_extends_a_configuration_by_its_name(tmp_path):

@@ -123,6 +123,24 @@ ROLES = (
             "messages[1] calls tools; a response is text alone",
         ),
         ({"messages": [user("2+2?")]}, "missing 'answer' (the line has 'messages', 'question')"),
+        (
+            {"messages": [user("2+2?"), {"role": "assistant", "content": None, "tool_calls": [{}]}], "answer": 4},
+            "messages[1] calls tools; a response is text alone",
+        ),
+        (
+            {"messages": [{"role": "human", "content": "2+2?"}], "answer": 4},
+            "'messages' has the role 'human'; allowed: 'user' and then 'assistant'",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "2+2?"}]},
+            "missing 'question'; 'conversations' is another form of chat messages: write 'messages' with 'role' and"
+            " 'content'",
+        ),
+        (
+            {"prompt": "2+2?", "completion": "4"},
+            "missing 'question'; set data.question_field: prompt, and data.rationale_field and data.answer_field"
+            " likewise",
+        ),
         ({"messages": []}, "'messages' has no message"),
         ({"messages": "2+2?"}, "'messages' must be list, got str"),
         ({"messages": ["2+2?"]}, "messages[0]: expected a message with 'role' and 'content', got str"),

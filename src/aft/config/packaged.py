@@ -37,17 +37,18 @@ def find_config(name: str | Path, beside: Path = Path()) -> Path:
     Raises `ConfigError` with the known names if there is none.
     """
     path = beside / name
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     known = run_names()
     if str(name) in known:
         return CONFIGS / f"{name}.yaml"
+    found = "a folder, not a file" if path.is_dir() else "no such file"
     raise ConfigError(
-        f"{path}: no such file, and aft has no configuration of this name.{nearest(str(name), known)}"
+        f"{path}: {found}, and aft has no configuration of this name.{nearest(str(name), known)}"
         f" It has: {', '.join(known)}"
     )
 
 
 def find_model(name: str) -> str:
-    """Returns the folder of a base model that comes with aft. Any other name, or an existing folder, is returned."""
-    return str(MODELS / name) if name in MODEL_NAMES and not Path(name).exists() else name
+    """Returns the folder of a base model that comes with aft. Other names, and a checkpoint of that name, stay."""
+    return str(MODELS / name) if name in MODEL_NAMES and not (Path(name) / "config.json").exists() else name

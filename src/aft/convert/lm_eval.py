@@ -186,6 +186,8 @@ def _readme(names: Sequence[str], config: Config, count: int) -> str:
     if config.prompt.chat:
         chat = " It is a user's turn: add `--apply_chat_template`"
         chat += f" and `--system_instruction {json.dumps(config.prompt.system)}`." if config.prompt.system else "."
+        chat += " The harness lets a chat template show the day on which it runs."
+        chat += f" The run showed {config.prompt.date}." if config.prompt.date else " The run showed the day it began."
         if config.prompt.template_kwargs:
             chat += f" The run gave the chat template {json.dumps(config.prompt.template_kwargs)}."
     return README.format(

@@ -15,16 +15,22 @@ def read_exchange(row: dict[str, Any], where: str) -> tuple[str, str | None]:
 
     Consecutive turns of the user are one text, with an empty line between them. Raises `DataError` for other turns.
     """
-    turns = require_messages(row, MESSAGES, where)
-    calls = [position for position, message in enumerate(row[MESSAGES]) if message.get("tool_calls")]
+    given = row[MESSAGES] if isinstance(row[MESSAGES], list) else []
+    calls = [place for place, message in enumerate(given) if isinstance(message, dict) and message.get("tool_calls")]
     if calls:
         raise DataError(f"{where}: {MESSAGES}[{calls[0]}] calls tools; a response is text alone")
+    turns = require_messages(row, MESSAGES, where)
     if turns[0][0] == "system":
         raise DataError(
             f"{where}: {MESSAGES}[0] is a system turn; take it out of the file and set prompt.system, which every"
             " question gets, with prompt.chat: true"
         )
     roles = [role for role, _ in turns]
+    others = sorted({*roles} - {"system", "user", "assistant"})
+    if others:
+        raise DataError(
+            f"{where}: '{MESSAGES}' has the role {', '.join(map(repr, others))}; allowed: 'user' and then 'assistant'"
+        )
     response = turns.pop()[1] if roles[-1] == "assistant" else None
     if not turns or any(role != "user" for role, _ in turns):
         raise DataError(

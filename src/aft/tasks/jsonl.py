@@ -16,6 +16,14 @@ from .files import FileTask
 from .kinds import KINDS, with_options
 from .sources import Row, local_rows
 
+# What to do with lines of other known forms, by a key that such a line has.
+_OTHERS = {
+    "conversations": "'conversations' is another form of chat messages: write 'messages' with 'role' and 'content'",
+    "chosen": "pairs of chosen and rejected responses become groups with aft-convert",
+    "prompt": "set data.question_field: prompt, and data.rationale_field and data.answer_field likewise",
+    "instruction": "set data.question_field: instruction, and data.rationale_field and data.answer_field likewise",
+}
+
 
 class Jsonl(FileTask):
     """Questions from local JSONL (or .jsonl.gz) files. A split without its own file is taken from the train file.
@@ -108,6 +116,8 @@ class Jsonl(FileTask):
         name = self.fields
         if name["question"] not in row and MESSAGES in row:
             return self._from_messages(row, where, question_id)
+        if name["question"] not in row and (hint := next((_OTHERS[key] for key in _OTHERS if key in row), None)):
+            raise DataError(f"{where}: missing '{name['question']}'; {hint}")
         return self._from_fields(row, where, question_id)
 
     def _from_messages(self, row: dict[str, Any], where: str, question_id: str) -> Question:
