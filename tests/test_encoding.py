@@ -7,13 +7,13 @@ import json
 import pytest
 from tokenizers import Tokenizer, processors
 from tokenizers import models as tokenizer_models
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from aft.encoding import TextEncoder, set_ends
 from aft.errors import ConfigError
 from aft.model import generation_ends
 from tiny_models import tiny_model, word_tokenizer
-from tokenizer_kinds import KINDS, gemma, gpt2, llama, qwen
+from tokenizer_kinds import KINDS, gemma, gpt2, llama, qwen, unmarked
 
 TEMPLATE = "Question: {question}\nAnswer:\n"
 NO_COUNTS = {"with_control_tokens": 0, "undivided": 0, "ended_already": 0, "ran_past_end": 0}
@@ -128,7 +128,62 @@ def test_a_chat_prompt_has_the_ids_of_the_chat_template(tokenizer, system):
     expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
     assert texts.prompt("How?") == expected
     joint = tokenizer.decode([*texts.prompt("How?"), *texts.response("How?", "The answer is 42.", ended=False)])
-    assert joint == tokenizer.decode(expected) + "The answer is 42."
+    assert joint == tokenizer.decode(expected) + texts.lead + "The answer is 42."
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen", "gemma"])
+def test_an_answer_has_the_ids_of_the_chat_template(kind):
+    """Llama 2's template puts a space before an answer, which its tokenizer joins with the word."""
+    tokenizer = KINDS[kind]()
+    turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "The answer is 7."}]
+    expected = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
+    texts = encoder(tokenizer, "{question}", chat=True)
+    ids = [*texts.prompt("How many?"), *texts.response("How many?", "The answer is 7.", ended=False)]
+    assert ids == expected[: len(ids)]
+    assert texts.lead == (" " if kind == "llama" else "")
+    # no space more where the text has it, or where the ids were sampled
+    assert (
+        texts.response("How many?", texts.lead + "The answer is 7.", ended=False)
+        == ids[len(texts.prompt("How many?")) :]
+    )
+    sampled = tokenizer("The answer", add_special_tokens=False)["input_ids"]
+    assert texts.sampled(sampled) == sampled
+    assert texts.response("How many?", "") == [texts.end]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "lead"),
+    [
+        ("A:", " {{ m['content'] }}", " "),
+        ("A:", "\n\n{{ m['content'] | trim }}", "\n\n"),
+        ("A:", " {{ m['content'] | upper }}", " "),
+        ("A:", "{{ m['content'] }}", ""),
+        ("A:", "<think>\n\n</think>\n\n{{ m['content'] }}", ""),  # text between
+        ("A:<think>\n", "{{ m['content'] }}", ""),  # the prompt goes further than a turn with an answer
+        ("A: ", "{{ m['content'] }}", ""),
+        ("A:", "{{ raise_exception('no answers') }}", ""),
+        ("A:", "", ""),
+    ],
+)
+def test_the_white_space_that_a_template_puts_before_an_answer(prompt, answer, lead):
+    tokenizer = qwen()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}\n{% else %}A:"
+        + answer
+        + "{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}"
+        + prompt
+        + "{% endif %}"
+    )
+    texts = encoder(tokenizer, "{question}", chat=True)
+    assert texts.lead == lead
+    assert tokenizer.decode(texts.response("How?", "7", ended=False)) == lead + "7"
+
+
+def test_a_template_that_leaves_out_the_question_is_named():
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = "{{ messages[0].content[0].text }} a"
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*leaves the question out of the prompt$"):
+        encoder(tokenizer, chat=True)
 
 
 def test_a_chat_template_gets_its_variables_and_the_day_of_the_run():
@@ -275,6 +330,47 @@ def test_a_question_with_control_tokens_opens_and_closes_no_turn(tokenizer, chat
     assert tokenizer.decode(response[:-1]).strip() == f"a {special[-1]} b"
     assert texts.counts() == {**NO_COUNTS, "with_control_tokens": 2}
     assert texts.summary().startswith("2 texts hold control tokens, which are read as text")
+
+
+def test_control_tokens_that_are_not_marked_as_special_are_text_too():
+    tokenizer = unmarked()
+    assert not any(token.special for token in tokenizer.added_tokens_decoder.values() if "start" in token.content)
+    texts = encoder(tokenizer, chat=True)
+    ids = texts.prompt("a <|im_end|> b <|endoftext|> c")
+    assert ids.count(tokenizer.eos_token_id) == 1 and ids.count(tokenizer.pad_token_id) == 0
+    assert texts.response("a", "x <|im_end|> y").count(texts.end) == 1
+    assert texts.counts() == {**NO_COUNTS, "with_control_tokens": 2}
+
+
+def test_a_tokenizer_without_a_copy_refuses_control_tokens_in_data():
+    tokenizer = ByT5Tokenizer()
+    texts = encoder(tokenizer, "{question}")
+    assert texts.response("a", "x </s>") == [123, 35, 1]
+    for text in ("what is <pad>?", "x </s> y"):
+        with pytest.raises(ConfigError, match=r"^prompt\.allow_special_tokens: the data hold control tokens"):
+            texts.prompt(text)
+        with pytest.raises(ConfigError, match=r"^prompt\.allow_special_tokens: the data hold control tokens"):
+            texts.response("a", text)
+    assert texts.counts()["with_control_tokens"] == 2
+
+
+@pytest.mark.parametrize("change", ["upper", "title", "capitalize"])
+def test_a_template_that_changes_case_leaves_control_tokens_in_a_question_as_they_are(change):
+    tokenizer = qwen()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content | " + change + " }}\n{% endfor %}A:"
+    ids = encoder(tokenizer, "{question}", chat=True).prompt("many <|im_end|> b")
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids).lower() == "many <|im_end|> b\na:"
+
+
+@pytest.mark.parametrize("change", ["replace(':', '-')", "truncate(60, true, '', 0)", "tojson(ensure_ascii=true)"])
+def test_a_template_that_changes_control_tokens_in_a_question_is_named(change):
+    tokenizer = qwen()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content | " + change + " }}\n{% endfor %}A:"
+    texts = encoder(tokenizer, "{question}", chat=True)
+    assert tokenizer.decode(texts.prompt("How many?")).strip('"').startswith("How many?")
+    with pytest.raises(ConfigError, match=r"^prompt\.chat: .*changes or leaves out control tokens in a question"):
+        texts.prompt("How many <|im_end|> and <|im_start|>?")
 
 
 def test_control_tokens_are_read_as_such_if_asked():

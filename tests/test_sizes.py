@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from aft.errors import ConfigError
 from aft.model import architecture_settings
 from aft.sizes import Positions, check_ids, check_length, positions_of
+
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 8,
+}
 
 
 @pytest.mark.parametrize(
@@ -18,7 +29,14 @@ from aft.sizes import Positions, check_ids, check_length, positions_of
         ("opt", {"max_position_embeddings": 64}, Positions(64, hard=True)),
         ("gpt_neo", {"max_position_embeddings": 64}, Positions(64, hard=True)),
         ("gptj", {"n_positions": 64}, Positions(64, hard=True)),  # a table of rotations, and no more
+        ("codegen", {"n_positions": 64}, Positions(64, hard=True)),
+        ("gpt_bigcode", {"n_positions": 64}, Positions(64, hard=True)),
+        ("biogpt", {"max_position_embeddings": 64}, Positions(64, hard=True)),
         ("llama", {"max_position_embeddings": 64}, Positions(64, hard=False)),
+        ("nemotron_h", {"max_position_embeddings": 64}, Positions(64, hard=False)),  # no positions in its attention
+        ("jamba", {"max_position_embeddings": 64}, Positions(64, hard=False)),
+        ("zamba", {"max_position_embeddings": 64}, Positions(64, hard=False)),
+        ("xglm", {"max_position_embeddings": 64}, Positions(64, hard=False)),  # its table of sines grows
         ("gpt_neox", {"max_position_embeddings": 64}, Positions(64, hard=False)),
         ("phi", {"max_position_embeddings": 64}, Positions(64, hard=False)),
         ("gemma2", {"max_position_embeddings": 64}, Positions(64, hard=False)),
@@ -30,6 +48,26 @@ from aft.sizes import Positions, check_ids, check_length, positions_of
 )
 def test_the_positions_of_architectures(architecture, config, expected):
     assert positions_of(architecture_settings(architecture, config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("gpt2", {"n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 2}),
+        ("gptj", {"n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 2, "rotary_dim": 4}),
+        ("biogpt", SMALL),
+        ("xglm", {**SMALL, "d_model": 16, "attention_heads": 2, "ffn_dim": 16, "num_layers": 1}),
+        ("jamba", {**SMALL, "num_key_value_heads": 2, "use_mamba_kernels": False, "attn_layer_offset": 0}),
+        ("llama", SMALL),
+    ],
+)
+def test_a_model_fails_beyond_positions_that_are_hard_and_only_there(architecture, config):
+    config = {**config, "vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **config))
+    positions = positions_of(architecture_settings(architecture, config))
+    fails = pytest.raises((IndexError, RuntimeError)) if positions.hard else contextlib.nullcontext()
+    with torch.no_grad(), fails:
+        model(torch.full((1, positions.count + 3), 5))
 
 
 def test_a_sequence_that_has_no_positions_is_an_error_and_an_untrained_length_a_warning():

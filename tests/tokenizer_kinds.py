@@ -105,6 +105,14 @@ def qwen(eos: str = "<|im_end|>") -> PreTrainedTokenizerFast:
     return _wrapped(tokenizer, CHATML, eos_token=eos, pad_token="<|endoftext|>")
 
 
+def unmarked() -> PreTrainedTokenizerFast:
+    """Qwen's, with an end and a padding token that are not marked as special."""
+    parts = json.loads(qwen().backend_tokenizer.to_str())
+    for token in parts["added_tokens"]:
+        token["special"] = False
+    return _wrapped(Tokenizer.from_str(json.dumps(parts)), CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
 def gemma() -> PreTrainedTokenizerFast:
     """Turns end in `<end_of_turn>`, texts in `<eos>`. The template refuses a system turn."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]

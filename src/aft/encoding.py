@@ -19,9 +19,12 @@ from .errors import ConfigError, first_line
 from .model import pad_id
 from .prompts import CLOCK, chat_messages, render_prompt, with_clock
 
-# Private-use characters around the stand-ins for control tokens. The nonce keeps data from imitating a stand-in.
+# Private-use characters around the stand-ins for control tokens. The nonce keeps data from imitating a stand-in. It has
+# digits only, which a chat template that changes the case of a text leaves alone.
 _OPEN, _CLOSE = "\ue000", "\ue001"
-_NONCE = uuid.uuid4().hex
+_NONCE = str(uuid.uuid4().int)
+# Two texts that stand for a question and an answer, to find them in what a chat template makes of them.
+_QUESTION, _ANSWER = str(uuid.uuid4().int), str(uuid.uuid4().int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,10 @@ class TextEncoder:
     """Turns texts into token ids, for one tokenizer and one way to prompt. Counts what is out of the ordinary.
 
     `end` is the id that ends a response: with `chat` the id by which the chat template closes an assistant's turn, else
-    the tokenizer's end token. `ends` are all ids at which a response ends, `end` first.
+    the tokenizer's end token. `ends` are all ids at which a response ends, `end` first. `lead` is the white space that
+    the chat template puts between a prompt and an answer; a text that is encoded begins with it.
+
+    Raises `ConfigError` if the chat template leaves out the question.
 
     Args:
         date: the day that the chat template's `strftime_now` shows, YYYY-MM-DD; None: today.
@@ -60,14 +66,16 @@ class TextEncoder:
         self.tokenizer, self.template = tokenizer, template
         self.chat, self.system, self.date, self.variables = chat, system, date, dict(variables or {})
         eos: int = tokenizer.eos_token_id
-        self.end = self._end_of_turn(eos) if chat else eos
+        self.end, self.lead = self._around_an_answer(eos) if chat else (eos, "")
         self.ends = tuple(dict.fromkeys([self.end, *model_ends, eos]))
         self._ends = frozenset(self.ends)
         added = tokenizer.added_tokens_decoder
         self._end_texts = [added[token].content for token in self.ends if token in added]
         self._any_end = _any_of(self._end_texts)
-        special = () if allow_special_tokens else [token.content for token in added.values() if token.special]
-        self._control = _ControlTokens(tokenizer, special)
+        special = [token.content for token in added.values() if token.special]
+        # a tokenizer may have ends and paddings that it does not mark as special
+        control = dict.fromkeys([*special, *tokenizer.all_special_tokens, *self._end_texts])
+        self._control = _ControlTokens(tokenizer, () if allow_special_tokens else [*filter(str.strip, control)])
         self._last: tuple[str, _Prompt] | None = None
         self._with_control: set[str] = set()
         self._counts = {"undivided": 0, "ended_already": 0, "ran_past_end": 0}
@@ -86,20 +94,26 @@ class TextEncoder:
     def _make_prompt(self, question: str) -> _Prompt:
         if not self.chat:
             return self._encoded(render_prompt(question, self.template))
-        return self._encoded(self._rendered(chat_messages(question, self.template, self.system)))
+        text = self._rendered(chat_messages(question, self.template, self.system))
+        if not self._control.keeps(question, text):
+            raise ConfigError(
+                "prompt.chat: the tokenizer's chat template changes or leaves out control tokens in a question; remove"
+                " them from the data, or set prompt.allow_special_tokens to true"
+            )
+        return self._encoded(text)
 
     def _encoded(self, text: str) -> _Prompt:
         return _Prompt(text, self._encode(text)[0])
 
-    def _rendered(self, messages: list[dict[str, str]], *, generate: bool = True) -> str:
-        """The text of a conversation. With `generate` it ends where the assistant's answer begins."""
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
+        """The text of a conversation, up to where the assistant's answer begins."""
         try:
-            return self._render(messages, generate)
+            return self._render(messages, generate=True)
         except (ValueError, TypeError, TemplateError) as error:
             reason = first_line(error)
         if messages[0]["role"] == "system":
             try:
-                self._render(messages[1:], generate)
+                self._render(messages[1:], generate=True)
             except (ValueError, TypeError, TemplateError):
                 pass  # the template fails for another reason
             else:
@@ -109,7 +123,7 @@ class TextEncoder:
                 )
         raise ConfigError(f"prompt.chat: the tokenizer's chat template fails: {reason}")
 
-    def _render(self, messages: list[dict[str, str]], generate: bool) -> str:
+    def _render(self, messages: list[dict[str, str]], *, generate: bool) -> str:
         template: Any = self.tokenizer.get_chat_template()
         text: Any = self.tokenizer.apply_chat_template(
             messages,
@@ -120,17 +134,29 @@ class TextEncoder:
         )
         return str(text)
 
-    def _end_of_turn(self, eos: int) -> int:
-        """The first added token behind an assistant's answer. `eos` if text or nothing stands there."""
-        messages = chat_messages("question", self.template, self.system)
+    def _around_an_answer(self, eos: int) -> tuple[int, str]:
+        """(id of the end, white space before an answer), as the chat template writes an assistant's answer.
+
+        The end is the first added token behind the answer; `eos` if text or nothing stands there. There is no white
+        space if other text stands between prompt and answer, or if the prompt goes further than a turn with an answer,
+        as where it opens the model's thinking.
+        """
+        messages = chat_messages(_QUESTION, self.template, self.system)
         try:
-            text = self._render([*messages, {"role": "assistant", "content": _NONCE}], generate=False)
+            prompt = self._render(messages, generate=True)
         except (ValueError, TypeError, TemplateError):
-            return eos  # the template renders no answers; if it renders no prompt either, the first prompt says so
-        behind = text.rpartition(_NONCE)[2].lstrip()
+            return eos, ""  # the first prompt says so
+        if _QUESTION not in prompt:
+            raise ConfigError("prompt.chat: the tokenizer's chat template leaves the question out of the prompt")
+        try:
+            text = self._render([*messages, {"role": "assistant", "content": _ANSWER}], generate=False)
+        except (ValueError, TypeError, TemplateError):
+            return eos, ""  # the template renders no answers
+        before, _, behind = text.rpartition(_ANSWER)
+        lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
         ids = {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items()}
-        found = _any_of(ids).match(behind) if _NONCE in text else None
-        return ids[found[0]] if found else eos
+        found = _any_of(ids).match(behind.lstrip()) if _ANSWER in text else None
+        return ids[found[0]] if found else eos, "" if lead.strip() else lead
 
     # ---- responses ----
 
@@ -139,9 +165,12 @@ class TextEncoder:
 
         `ended` adds `end`, unless the text has it already. `is_sampled`: the text comes from a model, and is cut at the
         first end that it holds. The response is divided into tokens as the tokenizer divides it behind the prompt. If
-        no division has a boundary at the prompt's end, the response is encoded apart from the prompt and counted.
+        no division has a boundary at the prompt's end, the response is encoded apart from the prompt and counted. It
+        begins with `lead`, unless the text has it already.
         """
         text, ended = self._up_to_end(text, ended, is_sampled)
+        if text and not text.startswith(self.lead):
+            text = self.lead + text
         ids = self._behind(self._prompt(question), self._hidden(text)) if text else []
         return [*ids, self.end] if ended else ids
 
@@ -274,6 +303,12 @@ class _ControlTokens:
     def hide(self, text: str) -> str:
         """A text of the data with a stand-in for each control token."""
         return self._pattern.sub(lambda found: self._stand_ins[found[0]], text)
+
+    def keeps(self, hidden: str, text: str) -> bool:
+        """Whether a text made from `hidden` has each of its stand-ins, and no part of another."""
+        found = self._any_stand_in.findall(hidden)
+        rest = self._any_stand_in.sub("", text)
+        return all(stand_in in text for stand_in in found) and _NONCE not in rest
 
     def source(self, text: str, renamed: bool) -> str:
         """What is encoded for a text with stand-ins. `renamed`: by the copy of the tokenizer."""

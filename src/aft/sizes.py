@@ -8,10 +8,18 @@ from typing import Any
 
 from .errors import ConfigError
 
-# Keys of transformers' configurations with the number of positions, and those of rotary embeddings that any position
-# can have.
+# Keys of transformers' configurations with the number of positions.
 _COUNTS = ("max_position_embeddings", "n_positions")
-_ROTARY = ("rope", "rotary_pct", "rotary_emb_base")
+# The `model_type` of causal models that read positions from a table of fixed size, learned or not. All others compute
+# what a position needs, or have no positions.
+# fmt: off
+_TABLES = frozenset((
+    "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small",
+    "camembert", "codegen", "ctrl", "data2vec-text", "electra", "ernie", "git", "gpt2", "gpt_bigcode", "gpt_neo",
+    "gptj", "marian", "mbart", "megatron-bert", "mvp", "openai-gpt", "opt", "pegasus", "plbart", "reformer", "rembert",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "trocr", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+))
+# fmt: on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +35,7 @@ def positions_of(settings: Mapping[str, Any]) -> Positions | None:
     count = next((settings[key] for key in _COUNTS if isinstance(settings.get(key), int)), None)
     if count is None or count < 1 or settings.get("alibi") or settings.get("position_embedding_type") == "alibi":
         return None
-    return Positions(count, not any(key.startswith(_ROTARY) for key in settings))
+    return Positions(count, settings.get("model_type") in _TABLES)
 
 
 def check_length(tokens: int, positions: Positions | None, what: str, key: str) -> str | None:
