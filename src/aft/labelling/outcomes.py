@@ -99,7 +99,7 @@ def count_completions(
 
 
 def _count_answers(
-    completions: Sequence[Completion], answers: Sequence[Verdict] | Sequence[Extraction]
+    completions: Sequence[Completion], answers: Sequence[Verdict | Extraction]
 ) -> tuple[Outcomes, list[Completion]]:
     """Returns the counts of completions, and the unparsed ones."""
     pairs = list(zip(completions, answers, strict=True))
