@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import json
 import types
 import typing
@@ -176,7 +177,13 @@ def _sections(cls: Any, path: str = "") -> list[str]:
         nested += [(inner, f"{key}.NAME") for inner in _named_classes(hints[field.name])]
     chosen = typing.get_args(hints["name"]) if "name" in hints else ()
     heading = f"### {path} with name: {chosen[0]}" if chosen else f"### {path}" if path else "## Every key"
-    own = "\n\n".join([heading, cls.__doc__, markdown(("key", "type", "default", "meaning"), rows, numbers=False)])
+    own = "\n\n".join(
+        [
+            heading,
+            inspect.cleandoc(cls.__doc__ or ""),
+            markdown(("key", "type", "default", "meaning"), rows, numbers=False),
+        ]
+    )
     return [own, *(section for inner, key in nested for section in _sections(inner, key))]
 
 

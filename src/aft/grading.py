@@ -36,11 +36,31 @@ def grade(task: Task, completion: Completion, question: Question) -> Verdict:
     A truncated completion that ends inside its answer has no answer: `12` may be the beginning of 120, and `12 tho`
     that of 12 thousand. `(C)`, `\\boxed{12}` and `12 apples` count.
     """
+    return grade_answer(task, read_answer(task, completion, question), question)
+
+
+def read_answer(task: Task, completion: Completion, question: Question) -> Extraction:
+    """The answer that `grade` compares with the gold answer. It compares nothing itself."""
     text = completion.completion
     found = task.extract_answer(text, question)
     if found.answer is not None and completion.truncated and _is_cut(task, text, question, found.answer):
-        found = Extraction(None, CUT)
-    return grade_answer(task, found, question)
+        return Extraction(None, CUT)
+    return found
+
+
+class Grader:
+    """Grades each text of a question once, and keeps the verdicts. Comparing can take seconds for a symbolic answer."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._verdicts: dict[tuple[str, str, bool], Verdict] = {}
+
+    def grade(self, completion: Completion, question: Question) -> Verdict:
+        """The verdict that the function `grade` gives."""
+        key = (question.id, completion.completion, completion.truncated)
+        if key not in self._verdicts:
+            self._verdicts[key] = grade(self.task, completion, question)
+        return self._verdicts[key]
 
 
 def _is_cut(task: Task, text: str, question: Question, answer: str) -> bool:

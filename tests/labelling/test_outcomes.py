@@ -7,11 +7,22 @@ import json
 
 import pytest
 
-from aft.labelling.outcomes import Outcomes, Setting, count_outcomes, diagnose, excerpt, outcomes_from_json
+from aft.grading import Grader
+from aft.labelling.labels import label_completions
+from aft.labelling.outcomes import (
+    Outcomes,
+    Setting,
+    count_completions,
+    count_outcomes,
+    diagnose,
+    excerpt,
+    outcomes_from_json,
+)
 from aft.records import Completion, Question
 from aft.tasks.gsm8k import Gsm8k
 
 TASK = Gsm8k()  # no data is read: only its marker and its equality
+GRADER = Grader(TASK)
 QUESTIONS = [Question("q1", "6 * 6?", "36"), Question("q2", "1 + 1?", "2"), Question("q3", "2 + 2?", "4")]
 VFT = Setting("vft", temperature=1.0, max_new_tokens=64, marker="[ANS]")
 BASE = dataclasses.replace(VFT, model="base")
@@ -35,7 +46,7 @@ def test_every_count_by_hand():
             ("q3", "The answer is: 4", True),
         ),
         QUESTIONS,
-        TASK,
+        Grader(TASK),
     )
     assert found == Outcomes(
         questions=3,
@@ -55,12 +66,50 @@ def test_every_count_by_hand():
 
 
 def test_without_unparsed_completions_the_wrong_ones_are_shown():
-    found, shown = count_outcomes(completions(("q1", "[ANS] 36", False), ("q1", "[ANS] 37", False)), QUESTIONS, TASK)
+    found, shown = count_outcomes(completions(("q1", "[ANS] 36", False), ("q1", "[ANS] 37", False)), QUESTIONS, GRADER)
     assert (found.unparsed, found.all_wrong, found.all_right) == (0, 0, 0) and [item.index for item in shown] == [1]
 
 
+class Comparing(Gsm8k):
+    """Counts comparisons with gold answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared = []
+
+    def is_correct(self, answer, question):
+        self.compared.append(answer)
+        return super().is_correct(answer, question)
+
+
+def test_each_text_is_compared_once_for_labels_and_outcomes():
+    """A duplicate has the verdict of the first, unless the length limit cut only one of them."""
+    task = Comparing()
+    sampled = completions(
+        *(("q1", "[ANS] 36", False), ("q1", "[ANS] 36", False), ("q1", "[ANS] 3", False), ("q1", "[ANS] 36", True)),
+        *(("q2", "[ANS] 36", False), ("q2", "no", False)),
+    )
+    grader = Grader(task)
+    label_completions(QUESTIONS, {}, sampled, task, grader=grader)
+    found, _ = count_outcomes(sampled, QUESTIONS, grader)
+    assert task.compared == ["36", "3", "36"]
+    assert (found.unparsed, found.all_wrong, found.all_right) == (2, 1, 0)
+
+
+def test_completions_are_counted_without_a_comparison():
+    task = Comparing()
+    sampled = completions(("q1", "[ANS] 36", False), ("q1", "[ANS] 37\nand", True), ("q2", "no\n#### 3", False))
+    found, shown = count_completions(sampled, QUESTIONS, task)
+    assert task.compared == []
+    expected = {"completions": 3, "unparsed": 1, "truncated": 1, "unmarked": 1, "unmarked_formats": {"####": 1}}
+    assert found == Outcomes(**expected) and [item.index for item in shown] == [2]
+    assert found.shares() == {"unparsed": 1 / 3, "truncated": 1 / 3}
+    _, shown = count_completions(sampled[:2], QUESTIONS, task)
+    assert [item.index for item in shown] == [1], "the cut one"
+
+
 def test_a_share_of_nothing_is_absent_and_reaches_no_limit():
-    found, shown = count_outcomes([], QUESTIONS, TASK)
+    found, shown = count_outcomes([], QUESTIONS, GRADER)
     assert (found, shown, found.shares()) == (Outcomes(), [], {})
     assert found.reached({"unparsed": 1e-9, "all_wrong": 1e-9}) == {}
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState
 
+from aft.config.losses import KtoLoss
 from aft.errors import AftError
 from aft.losses import LOSSES, Boundary, Detached, Unconstrained
 from aft.scoring.batching import Packer, StepSampler, unique_tokens
 from aft.scoring.forward import enable_scoring
 from aft.scoring.packing import Item
 from aft.scoring.responses import Scores
+from aft.stages.loss_section import make_objective
 from aft.training.callbacks import POSITIVE_DRIFT, StopOnCollapse
 from reference_losses import alignment as slow_alignment
 from tiny_models import as_entries, random_items, same_weights, tiny_model, word_tokenizer
@@ -303,8 +305,8 @@ def test_steps_without_a_pair_log_no_scores(tmp_path):
     of_pairs |= {"pairs/accuracy", "constraint/active_fraction", "groups/both_fell"}
     log = logged(trainer)
     assert sorted(len(of_pairs & set(entry)) for entry in log) == [0, 0, 0, len(of_pairs)]
-    # a question without a supervised response has no L_VFT, and one without candidates no L_A
-    assert sum("loss/vft" in entry for entry in log) == 3 and sum("loss/align" in entry for entry in log) == 3
+    # a question without a supervised response has no L_VFT, and one without a pair no L_A
+    assert sum("loss/vft" in entry for entry in log) == 3 and sum("loss/align" in entry for entry in log) == 1
     assert sum(entry["groups/without_pair"] for entry in log) == 2
     assert all(math.isfinite(value) for entry in log for value in entry.values())
 
@@ -315,6 +317,38 @@ def test_a_mean_over_the_groups_with_a_pair_is_absent_without_one(tmp_path):
     trainer.train()
     [entry] = logged(trainer)
     assert "loss/align" not in entry and entry["loss/vft"] == pytest.approx(entry["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bcl", "dcl-mean-with-pair", "kto"])
+def test_a_term_is_a_mean_over_the_steps_that_have_it(tmp_path, name):
+    """Only the second of four steps has a pair, the third no candidates and the fourth no supervised response."""
+    kinds = [[None, 1.0], [None, 1.0, 0.0], [None], [0.0, 0.0]]
+    objective = OBJECTIVES["bcl" if name == "kto" else name][0]
+    job = {}
+    if name == "kto":
+        objective = make_objective(KtoLoss(name="kto"), "token_mean")
+        job = {"objective": objective, "initial_scores": lambda trainer: trainer.score_candidates()}
+    options = {"items": items_for("bcl", kinds), "max_steps": 4, "per_device_train_batch_size": 1, "job": job}
+    each, window = (
+        make_trainer(
+            tmp_path, "bcl" if name == "kto" else name, logging_steps=steps, logging_first_step=False, **options
+        )
+        for steps in (1, 4)
+    )
+    each.train()
+    window.train()
+    single, (entry,) = logged(each), logged(window)
+    steps_with = {"loss/vft": 3, "loss/align": 3 if name == "kto" else 1}
+    whole = 0.0
+    for key, weight in (("loss/vft", 1.0), ("loss/align", objective.weight)):
+        values = [step[key] for step in single if key in step]
+        assert len(values) == steps_with[key] == entry[f"{key}_steps"]
+        assert entry[key] == pytest.approx(sum(values) / len(values), rel=1e-5)
+        whole += weight * entry[key] * entry[f"{key}_steps"] / 4
+    assert entry["loss"] == pytest.approx(whole, rel=1e-5)
+    for step in single:
+        found = step.get("loss/vft", 0) + objective.weight * step.get("loss/align", 0)
+        assert step["loss"] == pytest.approx(found, rel=1e-5) and not any(key.endswith("_steps") for key in step)
 
 
 @pytest.mark.parametrize(("patience", "stops_at"), [(2, 3), (3, None)])

@@ -103,6 +103,7 @@ def test_other_keys_reach_the_objective():
         min_rating_gap=0.25,
         weight=0.5,
         reduction="sum",
+        zero_without_pair=True,
         needs_reference=True,
     )
 

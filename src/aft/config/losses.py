@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class RankingTerm:
 
     if TYPE_CHECKING:
         name: str  # not a field here: each loss defines its own `name`
+    # False for a loss that trains on a group whose candidates are all rated the same
+    needs_pairs: ClassVar[bool] = True
     constraint: Constraint = field(default_factory=lambda: NoConstraint(name="none"))
     """none, detached or boundary. The paper has them for the alignment loss, and `detached` for RRHF and PRO; the
     other combinations are ours."""
@@ -154,6 +156,7 @@ class IpoLoss(RankingTerm):
 class KtoLoss(RankingTerm):
     """KTO: each candidate is desirable or undesirable, compared with a fixed reference point."""
 
+    needs_pairs: ClassVar[bool] = False
     name: Literal["kto"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
     """Factor of a log-ratio."""
@@ -173,6 +176,7 @@ class KtoLoss(RankingTerm):
 class NcaLoss(RankingTerm):
     """NCA: noise-contrastive alignment over all candidates of a question."""
 
+    needs_pairs: ClassVar[bool] = False
     name: Literal["nca"]
     beta: float = field(default=0.1, metadata={"gt": 0.0})
     """Factor of a log-ratio."""

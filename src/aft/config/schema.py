@@ -179,7 +179,8 @@ class WarnLimits:
 class StopLimits:
     """Shares of a seed's samples at which the run stops before alignment. The labels stay, and null switches it off.
 
-    A share of 1 of `all_wrong` or `all_right` leaves nothing but references to rank.
+    `all_wrong` and `all_right` count only if a loss that is to be trained needs pairs. `loss: null`, KTO and NCA need
+    none. At 1 they stop a run only if no group has a pair. `label.include_reference` makes pairs of wrong samples.
     """
 
     unparsed: float | None = field(default=None, metadata={"gt": 0.0, "le": 1.0})

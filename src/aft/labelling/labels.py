@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import ConfigError, DataError
-from ..grading import grade
+from ..grading import Grader
 from ..markdown import aligned, per_cent
 from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Completion, Group, Question, has_pair
 from ..tasks.base import Task
@@ -88,6 +88,7 @@ def label_completions(
     unparsed: Literal["negative", "drop"] = "negative",
     deduplicate: Literal["exact", "none"] = "exact",
     include_reference: bool = False,
+    grader: Grader | None = None,
 ) -> tuple[list[Group], Counts]:
     """Returns one group per question, in the given order, and the counts. Candidates are in index order.
 
@@ -100,6 +101,7 @@ def label_completions(
         deduplicate: `exact` keeps only the first of a question's completions with the same text, and its token ids.
             The texts are compared: one text is one chain, however it was divided into tokens.
         include_reference: add the reference before the samples, rated 1. A sampled copy is then a duplicate.
+        grader: a grader of `task` that keeps the verdicts for later readers; None: the verdicts are not kept.
     Raises: `DataError` for a repeated question, a completion of an unknown question or a repeated (question, index).
     """
     for name, value, allowed in (
@@ -108,6 +110,7 @@ def label_completions(
     ):
         if value not in allowed:
             raise ConfigError(f"{name}: got '{value}', allowed: {', '.join(allowed)}")
+    grader = grader or Grader(task)
     counts = Counts(unparsed_as=unparsed, questions=len(questions))
     groups = []
     for question, sampled in _by_question(questions, completions):
@@ -123,7 +126,7 @@ def label_completions(
                 counts.duplicates += 1
                 continue
             seen.add(completion.completion)
-            candidate = _candidate(completion, question, task, counts)
+            candidate = _candidate(completion, question, grader, counts)
             if candidate.label != UNPARSED or unparsed == "negative":
                 candidates.append(candidate)
         groups.append(Group(question.id, question.question, question.answer, reference, tuple(candidates)))
@@ -178,9 +181,9 @@ def _reference(references: References, question: Question) -> str | None:
     return references(question) if question.rationale is not None else None
 
 
-def _candidate(completion: Completion, question: Question, task: Task, counts: Counts) -> Candidate:
+def _candidate(completion: Completion, question: Question, grader: Grader, counts: Counts) -> Candidate:
     """Returns a completion with its label and rating, and adds it to `counts`."""
-    graded = grade(task, completion, question)
+    graded = grader.grade(completion, question)
     if graded.answer is None:
         reason = graded.reason or "no reason given"
         counts.unparsed[reason] = counts.unparsed.get(reason, 0) + 1

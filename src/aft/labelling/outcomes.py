@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..answers import NO_BOX, NO_MARKER
-from ..grading import Verdict, grade
+from ..answers import NO_BOX, NO_MARKER, Extraction
+from ..grading import Grader, Verdict, read_answer
 from ..markdown import per_cent
 from ..records import Completion, Question
 from ..tasks.base import Task
@@ -63,22 +63,53 @@ class Outcomes:
 
 
 def count_outcomes(
+    completions: Sequence[Completion], questions: Sequence[Question], grader: Grader
+) -> tuple[Outcomes, list[Completion]]:
+    """Returns the counts, and examples in order: the unparsed completions, else the wrong ones, else all.
+
+    Costs nothing where `grader` has labelled the completions already.
+    """
+    by_id = {question.id: question for question in questions}
+    verdicts = [grader.grade(completion, by_id[completion.question_id]) for completion in completions]
+    by_question: dict[str, list[bool]] = {}
+    for completion, verdict in zip(completions, verdicts, strict=True):
+        by_question.setdefault(completion.question_id, []).append(verdict.is_correct)
+    counts, unparsed = _count_answers(completions, verdicts)
+    counts = dataclasses.replace(
+        counts,
+        questions=len(by_question),
+        all_wrong=sum(not any(rights) for rights in by_question.values()),
+        all_right=sum(all(rights) for rights in by_question.values()),
+    )
+    wrong = [completion for completion, verdict in zip(completions, verdicts, strict=True) if not verdict.is_correct]
+    return counts, unparsed or wrong or list(completions)
+
+
+def count_completions(
     completions: Sequence[Completion], questions: Sequence[Question], task: Task
 ) -> tuple[Outcomes, list[Completion]]:
-    """Returns the counts, and examples in order: the unparsed completions, else the wrong ones, else all."""
+    """Returns the counts of completions, without those of questions, and examples in order.
+
+    No answer is compared with a gold answer. Examples are the unparsed completions, else the cut ones, else all.
+    """
     by_id = {question.id: question for question in questions}
-    graded = [(completion, grade(task, completion, by_id[completion.question_id])) for completion in completions]
-    by_question: dict[str, list[bool]] = {}
-    for completion, verdict in graded:
-        by_question.setdefault(completion.question_id, []).append(verdict.is_correct)
-    unparsed = [completion for completion, verdict in graded if verdict.answer is None]
-    unmarked = [completion for completion, verdict in graded if _lacks_marker(verdict)]
+    answers = [read_answer(task, completion, by_id[completion.question_id]) for completion in completions]
+    counts, unparsed = _count_answers(completions, answers)
+    return counts, unparsed or [completion for completion in completions if completion.truncated] or list(completions)
+
+
+def _count_answers(
+    completions: Sequence[Completion], answers: Sequence[Verdict | Extraction]
+) -> tuple[Outcomes, list[Completion]]:
+    """Returns the counts of completions, and the unparsed ones."""
+    pairs = list(zip(completions, answers, strict=True))
+    unparsed = [completion for completion, found in pairs if found.answer is None]
+    unmarked = [completion for completion, found in pairs if _lacks_marker(found)]
     formats: dict[str, int] = {}
     for completion in unmarked:
-        if not completion.truncated and (found := _OWN_FORMAT.findall(completion.completion)):
-            formats[found[-1]] = formats.get(found[-1], 0) + 1
+        if not completion.truncated and (own := _OWN_FORMAT.findall(completion.completion)):
+            formats[own[-1]] = formats.get(own[-1], 0) + 1
     counts = Outcomes(
-        questions=len(by_question),
         completions=len(completions),
         unparsed=len(unparsed),
         truncated=sum(completion.truncated for completion in completions),
@@ -86,15 +117,12 @@ def count_outcomes(
         unmarked=len(unmarked),
         unmarked_cut=sum(completion.truncated for completion in unmarked),
         unmarked_formats=formats,
-        all_wrong=sum(not any(rights) for rights in by_question.values()),
-        all_right=sum(all(rights) for rights in by_question.values()),
     )
-    wrong = [completion for completion, verdict in graded if not verdict.is_correct]
-    return counts, unparsed or wrong or list(completions)
+    return counts, unparsed
 
 
-def _lacks_marker(verdict: Verdict) -> bool:
-    return verdict.answer is None and verdict.reason in (NO_MARKER, NO_BOX)
+def _lacks_marker(found: Verdict | Extraction) -> bool:
+    return found.answer is None and found.reason in (NO_MARKER, NO_BOX)
 
 
 def outcomes_from_json(value: Mapping[str, Any]) -> Outcomes:

@@ -71,7 +71,7 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     if len(waiting) < len(units):
         say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
     if stage == "align":
-        stop_before_alignment(plan, {units[index].seed or 0 for index in waiting})
+        stop_before_alignment(plan, [units[index] for index in waiting])
     for index in waiting:
         _explain(units[index], states[index])
     if waiting:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from ..grading import Grader
 from ..json_files import write_json, write_json_lines
 from ..labelling.labels import Counts, label_completions, replace_ratings
 from ..labelling.ratings import describe_lacking, describe_rated, facts_table, rate_groups
@@ -27,7 +28,8 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     """
     section, seed = plan.config.label, unit.seed or 0
     completions = read_completions(plan.completions(unit.seed))
-    groups, counts = _training_groups(plan, seed, completions)
+    grader = Grader(plan.task)
+    groups, counts = _training_groups(plan, seed, completions, grader)
     pool_groups, pool_counts = _pool_groups(plan, seed, completions)
     facts = {}
     rated = rate_groups(section.ratings, groups, completions, seed=seed, cache=plan.judge_cache())
@@ -38,7 +40,7 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     write_json_lines(plan.run.groups(unit.seed), groups)
     write_json_lines(plan.run.pool(unit.seed), pool_groups)
     say(f"{unit}\n{counts.table()}")
-    outcomes = judge_samples(plan, unit, _outside_pool(plan, seed, completions))
+    outcomes = judge_samples(plan, unit, _outside_pool(plan, seed, completions), grader)
     counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
     write_json(plan.run.counts(unit.seed), {**counted, OUTCOMES: dataclasses.asdict(outcomes)})
     for entry in facts.values():
@@ -49,7 +51,9 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
         log.complete([GROUPS, POOL, COUNTS])
 
 
-def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -> tuple[list[Group], Counts]:
+def _training_groups(
+    plan: Plan, seed: int, completions: Sequence[Completion], grader: Grader
+) -> tuple[list[Group], Counts]:
     section = plan.config.label
     return label_completions(
         plan.training_questions(seed),
@@ -59,6 +63,7 @@ def _training_groups(plan: Plan, seed: int, completions: Sequence[Completion]) -
         unparsed=section.unparsed,
         deduplicate=section.deduplicate,
         include_reference=section.include_reference,
+        grader=grader,
     )
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..config import align_config
 from ..config.ratings import BinaryRatings
 from ..errors import AftError
+from ..grading import Grader
 from ..json_files import read_json
-from ..labelling.outcomes import Outcomes, Setting, count_outcomes, diagnose, excerpt, outcomes_from_json
+from ..labelling.outcomes import (
+    Outcomes,
+    Setting,
+    count_completions,
+    count_outcomes,
+    diagnose,
+    excerpt,
+    outcomes_from_json,
+)
 from ..progress import say
 from ..records import Completion
 from ..run.folder import Unit
@@ -15,71 +25,97 @@ from .plan import Plan
 
 OUTCOMES = "outcomes"  # key of counts.json
 _OF_COMPLETIONS = ("unparsed", "truncated")
+_OF_QUESTIONS = ("all_wrong", "all_right")
 _SHOWN = 3
 
 
-def judge_samples(
-    plan: Plan, unit: Unit, completions: Sequence[Completion], *, names: Collection[str] | None = None
-) -> Outcomes:
-    """Counts what became of the completions. Warns with examples and the likeliest cause where a limit is reached.
+def judge_samples(plan: Plan, unit: Unit, completions: Sequence[Completion], grader: Grader) -> Outcomes:
+    """Counts what became of training completions. Warns with examples and the likeliest cause where a limit is reached.
 
-    `names`: the only limits that count; None: all that apply to the run's ratings.
+    `grader` has graded the completions already.
     """
-    seed = unit.seed or 0
-    questions = plan.training_questions(seed) + plan.pool_questions(seed)
-    found, poor = count_outcomes(completions, questions, plan.task)
-    section = vars(plan.config.label.warn)
-    limits = {name: section[name] for name in _that_apply(plan) if names is None or name in names}
-    reached = found.reached(limits)
-    if reached:
-        lines = [f"{unit}: warning: {_describe(found, reached, 'warn')}"]
-        for completion in _of_different_questions(poor):
-            name = f"completion {completion.index} of {completion.question_id}"
-            lines.append(f"  {name}{', cut' if completion.truncated else ''}: {excerpt(completion.completion)}")
-        diagnosis = diagnose(found, _setting(plan), reached)
-        lines += [f"  likeliest cause: {diagnosis.cause}", f"  to change: {diagnosis.change}"]
-        say("\n".join(lines))
+    found, poor = count_outcomes(completions, plan.training_questions(unit.seed or 0), grader)
+    _warn(plan, unit, found, poor, _that_apply(plan))
     return found
 
 
 def judge_completions(plan: Plan, unit: Unit, completions: Sequence[Completion]) -> Outcomes:
-    """`judge_samples` by the limits on completions alone: what a question lacks is known after labelling.
+    """Counts unparsed and cut completions, prints both shares, and warns as `judge_samples` does.
 
-    Prints both shares, too.
+    Compares no answer with a gold answer: a GPU waits for this, and what a question lacks is known after labelling.
     """
-    found = judge_samples(plan, unit, completions, names=_OF_COMPLETIONS)
+    seed = unit.seed or 0
+    questions = plan.training_questions(seed) + plan.pool_questions(seed)
+    found, poor = count_completions(completions, questions, plan.task)
+    _warn(plan, unit, found, poor, _OF_COMPLETIONS)
     say(f"{unit}: {', '.join(found.describe(name) for name in _OF_COMPLETIONS)}")
     return found
 
 
-def stop_before_alignment(plan: Plan, seeds: Collection[int]) -> None:
-    """Raises `AftError` if the labels of one of these seeds reach a limit of `label.stop`.
+def _warn(plan: Plan, unit: Unit, found: Outcomes, poor: Sequence[Completion], names: Collection[str]) -> None:
+    section = vars(plan.config.label.warn)
+    reached = found.reached({name: section[name] for name in names})
+    if not reached:
+        return
+    lines = [f"{unit}: warning: {_describe(found, reached, 'warn')}"]
+    for completion in _of_different_questions(poor):
+        name = f"completion {completion.index} of {completion.question_id}"
+        lines.append(f"  {name}{', cut' if completion.truncated else ''}: {excerpt(completion.completion)}")
+    diagnosis = diagnose(found, _setting(plan), reached)
+    lines += [f"  likeliest cause: {diagnosis.cause}", f"  to change: {diagnosis.change}"]
+    say("\n".join(lines))
 
-    Labels of earlier versions hold no outcomes and are not judged.
+
+def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
+    """Raises `AftError` if the labels that one of these align units reads reach a limit of `label.stop`.
+
+    Limits on questions count only for seeds of which a unit's loss needs pairs. At a limit of 1 they count only if no
+    group has a pair. Where they do not count, a line warns. Labels of earlier versions hold no outcomes and are not
+    judged.
     """
     section = vars(plan.config.label.stop)
-    for seed in sorted(seeds):
-        path = plan.run.counts(seed)
-        kept = (read_json(path) or {}).get(OUTCOMES)
+    for seed in sorted({unit.seed or 0 for unit in units}):
+        counts = read_json(plan.run.counts(seed)) or {}
+        kept = counts.get(OUTCOMES)
         if kept is None:
             continue
         found = outcomes_from_json(kept)
         reached = found.reached({name: section[name] for name in _that_apply(plan)})
+        labels = plan.run.unit("label", seed)
+        if not any(_needs_pairs(plan, unit) for unit in units if (unit.seed or 0) == seed):
+            reached, harmless = _without(reached, _OF_QUESTIONS)
+            if harmless:
+                said = _describe(found, harmless, "stop")
+                say(f"{labels}: warning: {said}. Alignment goes on, because no loss that is to be trained needs pairs")
+        elif counts.get("groups_with_pair"):
+            # references among the candidates make pairs with wrong samples
+            reached, _ = _without(reached, [name for name in _OF_QUESTIONS if section[name] == 1])
         if not reached:
             continue
         diagnosis = diagnose(found, _setting(plan), reached)
         keys = " ".join(f"label.stop.{name}=null" for name in reached)
         raise AftError(
-            f"{plan.run.unit('label', seed)}: stopped before alignment: {_describe(found, reached, 'stop')}."
+            f"{labels}: stopped before alignment: {_describe(found, reached, 'stop')}."
             f" Likeliest cause: {diagnosis.cause}. To change: {diagnosis.change}."
             f" All files are kept; the same command with {keys} goes on"
         )
 
 
+def _needs_pairs(plan: Plan, unit: Unit) -> bool:
+    loss = align_config(plan.config, unit.name or "").loss
+    return loss is not None and (loss.needs_pairs or loss.reduction == "mean_with_pair")
+
+
+def _without(reached: dict[str, float], names: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the limits that are not named, and those that are."""
+    taken = {name: limit for name, limit in reached.items() if name in names}
+    return {name: limit for name, limit in reached.items() if name not in names}, taken
+
+
 def _that_apply(plan: Plan) -> tuple[str, ...]:
     # other ratings can rank candidates of one label
     binary = isinstance(plan.config.label.ratings, BinaryRatings)
-    return (*_OF_COMPLETIONS, "all_wrong", "all_right") if binary else _OF_COMPLETIONS
+    return (*_OF_COMPLETIONS, *_OF_QUESTIONS) if binary else _OF_COMPLETIONS
 
 
 def _describe(found: Outcomes, reached: dict[str, float], kind: str) -> str:

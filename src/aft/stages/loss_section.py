@@ -7,7 +7,7 @@ import functools
 import inspect
 from typing import Any
 
-from ..config.losses import Constraint, KtoLoss, RankingLoss
+from ..config.losses import Constraint, KtoLoss, ProLoss, RankingLoss
 from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES
 from ..training.objective import Objective
 
@@ -23,6 +23,8 @@ def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective
     if isinstance(section, KtoLoss):
         # without a threshold the function would read every batch's ratings; the stage has checked them before
         own.setdefault("desirable_above", 0.5)
+    # PRO's published code adds a constant for equal candidates
+    constant = isinstance(section, ProLoss) and section.normalisation == "reference_code"
     return Objective(
         vft_reduction=vft_reduction,
         loss=functools.partial(function, **own),
@@ -30,6 +32,7 @@ def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective
         min_rating_gap=section.min_rating_gap,
         weight=section.weight,
         reduction=section.reduction,
+        zero_without_pair=section.needs_pairs and not constant,
         needs_reference=section.name in REFERENCE_LOSSES,
         logps=getattr(section, "logps", "mean"),
     )

@@ -123,11 +123,11 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     if align.loss is not None:
         ratings = [[r for item in entry for r in item.ratings if r is not None] for entry in entries]
         facts["groups_with_pair"] = sum(has_pair(of_group, objective.min_rating_gap) for of_group in ratings)
-    if facts["groups_with_pair"] == 0:
+    if facts["groups_with_pair"] == 0 and objective.pairs_only:
         apart = f" by more than {objective.min_rating_gap:g}" if objective.min_rating_gap else ""
         say(
-            f"{unit}: no question has candidates whose ratings differ{apart}: nothing is compared, and loss/align says"
-            " nothing"
+            f"{unit}: no question has candidates whose ratings differ{apart}: nothing is compared, and loss/align is"
+            " not logged"
         )
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")

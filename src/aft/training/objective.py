@@ -27,6 +27,7 @@ class Objective:
     `constraint`, `min_rating_gap` (in the ratings' unit): which candidates are compared and how. They apply to the
     loss, to the statistics and to the count of groups with a pair.
     `reduction`: mean, mean_with_pair or sum of L_A over the step's groups.
+    `zero_without_pair`: the loss of a group without a pair is exactly 0, so a step without a pair has no L_A to log.
     `needs_reference`: the loss takes the scores before training as `ref_scores`.
     `logps`: the loss compares mean log-probs (mean), summed log-probs (sum; the loss also gets `lengths`), or sums
     divided by the group's padded length (padded).
@@ -38,8 +39,14 @@ class Objective:
     min_rating_gap: float = 0.0
     weight: float = 1.0
     reduction: str = "mean"
+    zero_without_pair: bool = False
     needs_reference: bool = False
     logps: str = "mean"
+
+    @property
+    def pairs_only(self) -> bool:
+        """Whether only groups with a pair add to L_A."""
+        return self.zero_without_pair or self.reduction == "mean_with_pair"
 
     def of_groups(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """The loss (B,) of each group from scores and lengths (B, G); 0 for a group that `reduction` does not count.

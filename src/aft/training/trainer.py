@@ -86,7 +86,8 @@ class AftTrainer(Trainer):
         self._scores = ScoreLog()
         self._steps_logged = 0
         self._terms = StepTerms(args.device, _exact(args.device))
-        self._counted = torch.zeros(len(_TOTALS), device=args.device)
+        # of the steps since the last log, those in which each count is above 0; the same on all ranks
+        self._steps_with = torch.zeros(len(_TOTALS), device=args.device)
 
     def _begin(self, step: int) -> None:
         self._steps_logged = step
@@ -149,7 +150,7 @@ class AftTrainer(Trainer):
         parts = [part for batch in batches for part in batch["parts"]]
         self._terms.begin_step()
         totals = self.accelerator.reduce(self._count(parts).to(device, non_blocking=True), reduction="sum")
-        self._counted = self._counted + totals
+        self._steps_with = self._steps_with + (totals > 0)
         return batches, totals
 
     def _prepare_inputs(self, inputs: Any) -> Any:
@@ -254,7 +255,7 @@ class AftTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add our metrics to those of transformers: means over the steps since the last log and over all ranks.
 
-        A mean over nothing has no key.
+        A term's mean is over the steps that have it. A mean over nothing has no key.
         """
         if "loss" in logs:
             logs.update(self._step_metrics())
@@ -267,13 +268,18 @@ class AftTrainer(Trainer):
             return {}
         # transformers averages "loss" over ranks, and `compute_loss` scaled the shares for that: no change needed
         vft, align = self._over_ranks(self._terms.sums).tolist()
-        tokens, _, groups, with_pair = self._counted.tolist()  # over all ranks already
+        supervised, _, groups, with_pair = self._steps_with.tolist()
         self._terms.sums.zero_()
-        self._counted.zero_()
-        metrics = {"loss/vft": vft / steps} if tokens else {}
-        compared = with_pair if self.objective.reduction == "mean_with_pair" else groups
-        if self.objective.loss is not None and compared:
-            metrics["loss/align"] = align / steps
+        self._steps_with.zero_()
+        terms = {"loss/vft": (vft, supervised)}
+        if self.objective.loss is not None:
+            terms["loss/align"] = (align, with_pair if self.objective.pairs_only else groups)
+        metrics: dict[str, float] = {}
+        for name, (total, steps_with) in terms.items():
+            if steps_with:
+                metrics[name] = total / steps_with
+            if 0 < steps_with < steps:
+                metrics[f"{name}_steps"] = steps_with
         return {**metrics, **self._scores.metrics(self._over_ranks, steps)}
 
     def _over_ranks(self, values: Tensor) -> Tensor:
