@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aft.config import load_config
 from aft.errors import AftError, ConfigError
 from aft.json_files import write_json_lines
-from aft.model import build_model, build_word_tokenizer
+from aft.model import build_model, build_word_tokenizer, merge_lora
 from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups
 from aft.run.digest import digest_file
 from aft.run.manifest import INITIAL_SCORES, MANIFEST, UnitLog, digest_folder, read_manifest
@@ -24,8 +26,10 @@ from aft.stages.label import run_label
 from aft.stages.plan import DONE, RESUME, Plan
 from aft.stages.train import run_align, run_pretrain, run_vft
 from aft.tasks import TRAIN
+from aft.training.saved import check_saved
 from aft.training.trainer import AftTrainer
 from tiny_models import CONFIGS
+from tokenizer_kinds import gemma
 
 DATA = {
     "name": "arithmetic",
@@ -132,10 +136,52 @@ def test_a_stage_whose_model_is_not_what_was_trained_is_not_done(make_plan, monk
     checkpoint = make_plan().config.model.name_or_path
     plan = make_plan(model={"name_or_path": checkpoint, "max_length": 64, "lora": {"r": 4}})
     monkeypatch.setattr("aft.stages.train.merge_lora", lambda base, adapter: base)
-    with pytest.raises(AftError, match=r"vft: what was saved is not what was trained: loaded anew"):
+    with pytest.raises(
+        AftError, match=r"vft: what was saved is not what was trained: .* the adapter alone in .*vft/adapter\."
+    ):
         run_unit(plan, "vft")
     [unit] = plan.units("vft")
     assert plan.status(unit).state == RESUME
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "target_modules": ["q_proj"]}])
+def test_every_checkpoint_says_how_a_response_ends(make_plan, tmp_path, lora):
+    """The end of a turn is another token than the tokenizer's end."""
+    base, tokenizer = tmp_path / "gemma", gemma()
+    build_model("llama", CONFIGS["llama"], tokenizer, seed=0).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    plan = make_plan(
+        prompt={"template": "{question}", "chat": True},
+        model={"name_or_path": str(base), "max_length": 512, "lora": lora},
+        vft={"training": {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}},
+    )
+    folder = run_unit(plan, "vft")
+    ends = tokenizer.convert_tokens_to_ids(["<end_of_turn>", "<eos>"])
+    for saved in (folder, folder / "checkpoint-1", folder / "checkpoint-2"):
+        assert json.loads((saved / "generation_config.json").read_text())["eos_token_id"] == ends
+        if saved == folder or lora is None:
+            assert json.loads((saved / "config.json").read_text())["eos_token_id"] == ends[0]
+
+
+def test_the_merged_model_is_freed_before_the_saved_one_is_loaded(make_plan, monkeypatch):
+    name = make_plan().config.model.name_or_path
+    plan = make_plan(model={"name_or_path": name, "max_length": 64, "lora": {"r": 4, "target_modules": ["q_proj"]}})
+    merged = []
+
+    def merge(base, adapter):
+        model = merge_lora(base, adapter)
+        merged.append(weakref.ref(model.get_input_embeddings().weight))
+        return model
+
+    def check(trained, load, *others):
+        gc.collect()
+        assert [reference() for reference in merged] == [None]
+        check_saved(trained, load, *others)
+
+    monkeypatch.setattr("aft.stages.train.merge_lora", merge)
+    monkeypatch.setattr("aft.stages.train.check_saved", check)
+    run_unit(plan, "vft")
+    assert merged
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")

@@ -14,7 +14,7 @@ from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
-from ..errors import AftError, ConfigError, DataError
+from ..errors import ConfigError, DataError
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..progress import say
@@ -26,11 +26,11 @@ from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
-from ..training.callbacks import StopOnCollapse
+from ..training.callbacks import SaveEnds, StopOnCollapse
 from ..training.checkpoints import last_checkpoint
 from ..training.job import TrainingJob
 from ..training.objective import Objective
-from ..training.saved import TrainedScores, check_saved, forget_optimizer, trained_scores
+from ..training.saved import TrainedScores, check_saved, check_tokenizer, forget_optimizer, trained_scores
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
 from .card import model_card
@@ -201,7 +201,8 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         max_tokens=config.model.max_tokens_per_batch,
         description=str(unit),
     )
-    trainer = AftTrainer(job, arguments, [work.collapse] if work.collapse else [])
+    ends = SaveEnds(lambda: set_ends(job.model, work.texts))
+    trainer = AftTrainer(job, arguments, [ends, *([work.collapse] if work.collapse else [])])
     trainer.train(resume_from_checkpoint=_checkpoint(unit, log))
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
@@ -211,7 +212,6 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         say(f"{unit}: last validation: {', '.join(shares)}")
     trained = trained_scores(trainer)
     trainer.save_state()
-    set_ends(job.model, work.texts)  # after training, because transformers puts the tokenizer's end token first
     adapter = unit.folder / "adapter"
     trainer.save_model(str(adapter if work.lora else unit.folder))
     leave_deepspeed(trainer.accelerator)
@@ -219,10 +219,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         return
     peak_gpu_memory = None if stage.cpu else torch.cuda.max_memory_allocated()
     if work.lora and work.start:
-        merged = merge_lora(stage.model(work.start), adapter)
-        set_ends(merged, work.texts)
-        merged.save_pretrained(unit.folder)
-        job.tokenizer.save_pretrained(unit.folder)
+        _save_merged(stage, unit, work, adapter)
     _check_saved(stage, unit, trained, trainer)
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
@@ -239,6 +236,14 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     )
 
 
+def _save_merged(stage: Stage, unit: Unit, work: _Work, adapter: Path) -> None:
+    """Save base and adapter as one model. It is freed at the end, before the saved one is loaded."""
+    merged = merge_lora(stage.model(str(work.start)), adapter)
+    set_ends(merged, work.texts)
+    merged.save_pretrained(unit.folder)
+    work.job.tokenizer.save_pretrained(unit.folder)
+
+
 def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
     """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model."""
     folder = str(unit.folder)
@@ -248,12 +253,9 @@ def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftT
         stage.enable_scoring(model)
         return model
 
-    ids = trained.batch["input_ids"].flatten().tolist()
-    if stage.tokenizer(folder).decode(ids) != trainer.job.tokenizer.decode(ids):
-        raise AftError(f"{folder}: the saved tokenizer reads token ids as other text than the one of the training")
+    check_tokenizer(trained, stage.tokenizer(folder), trainer.job.tokenizer, unit.folder)
     forget_optimizer(trainer)
-    # weights that were divided may not fit on one device
-    check_saved(trained, load, torch.device("cpu") if trained.sharded else stage.device, folder)
+    check_saved(trained, load, stage.device, unit.folder)
 
 
 def _tell_what_fits(unit: Unit, work: _Work) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,6 +21,26 @@ class BeforeTraining(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.begin(state.global_step)
+
+
+class SaveEnds(TrainerCallback):
+    """Calls `set_ends` before the first step, because transformers puts the tokenizer's end token first there.
+
+    Every checkpoint then says how a response ends. An adapter's checkpoint has no model that would say it, so the
+    generation config is saved beside the adapter.
+    """
+
+    def __init__(self, set_ends: Callable[[], None]) -> None:
+        self.set_ends = set_ends
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.set_ends()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        generation = getattr(kwargs["model"], "generation_config", None)
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if args.should_save and generation is not None and (folder / "adapter_config.json").exists():
+            generation.save_pretrained(folder)
 
 
 class LogAtStops(TrainerCallback):

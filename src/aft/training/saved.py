@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import AftError
 from ..progress import say
@@ -18,8 +19,10 @@ from ..scoring.responses import response_logps, to_device
 from .trainer import AftTrainer
 
 _SEQUENCES, _LOOKED_AT = 4, 64
-# Nats by which the mean token may differ: in float32, and where sixteen bits are involved.
-_EXACT, _ROUGH = 0.01, 0.1
+# Nats by which the mean token may differ in float32, and how often the noise of sixteen bits may be added to that.
+_EXACT, _TIMES = 0.01, 3
+# Noise in nats of a model that cannot be computed in float32, and so cannot say its own.
+_UNKNOWN = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,58 +30,116 @@ class TrainedScores:
     """Log-probs (R,) float32, nats, on the CPU, of the response tokens of `batch` under the trained model.
 
     `without_adapter`: those of the base model under it; None: there is no adapter. `precise`: computed in float32,
-    whatever precision the weights have. `sharded`: no process has all weights.
+    whatever precision the weights have. `autocast`: the type of mixed precision; None: that of the weights.
     """
 
     batch: Batch
     logps: Tensor
     without_adapter: Tensor | None
     precise: bool
-    sharded: bool
+    autocast: torch.dtype | None
 
 
 def trained_scores(trainer: AftTrainer) -> TrainedScores:
     """Score a few sequences with the model of a trainer that has finished. All ranks call this together."""
     batch = pack(_some(trainer), trainer.packer.pad_id, PADDED)
     model = trainer.model_wrapped
-    sharded = why_not_in_float32(model) is not None
-    logps, precise = _score(model, trainer._prepare_inputs(batch), precise=not sharded)
+    whole = why_not_in_float32(model) is None
+    logps, precise = _score(model, trainer._prepare_inputs(batch), precise=whole)
     without = None
     if disable := getattr(trainer.accelerator.unwrap_model(model), "disable_adapter", None):
         with disable():
             without, _ = _score(model, trainer._prepare_inputs(batch), precise=precise)
-    return TrainedScores(batch, logps, without, precise, sharded)
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
+    return TrainedScores(batch, logps, without, precise, mixed)
 
 
-def check_saved(trained: TrainedScores, load: Callable[[], torch.nn.Module], device: torch.device, folder: Any) -> None:
+def check_tokenizer(
+    trained: TrainedScores, saved: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Raise `AftError` if the saved tokenizer reads or writes the sequences otherwise than that of the training."""
+    rows = trained.batch["input_ids"].tolist()
+    texts = tokenizer.batch_decode(rows)
+    if saved.batch_decode(rows) != texts:
+        raise AftError(f"{folder}: the saved tokenizer reads ids as other text than in training. {_kept(folder)}")
+    if saved(texts)["input_ids"] != tokenizer(texts)["input_ids"]:
+        raise AftError(f"{folder}: the saved tokenizer encodes text to other ids than in training. {_kept(folder)}")
+
+
+def check_saved(
+    trained: TrainedScores, load: Callable[[], torch.nn.Module], device: torch.device, folder: Path
+) -> None:
     """Raise `AftError` if the model that `load` loads scores the sequences otherwise than the trained model did.
 
-    Prints a line if sixteen bits lost most of what an adapter learnt, or if the model does not fit beside the trained
-    one. `load` returns a model that has been through `enable_scoring`. Only the process that saved calls this.
+    Where sixteen bits are involved, the loaded model says how much they may change: it is scored with and without them.
+    Prints a line if they lost most of what an adapter learnt, or if there is no memory for a second model. `load`
+    returns a model that has been through `enable_scoring`. Only the process that saved calls this.
     """
     try:
-        model = load().eval().to(device)
-        logps, precise = _score(model, to_device(trained.batch, device), precise=trained.precise)
-    except torch.OutOfMemoryError:
-        say(f"{folder}: not loaded and compared with the trained model: it does not fit beside it in the GPU's memory")
+        model = _placed(load().eval(), device)
+        place = next(model.parameters()).device
+        batch = to_device(trained.batch, place)
+        exact, precise = _score(model, batch, precise=True)
+        sixteen = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters())
+        rough = not (precise and trained.precise) or (sixteen and trained.without_adapter is not None)
+        rounded = exact
+        if rough and precise:
+            with torch.autocast(place.type, trained.autocast, enabled=trained.autocast is not None):
+                rounded, _ = _score(model, batch, precise=False)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        say(f"{folder}: not loaded and compared with the trained model: there is no memory for it beside that one")
         return
-    sixteen = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters())
-    rough = not (precise and trained.precise) or (sixteen and trained.without_adapter is not None)
-    difference = _distance(logps, trained.logps)
-    allowed = _ROUGH if rough else _EXACT
-    learnt = None if trained.without_adapter is None else _distance(trained.without_adapter, trained.logps)
-    lost = learnt is not None and difference > max(learnt / 2, _EXACT / 10)
-    if not difference <= allowed or (lost and not rough):
+    found = exact if trained.precise else rounded
+    noise = _distance(rounded, exact) if precise else _UNKNOWN
+    difference, allowed = _distance(found, trained.logps), _EXACT + _TIMES * noise
+    wrong = not difference <= allowed
+    told = ""
+    if trained.without_adapter is not None and difference > _EXACT / 10:
+        learnt = _distance(trained.without_adapter, trained.logps)
+        is_base = _distance(found, trained.without_adapter) < learnt / 10
+        lost = difference > learnt / 2
+        # both sides are rounded if the trained one is
+        is_noise = learnt <= (1 if trained.precise else 2) * noise
+        wrong |= is_base or (lost and not rough) or (difference >= 0.9 * learnt and not is_noise)
+        if sixteen and lost:
+            told = (
+                f"merged into weights of sixteen bits, the adapter is {difference:.2g} nats per token from the trained"
+                f" one, which moved the base model by {learnt:.2g}; set model.dtype to float32"
+            )
+        elif lost:
+            told = f"the adapter moved the base model by {learnt:.2g}, and the merged model has lost that"
+    if wrong:
         raise AftError(
             f"{folder}: what was saved is not what was trained: loaded anew, it gives a token another log-prob, by"
-            f" {difference:.2g} nats in the mean over {trained.logps.numel()} tokens; at most {allowed:g} is rounding."
-            " The stage is not done"
+            f" {difference:.2g} nats in the mean over {trained.logps.numel()} tokens; at most {allowed:.2g} is rounding"
+            f"{'; ' if told else ''}{told}. {_kept(folder)}"
         )
-    if lost:
-        say(
-            f"{folder}: merged into weights of sixteen bits, the adapter is {difference:.2g} nats per token from"
-            f" the trained one, which moved the base model by {learnt:.2g}; set model.dtype to float32"
-        )
+    if told:
+        say(f"{folder}: {told}")
+
+
+def _kept(folder: Path) -> str:
+    adapter = f", and the adapter alone in {folder / 'adapter'}" if (folder / "adapter").is_dir() else ""
+    return (
+        f"The stage is not done. The weights are kept in {folder}{adapter}. To go on with them as they are, copy the"
+        " folder and set model.name_or_path to the copy. The same command continues from the folder's last checkpoint;"
+        " without one it trains again"
+    )
+
+
+def _placed(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model on the device, or on the CPU if it does not fit."""
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError:
+        return model.to("cpu")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has no class of its own for an allocation on the CPU that failed
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def forget_optimizer(trainer: AftTrainer) -> None:
