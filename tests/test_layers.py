@@ -117,7 +117,7 @@ MAY_USE = {
     "device": "torch",
     "progress": "tqdm",
     "yaml_files": "yaml",
-    "answers": "math_verify sympy",  # an extra, in a process of its own
+    "answers": "math_verify",  # an extra, in a process of its own
     "tasks": "datasets",  # the hub's data sets, imported where they are read
     "convert": "datasets pyarrow yaml",
     "run": "",

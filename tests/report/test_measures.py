@@ -28,7 +28,8 @@ def test_every_measure_has_what_its_users_read():
         "parsed",
         "ended",
     }
-    assert all(MEASURES[name].table for spec in SPECS.values() for name in spec.measures)
+    named = {name for spec in SPECS.values() for name in spec.measures if "@" not in name}  # vote@16 is of a family
+    assert all(MEASURES[name].table for name in named)
     asked = {c.measure for claim in CLAIMS.values() for clause in claim.clauses for c in clause}
     assert all(MEASURES[name].words for name in asked)
 
