@@ -51,7 +51,7 @@ _JOINED = re.compile(
 # A capital that stands alone names an option, unless it is the article A or the pronoun I.
 _CAPITAL = re.compile(
     r"(?<![\w'’])(?!A (?!(?:is|or|and|also|fits|seems|looks|could|may|might|can|would|too|works)\b)[a-z])"
-    r"(?!I (?!and |or |is )[a-z])([A-Z])(?![\w'’])"
+    r"(?!I (?!and |or |is )[a-z])([A-Z])(?![\w'’]|\.\w| ?[=+*×])"
     r"|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
 )
 # What takes an option back, where it follows at once, stands in a clause of its own, or says so of the answer.
@@ -68,45 +68,54 @@ _BE = (
     r"(?:is|are|was|were|be|been|being|seems?|looks?|can|could|would|should|must|may|might|will|does|do|did|has|have"
     r"|definitely|clearly|probably|certainly|obviously|surely|simply|just|really|also|therefore|thus|to|the|an?)\b"
 )
-_REJECTED_AT_ONCE = re.compile(rf"[^\w.,;:(\[-]*(?:{_BE} )*(?:{_NEGATION}|{_FALSE})", re.IGNORECASE)
+_REJECTED_AT_ONCE = re.compile(
+    rf"[^\w.,;:(\[-]*(?:\. ?(?=(?-i:[a-z])))?(?:{_BE} )*(?:{_NEGATION}|{_FALSE})", re.IGNORECASE
+)
 _TAKEN_BACK = re.compile(
-    r"(?:^|[.,;:!?(\[—–-])[\W_]*(?:(?:but|oh|well|hmm+|or|and|i mean)\b,? )?"
-    r"(?:no(?=\s*(?:[,;:!?-]|$|\.\s*(?:$|(?-i:[A-Z]))))|wait\b|actually\b|sorry\b|oops\b|scratch that\b|correction\b)"
-    rf"|(?:^|[,;:!?(\[—–-])[\W_]*(?:but )?(?:not|never|cannot|neither|except)\b"
-    rf"|\b{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}"
+    r"(?:^|[.,;:!?(\[—–-])[\W_]{0,9}(?:(?:but|oh|well|hmm+|or|and|i mean)\b,? )?"
+    r"(?:no(?=\s*(?:[,;:!?-]|$|\.\s*(?:$|(?-i:[A-Z]))))"
+    r"|(?:wait|actually|sorry|oops|correction)(?=\s*(?:[,.;:!?–—-]|$)|,? (?:no|it|not|that)\b)|scratch that\b)"
     rf"|\b(?:it|this|that|which|answer|option|choice)(?:'s| (?:{_BE} )*)(?:{_FALSE}|(?:not|\w+n't) {_RIGHT})"
     rf"(?! (?:to|for|that)\b)",
     re.IGNORECASE,
 )
+_DENIED_ALONE = re.compile(r"(?:^|[,;:!?(\[—–-])[\W_]*(?:but )?(?:not|never|cannot|neither|except)\b", re.IGNORECASE)
+_NEAR_WORDS = r"^\W{0,9}(?:[^\s.;!?(]{1,40} ){0,6}?"
+_NOT_RIGHT = re.compile(rf"{_NEAR_WORDS}{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"^\W*(?:or|nor|and|vs|versus|either|alternatively)\b|^ ?[/&]"
-    r"|\b(?:or|but|though|although|however)\b,? (?:(?:it|this|that|i|we|they|there|he|she) )?"
-    r"(?:maybe|perhaps|possibly|probably|even|also|so\b|could|might|may|another|other|something|someone|somewhere|else)"
-    r"|\b(?:unsure|uncertain|no idea|hard to say|just a guess|not quite sure)\b"
-    r"|\b(?:don't|do not|cannot|can't) (?:really )?(?:know|tell|say|decide|choose)\b",
+    r"^\W*(?:or|nor|and|vs|versus|either|alternatively)\b(?! way)|^ ?[/&]"
+    rf"|{_NEAR_WORDS}(?:or|but|though|although|however)\b,? (?:maybe|perhaps|possibly|probably|even\b|also\b|so\b|another\b"
+    r"|other\b|something|someone|somewhere|else\b|(?:it|this|that|there) (?:could|might|may)\b)"
+    r"|\b(?:unsure|uncertain|no idea|hard to say|just a guess)\b"
+    r"|\bI (?:don't|do not|cannot|can't) (?:really )?(?:know|tell|say|decide|choose)\b",
     re.IGNORECASE,
 )
 # What says that other options fit too, if it stands in one clause with them.
-_ALSO = re.compile(r"\b(?:or|also|as well|too|equally|could|might|may|maybe|perhaps|possibl[ey]|either|works?|fits?|both)\b", re.I)
+_ALSO = re.compile(
+    r"\b(?:also|equally|as) (?:be )?(?:possible|correct|right|likely|good|fits?|works?|well)\b"
+    r"|\b(?:possible|fits?|works?|correct|right) (?:also|too|as well|equally)\b|\b(?:is|are) possible\b",
+    re.IGNORECASE,
+)
 # The verdict on all other options is none on the chosen one.
 _OTHERS = re.compile(
     r"\b(?:all|everything|anything|none|each|every one)? ?(?:of )?(?:the )?(?:others?|rest|else|remaining)\b"
-    rf"(?: (?:options?|choices?|answers?|ones?))?(?: [^\s.;!?]+){{0,5}}? (?:{_FALSE}|{_NEGATION})[^.;!?]*",
+    rf"(?: (?:options?|choices?|answers?|ones?))?(?: [^\s.;!?]{{1,40}}){{0,5}}? (?:{_FALSE}|{_NEGATION})[^.;!?]*",
     re.IGNORECASE,
 )
 # `library, not a bank`: what the chosen option is compared with.
 _CONTRASTED = re.compile(
     r"(?:^|[,;(—–-]) ?(?:and |but )?(?:not(?! (?:sure|certain|right|correct|true|possible|the answer)\b)"
-    r"|rather than|instead of|unlike|as opposed to|whereas|while) (?=\w)[^.;!?)]*",
+    r"|rather than|instead of|unlike|as opposed to|whereas|while) (?=[\w(])[^.;!?]*",
     re.IGNORECASE,
 )
 _REJECTED = re.compile(
     r"\b(?:not|neither|nor|never|cannot|except|instead|(?:anything|everything|all) but|rule out|can be ruled out"
     r"|exclude|eliminate|reject|discard)\b|n't\b"
     r"|\b(?:is|are|was|be|seems?|looks?|the|an?)(?: \w+){0,2} "
-    rf"{_FALSE}|\bno(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|\b(?:wait|actually|sorry|oops)\b",
+    rf"{_FALSE}|\bno(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|\b(?:wait|actually|sorry|oops)(?=[,.;:!?]|$)",
     re.IGNORECASE,
 )
+_CLAUSE_END = re.compile(r"[,:(\[–—]|- ")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 _REASON = re.compile(r"\b(?:because|since|as(?! well| is)|for|due to|given)\b", re.IGNORECASE)
 _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
@@ -235,21 +244,27 @@ def _doubted(letter: str, behind: str, known: _Options, letters: str) -> Extract
     """
     own = known.exact[letters.index(letter)]
     end = _end_of_own(behind, own)
-    rest = _outside(behind, own) if end is None else behind[end:]
-    if end is not None:
-        rest = _CONTRASTED.sub(" ", rest)
+    rest = _outside(behind, own) if end is None else _CONTRASTED.sub(" ", behind[end:])
     head = _REASON.split(_OTHERS.sub(" ", rest), maxsplit=1)[0]
     near = _near(head)
-    named = (_mentions(rest, letters) | _named(near, letters)) - {letter}
-    rejected = _REJECTED_AT_ONCE.match(head) or _TAKEN_BACK.search(head)
-    if named or ((rejected or _HEDGED.search(head)) and _named(head, letters) - {letter}):
+    named = (_mentions(rest, letters) | _named(" ".join(near.split()[:4]), letters)) - {letter}
+    rejected = _REJECTED_AT_ONCE.match(head) or _TAKEN_BACK.search(head) or _NOT_RIGHT.match(head)
+    rejected = rejected or (end is None and _DENIED_ALONE.match(head))
+    hedged = _HEDGED.search(head)
+    if named or ((rejected or hedged) and _named(head, letters) - {letter}):
         return Extraction(None, AMBIGUOUS)
     if rejected:
         return Extraction(None, NOT_AN_OPTION)
-    others = {other for other in _contained(near, known) if _is_words(other, known)} - {letter}
-    if _HEDGED.search(head) or "?" in others or (others and head[:1] != "." and _ALSO.search(near)):
+    others = {other for other in _contained(near, known) if _is_words(other, known)} - {letter, "?"}
+    if hedged or (others and head[:1] != "." and _ALSO.search(near)):
         return Extraction(None, AMBIGUOUS)
-    return Extraction(None, CONTRADICTION) if _begins_with(near, others, known) else Extraction(letter, None)
+    # behind the option's own text, another one counts only where nothing but punctuation parts them
+    other = (
+        _begins_with(near, others, known)
+        if end is None
+        else _by_content(trim(_CLAUSE_END.split(near, maxsplit=1)[0]), known) - {letter}
+    )
+    return Extraction(None, CONTRADICTION) if other else Extraction(letter, None)
 
 
 def _end_of_own(behind: str, own: str) -> int | None:
@@ -260,7 +275,7 @@ def _end_of_own(behind: str, own: str) -> int | None:
 
 def _near(text: str) -> str:
     """The first sentence or the part of it before a semicolon, without punctuation before it."""
-    return _SENTENCE_END.split(text[: _MAX_TEXT].lstrip(" .,;:!?*()[]>=\"'-"), maxsplit=1)[0]
+    return _SENTENCE_END.split(text[:_MAX_TEXT].lstrip(" .,;:!?*()[]>=\"'-"), maxsplit=1)[0]
 
 
 def _begins_with(text: str, others: Iterable[str], known: _Options) -> bool:
@@ -330,9 +345,15 @@ def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
         rest = _OTHERS.sub(" ", _outside(text, known.exact[letters.index(min(found))]))
         if _REJECTED.search(rest):
             return Extraction(None, NOT_AN_OPTION)
-        if mentioned and _named(rest, letters) - found:
+        if mentioned and _named(_behind_mention(text), letters) - found:
             return Extraction(None, AMBIGUOUS)
     return _one(found, AMBIGUOUS)
+
+
+def _behind_mention(text: str) -> str:
+    """The six words behind the last letter that is named as a choice."""
+    end = max((match.end() for match in _MENTION.finditer(text)), default=0)
+    return " ".join(text[end : end + 200].split()[:6])
 
 
 def _one(found: Iterable[str], several: str) -> Extraction:

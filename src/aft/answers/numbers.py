@@ -70,14 +70,17 @@ VALUE_WORDS = (*_NUMBER_WORDS, *_PARTS, *(f"{part}s" for part in _PARTS), *_JOIN
 _COUNT = rf"(?:{'|'.join(_NUMBER_WORDS)})\b"
 # A hyphen makes a word part of a unit, as in `10 ten-dollar bills`, but not of a number, as in `3 twenty-fifths`.
 _IN_UNIT = rf"-(?!(?:{'|'.join((*_NUMBER_WORDS, *_PARTS, 'one'))}))[a-z]"
-_ORDINAL = r"[ -](?:grade|place|class|floor|part|person|degree|part|hand|rate|row|round|team|year|prize|gear)"
+_ORDINAL = r"[ -](?:grade|place|class|floor|part|person|degree|hand|rate|row|round|team|year|prize|gear)"
 # `36 third graders` and `20 quarters` are numbers with a unit; a quarter of something is a part.
 _VALUE = (
     rf"(?:{_COUNT}|(?:{'|'.join(_JOINED)})\b|(?:{'|'.join(part for part in _PARTS if part != 'quarter')})s?\b"
     rf"(?!{_ORDINAL})|quarters? of\b|quarter(?=[\W_]*$))(?!{_IN_UNIT})"
 )
 _FURTHER = rf"(?:an? )?(?:{_VALUE}|(?:one|(?<=a )quarter)\b(?!{_IN_UNIT}))"
-_SECOND_PART = re.compile(rf"(?:[^\s,(]+,? ){{0,3}}and (?:(?:about|another|then|also) )?{_FURTHER}", re.IGNORECASE)
+_SECOND_PART = re.compile(
+    rf"(?:(?!(?:in|per|every|each|within|during|after)\b)[^\s,(]+,? ){{0,3}}and (?:(?:about|another|then|also) )?{_FURTHER}",
+    re.IGNORECASE,
+)
 _SCALE_WORDS = "hundred|thousand|million|billion|trillion"
 _NO_UNIT = re.compile(rf"[\\+*×÷=<>^±√∛∜π∞≈≠≤≥]|\b(?:{_SCALE_WORDS})\b", re.IGNORECASE)
 # A word for a number behind the first word, as in `3 hours twenty minutes`, unless that word is a preposition.
@@ -88,7 +91,7 @@ _COUNT_BEHIND_UNIT = (
 _CHANGED_AT_ONCE = re.compile(
     rf"[\W_]*(?:[a-z]+ )?(?:times|minus|plus|divided by|multiplied by) {_FURTHER}"
     rf"| ?(?:{_VALUE}|(?:to|over|by|point) (?:the )?(?:{_FURTHER}|power\b)|{_COUNT_BEHIND_UNIT})"
-    rf"| ?\((?:(?:one|{'|'.join((*_NUMBER_WORDS, *_PARTS))})s?[ -]?)+\)",
+    rf"| ?\((?:(?:one|{'|'.join((*_NUMBER_WORDS, *_PARTS))})\b[ -]?){{1,9}}\)",
     re.IGNORECASE,
 )
 _AND = re.compile(rf"[ ,]*{_SECOND_PART.pattern}", re.IGNORECASE)
@@ -99,15 +102,17 @@ _BRACKETS = re.compile(r"(?<=[a-z] )\((?!not\b|no\b|wrong|incorrect|or (?:not|ma
 _NEGATION = r"(?:not|never|cannot|[a-z]+n't)\b"
 _FALSE = r"(?:wrong|incorrect|false|invalid|impossible)\b"
 _BE = r"(?:is|are|was|were|be|seems?|looks?|would|could|should|must|may|might|can|do|does|did|has|have|[a-z]+n't)\b"
-_RIGHT = r"(?:right|correct|true|possible|valid|sure|certain|confident|it|(?:the |my |an? )?(?:final )?answer)\b"
+_RIGHT = (
+    r"(?:right|correct|true|possible|valid|sure|certain|confident|it(?=[\W_]*$)|(?:the |my |an? )?(?:final )?answer)\b"
+)
 _DOUBTED = re.compile(
     rf"^ ?(?:{_BE} )*(?:{_NEGATION}|{_FALSE}(?=[\W_]*$|[,.;:!?)])|or\b|no\b(?![- ]\w)|wait\b|actually\b)"
-    rf"|[,.;:!?(–—]\W*(?:(?:but|and|well|or|oh) )?"
-    rf"(?:{_NEGATION}|{_FALSE}|no\b(?![ -](?:more|less|fewer|doubt|other|one|need)\b)|wait\b|actually\b)"
-    rf"|\b{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}"
+    rf"|[,;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:{_NEGATION}|{_FALSE})"
+    rf"|[,.;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:no\b(?![ -](?:more|less|fewer|doubt|other|one|need)\b)(?!-\w)|(?:wait|actually)\b)"
+    rf"|^[^.;!?]*\b{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}"
     rf"|\b(?:is|are|was|were|be|seems?|looks?) (?:\w+ ){{0,2}}{_FALSE}(?! to\b)"
     rf"|\b{_FALSE}(?=[\W_]*$|\W*[,.;:!?)])"
-    r"|\b(?:or|but) (?:(?:maybe|perhaps|possibly|probably|even|about|around|rather|an?|it|they|that|could|may|might|be) )*"
+    r"|(?:^[^,.;:!?(]*\b|[,(] ?)(?:or|but) (?:(?:maybe|perhaps|possibly|probably|even|about|around|rather|an?|it|they|that|could|may|might|be) )*"
     rf"(?:{_VALUE}|(?:so|more|less|fewer|one|not|maybe|perhaps|possibly|even|rather|something|another)\b(?!{_IN_UNIT}))"
     r"|\bor[\W_]*$",
     re.IGNORECASE,
