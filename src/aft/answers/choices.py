@@ -84,7 +84,8 @@ _NEAR_WORDS = r"^\W{0,9}(?:[^\s.;!?(]{1,40} ){0,6}?"
 _NOT_RIGHT = re.compile(rf"{_NEAR_WORDS}{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}", re.IGNORECASE)
 _HEDGED = re.compile(
     r"^\W*(?:or|nor|and|vs|versus|either|alternatively)\b(?! way)|^ ?[/&]"
-    rf"|{_NEAR_WORDS}(?:or|but|though|although|however)\b,? (?:maybe|perhaps|possibly|probably|even\b|also\b|so\b|another\b"
+    rf"|{_NEAR_WORDS}(?:or|but|though|although|however)\b,? (?:maybe|perhaps|possibly|probably|even\b|also\b"
+    rf"|so\b|another\b"
     r"|other\b|something|someone|somewhere|else\b|(?:it|this|that|there) (?:could|might|may)\b)"
     r"|\b(?:unsure|uncertain|no idea|hard to say|just a guess)\b"
     r"|\bI (?:don't|do not|cannot|can't) (?:really )?(?:know|tell|say|decide|choose)\b",
@@ -125,7 +126,8 @@ _LOOSE_SPACE = re.compile(r"(?<!\d)(?<!\d,) | (?!\d)")  # 1 1/2 is not 11/2, and
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
 # A minus behind an operand is an operator. Commas count only between thousands: 1,2 is not 12.
 _TOKEN = re.compile(
-    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
+    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?"
+    r"|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
     r"|\w+|[-+^√%/=<>!*×·]"
 )
 # An option's text beside an operator is part of a longer expression, as 2x in 2x + 5.
@@ -249,7 +251,8 @@ def _doubted(letter: str, behind: str, known: _Options, letters: str) -> Extract
     near = _near(head)
     named = (_mentions(rest, letters) | _named(" ".join(near.split()[:4]), letters)) - {letter}
     rejected = _REJECTED_AT_ONCE.match(head) or _TAKEN_BACK.search(head) or _NOT_RIGHT.match(head)
-    rejected = rejected or (end is None and _DENIED_ALONE.match(head))
+    if end is None:
+        rejected = rejected or _DENIED_ALONE.match(head)
     hedged = _HEDGED.search(head)
     if named or ((rejected or hedged) and _named(head, letters) - {letter}):
         return Extraction(None, AMBIGUOUS)

@@ -78,7 +78,8 @@ _VALUE = (
 )
 _FURTHER = rf"(?:an? )?(?:{_VALUE}|(?:one|(?<=a )quarter)\b(?!{_IN_UNIT}))"
 _SECOND_PART = re.compile(
-    rf"(?:(?!(?:in|per|every|each|within|during|after)\b)[^\s,(]+,? ){{0,3}}and (?:(?:about|another|then|also) )?{_FURTHER}",
+    rf"(?:(?!(?:in|per|every|each|within|during|after)\b)[^\s,(]+,? ){{0,3}}and (?:(?:about|another|then"
+    rf"|also) )?{_FURTHER}",
     re.IGNORECASE,
 )
 _SCALE_WORDS = "hundred|thousand|million|billion|trillion"
@@ -108,11 +109,13 @@ _RIGHT = (
 _DOUBTED = re.compile(
     rf"^ ?(?:{_BE} )*(?:{_NEGATION}|{_FALSE}(?=[\W_]*$|[,.;:!?)])|or\b|no\b(?![- ]\w)|wait\b|actually\b)"
     rf"|[,;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:{_NEGATION}|{_FALSE})"
-    rf"|[,.;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:no\b(?![ -](?:more|less|fewer|doubt|other|one|need)\b)(?!-\w)|(?:wait|actually)\b)"
+    rf"|[,.;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:no\b(?![ -](?:more|less|fewer|doubt|other|one"
+    rf"|need)\b)(?!-\w)|(?:wait|actually)\b)"
     rf"|^[^.;!?]*\b{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}"
     rf"|\b(?:is|are|was|were|be|seems?|looks?) (?:\w+ ){{0,2}}{_FALSE}(?! to\b)"
     rf"|\b{_FALSE}(?=[\W_]*$|\W*[,.;:!?)])"
-    r"|(?:^[^,.;:!?(]*\b|[,(] ?)(?:or|but) (?:(?:maybe|perhaps|possibly|probably|even|about|around|rather|an?|it|they|that|could|may|might|be) )*"
+    r"|(?:^[^,.;:!?(]*\b|[,(] ?)(?:or|but) (?:(?:maybe|perhaps|possibly|probably|even|about|around|rather|an?"
+    r"|it|they|that|could|may|might|be) )*"
     rf"(?:{_VALUE}|(?:so|more|less|fewer|one|not|maybe|perhaps|possibly|even|rather|something|another)\b(?!{_IN_UNIT}))"
     r"|\bor[\W_]*$",
     re.IGNORECASE,
