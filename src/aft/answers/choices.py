@@ -51,20 +51,73 @@ _JOINED = re.compile(
 # A capital that stands alone names an option, unless it is the article A or the pronoun I.
 _CAPITAL = re.compile(
     r"(?<![\w'’])(?!A (?!(?:is|or|and|also|fits|seems|looks|could|may|might|can|would|too|works)\b)[a-z])"
-    r"(?!I (?!and |or |is )[a-z])([A-Z])(?![\w'’])"
+    r"(?!I (?!and |or |is )[a-z])([A-Z])(?![\w'’]|\.\w| ?[=+*×])"
     r"|(?<!\w)[(\[{]? ?([a-z]) ?[)\]}]"
 )
-_REJECTED = re.compile(
-    r"\b(?:not|no(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|neither|nor|never|cannot|except"
-    r"|instead|incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible|unlikely|exclude[sd]?|eliminate[sd]?"
-    r"|ruled? out|reject(?:s|ed)?|discard(?:s|ed)?|(?:anything|everything|all) but"
-    r"|wait|actually|sorry|oops)\b|n't\b|^\W*(?:is|are) no\b",
+# What takes an option back, where it follows at once, stands in a clause of its own, or says so of the answer.
+_NEGATION = r"(?:not|never|cannot|no|neither|nor|[a-z]+n't)\b"
+_FALSE = (
+    r"(?:incorrect(?:ly)?|wrong(?:ly)?|false|untrue|invalid|impossible|unlikely|excluded|eliminated|ruled out|rejected"
+    r"|discarded|out of the question)\b"
+)
+_RIGHT = (
+    r"(?:right|correct|true|possible|valid|sure|certain|confident|likely|suitable|appropriate|it(?=\W*$)"
+    r"|(?:(?:the|my|an?) )?(?:(?:best|right|correct|final) )?(?:answer|option|choice|solution))\b"
+)
+_BE = (
+    r"(?:is|are|was|were|be|been|being|seems?|looks?|can|could|would|should|must|may|might|will|does|do|did|has|have"
+    r"|definitely|clearly|probably|certainly|obviously|surely|simply|just|really|also|therefore|thus|to|the|an?)\b"
+)
+_REJECTED_AT_ONCE = re.compile(
+    rf"[^\w.,;:(\[-]*(?:\. ?(?=(?-i:[a-z])))?(?:{_BE} )*(?:{_NEGATION}|{_FALSE})", re.IGNORECASE
+)
+_TAKEN_BACK = re.compile(
+    r"(?:^|[.,;:!?(\[—–-])[\W_]{0,9}(?:(?:but|oh|well|hmm+|or|and|i mean)\b,? )?"
+    r"(?:no(?=\s*(?:[,;:!?-]|$|\.\s*(?:$|(?-i:[A-Z]))))"
+    r"|(?:wait|actually|sorry|oops|correction)(?=\s*(?:[,.;:!?–—-]|$)|,? (?:no|it|not|that)\b)|scratch that\b)"
+    rf"|\b(?:it|this|that|which|answer|option|choice)(?:'s| (?:{_BE} )*)(?:{_FALSE}|(?:not|\w+n't) {_RIGHT})"
+    rf"(?! (?:to|for|that)\b)",
     re.IGNORECASE,
 )
+_DENIED_ALONE = re.compile(r"(?:^|[,;:!?(\[—–-])[\W_]*(?:but )?(?:not|never|cannot|neither|except)\b", re.IGNORECASE)
+_NEAR_WORDS = r"^\W{0,9}(?:[^\s.;!?(]{1,40} ){0,6}?"
+_NOT_RIGHT = re.compile(rf"{_NEAR_WORDS}{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"\b(?:or|either|but|however|although|though|alternatively|unless|rather|versus|vs|also|both|unsure|uncertain)\b",
-    re.I,
+    r"^\W*(?:or|nor|and|vs|versus|either|alternatively)\b(?! way)|^ ?[/&]"
+    rf"|{_NEAR_WORDS}(?:or|but|though|although|however)\b,? (?:maybe|perhaps|possibly|probably|even\b|also\b"
+    rf"|so\b|another\b"
+    r"|other\b|something|someone|somewhere|else\b|(?:it|this|that|there) (?:could|might|may)\b)"
+    r"|\b(?:unsure|uncertain|no idea|hard to say|just a guess)\b"
+    r"|\bI (?:don't|do not|cannot|can't) (?:really )?(?:know|tell|say|decide|choose)\b",
+    re.IGNORECASE,
 )
+# What says that other options fit too, if it stands in one clause with them.
+_ALSO = re.compile(
+    r"\b(?:also|equally|as) (?:be )?(?:possible|correct|right|likely|good|fits?|works?|well)\b"
+    r"|\b(?:possible|fits?|works?|correct|right) (?:also|too|as well|equally)\b|\b(?:is|are) possible\b",
+    re.IGNORECASE,
+)
+# The verdict on all other options is none on the chosen one.
+_OTHERS = re.compile(
+    r"\b(?:all|everything|anything|none|each|every one)? ?(?:of )?(?:the )?(?:others?|rest|else|remaining)\b"
+    rf"(?: (?:options?|choices?|answers?|ones?))?(?: [^\s.;!?]{{1,40}}){{0,5}}? (?:{_FALSE}|{_NEGATION})[^.;!?]*",
+    re.IGNORECASE,
+)
+# `library, not a bank`: what the chosen option is compared with.
+_CONTRASTED = re.compile(
+    r"(?:^|[,;(—–-]) ?(?:and |but )?(?:not(?! (?:sure|certain|right|correct|true|possible|the answer)\b)"
+    r"|rather than|instead of|unlike|as opposed to|whereas|while) (?=[\w(])[^.;!?]*",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(
+    r"\b(?:not|neither|nor|never|cannot|except|instead|(?:anything|everything|all) but|rule out|can be ruled out"
+    r"|exclude|eliminate|reject|discard)\b|n't\b"
+    r"|\b(?:is|are|was|be|seems?|looks?|the|an?)(?: \w+){0,2} "
+    rf"{_FALSE}|\bno(?=\s*(?:[,;:!?]|$|\.\s*(?:$|(?-i:[A-Z]))))|\b(?:wait|actually|sorry|oops)(?=[,.;:!?]|$)",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(r"[,:(\[–—]|- ")
+_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 _REASON = re.compile(r"\b(?:because|since|as(?! well| is)|for|due to|given)\b", re.IGNORECASE)
 _NONE = re.compile(r"none(?: of (?:these|those|them|the above|above|the options?|the given options?|the choices))?")
 _DASHES = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | {"’": "'", "‘": "'", "“": '"', "”": '"'})
@@ -73,7 +126,8 @@ _LOOSE_SPACE = re.compile(r"(?<!\d)(?<!\d,) | (?!\d)")  # 1 1/2 is not 11/2, and
 _ARTICLE = re.compile(r"(?:a|an|the) (?=[a-z]{2})(?!and\b|or\b)")
 # A minus behind an operand is an operator. Commas count only between thousands: 1,2 is not 12.
 _TOKEN = re.compile(
-    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
+    r"(?:(?<![\w)\]}])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?"
+    r"|(?<!\w)\.\d+)(?:[/:]\d+(?:\.\d+)?)*[^\W\d_]*"
     r"|\w+|[-+^√%/=<>!*×·]"
 )
 # An option's text beside an operator is part of a longer expression, as 2x in 2x + 5.
@@ -149,7 +203,6 @@ def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) 
     if match is None:
         return None
     letter, behind = _group(match), text[match.end() :]
-    own = known.exact[letters.index(letter)] if letter in letters else ""
     readings = [found for rest in _readings(behind) if (found := _by_content(rest, known))]
     content = frozenset().union(*readings)
     if letter in letters and readings and all(letter in found for found in readings):
@@ -164,7 +217,7 @@ def _by_letter(text: str, known: _Options, letters: str, whole: frozenset[str]) 
         return Extraction(None, CONTRADICTION)
     if trim(behind) and not marked and not _BECAUSE.match(behind.lstrip()):
         return None
-    return _doubted(letter, _outside(behind, own), known, letters)
+    return _doubted(letter, behind, known, letters)
 
 
 def _readings(behind: str) -> list[str]:
@@ -186,17 +239,55 @@ def _other_value(behind: str, known: _Options, index: int) -> bool:
     return tokens in written and not any(_standing(tokens, written))
 
 
-def _doubted(letter: str, rest: str, known: _Options, letters: str) -> Extraction:
-    """The letter, or why the text behind it, without the option's own text, leaves it in doubt."""
-    if _named(rest, letters) - {letter}:
+def _doubted(letter: str, behind: str, known: _Options, letters: str) -> Extraction:
+    """The letter, or why the text behind it leaves it in doubt.
+
+    Only what stands near the answer is doubt. An explanation may say of anything that it is not, or is wrong.
+    """
+    own = known.exact[letters.index(letter)]
+    end = _end_of_own(behind, own)
+    rest = _outside(behind, own) if end is None else _CONTRASTED.sub(" ", behind[end:])
+    head = _REASON.split(_OTHERS.sub(" ", rest), maxsplit=1)[0]
+    near = _near(head)
+    named = (_mentions(rest, letters) | _named(" ".join(near.split()[:4]), letters)) - {letter}
+    rejected = _REJECTED_AT_ONCE.match(head) or _TAKEN_BACK.search(head) or _NOT_RIGHT.match(head)
+    if end is None:
+        rejected = rejected or _DENIED_ALONE.match(head)
+    hedged = _HEDGED.search(head)
+    if named or ((rejected or hedged) and _named(head, letters) - {letter}):
         return Extraction(None, AMBIGUOUS)
-    head = _REASON.split(rest, maxsplit=1)[0]
-    if _REJECTED.search(head):
+    if rejected:
         return Extraction(None, NOT_AN_OPTION)
-    others = _by_content(trim(head), known) | {other for other in _contained(head, known) if _is_words(other, known)}
-    if _HEDGED.search(head) or "?" in others:
+    others = {other for other in _contained(near, known) if _is_words(other, known)} - {letter, "?"}
+    if hedged or (others and head[:1] != "." and _ALSO.search(near)):
         return Extraction(None, AMBIGUOUS)
-    return Extraction(None, CONTRADICTION) if others - {letter} else Extraction(letter, None)
+    # behind the option's own text, another one counts only where nothing but punctuation parts them
+    other = (
+        _begins_with(near, others, known)
+        if end is None
+        else _by_content(trim(_CLAUSE_END.split(near, maxsplit=1)[0]), known) - {letter}
+    )
+    return Extraction(None, CONTRADICTION) if other else Extraction(letter, None)
+
+
+def _end_of_own(behind: str, own: str) -> int | None:
+    """Where the option's own text ends if the text behind the letter begins with it, else None."""
+    match = re.match(rf"[ .,:;*)=\"'-]*(?:an? |the )?{re.escape(own)}(?!\w)", behind, re.IGNORECASE) if own else None
+    return None if match is None else match.end()
+
+
+def _near(text: str) -> str:
+    """The first sentence or the part of it before a semicolon, without punctuation before it."""
+    return _SENTENCE_END.split(text[:_MAX_TEXT].lstrip(" .,;:!?*()[]>=\"'-"), maxsplit=1)[0]
+
+
+def _begins_with(text: str, others: Iterable[str], known: _Options) -> bool:
+    """True if the text begins with the text of one of these options, apart from joints, articles and prepositions."""
+    words = _tokens(text).split()
+    while words and (words[0] in _ARTICLES or words[0] == "and"):
+        words.pop(0)
+    begun = "\n" + "".join(f"{word}\n" for word in words)
+    return any(begun.startswith(known.tokens[LETTERS.index(other)]) for other in others)
 
 
 def _is_words(letter: str, known: _Options) -> bool:
@@ -254,12 +345,18 @@ def _by_mention(text: str, known: _Options, letters: str) -> Extraction:
     mentioned, contained = _mentions(text, letters), _contained(text, known)
     found = mentioned if len(mentioned) == 1 and (not contained or mentioned & contained) else mentioned | contained
     if len(found) == 1 and "?" not in found:
-        rest = _outside(text, known.exact[letters.index(min(found))])
+        rest = _OTHERS.sub(" ", _outside(text, known.exact[letters.index(min(found))]))
         if _REJECTED.search(rest):
             return Extraction(None, NOT_AN_OPTION)
-        if mentioned and _named(rest, letters) - found:
+        if mentioned and _named(_behind_mention(text), letters) - found:
             return Extraction(None, AMBIGUOUS)
     return _one(found, AMBIGUOUS)
+
+
+def _behind_mention(text: str) -> str:
+    """The six words behind the last letter that is named as a choice."""
+    end = max((match.end() for match in _MENTION.finditer(text)), default=0)
+    return " ".join(text[end : end + 200].split()[:6])
 
 
 def _one(found: Iterable[str], several: str) -> Extraction:

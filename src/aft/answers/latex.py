@@ -49,6 +49,8 @@ _UNIT = re.compile(r"(?<=[\d}]) ?\\(?:text|textrm|mathrm|mbox) ?\{( ?[A-Za-z][^{
 _PLAIN_NUMBER = re.compile(r"[-+]?[\d,./ ]+(?:\\?%| (?:hundred|thousand|million|billion|trillion))?")
 _FRACTION = re.compile(r"(-?)(\d*)\\frac\{(-?\d+)\}\{(-?\d+)\}(\\?%)?")
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")  # a space between two digits stays: 1 2 is not 12
+_LOOSE_COMMA = re.compile(r"(?<=\d)(?: ,|, )")
+_TIGHT_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _ASSIGNED = re.compile(r"[A-Za-z](?:_\w)? ?=(?!.*=)")
 
 
@@ -82,9 +84,14 @@ def _rewritten(text: str) -> str:
     value = _number(text)
     if value is not None:
         return value
+    is_list = _LOOSE_COMMA.search(text) is not None
+    if is_list:  # the commas without a space then stand between thousands: (1,200, 300) is a pair
+        text = _TIGHT_COMMA.sub("", text)
     short = _SPACE.sub("", text)
-    if _number(short) is not None:  # only without its spaces: `40, 200` is a list and 40,200 is a number
-        short = ", ".join(item.strip() for item in text.split(","))
+    value = _number(short)
+    if value is not None:
+        # 40, 200 is a list and 40,200 is a number, but - 5 is -5
+        short = ", ".join(item.strip() for item in text.split(",")) if is_list else value
     return short.replace(_ROW, r"\\")
 
 

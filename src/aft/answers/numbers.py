@@ -50,8 +50,9 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-# The text behind a number is its unit, unless it changes the value or names another: then there is no number. Digits
-# and operators make an expression; words for numbers make a mixed number, a product or a second answer.
+# The text behind a number is its unit or a remark, unless it changes the value, takes it back or names another: then
+# there is no number. Digits and operators make an expression. Words for numbers make a mixed number, a product or a
+# second answer where they follow at once or behind `and` and `or`; elsewhere they belong to a remark.
 _NUMBER_WORDS = (
     "zero", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty",
@@ -65,24 +66,66 @@ _PARTS = (
 _JOINED = ("minus", "plus", "divided", "multiplied", "modulo", "pi", "factorial", "sqrt")
 _TAKEN_BACK = ("or", "not", "never", "cannot", "wrong", "incorrect", "wait", "actually")
 VALUE_WORDS = (*_NUMBER_WORDS, *_PARTS, *(f"{part}s" for part in _PARTS), *_JOINED, *_TAKEN_BACK)
-"""Words that, behind a number, change its value or take it back. A unit may not contain them."""
-# `5 dollars per quarter` and `36 third graders` are numbers with a unit.
+"""Words that, behind a number, can change its value or take it back."""
+_COUNT = rf"(?:{'|'.join(_NUMBER_WORDS)})\b"
+# A hyphen makes a word part of a unit, as in `10 ten-dollar bills`, but not of a number, as in `3 twenty-fifths`.
+_IN_UNIT = rf"-(?!(?:{'|'.join((*_NUMBER_WORDS, *_PARTS, 'one'))}))[a-z]"
+_ORDINAL = r"[ -](?:grade|place|class|floor|part|person|degree|hand|rate|row|round|team|year|prize|gear)"
+# `36 third graders` and `20 quarters` are numbers with a unit; a quarter of something is a part.
 _VALUE = (
-    rf"(?:{'|'.join((*_NUMBER_WORDS, *_JOINED))})\b"
-    rf"|(?<!per )(?<!each )(?<!every )(?:{'|'.join(_PARTS)})s?\b(?![ -]grade)"
+    rf"(?:{_COUNT}|(?:{'|'.join(_JOINED)})\b|(?:{'|'.join(part for part in _PARTS if part != 'quarter')})s?\b"
+    rf"(?!{_ORDINAL})|quarters? of\b|quarter(?=[\W_]*$))(?!{_IN_UNIT})"
 )
-_WORD = (
-    rf"{_VALUE}|(?:{'|'.join(_TAKEN_BACK)})\b|\w+n't\b|no\b(?! (?:more|less|fewer|doubt|other)\b)"
-    r"|(?:(?<=and )|(?<=to )|(?<=over )|(?<=by )|(?<=point )|(?<=-))one\b"
+_FURTHER = rf"(?:an? )?(?:{_VALUE}|(?:one|(?<=a )quarter)\b(?!{_IN_UNIT}))"
+_SECOND_PART = re.compile(
+    rf"(?:(?!(?:in|per|every|each|within|during|after)\b)[^\s,(]+,? ){{0,3}}and (?:(?:about|another|then"
+    rf"|also) )?{_FURTHER}",
+    re.IGNORECASE,
 )
-_NO_UNIT = re.compile(rf"[\\+*×÷=<>^±√∛∜π∞≈≠≤≥]|\b(?:{_WORD})", re.IGNORECASE)
+_SCALE_WORDS = "hundred|thousand|million|billion|trillion"
+_NO_UNIT = re.compile(rf"[\\+*×÷=<>^±√∛∜π∞≈≠≤≥]|\b(?:{_SCALE_WORDS})\b", re.IGNORECASE)
+# A word for a number behind the first word, as in `3 hours twenty minutes`, unless that word is a preposition.
+_COUNT_BEHIND_UNIT = (
+    r"(?!(?:in|per|each|every|of|for|within|over|by|after|before|with|at|on|from|to|during|is|are|was|were|out|and|as"
+    rf"|because|since|so)\b)[a-z]+ (?!half|hundred){_COUNT}(?!{_IN_UNIT})"
+)
+_CHANGED_AT_ONCE = re.compile(
+    rf"[\W_]*(?:[a-z]+ )?(?:times|minus|plus|divided by|multiplied by) {_FURTHER}"
+    rf"| ?(?:{_VALUE}|(?:to|over|by|point) (?:the )?(?:{_FURTHER}|power\b)|{_COUNT_BEHIND_UNIT})"
+    rf"| ?\((?:(?:one|{'|'.join((*_NUMBER_WORDS, *_PARTS))})\b[ -]?){{1,9}}\)",
+    re.IGNORECASE,
+)
+_AND = re.compile(rf"[ ,]*{_SECOND_PART.pattern}", re.IGNORECASE)
+# What may be right or wrong in a remark is no verdict on the number: `36 people who are not`, `60, because he is not`.
+_REASON = re.compile(r"\b(?:because|since|due to|given that|so that)\b", re.IGNORECASE)
+_RELATIVE = re.compile(r"(?<=[a-z] )(?:who|whom|whose|which|that|where|when|while)\b[^,.;:!?()]*", re.IGNORECASE)
+_BRACKETS = re.compile(r"(?<=[a-z] )\((?!not\b|no\b|wrong|incorrect|or (?:not|maybe|perhaps)\b)[^()]*\)", re.IGNORECASE)
+_NEGATION = r"(?:not|never|cannot|[a-z]+n't)\b"
+_FALSE = r"(?:wrong|incorrect|false|invalid|impossible)\b"
+_BE = r"(?:is|are|was|were|be|seems?|looks?|would|could|should|must|may|might|can|do|does|did|has|have|[a-z]+n't)\b"
+_RIGHT = (
+    r"(?:right|correct|true|possible|valid|sure|certain|confident|it(?=[\W_]*$)|(?:the |my |an? )?(?:final )?answer)\b"
+)
+_DOUBTED = re.compile(
+    rf"^ ?(?:{_BE} )*(?:{_NEGATION}|{_FALSE}(?=[\W_]*$|[,.;:!?)])|or\b|no\b(?![- ]\w)|wait\b|actually\b)"
+    rf"|[,;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:{_NEGATION}|{_FALSE})"
+    rf"|[,.;:!?(–—]\W{{0,9}}(?:(?:but|and|well|or|oh) )?(?:no\b(?![ -](?:more|less|fewer|doubt|other|one"
+    rf"|need)\b)(?!-\w)|(?:wait|actually)\b)"
+    rf"|^[^.;!?]*\b{_NEGATION} (?:\w+ ){{0,2}}{_RIGHT}"
+    rf"|\b(?:is|are|was|were|be|seems?|looks?) (?:\w+ ){{0,2}}{_FALSE}(?! to\b)"
+    rf"|\b{_FALSE}(?=[\W_]*$|\W*[,.;:!?)])"
+    r"|(?:^[^,.;:!?(]*\b|[,(] ?)(?:or|but) (?:(?:maybe|perhaps|possibly|probably|even|about|around|rather|an?"
+    r"|it|they|that|could|may|might|be) )*"
+    rf"(?:{_VALUE}|(?:so|more|less|fewer|one|not|maybe|perhaps|possibly|even|rather|something|another)\b(?!{_IN_UNIT}))"
+    r"|\bor[\W_]*$",
+    re.IGNORECASE,
+)
 # What changes the value where it follows the number at once: `8!`, `5k`, `2x`, `3 bn`, `5 squared`. One letter may be
 # a unit such as m or C, or an article (`5 a day`); every other one may be a variable or a scale.
 _NO_UNIT_AT_ONCE = re.compile(
     r" ?(?:!|-|[·⋅∙]|(?i:and|squared|cubed|mil|mio|mn|mln|bn|tn)\b"
     r"|/? ?(?![mgshlpcdLCFVWJNA]\b|[aA] [a-z]{2})[A-Za-zα-ωΑ-Ψ](?![A-Za-z]|['’.][A-Za-z]))"
 )
-_SECOND_PART = re.compile(rf"(?:\S+ ){{0,3}}and (?:an? )?(?:{_VALUE}|one\b)", re.IGNORECASE)
 _CHANGED = re.compile(rf"(?:{_VALUE})|[π²³]|{_SECOND_PART.pattern}", re.IGNORECASE)
 _POWERS = re.compile(
     r"\b(?:[cdkm]?m|ft|in|yd|mi|inch(?:es)?|feet|foot|(?:yard|mile|met(?:er|re)|unit)s?)\^?[23]\b"
@@ -158,9 +201,12 @@ def read_quantity(text: str) -> Quantity | None:
 def changes_value(tail: str) -> bool:
     """True if text behind a number does more than name a unit: `2 thirds`, `3 or four`, `10⁵`, `2π`, `8!`, `5k`."""
     tail = _POWERS.sub("", tail)
-    if _NO_UNIT_AT_ONCE.match(tail) or _NO_UNIT.search(tail):
+    if _NO_UNIT_AT_ONCE.match(tail) or _CHANGED_AT_ONCE.match(tail) or _NO_UNIT.search(tail):
         return True
-    return any(map(str.isnumeric, tail))  # digits of any script, superscripts and signs such as ½ and Ⅳ
+    if any(map(str.isnumeric, tail)):  # digits of any script, superscripts and signs such as ½ and Ⅳ
+        return True
+    tail = _RELATIVE.sub("", _BRACKETS.sub("", _REASON.split(tail, maxsplit=1)[0]))
+    return _AND.match(tail) is not None or _DOUBTED.search(tail) is not None
 
 
 def begins_with_value(tail: str, *, second: bool = False) -> bool:
