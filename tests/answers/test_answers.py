@@ -224,6 +224,10 @@ COMPLETIONS = [
     ("[ANS] 36!!", NOT_A_NUMBER),
     # a unit or a remark changes no number, whatever words it holds
     ("[ANS] 20 quarters", "20"),
+    ("[ANS] 2 T-shirts", "2"),
+    ("[ANS] 5 X-rays", "5"),
+    ("[ANS] 3 e-mails", "3"),
+    ("[ANS] 2 x-y", None),
     ("[ANS] 8 quarter pounders", "8"),
     ("[ANS] 4 half-hour lessons", "4"),
     ("[ANS] 10 ten-dollar bills", "10"),
