@@ -227,7 +227,7 @@ COMPLETIONS = [
     ("[ANS] 2 T-shirts", "2"),
     ("[ANS] 5 X-rays", "5"),
     ("[ANS] 3 e-mails", "3"),
-    ("[ANS] 2 x-y", None),
+    ("[ANS] 2 x-y", NOT_A_NUMBER),
     ("[ANS] 8 quarter pounders", "8"),
     ("[ANS] 4 half-hour lessons", "4"),
     ("[ANS] 10 ten-dollar bills", "10"),

@@ -121,8 +121,8 @@ _DOUBTED = re.compile(
     re.IGNORECASE,
 )
 # What changes the value where it follows the number at once: `8!`, `5k`, `2x`, `3 bn`, `5 squared`. One letter may be
-# a unit such as m or C, or an article (`5 a day`), or begin a word (`2 T-shirts`); every other one may be a variable or a
-# scale.
+# a unit such as m or C, an article (`5 a day`), or the beginning of a word (`2 T-shirts`). Every other one may be a
+# variable or a scale.
 _NO_UNIT_AT_ONCE = re.compile(
     r" ?(?:!|-|[·⋅∙]|(?i:and|squared|cubed|mil|mio|mn|mln|bn|tn)\b"
     r"|/? ?(?![mgshlpcdLCFVWJNA]\b|[aA] [a-z]{2})[A-Za-zα-ωΑ-Ψ](?![A-Za-z]|['’.][A-Za-z]|-[A-Za-z]{2}))"
