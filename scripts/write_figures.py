@@ -352,12 +352,19 @@ def vft_rates(pages: Path) -> str:
 # ---- speed ----
 
 
-def speed(pages: Path) -> str:
-    """What docs/performance.json says about the real pretrained model: each rival, and the most there is to win."""
+def speed(pages: Path, *parts: str) -> str:
+    """What these parts of docs/performance.json measured against the bars of docs/performance.md.
+
+    Without parts: the real pretrained model's, each rival, and the most there is to win.
+    """
     measured = _page(pages.parent, "performance")["parts"]
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from page import load_part
 
+    if parts:
+        _known(parts, measured, "part")
+        bars = [bar for part in parts for bar in load_part(part).bars(measured[part]["figures"])]
+        return markdown(["faster than", "median (range)"], [[bar.cells()[0], bar.cells()[2]] for bar in bars])
     # it needs a checkpoint, so a page may lack it
     return str(load_part("real").headline(measured["real"]["figures"])) if "real" in measured else "Not measured."
 
