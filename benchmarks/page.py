@@ -43,7 +43,9 @@ def store(folder: Path, name: str, settings: Settings, figures: Any, seconds: fl
     content = read_json(path) or {"schema": SCHEMA, "parts": {}}
     content["parts"][entry_name(name, settings.on_gpu)] = {
         "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/run.py --only {name}" + (" --device cuda" if settings.on_gpu else ""),
+        "command": f"python benchmarks/run.py --only {name}"
+        + (f" --repeats {settings.repeats}" if settings.repeats != Settings().repeats else "")
+        + (" --device cuda" if settings.on_gpu else ""),
         "seconds": round(seconds, 1),
         "machine": machine(settings),
         "versions": {**versions(), **_version_of("trl")},
