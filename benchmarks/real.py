@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 import step
 import trl_dpo
-from aft.device import forget
+from aft.device import bfloat16_flags, forget
 from aft.encoding import TextEncoder
 from aft.model import load_model, load_tokenizer
 from aft.sampling.decoding import Decoding, Wanted, decode
@@ -197,9 +197,7 @@ def has_bfloat16(device: str) -> bool:
     """True if products of bfloat16 have instructions of their own."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    file = Path("/proc/cpuinfo")
-    flags = file.read_text(encoding="utf-8") if file.exists() else ""
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return bool(bfloat16_flags())
 
 
 def measure(settings: Settings) -> dict[str, Any]:

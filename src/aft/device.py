@@ -29,14 +29,18 @@ def precision(device: str = "auto", cpu_info: Path = _CPU_INFO) -> tuple[list[st
     """
     if not use_cpu(device):
         return [], "computes in bfloat16 on a GPU"
-    words = set(cpu_info.read_text(encoding="utf-8").split()) if cpu_info.exists() else set()
-    found = [flag for flag in _BFLOAT16_FLAGS if flag in words]
-    if found:
+    if found := bfloat16_flags(cpu_info):
         return [], f"computes in bfloat16: the processor has {' and '.join(found)}"
     return (
         ["training.bf16=false", "model.inference_dtype=float32"],
         f"computes in float32: the processor has none of {', '.join(_BFLOAT16_FLAGS)}",
     )
+
+
+def bfloat16_flags(cpu_info: Path = _CPU_INFO) -> list[str]:
+    """The processor's instructions for bfloat16, by the flags in `cpu_info`."""
+    words = set(cpu_info.read_text(encoding="utf-8").split()) if cpu_info.exists() else set()
+    return [flag for flag in _BFLOAT16_FLAGS if flag in words]
 
 
 def forget() -> None:

@@ -86,7 +86,8 @@ class EcqaData:
     the first such record stops the run."""
     answer_as: Literal["letter", "text"] = "letter"
     """letter: a reference ends with the option's letter; text: with the option's text, because a small model does not
-    learn to look up the letter. Completions are read in both forms."""
+    learn to look up the letter. A text that is not read back as the answer gives way to the letter. Completions are
+    read in both forms."""
 
 
 @dataclass(frozen=True)

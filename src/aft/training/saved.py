@@ -166,9 +166,7 @@ def _score(model: torch.nn.Module, batch: Batch, *, precise: bool) -> tuple[Tens
         if precise:
             try:
                 return response_logps(model, batch, precise=True).float().cpu(), True
-            except torch.OutOfMemoryError:
-                pass
-            except RuntimeError:  # a kernel for sixteen bits alone, or a write that would be lost
+            except RuntimeError:  # no memory, a kernel for sixteen bits alone, or a write that would be lost
                 pass
         return response_logps(model, batch).float().cpu(), False
 
