@@ -14,6 +14,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from .shown import shown, shown_line
+
 ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
 TOLD = "\x1esay "
@@ -34,7 +36,7 @@ class Progress:
     """
 
     def __init__(self, description: str, total: int, unit: str = "it", *, delay: float = 0.0) -> None:
-        self.description, self.total, self.unit, self.delay = description, total, unit, delay
+        self.description, self.total, self.unit, self.delay = shown_line(description), total, shown_line(unit), delay
         self.done = 0
         self._skipped = 0
         self.note = ""
@@ -68,7 +70,7 @@ class Progress:
     def update(self, count: int = 1, note: str = "") -> None:
         """Count `count` more items as done and show `note` after the bar."""
         self.done += count
-        self.note = note or self.note
+        self.note = shown_line(note) if note else self.note
         if self._bar is not None:
             self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(count)
@@ -108,9 +110,9 @@ def describe(message: dict[str, Any]) -> str:
     """One line of text for a message that `Progress` sends: share done, note and time left."""
     done, total = message["done"], message["total"]
     share = f" {100 * done // total:3d} % ({done}/{total}" if total else f" ({done}"
-    note = f", {message['note']}" if message["note"] else ""
+    note = f", {shown_line(message['note'])}" if message["note"] else ""
     left = f", {tqdm.format_interval(message['left'])} left" if message["left"] else ""
-    return f"{message['what']}{share}{note}{left})"
+    return f"{shown_line(message['what'])}{share}{note}{left})"
 
 
 def tell_failure(message: str, exit_code: int) -> None:
@@ -136,9 +138,10 @@ def _send(message: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """Print lines for the user above any bar. Only the first rank prints."""
+    """Print lines for the user above any bar, as `shown`. Only the first rank prints."""
     if not is_first_rank():
         return
+    text = shown(text)
     if os.environ.get(ENVIRONMENT_KEY) == "lines":
         print("".join(f"{TOLD}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
     else:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError, nearest
+from ..shown import shown
 from .main import add_version, guarded
 
 EPILOG = """\
@@ -40,7 +41,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     if known.task not in TASK_NAMES:
         problem = f"TASK: got '{known.task}', allowed: {', '.join(TASK_NAMES)}.{nearest(known.task, TASK_NAMES)}"
         raise ConfigError(f"aft-init: {problem}")
-    print(starter(known.task, known.model, chat=known.chat), end="")
+    print(shown(starter(known.task, known.model, chat=known.chat)), end="")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import AftError, ConfigError, nearest
+from ..shown import libraries_shown, shown
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
@@ -63,14 +64,22 @@ def _sections() -> list[str]:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
+    """Runs a command and returns its exit code. An error that the user can fix becomes a message.
+
+    All that a command and its libraries show is `shown`: errors, tracebacks, warnings and log messages.
+    """
+    with libraries_shown():
+        return _guarded(main)
+
+
+def _guarded(main: Callable[[], None]) -> int:
     try:
         main()
         sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         from ..progress import tell_failure
 
-        print(f"aft: error: {error}", file=sys.stderr)
+        print(shown(f"aft: error: {error}"), file=sys.stderr)
         tell_failure(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
@@ -84,6 +93,8 @@ def guarded(main: Callable[[], None]) -> int:
         from ..progress import tell_failure
 
         # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
-        tell_failure("".join(traceback.format_exception(error)[-4:]).rstrip(), 1)
-        raise
+        lines = traceback.format_exception(error)
+        tell_failure("".join(lines[-4:]).rstrip(), 1)
+        print(shown("".join(lines)), end="", file=sys.stderr)
+        return 1
     return 0

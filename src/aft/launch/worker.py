@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ..errors import AftError
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
+from .log_file import LONGEST_LINE, LogFile, shown_output
 
 _KEPT_LINES = 40
 _SECONDS_TO_END = 10
@@ -63,7 +64,7 @@ class Worker:
     ) -> None:
         self.stays = stays
         self._lock = threading.Lock()
-        self._file: IO[str] | None = None
+        self._file: LogFile | None = None
         self.open_log(log, heading or " ".join(command))
         whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
         whole["OMP_NUM_THREADS"] = num_threads
@@ -88,8 +89,8 @@ class Worker:
         with self._lock:
             if self._file is not None:
                 self._file.close()
-            self._file = log.open("w", encoding="utf-8")
-            self._file.write(f"$ {heading}\n")
+            self._file = LogFile(log)
+            self._file.write(shown_output(f"$ {heading}\n"))
             self.log = log
             self.unit = ""
             self.done = False
@@ -106,7 +107,7 @@ class Worker:
 
     def _read(self, stream: IO[str]) -> None:
         with stream:
-            for line in stream:
+            while line := stream.readline(LONGEST_LINE):
                 with self._lock:
                     self._take(line)
         with self._lock:
@@ -117,11 +118,12 @@ class Worker:
         if self._take_message(line):
             return
         assert self._file is not None
-        self._file.write(line)
-        self._file.flush()
+        told, line = line.startswith(TOLD), shown_output(line.removeprefix(TOLD))
+        if not self._file.write(line):
+            return  # the same line once more
         self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
-        if line.startswith(TOLD):
-            tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
+        if told:
+            tqdm.write(line.rstrip(), file=sys.stderr)
 
     def _take_message(self, line: str) -> bool:
         """Stores a line that is a report of the worker and returns True. Any other line returns False.
@@ -132,7 +134,9 @@ class Worker:
             return False
         try:
             message = json.loads(line.removeprefix(MARK))
-        except ValueError:
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(message, dict):
             return False
         if "exit_code" in message:
             self.failure = message
