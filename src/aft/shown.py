@@ -24,18 +24,19 @@ from typing import Any
 # and halves of surrogate pairs.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 HIDDEN = "***"
 SHORTEST = 16  # characters; a shorter value may be a placeholder such as "none", which a text may contain by chance
 _PIECE = 12  # characters; as long a part of a secret is hidden, too
 
 _NAME = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_KEY|SECRET_KEY|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
-# a name or password before the host of an address, and the hub's tokens, which a file may hold
-_KNOWN_FORMS = re.compile(r"(?<=://)[^\s/@]+(?=@)|\bhf_[A-Za-z0-9]{30,}")
+_LOGIN = re.compile(r"://[^\s/@]+@")  # a name or password before the host of an address
+_HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")  # it may come from a file
 # ways of writing one character in JSON, Python, an address, or HTML
 _ESCAPED = re.compile(
-    r"\\+(?:u00|x)([0-9a-f]{2})|%(?:25)*([0-9a-f]{2})|&#x0*([0-9a-f]{2});|&#0*([0-9]{2,3});|\\+", re.IGNORECASE
+    r"(?=[\\%&])(?:\\+(?:u00|x)([0-9a-f]{2})|%(?:25)*([0-9a-f]{2})|&#x0*([0-9a-f]{2});|&#0*([0-9]{2,3});|\\+)",
+    re.IGNORECASE,
 )
 
 
@@ -70,7 +71,7 @@ def secrets() -> dict[str, str]:
 
 def without_secrets(text: str) -> str:
     """Returns the text as `hide` does, also without names and passwords in addresses and tokens of the hub's form."""
-    return _KNOWN_FORMS.sub(HIDDEN, hide(text))
+    return _HUB_TOKEN.sub(HIDDEN, _LOGIN.sub(f"://{HIDDEN}@", hide(text)))
 
 
 def hide(text: str, also: Iterable[str] = ()) -> str:

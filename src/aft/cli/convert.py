@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import ConfigError, DataError, nearest
 from ..run.folder import RunFolder
 from ..shown import shown, shown_line
-from .main import add_version, guarded
+from .main import Parser, add_version, guarded
 
 if TYPE_CHECKING:
     from ..config.schema import PromptConfig
@@ -104,7 +104,7 @@ def _useless(known: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-convert",
         description="Write groups as a data set of TRL or LLaMA-Factory, or read a TRL preference set as groups.",
         usage="aft-convert --to FORMAT INPUT OUTPUT [options]",

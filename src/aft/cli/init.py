@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError, nearest
 from ..shown import shown
-from .main import add_version, guarded
+from .main import Parser, add_version, guarded
 
 EPILOG = """\
 Without TASK: jsonl, for data of your own. python: a task as a class of your own.
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _main(arguments: Sequence[str] | None) -> None:
     from ..config.starter import TASK_NAMES, starter
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-init",
         description="Print a commented configuration to start from: aft-init gsm8k > run.yaml.",
         usage="aft-init [TASK] [--model NAME] [--chat]",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import AftError, ConfigError, nearest
-from ..shown import libraries_shown, shown
+from ..shown import libraries_shown, shown, shown_line
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
@@ -20,11 +22,18 @@ exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data fil
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Shows what is wrong with an argument as `shown`: a name of a file may be among the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown_line(message))
+
+
 def parse(
     program: str, description: str, arguments: Sequence[str] | None, *, add: Callable[[argparse.ArgumentParser], None]
 ) -> tuple[argparse.Namespace, list[str]]:
     """Returns the parsed arguments, and the remaining ones: overrides of the configuration."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description=description,
         epilog=EPILOG,
@@ -79,7 +88,9 @@ def _guarded(main: Callable[[], None]) -> int:
     except AftError as error:
         from ..progress import tell_failure
 
-        print(shown(f"aft: error: {error}"), file=sys.stderr)
+        # text from outside may have line feeds: no further line begins as one of ours
+        message = re.sub(r"\n(?=\S)", "\n  ", str(error))
+        print(shown(f"aft: error: {message}"), file=sys.stderr)
         tell_failure(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..shown import shown
-from .main import add_version, guarded, parse
+from .main import Parser, add_version, guarded, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +57,7 @@ def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
     from ..paper.specs import SPECS
     from ..paper.write import FORMATS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-report",
         description="One of the paper's tables from run folders, beside the paper's figures, and the claims it tests.",
         usage="aft-report --table NAME RUN [RUN ...] [options]",
