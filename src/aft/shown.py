@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 # Control characters except tab and line feed, separators of lines, marks of direction, characters without width, tags,
@@ -82,15 +82,24 @@ def hide(text: str, also: Iterable[str] = ()) -> str:
     wanted = list(dict.fromkeys([*secrets().values(), *also]))
     if not wanted or not text:
         return text
-    plain, start = _unescaped(text)
     parts, done = [], 0
-    for first, last in sorted(span for secret in wanted if secret for span in _places(plain, secret)):
-        begin, final = start(first), start(last - 1)
-        if begin >= done:
-            parts += [text[done:begin], HIDDEN]
-        escaped = _ESCAPED.match(text, final)
-        done = max(done, escaped.end() if escaped else final + 1)
+    for first, last in sorted(_spans(text, wanted, levels=3)):
+        if first >= done:
+            parts += [text[done:first], HIDDEN]
+        done = max(done, last)
     return "".join([*parts, text[done:]])
+
+
+def _spans(text: str, secrets: Sequence[str], levels: int) -> Iterator[tuple[int, int]]:
+    """Yields the spans of secrets in the text. `levels`: how many times a secret may have been escaped."""
+    for secret in filter(None, secrets):
+        yield from _places(text, secret)
+    if levels and _ESCAPED.search(text):
+        plain, start = _unescaped(text)
+        for first, last in _spans(plain, secrets, levels - 1):
+            final = start(last - 1)
+            escaped = _ESCAPED.match(text, final)
+            yield start(first), escaped.end() if escaped else final + 1
 
 
 def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:

@@ -236,6 +236,7 @@ class Judge:
             except Failure as failure:
                 with self._lock:
                     self.counts.failures[failure.reason] = self.counts.failures.get(failure.reason, 0) + 1
+                    self._down_since = self._down_since if failure.down else None
                 cuts += failure.reason == _CUT
                 # a reply that was cut twice would probably be cut again, and cut replies cost the most tokens
                 if not failure.retry or attempt == self.asking.retries or cuts > 1:
@@ -248,14 +249,12 @@ class Judge:
 
     def _wait(self, failure: Failure, delay: float) -> None:
         """Waits before the next try, and says so. Raises `AftError` at the end of the longest outage."""
-        now = self._clock()
+        now, longest = self._clock(), self.asking.longest_outage
         with self._lock:
-            self._down_since = (now if self._down_since is None else self._down_since) if failure.down else None
-            longest, lasted = (
-                self.asking.longest_outage,
-                now - self._down_since if self._down_since is not None else 0.0,
-            )
-            delay = min(delay, max(longest - lasted, 0.0)) if failure.down else delay
+            if failure.down:
+                self._down_since = now if self._down_since is None else self._down_since
+                lasted = now - self._down_since
+                delay = min(delay, max(longest - lasted, 0.0))
             tells = delay >= _WORTH_TELLING and now - self._told_at >= _BETWEEN_LINES
             self._told_at = now if tells else self._told_at
         if failure.down and lasted >= longest:
@@ -265,7 +264,7 @@ class Judge:
             )
         if tells:
             asked = f" It asks to wait {failure.asked:,.0f} s." if failure.asked > failure.wait else ""
-            say(f"the judge: {failure}.{asked} Next try in {delay:,.0f} s; {self._waiting:,} ratings wait.")
+            say(f"the judge: {failure}.{asked} Next try in {delay:,.0f} s; ratings that wait: {self._waiting:,}.")
         self._sleep(delay)
 
     def _ask_once(self, task: _Task, *, again: bool) -> float:
