@@ -1,7 +1,8 @@
 """Progress of long work: a bar in a terminal, lines in a log file, or lines for the process that started this one.
 
 The workers of a stage run at the same time, and their bars would overwrite each other. With AFT_PROGRESS=lines in its
-environment, a worker writes marked lines instead, and the conductor draws a single bar from them.
+environment, a worker writes marked lines instead, and the conductor draws a single bar from them. With
+AFT_PROGRESS=lines:KEY the marks hold the key, so that text from outside cannot pass for a worker's line.
 """
 
 from __future__ import annotations
@@ -23,6 +24,17 @@ _SECONDS_BETWEEN_LINES = 0.5
 SECONDS_IN_A_LOG = 15.0  # between two lines; few, because a log keeps them all
 
 
+def line_mark(mark: str, key: str) -> str:
+    """What a worker's line begins with: `MARK` or `TOLD`, and the key that its conductor gave it."""
+    return f"{mark}{key} " if key else mark
+
+
+def _to_conductor() -> tuple[bool, str]:
+    """True if a conductor reads this process's lines, and the key of their marks."""
+    kind, _, key = os.environ.get(ENVIRONMENT_KEY, "").partition(":")
+    return kind == "lines", key
+
+
 def is_first_rank() -> bool:
     """True in the one process of a launch that writes output: its RANK, set by the launcher, is 0 or missing."""
     return os.environ.get("RANK", "0") == "0"
@@ -40,7 +52,7 @@ class Progress:
         self.done = 0
         self._skipped = 0
         self.note = ""
-        self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
+        self._lines = _to_conductor()[0]
         self._tokens = 0
         self._begun = time.monotonic()
         self._pause = _SECONDS_BETWEEN_LINES if self._lines else SECONDS_IN_A_LOG
@@ -117,13 +129,13 @@ def describe(message: dict[str, Any]) -> str:
 
 def tell_failure(message: str, exit_code: int) -> None:
     """Send the error that ends this process to the conductor, across a launcher if there is one."""
-    if os.environ.get(ENVIRONMENT_KEY) == "lines":
+    if _to_conductor()[0]:
         _send({"error": message, "exit_code": exit_code})
 
 
 def tell_unit(unit: str) -> None:
     """Send the name of the unit that begins, so that the conductor can name it if the process dies silently."""
-    if os.environ.get(ENVIRONMENT_KEY) == "lines" and is_first_rank():
+    if _to_conductor()[0] and is_first_rank():
         _send({"begins": unit})
 
 
@@ -134,7 +146,8 @@ def tell_waiting() -> None:
 
 def _send(message: dict[str, Any]) -> None:
     # One write holds the line and its line feed, so that no other process can write into the line.
-    print(f"{MARK}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
+    mark = line_mark(MARK, _to_conductor()[1])
+    print(f"{mark}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
@@ -142,7 +155,9 @@ def say(text: str) -> None:
     if not is_first_rank():
         return
     text = shown(text)
-    if os.environ.get(ENVIRONMENT_KEY) == "lines":
-        print("".join(f"{TOLD}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
+    read, key = _to_conductor()
+    if read:
+        told = line_mark(TOLD, key)
+        print("".join(f"{told}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
     else:
         tqdm.write(text, file=sys.stderr)

@@ -249,6 +249,12 @@ def test_what_every_request_would_meet_stops_at_once(serve, answer, key, message
         (f"http://{'a' * 64}.org/v1", "", "OPENAI_BASE_URL: expected an address"),
         ("http://a..org/v1", "", "OPENAI_BASE_URL: expected an address"),
         (
+            "me:secret@host/v1",
+            "",
+            "OPENAI_BASE_URL: expected an address such as https://api.openai.com/v1, got another",
+        ),
+        ("ftp://host/v1?key=secret", "", "OPENAI_BASE_URL: expected an address"),
+        (
             "http://me:secret@host/v1",
             "",
             "OPENAI_BASE_URL: takes no name, password or '?' part; a key belongs in OPENAI",

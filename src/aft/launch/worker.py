@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from ..errors import AftError
-from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
+from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
 from .log_file import LONGEST_LINE, LogFile, shown_output
 
 _KEPT_LINES = 40
@@ -66,7 +67,9 @@ class Worker:
         self._lock = threading.Lock()
         self._file: LogFile | None = None
         self.open_log(log, heading or " ".join(command))
-        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
+        key = secrets.token_hex(8)
+        self._mark, self._told = line_mark(MARK, key), line_mark(TOLD, key)
+        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: f"lines:{key}", "PYTHONUNBUFFERED": "1"}
         whole["OMP_NUM_THREADS"] = num_threads
         whole.setdefault("TOKENIZERS_PARALLELISM", "false")
         # a new session, so that `stop` can end a launcher together with its child processes
@@ -118,7 +121,7 @@ class Worker:
         if self._take_message(line):
             return
         assert self._file is not None
-        told, line = line.startswith(TOLD), shown_output(line.removeprefix(TOLD))
+        told, line = line.startswith(self._told), shown_output(line.removeprefix(self._told))
         if not self._file.write(line):
             return  # the same line once more
         self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
@@ -130,10 +133,10 @@ class Worker:
 
         A report mixed with other output is not valid JSON, so it counts as plain text.
         """
-        if not line.startswith(MARK):
+        if not line.startswith(self._mark):
             return False
         try:
-            message = json.loads(line.removeprefix(MARK))
+            message = json.loads(line.removeprefix(self._mark))
         except (ValueError, RecursionError):
             return False
         if not isinstance(message, dict):

@@ -242,7 +242,8 @@ def _url_problems(url: str) -> list[str]:
     except ValueError:
         usable = False
     if not usable or not url.isprintable() or " " in url:
-        return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {url!r}"]
+        got = "another text" if set("@?#") & set(url) else repr(url)  # it may hold a secret
+        return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {got}"]
     if parts.username is not None or parts.query or parts.fragment:
         return [f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"]  # may be secret
     return []
