@@ -98,7 +98,7 @@ MAY_IMPORT = {
     "training": "json_files losses model progress scoring",
     "labelling": "config json_files markdown own_code progress records shown answers run stats tasks grading",
     "evaluation": "records stats tasks",
-    "convert": "config json_files prompts records tasks",
+    "convert": "config json_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
     "stages": "config encoding json_files losses markdown model progress prompts records run shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",

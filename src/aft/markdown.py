@@ -13,6 +13,7 @@ from .shown import shown, shown_line
 ABSENT = "–"
 # an escaped character, a code span, the beginning of HTML, the middle of a link or an image
 _ACTIVE = re.compile(r"\\[\\`]|(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)|<|\](?=[(\[])")
+_TARGET = re.compile(r"^(\[[^\]]*\]):")  # it would name the target of links elsewhere in the page
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,7 +36,8 @@ def per_cent(count: int, total: int, decimals: int = 1) -> str:
 def inline(text: str) -> str:
     """A text from outside as one line of Markdown. It is shown, and its HTML, links and images do nothing."""
     line = " ".join(shown(text).split())
-    return _ACTIVE.sub(lambda match: {"<": "&lt;", "]": "]\\"}.get(match[0], match[0]), line)
+    line = _ACTIVE.sub(lambda match: {"<": "&lt;", "]": "]\\"}.get(match[0], match[0]), line)
+    return _TARGET.sub(r"\1\\:", line)
 
 
 def code(text: str) -> str:

@@ -82,9 +82,9 @@ class Progress:
     def update(self, count: int = 1, note: str = "") -> None:
         """Count `count` more items as done and show `note` after the bar."""
         self.done += count
-        self.note = shown_line(note) if note else self.note
+        self.note = note or self.note
         if self._bar is not None:
-            self._bar.set_postfix_str(self.note, refresh=False)
+            self._bar.set_postfix_str(shown_line(self.note), refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._last > self._pause:
             self._send()
@@ -111,7 +111,8 @@ class Progress:
             return
         self._last = time.monotonic()
         left = round(self._seconds_left())
-        message = {"what": self.description, "done": self.done, "total": self.total, "note": self.note, "left": left}
+        note = shown_line(self.note)
+        message = {"what": self.description, "done": self.done, "total": self.total, "note": note, "left": left}
         if self._lines:
             _send(message)
         else:

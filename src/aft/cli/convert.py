@@ -275,7 +275,7 @@ def _watched(what: str, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
 
 def _tell(counts: Mapping[str, int]) -> None:
     width = max(len(f"{count:,}") for count in counts.values())
-    print("\n".join(f"{count:>{width},}  {shown_line(name)}" for name, count in counts.items()))
+    print(shown("\n".join(f"{count:>{width},}  {shown_line(name)}" for name, count in counts.items())))
 
 
 if __name__ == "__main__":

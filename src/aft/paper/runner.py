@@ -109,7 +109,7 @@ def run(key: str, options: argparse.Namespace) -> None:
     runs = _chosen(key, options)
     steps = steps_of(runs, options, seeds_of(key, options.scale))
     if _prints(options):
-        print(_script(key, runs, steps, options))
+        print(shown(_script(key, runs, steps, options)))
         return
     begun = time.monotonic()
     real = options.scale == "small"
@@ -118,7 +118,8 @@ def run(key: str, options: argparse.Namespace) -> None:
         print(shown("\n".join([said, *forecast_lines(found)])), flush=True)
         tried = options.rates or RATES[options.scale]
         if len(tried) > 1:
-            print(f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate", flush=True)
+            told = f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate"
+            print(shown(told), flush=True)
     for step in () if options.page else steps:
         _take(step)
     folder, every = options.output / options.scale, _folders(runs, options)
@@ -146,8 +147,8 @@ def run(key: str, options: argparse.Namespace) -> None:
             write_text(written[-2], page[0] + "\n")
             write_json(written[-1], page[1])
             text += f"\n{page[0]}\n"
-    print(shown("\n".join([text, *(f"wrote {path}" for path in written)])))
-    print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
+    minutes = f"{(time.monotonic() - begun) / 60:.1f} minutes"
+    print(shown("\n".join([text, *(f"wrote {path}" for path in written), minutes])))
 
 
 def evaluated(folder: Path) -> bool:
