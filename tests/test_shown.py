@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import contextlib
+import io
 import json
 import logging
 import os
@@ -12,6 +15,7 @@ import sys
 import threading
 import urllib.parse
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +23,7 @@ from hypothesis import strategies as st
 
 from aft.cli.main import Parser, guarded
 from aft.errors import AftError, ConfigError
+from aft.launch.log_file import shown_output
 from aft.markdown import aligned, code, csv_text, inline, markdown
 from aft.progress import Progress, describe, say
 from aft.run.environment import environment
@@ -77,7 +82,7 @@ def test_a_cell_has_one_place_in_its_row_and_does_nothing(text):
     assert "<" not in outside and "](" not in outside
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.recursive(texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)))
 def test_a_configuration_is_written_without_what_acts_and_reads_back(value):
     text = yaml_text({"key": value})
@@ -96,15 +101,8 @@ def test_a_spreadsheet_reads_no_formula():
 def test_html_links_and_images_do_nothing_in_markdown():
     assert inline(HTML) == ("&lt;script>alert(1)&lt;/script> ![p]\\(http://x/p.png) [l]\\(http://x) `c` | a\\| b")
     assert inline(r"\`<b> and `<i>`") == r"\`&lt;b> and `<i>`"
-    assert markdown(
-        ["a"],
-        [
-            [
-                "x | y",
-            ][:1],
-            ["x \\| y"],
-        ],
-    ).splitlines()[2:] == ["| x \\| y |", "| x \\\\\\| y |"]
+    assert inline("[95 % interval]: http://x") == r"[95 % interval]\: http://x"
+    assert markdown(["a"], [["x | y"], ["x \\| y"]]).splitlines()[2:] == ["| x \\| y |", "| x \\\\\\| y |"]
     assert code("a`b") == "``a`b``" and code("`") == "`` ` ``" and code("x\ny") == "`x\\ny`"
 
 
@@ -210,6 +208,38 @@ def test_errors(capsys, error):
     err = capsys.readouterr().err
     assert is_clean(err) and r"\x1b[31m" in err and "\naft:" not in err
     assert ("Traceback" in err) == isinstance(error, OSError)
+
+
+@settings(deadline=None, max_examples=50)
+@given(texts)
+def test_nothing_that_acts_passes_an_exit(text):
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        say(text)
+        guarded(fails(AftError(text)))
+        guarded(fails(ValueError(text)))
+        with Progress(text, 1, text) as progress:
+            progress.update(1, text)
+    print(shown_output(text), describe({"what": text, "done": 1, "total": 0, "note": text, "left": 0}), file=stream)
+    assert not unseen(stream.getvalue())
+
+
+def test_whatever_is_printed_is_shown():
+    """Every call in the source that writes to a terminal passes its text through `shown`, or shows fixed text."""
+    fixed = ("progress.py", "symbolic_worker.py", "shown.py", "worker.py")  # the first and the last have tests above
+    found = 0
+    for path in sorted((Path(__file__).resolve().parents[1] / "src" / "aft").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if re.search(r"\bprint\(|\.write\(", source) else ():
+            writes = isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                *("print", "tqdm.write", "sys.stdout.write", "sys.stderr.write", "os.write"),
+            )
+            if writes and path.name not in fixed:
+                found += 1
+                text = node.args[0]
+                passes = isinstance(text, ast.Call) and ast.unparse(text.func) in ("shown", "shown_line")
+                assert passes or isinstance(text, ast.Constant), f"{path}:{node.lineno}"
+    assert found > 15
 
 
 def test_an_argument(capsys):
