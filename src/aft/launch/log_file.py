@@ -18,8 +18,10 @@ def shown_output(line: str) -> str:
 
 
 class LogFile:
-    """Writes lines at once. Equal lines in a row are written once and counted. Beyond `longest` characters none is
-    written. A line in the file says either."""
+    """Writes lines at once. Equal lines in a row are written once and counted.
+
+    After `longest` characters nothing more is written. A line in the file says so, as one does of a count.
+    """
 
     def __init__(self, path: Path, longest: int = _LONGEST_LOG) -> None:
         self._file = path.open("w", encoding="utf-8")
