@@ -1,7 +1,8 @@
 """Progress of long work: a bar in a terminal, lines in a log file, or lines for the process that started this one.
 
 The workers of a stage run at the same time, and their bars would overwrite each other. With AFT_PROGRESS=lines in its
-environment, a worker writes marked lines instead, and the conductor draws a single bar from them.
+environment, a worker writes marked lines instead, and the conductor draws a single bar from them. With
+AFT_PROGRESS=lines:KEY the marks hold the key, so that text from outside cannot pass for a worker's line.
 """
 
 from __future__ import annotations
@@ -14,11 +15,24 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from .shown import shown, shown_line
+
 ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
 TOLD = "\x1esay "
 _SECONDS_BETWEEN_LINES = 0.5
 SECONDS_IN_A_LOG = 15.0  # between two lines; few, because a log keeps them all
+
+
+def line_mark(mark: str, key: str) -> str:
+    """What a worker's line begins with: `MARK` or `TOLD`, and the key that its conductor gave it."""
+    return f"{mark}{key} " if key else mark
+
+
+def _to_conductor() -> tuple[bool, str]:
+    """True if a conductor reads this process's lines, and the key of their marks."""
+    kind, _, key = os.environ.get(ENVIRONMENT_KEY, "").partition(":")
+    return kind == "lines", key
 
 
 def is_first_rank() -> bool:
@@ -34,11 +48,11 @@ class Progress:
     """
 
     def __init__(self, description: str, total: int, unit: str = "it", *, delay: float = 0.0) -> None:
-        self.description, self.total, self.unit, self.delay = description, total, unit, delay
+        self.description, self.total, self.unit, self.delay = shown_line(description), total, shown_line(unit), delay
         self.done = 0
         self._skipped = 0
         self.note = ""
-        self._lines = os.environ.get(ENVIRONMENT_KEY) == "lines"
+        self._lines = _to_conductor()[0]
         self._tokens = 0
         self._begun = time.monotonic()
         self._pause = _SECONDS_BETWEEN_LINES if self._lines else SECONDS_IN_A_LOG
@@ -70,7 +84,7 @@ class Progress:
         self.done += count
         self.note = note or self.note
         if self._bar is not None:
-            self._bar.set_postfix_str(self.note, refresh=False)
+            self._bar.set_postfix_str(shown_line(self.note), refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._last > self._pause:
             self._send()
@@ -97,7 +111,8 @@ class Progress:
             return
         self._last = time.monotonic()
         left = round(self._seconds_left())
-        message = {"what": self.description, "done": self.done, "total": self.total, "note": self.note, "left": left}
+        note = shown_line(self.note)
+        message = {"what": self.description, "done": self.done, "total": self.total, "note": note, "left": left}
         if self._lines:
             _send(message)
         else:
@@ -108,20 +123,20 @@ def describe(message: dict[str, Any]) -> str:
     """One line of text for a message that `Progress` sends: share done, note and time left."""
     done, total = message["done"], message["total"]
     share = f" {100 * done // total:3d} % ({done}/{total}" if total else f" ({done}"
-    note = f", {message['note']}" if message["note"] else ""
+    note = f", {shown_line(message['note'])}" if message["note"] else ""
     left = f", {tqdm.format_interval(message['left'])} left" if message["left"] else ""
-    return f"{message['what']}{share}{note}{left})"
+    return f"{shown_line(message['what'])}{share}{note}{left})"
 
 
 def tell_failure(message: str, exit_code: int) -> None:
     """Send the error that ends this process to the conductor, across a launcher if there is one."""
-    if os.environ.get(ENVIRONMENT_KEY) == "lines":
+    if _to_conductor()[0]:
         _send({"error": message, "exit_code": exit_code})
 
 
 def tell_unit(unit: str) -> None:
     """Send the name of the unit that begins, so that the conductor can name it if the process dies silently."""
-    if os.environ.get(ENVIRONMENT_KEY) == "lines" and is_first_rank():
+    if _to_conductor()[0] and is_first_rank():
         _send({"begins": unit})
 
 
@@ -132,14 +147,18 @@ def tell_waiting() -> None:
 
 def _send(message: dict[str, Any]) -> None:
     # One write holds the line and its line feed, so that no other process can write into the line.
-    print(f"{MARK}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
+    mark = line_mark(MARK, _to_conductor()[1])
+    print(f"{mark}{json.dumps(message)}\n", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """Print lines for the user above any bar. Only the first rank prints."""
+    """Print lines for the user above any bar, as `shown`. Only the first rank prints."""
     if not is_first_rank():
         return
-    if os.environ.get(ENVIRONMENT_KEY) == "lines":
-        print("".join(f"{TOLD}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
+    text = shown(text)
+    read, key = _to_conductor()
+    if read:
+        told = line_mark(TOLD, key)
+        print("".join(f"{told}{line}\n" for line in text.splitlines()), end="", file=sys.stderr, flush=True)
     else:
         tqdm.write(text, file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError
+from .shown import UNSEEN, escape
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,6 +41,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True  # writes a shared mapping in full each time, without anchors
 
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if UNSEEN.search(text) else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 _FLOAT, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 for _side in (_Loader, _Dumper):
@@ -85,8 +92,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_text(value: Any) -> str:
-    """A value as YAML with one key on each line. `read_yaml` reads back an equal value."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """A value as YAML with one key on each line. `read_yaml` reads back an equal value.
+
+    A text with a character in `UNSEEN` is written with escapes, in double quotes.
+    """
+    return escape(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def yaml_line(value: Any) -> str:

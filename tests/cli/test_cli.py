@@ -14,7 +14,9 @@ import yaml
 
 import aft
 from aft.config import load_config, to_yaml
+from aft.yaml_files import yaml_text
 from limits import HUNG_AFTER
+from planted_text import ACTS, HTML, SECRET, is_clean
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "yaml", "tqdm", "matplotlib"}
 PROGRAMS = ("train", "sample", "label", "evaluate", "report")
@@ -515,3 +517,30 @@ def test_a_closed_pipe_is_no_error(tiny, tmp_path):
     command = f"{sys.executable} -m aft.cli.train --config {tiny} output_dir={tmp_path / 'run'} --dry-run | true"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.stderr == ""
+
+
+# ---- text from outside ----
+
+
+def test_a_dry_run_shows_no_text_that_acts_and_reads_back(command, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    template = f"{ACTS} {HTML}\n{{question}}".replace("\ud800", "").replace("\x00", "")
+    (tmp_path / "run.yaml").write_text(
+        yaml_text({"extends": str(tiny), "output_dir": "run", "prompt": {"template": template}})
+    )
+    ran = command("train", "--config", "run.yaml", "--dry-run")
+    assert ran.code == 0 and is_clean(ran.out + ran.err)
+    assert yaml.safe_load(ran.out.split("\n\n")[1])["prompt"]["template"] == template
+
+
+@pytest.mark.parametrize("name", ["a-key", "b\x1b[31m\u202e<script>"])
+def test_a_wrong_key_is_shown(refused, tmp_path, monkeypatch, name):
+    assert is_clean(refused(f"align.{name}=3")) and is_clean(refused(f"methods.{name}.{name}=3"))
+
+
+def test_a_secret_is_refused_where_files_would_keep_it(refused, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    message = refused(f"model.name_or_path=http://me:pw@host/{SECRET}", "stages=[vft]", f"training.hub_token={SECRET}")
+    assert is_clean(message) and "pw" not in message
+    assert "model.name_or_path: holds a key, a token or a password, which the files of the run would keep" in message
+    assert "training.hub_token: not to be set here; set the environment variable HF_TOKEN" in message

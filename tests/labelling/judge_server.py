@@ -25,6 +25,7 @@ class Answer(NamedTuple):
     length: int | None = None
     pause: float = 0.0  # seconds between the body's bytes
     drip: float = 0.0  # seconds between the bytes of a long header
+    reason: str | None = None  # the words behind the status
 
 
 HANG = Answer(status=-1)
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 time.sleep(answer.drip)
             return
-        self.send_response(answer.status)
+        self.send_response(answer.status, answer.reason)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))

@@ -21,6 +21,7 @@ from aft.labelling.audit import (
 )
 from aft.records import Completion, Question
 from aft.tasks.gsm8k import Gsm8k
+from planted_text import PLANTED, SECRET, is_clean
 from shared_data import shared_path
 
 GSM8K = Gsm8k()  # no data is read: only its marker and its equality
@@ -151,3 +152,11 @@ def test_the_command_prints_the_table_and_writes_what_differs(tmp_path, capsys):
     assert [row["question_id"] for row in rows] == [question.id for question in questions]
     assert rows[0]["readings"]["task"] == {"answer": None, "reason": NO_MARKER, "label": "unparsed"}
     assert rows[0]["completion"] == sampled[1].completion
+
+
+def test_what_a_model_wrote_is_shown_and_kept_as_it_is(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    text = f"The answer is 36.\n{PLANTED}"
+    audit = audit_completions([Question("q1", "6 * 6?", "36")], completions([("q1", text)]), GSM8K, symbolic_limit=0)
+    assert is_clean(audit.summary()) and "| q1 #0 |" in audit.summary()
+    assert audit.disagreements()[0].row()["completion"] == text

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import email.utils
 import json
 import socket
+import traceback
+import urllib.parse
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +18,7 @@ from judge_server import HANG, HANG_UP, USAGE, Answer, judge_server, says, score
 
 from aft.errors import AftError, ConfigError, DataError
 from aft.labelling.judge.cache import ReplyCache
-from aft.labelling.judge.endpoint import Endpoint, Failure, Refused, Reply
+from aft.labelling.judge.endpoint import Endpoint, Failure, Refused, Reply, _retry_after
 from aft.labelling.judge.judge import Asking, Judge
 from aft.labelling.judge.prompt import BUILT_IN, read_score, read_template, render
 
@@ -136,6 +139,79 @@ def test_a_server_may_ask_to_wait(serve):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["", "1_0", "0x10", "--1", "Wed, 99 Nov 99999 99:99:99 GMT", "Wed, 01 Jan 2031 00:00:00 +9999999999", "1e400", "٧"],
+)
+def test_any_wish_to_wait_is_a_number_of_seconds(text):
+    assert _retry_after(text) >= 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.one_of(st.text(max_size=40), st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,6} \d+:\d+:\d+ [+-]?\w+", fullmatch=True))
+)
+def test_any_text_as_a_wish_to_wait(text):
+    assert _retry_after(text) >= 0
+
+
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def wait_for(server, folder, clock, prompts, **asking):
+    asking = Asking("a-judge", **{"num_ratings": 1, "concurrency": 1, **asking})
+    with ReplyCache(folder) as cache:
+        judging = Judge(Endpoint(server.url, KEY), cache, asking, sleep=clock.sleep, clock=lambda: clock.now)
+        return judging.rate(prompts)
+
+
+@pytest.mark.parametrize(
+    ("asked", "most"),
+    [("1e9", 14), ("20", 61), ("-1", 61), ("nan", 61), (None, 61), ("Fri, 01 Jan 2100 00:00:00 GMT", 14)],
+)
+def test_a_judge_that_answers_429_for_an_hour(serve, tmp_path, capsys, asked, most):
+    """It has an end, it says why nothing happens, what came is kept, and the same command goes on."""
+    prompts = dict(list(MANY.items())[:24])
+    refusal = Answer(429, b"slow down \x1b[31m", headers={} if asked is None else {"Retry-After": asked})
+    server, clock = serve([*[scores(5)] * 4, refusal]), Clock()
+    with pytest.raises(AftError) as caught:
+        wait_for(server, tmp_path, clock, prompts, retries=10**6)
+    assert str(caught.value) == (
+        f"the judge at {server.url} has not answered a request for 3,600 s (label.ratings.longest_outage=3600);"
+        rf" the last: HTTP 429: slow down \x1b[31m. The replies so far are kept in {tmp_path}, and the same command"
+        " goes on from there"
+    )
+    assert clock.now == pytest.approx(3600)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("the judge: ")]
+    assert 1 < len(told) <= most
+    if asked == "1e9":
+        assert told[0] == (
+            r"the judge: HTTP 429: slow down \x1b[31m. It asks to wait 1,000,000,000 s. Next try in 300 s;"
+            " ratings that wait: 20."
+        )
+    server = serve([scores(6)])
+    assert len(wait_for(server, tmp_path, Clock(), prompts)) == 24 and len(server.requests) == 20
+
+
+def test_an_outage_ends_with_any_answer(serve, tmp_path):
+    """Each of three outages is shorter than the longest; an answer without a score ends one, too."""
+    busy = [Answer(503, headers={"Retry-After": "40"})] * 2
+    clock = Clock()
+    server = serve([*busy, says("no score"), *busy, Answer(400), *busy, scores(5)])
+    prompts = dict(list(MANY.items())[:2])
+    assert len(wait_for(server, tmp_path, clock, prompts, retries=9, longest_outage=100.0)) == 1
+    assert clock.now > 200
+    with pytest.raises(AftError, match=r"has not answered a request for 70 s \(label\.ratings\.longest_outage=70\)"):
+        wait_for(serve(busy), tmp_path / "b", Clock(), prompts, retries=9, longest_outage=70.0)
+
+
+@pytest.mark.parametrize(
     ("answer", "key", "message"),
     [
         (Answer(401, b"no such key"), KEY, "401 Unauthorized: no such key; look at OPENAI_API_KEY, which is set"),
@@ -170,6 +246,14 @@ def test_what_every_request_would_meet_stops_at_once(serve, answer, key, message
         ("http://host:port/v1", "", "OPENAI_BASE_URL: expected an address"),
         ("http://[::1/v1", "", "OPENAI_BASE_URL: expected an address"),
         ("http://a b/v1", "", "OPENAI_BASE_URL: expected an address"),
+        (f"http://{'a' * 64}.org/v1", "", "OPENAI_BASE_URL: expected an address"),
+        ("http://a..org/v1", "", "OPENAI_BASE_URL: expected an address"),
+        (
+            "me:secret@host/v1",
+            "",
+            "OPENAI_BASE_URL: expected an address such as https://api.openai.com/v1, got another",
+        ),
+        ("ftp://host/v1?key=secret", "", "OPENAI_BASE_URL: expected an address"),
         (
             "http://me:secret@host/v1",
             "",
@@ -643,6 +727,70 @@ def test_the_key_is_nowhere_but_in_the_request(serve, tmp_path):
             ask(serve([answer]))
         assert KEY not in str(caught.value) and "***" in str(caught.value)
     assert not any(KEY in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def as_escapes(text):
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+def body(content):
+    """A completion whose content is written as JSON by hand."""
+    return b'{"choices": [{"message": {"content": "' + content.encode() + b'"}}]}'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        KEY,
+        as_escapes(KEY),
+        KEY.replace("-", "\\u002d"),
+        as_escapes(as_escapes(KEY)),
+        KEY.replace("-", "%2D"),
+        base64.b64encode(f"user:{KEY}".encode()).decode(),
+        f"{KEY[:15]} … {KEY[15:]}",
+    ],
+)
+@pytest.mark.parametrize("place", ["reply", "body", "reason", "location", "nested", "half"])
+def test_the_key_is_in_no_message_and_no_file_in_any_form(serve, tmp_path, monkeypatch, capsys, written, place):
+    monkeypatch.setenv("AFT_PROGRESS", "")
+    answers = {
+        "reply": [Answer(body=body(f"{written} is right.\\nScore: 7"))],
+        "body": [Answer(401, b'{"error": "' + written.encode() + b'"}')],
+        "reason": [Answer(401, reason=written.replace("…", "..."))],
+        "location": [Answer(307, headers={"Location": f"http://[{written.replace('…', '...')}"})],
+        "nested": [Answer(200, json.dumps({"error": json.dumps({written: [written]})}).encode())],
+        "half": [Answer(200, b'{"choices": "' + written.encode())],
+    }[place]
+    try:
+        judge(serve(answers), tmp_path, {("q", 0): "x"}, retries=0)
+        told = ""
+    except (AftError, Failure) as error:
+        told = str(error)
+        print("".join(traceback.format_exception(error)))
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    shown = urllib.parse.unquote("".join([told, *capsys.readouterr(), *files]))
+    assert not any(KEY[i : i + 8] in shown for i in range(len(KEY) - 7))
+    assert base64.b64encode(KEY.encode()).decode()[:12] not in shown and as_escapes(KEY)[:40] not in shown
+    if place == "reply":
+        assert lines(tmp_path)[0]["reply"].count("***") and lines(tmp_path)[0]["score"] == 7
+    if place in ("body", "reason", "location"):
+        assert ("***" in told and "look at" in told) or "it points to" in told
+
+
+def test_what_acts_on_a_terminal_is_escaped_in_messages_and_kept_in_replies(serve, tmp_path):
+    acts = "\x1b]0;title\x07 \u202e \x9b2J \ud800"
+    judge(serve([says(f"{acts} is right.\nScore: 7")]), tmp_path, {("q", 0): "x"})
+    assert lines(tmp_path)[0]["reply"] == f"{acts} is right.\nScore: 7", "a file keeps the text as it is"
+    raw = acts.encode("utf-8", "ignore")
+    for answer in (
+        Answer(500, raw),
+        Answer(401, raw, reason="\x1b[31m"),
+        Answer(302, headers={"Location": "http://x/\x1b[31m"}),
+        Answer(200, raw),
+    ):
+        with pytest.raises((Failure, Refused)) as caught:
+            ask(serve([answer]))
+        assert r"\x1b" in str(caught.value) and str(caught.value).isprintable()
 
 
 def test_a_placeholder_for_a_key_changes_no_reply(serve):

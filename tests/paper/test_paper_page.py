@@ -22,6 +22,7 @@ from aft.paper.run_results import at_suffix, read_run
 from aft.paper.specs import SPECS, ModelRow
 from aft.report.canvas import missing_library
 from aft.stats.estimate import Estimate, to_json
+from planted_text import PLANTED, SECRET, is_clean
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HALF, RIGHT, WRONG = [1, 0] * 10, [1] * 20, [0] * 20
@@ -348,3 +349,15 @@ def test_the_command_writes_beside_the_first_run(tmp_path, command):
     assert written == sorted(["config.yaml", "table-2.csv", "table-2.json", "table-2.md", "table-2.tex", *drawn])
     ran = command("report", "--table", "2", tmp_path / "none")
     assert ran.code == 1 and f"{tmp_path / 'none'}: no such run folder" in ran.err
+
+
+def test_text_from_outside_is_shown_in_every_format(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    run = dataclasses.replace(run_result({"vft": [HALF], "aft-dc": [RIGHT]}, model=f"={PLANTED}"), notes=(PLANTED,))
+    page = make_page(SPECS["2"], [run])
+    for text in (as_markdown(page), as_latex(page), as_csv(page)):
+        assert is_clean(text) and r"x1b[31m" in text.replace(r"\textbackslash{}", "")
+    assert "<" not in re.sub("`.*?`", "", as_markdown(page))
+    cells = [row["run"] for row in csv.DictReader(io.StringIO(as_csv(page)))]
+    assert cells and all(cell.startswith("'=") for cell in cells)
+    assert is_clean(" ".join(str(x) for name, line in lines_of(page).items() for x, *_ in line))

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,12 +18,15 @@ from aft.errors import AftError, ConfigError, DataError
 from aft.report.build import build_report, write_report
 from aft.report.calibration_picture import shares_by_score
 from aft.report.canvas import missing_library
+from aft.report.csv_file import csv_report
 from aft.report.overview_picture import _draw_curve
 from aft.report.page import markdown_page
 from aft.report.read import read_config, read_curves, read_displacement, read_report, read_scores
 from aft.report.terminal import summary_table
+from aft.shown import shown
 from aft.stats.estimate import to_json
 from aft.yaml_files import yaml_text
+from planted_text import PLANTED, SECRET, is_clean
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 Z = 1.959963984540054
@@ -645,3 +649,24 @@ def test_shares_by_score():
     assert shares_by_score([0.0] * 6, [0.0] * 6, 3) == [(2, 4), (2, 4), (2, 4)]
     assert shares_by_score([1.0], [math.nan, -math.inf], 3) == [(0, 1), (0, 1), (1, 1)]
     assert sum(size for _, size in shares_by_score([0.0] * 7, [1.0] * 16, 10)) == 23
+
+
+def test_text_from_outside_is_shown_in_every_part(rich, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    for path in rich.glob("seed-*/evaluate/*/metrics.json"):
+        edit(path, lambda value: value["by_category"]["categories"].update({PLANTED: measure(0.5, 2)}))
+    for path in rich.glob("seed-*/label/counts.json"):
+        edit(path, lambda value: value.update({PLANTED: PLANTED}))
+    edit(rich / "environment.json", lambda value: value.update({PLANTED: [PLANTED]}))
+    report = build_report(rich)
+    report["missing"].append(PLANTED)
+    report["run"] = PLANTED
+    for text in (markdown_page(report), csv_report(report)):
+        assert is_clean(text) and r"\x1b[31m" in text
+    page = markdown_page(report)
+    assert "<" not in re.sub("`.*?`", "", page)
+    assert re.findall(r"(?<=\]\()[^)]*", page) == [], "no picture was drawn, so the page has no link"
+    bars = re.compile(r"(?<!\\)(?:\\\\)*\|")
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({len(bars.findall(line)) for line in table.splitlines()}) == 1, table
+    assert is_clean(shown(summary_table(report)))

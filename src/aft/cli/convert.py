@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ConfigError, DataError, nearest
 from ..run.folder import RunFolder
-from .main import add_version, guarded
+from ..shown import shown, shown_line
+from .main import Parser, add_version, guarded
 
 if TYPE_CHECKING:
     from ..config.schema import PromptConfig
@@ -103,7 +104,7 @@ def _useless(known: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-convert",
         description="Write groups as a data set of TRL or LLaMA-Factory, or read a TRL preference set as groups.",
         usage="aft-convert --to FORMAT INPUT OUTPUT [options]",
@@ -170,9 +171,9 @@ def _from_groups(known: argparse.Namespace) -> None:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
     description = describe(known.output, rows[0], overwrite=known.overwrite) if known.to == RANKING else None
     write_rows(known.output, _watched("writing", rows, "row"))
-    print(f"wrote {known.output}, {told}")
+    print(shown(f"wrote {known.output}, {told}"))
     if description is not None:
-        print(f"wrote {add_description(known.output, description)}")
+        print(shown(f"wrote {add_description(known.output, description)}"))
 
 
 def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:
@@ -245,20 +246,21 @@ def _to_groups(known: argparse.Namespace) -> None:
     )
     _tell(imported.counts)
     if imported.unread:
-        print(f"columns not read: {', '.join(imported.unread)}")
+        print(shown_line(f"columns not read: {', '.join(imported.unread)}"))
     if imported.unread_keys:
         found = (f"{key} ({count:,} rows)" for key, count in imported.unread_keys.items())
-        print(f"keys of messages not read: {', '.join(found)}")
+        print(shown_line(f"keys of messages not read: {', '.join(found)}"))
     if not imported.groups:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
     write_rows(known.output, _watched("writing", imported.groups, "group"))
     chat = ", chat: true" if imported.conversational else ""
     system = f", system: {json.dumps(imported.system, ensure_ascii=False)}" if imported.system else ""
-    print(f"wrote {known.output}")
-    print(
+    print(shown(f"wrote {known.output}"))
+    told = (
         f"a run on it needs prompt: {{template: {json.dumps(template, ensure_ascii=False)}{chat}{system}}}"
         " and, as there are no references, align: {supervise: reference_and_positives}"
     )
+    print(shown(told))
 
 
 def _watched(what: str, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
@@ -273,7 +275,7 @@ def _watched(what: str, items: Iterable[_Item], unit: str) -> Iterator[_Item]:
 
 def _tell(counts: Mapping[str, int]) -> None:
     width = max(len(f"{count:,}") for count in counts.values())
-    print("\n".join(f"{count:>{width},}  {name}" for name, count in counts.items()))
+    print(shown("\n".join(f"{count:>{width},}  {shown_line(name)}" for name, count in counts.items())))
 
 
 if __name__ == "__main__":

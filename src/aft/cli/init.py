@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError, nearest
-from .main import add_version, guarded
+from ..shown import shown
+from .main import Parser, add_version, guarded
 
 EPILOG = """\
 Without TASK: jsonl, for data of your own. python: a task as a class of your own.
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _main(arguments: Sequence[str] | None) -> None:
     from ..config.starter import TASK_NAMES, starter
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-init",
         description="Print a commented configuration to start from: aft-init gsm8k > run.yaml.",
         usage="aft-init [TASK] [--model NAME] [--chat]",
@@ -40,7 +41,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     if known.task not in TASK_NAMES:
         problem = f"TASK: got '{known.task}', allowed: {', '.join(TASK_NAMES)}.{nearest(known.task, TASK_NAMES)}"
         raise ConfigError(f"aft-init: {problem}")
-    print(starter(known.task, known.model, chat=known.chat), end="")
+    print(shown(starter(known.task, known.model, chat=known.chat)), end="")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..shown import shown
 from .main import guarded, parse
 from .train import run_config
 
@@ -49,7 +50,8 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
         path = unit.folder / "audit.jsonl"
         differing = audit.disagreements()
         write_json_lines(path, (item.row() for item in differing))
-        print(f"audit of {unit}: {audit.summary(known.examples)}\n\n{len(differing):,} disagreements in {path}")
+        told = f"audit of {unit}: {audit.summary(known.examples)}\n\n{len(differing):,} disagreements in {path}"
+        print(shown(told))
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import AftError, ConfigError, nearest
+from ..shown import libraries_shown, shown, shown_line
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
@@ -19,11 +22,18 @@ exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data fil
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Shows what is wrong with an argument as `shown`: a name of a file may be among the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown_line(message))
+
+
 def parse(
     program: str, description: str, arguments: Sequence[str] | None, *, add: Callable[[argparse.ArgumentParser], None]
 ) -> tuple[argparse.Namespace, list[str]]:
     """Returns the parsed arguments, and the remaining ones: overrides of the configuration."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description=description,
         epilog=EPILOG,
@@ -63,14 +73,24 @@ def _sections() -> list[str]:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
+    """Runs a command and returns its exit code. An error that the user can fix becomes a message.
+
+    All that a command and its libraries show is `shown`: errors, tracebacks, warnings and log messages.
+    """
+    with libraries_shown():
+        return _guarded(main)
+
+
+def _guarded(main: Callable[[], None]) -> int:
     try:
         main()
         sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         from ..progress import tell_failure
 
-        print(f"aft: error: {error}", file=sys.stderr)
+        # text from outside may have line feeds: no further line begins as one of ours
+        message = re.sub(r"\n(?=\S)", "\n  ", str(error))
+        print(shown(f"aft: error: {message}"), file=sys.stderr)
         tell_failure(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
@@ -84,6 +104,8 @@ def guarded(main: Callable[[], None]) -> int:
         from ..progress import tell_failure
 
         # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
-        tell_failure("".join(traceback.format_exception(error)[-4:]).rstrip(), 1)
-        raise
+        lines = traceback.format_exception(error)
+        tell_failure("".join(lines[-4:]).rstrip(), 1)
+        print(shown("".join(lines)), end="", file=sys.stderr)
+        return 1
     return 0

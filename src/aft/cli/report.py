@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .main import add_version, guarded, parse
+from ..shown import shown
+from .main import Parser, add_version, guarded, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +35,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         return
     from ..convert.lm_eval import export_lm_eval
 
-    print("\n".join(f"wrote {path}" for path in export_lm_eval(config, Path(known.export_lm_eval))))
+    _tell_written(export_lm_eval(config, Path(known.export_lm_eval)))
 
 
 def _paper_table(arguments: Sequence[str]) -> None:
@@ -43,8 +44,12 @@ def _paper_table(arguments: Sequence[str]) -> None:
     known = parse_table(arguments)
     suffix = f"-{known.suffix}" if known.suffix else ""
     text, written = write_table(known.table, known.runs, known.output or known.runs[0], known.format, suffix)
-    print(text)
-    print("\n".join(f"wrote {path}" for path in written))
+    print(shown(text))
+    _tell_written(written)
+
+
+def _tell_written(paths: Sequence[Path]) -> None:
+    print(shown("\n".join(f"wrote {path}" for path in paths)))
 
 
 def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,7 +57,7 @@ def parse_table(arguments: Sequence[str]) -> argparse.Namespace:
     from ..paper.specs import SPECS
     from ..paper.write import FORMATS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aft-report",
         description="One of the paper's tables from run folders, beside the paper's figures, and the claims it tests.",
         usage="aft-report --table NAME RUN [RUN ...] [options]",
@@ -88,8 +93,8 @@ def print_report(folder: Path, *, picture: bool = True) -> None:
     from ..report.terminal import summary_table
 
     written = write_report(folder, picture=picture)
-    print(summary_table(read_report(written[0])))
-    print("\n" + "\n".join(f"wrote {path}" for path in written))
+    print(shown(summary_table(read_report(written[0]))), end="\n\n")
+    _tell_written(written)
 
 
 if __name__ == "__main__":

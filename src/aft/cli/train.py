@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, nearest
+from ..shown import shown
 from .main import guarded, parse
 
 if TYPE_CHECKING:
@@ -78,13 +79,13 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         raise ConfigError([f"{known.config}: {problem}" for problem in problems])
     lacking += problems
     for line in idle_overrides(known.config, overrides, config):
-        print(f"aft: note: {line}", file=sys.stderr)
+        print(shown(f"aft: note: {line}"), file=sys.stderr)
     if known.dry_run:
-        print(show_plan(plan, stages))
+        print(shown(show_plan(plan, stages)))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
-        print("\n" + "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking]), end="")
-        print(to_yaml(config), end="")
+        absent = "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking])
+        print(shown(f"\n{absent}{to_yaml(config)}"), end="")
         if not unseen:
             plan.task.fingerprint()  # reads the data, so that a broken line is told
         return

@@ -50,6 +50,8 @@ class JudgeRatings:
     """How often a request without a score is repeated, with growing delays."""
     timeout: float = field(default=120.0, metadata={"gt": 0.0, "le": 86400.0})
     """Longest wait for one reply, in seconds."""
+    longest_outage: float = field(default=3600.0, metadata={"gt": 0.0})
+    """Longest time in which the endpoint answers no request, in seconds; then the stage stops."""
     concurrency: int = field(default=8, metadata={"ge": 1, "le": 1000})
     """Number of concurrent requests."""
     cache: str | None = None

@@ -18,8 +18,10 @@ import yaml
 from ..config import Config
 from ..errors import ConfigError
 from ..json_files import write_json, write_json_lines, write_text
+from ..markdown import code
 from ..prompts import render_prompt
 from ..records import Question
+from ..shown import UNSEEN
 from ..tasks import Task, make_task
 
 QUESTIONS, DATA, UTILS = "questions.jsonl", "task.json", "utils.py"
@@ -171,6 +173,8 @@ def plain_pattern(task: Task, questions: Sequence[Question]) -> str | None:
 def _yaml(settings: dict[str, Any], function: str | None = None) -> str:
     """Returns the settings as YAML. `function` is written with the harness's tag for a function in a local file."""
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000)
+    if UNSEEN.search(text):
+        text = yaml.safe_dump(settings, sort_keys=False, width=1000)  # in ASCII, with escapes
     return text + (f"process_results: !function {function}\n" if function else "")
 
 
@@ -185,11 +189,13 @@ def _readme(names: Sequence[str], config: Config, count: int) -> str:
     chat = ""
     if config.prompt.chat:
         chat = " It is a user's turn: add `--apply_chat_template`"
-        chat += f" and `--system_instruction {json.dumps(config.prompt.system)}`." if config.prompt.system else "."
+        chat += (
+            f" and {code(f'--system_instruction {json.dumps(config.prompt.system)}')}." if config.prompt.system else "."
+        )
         chat += " The harness lets a chat template show the day on which it runs."
         chat += f" The run showed {config.prompt.date}." if config.prompt.date else " The run showed the day it began."
         if config.prompt.template_kwargs:
-            chat += f" The run gave the chat template {json.dumps(config.prompt.template_kwargs)}."
+            chat += f" The run gave the chat template {code(json.dumps(config.prompt.template_kwargs))}."
     return README.format(
         name=names[0],
         count=f"{count:,}",

@@ -21,7 +21,7 @@ FILE_KEYS = {
     "rating_function": "label.ratings.function",
 }
 # keys of a judge that do not change its requests
-_HOW = ("retries", "timeout", "concurrency", "cache")
+_HOW = ("retries", "timeout", "longest_outage", "concurrency", "cache")
 
 
 def rating_file(section: FileRatings, seed: int) -> Path:

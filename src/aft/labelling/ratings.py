@@ -226,6 +226,7 @@ def _rate_by_judge(section: JudgeRatings, candidates: Sequence[Keyed], folder: P
         model=judge_model(section),
         **{name: getattr(section, name) for name in ("num_ratings", "temperature", "max_tokens")},
         **{name: getattr(section, name) for name in ("min_score", "max_score", "retries", "concurrency")},
+        longest_outage=section.longest_outage,
     )
     template = read_template(section.prompt)
     prompts = {

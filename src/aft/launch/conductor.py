@@ -17,6 +17,7 @@ from ..json_files import read_json, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
+from ..shown import shown_line
 from ..stages.limits import stop_before_alignment
 from ..stages.plan import DONE, RESUME, Plan, Status
 from .fit import check_fit
@@ -91,7 +92,7 @@ def _tell_data(plan: Plan) -> None:
     write_json(plan.run.data, found)
     say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
     for note in found["notes"]:
-        say(f"data: {note}")
+        say(shown_line(f"data: {note}"))
 
 
 def _interrupt(*_: object) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest
 from ..json_files import read_json
 from ..run.folder import TRAINING_STAGES
+from ..shown import without_secrets
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, hub_names, make_task
 
 
@@ -26,6 +28,7 @@ def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool =
     `sees_data`: False leaves out the check of the data, for a dry run without them (`find_unseen`).
     """
     checks: list[tuple[str, Callable[[Config], list[str]]]] = [
+        ("", _check_secrets),
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
         ("launch", _check_launch),
@@ -122,6 +125,23 @@ def find_lacking_judge(section: Ratings) -> list[str]:
         except ConfigError as error:
             problems += error.problems
     return problems
+
+
+def _check_secrets(config: Config) -> list[str]:
+    """Returns the keys whose values are secrets: the files of a run would keep them."""
+
+    def find(value: Any, key: str) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from find(inner, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, (list, tuple)):
+            for place, inner in enumerate(value):
+                yield from find(inner, f"{key}[{place}]")
+        elif isinstance(value, str) and without_secrets(value) != value:
+            yield key
+
+    told = "holds a key, a token or a password, which the files of the run would keep; set an environment variable"
+    return [f"{key}: {told}" for key in find(dataclasses.asdict(config), "")]
 
 
 def _check_output_dir(config: Config) -> list[str]:

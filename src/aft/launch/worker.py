@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 
 from ..errors import AftError
-from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, say
+from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
+from .log_file import LONGEST_LINE, LogFile, shown_output
 
 _KEPT_LINES = 40
 _SECONDS_TO_END = 10
@@ -63,9 +65,11 @@ class Worker:
     ) -> None:
         self.stays = stays
         self._lock = threading.Lock()
-        self._file: IO[str] | None = None
+        self._file: LogFile | None = None
         self.open_log(log, heading or " ".join(command))
-        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: "lines", "PYTHONUNBUFFERED": "1"}
+        key = secrets.token_hex(8)
+        self._mark, self._told = line_mark(MARK, key), line_mark(TOLD, key)
+        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: f"lines:{key}", "PYTHONUNBUFFERED": "1"}
         whole["OMP_NUM_THREADS"] = num_threads
         whole.setdefault("TOKENIZERS_PARALLELISM", "false")
         # a new session, so that `stop` can end a launcher together with its child processes
@@ -88,8 +92,8 @@ class Worker:
         with self._lock:
             if self._file is not None:
                 self._file.close()
-            self._file = log.open("w", encoding="utf-8")
-            self._file.write(f"$ {heading}\n")
+            self._file = LogFile(log)
+            self._file.write(shown_output(f"$ {heading}\n"))
             self.log = log
             self.unit = ""
             self.done = False
@@ -106,7 +110,7 @@ class Worker:
 
     def _read(self, stream: IO[str]) -> None:
         with stream:
-            for line in stream:
+            while line := stream.readline(LONGEST_LINE):
                 with self._lock:
                     self._take(line)
         with self._lock:
@@ -117,22 +121,25 @@ class Worker:
         if self._take_message(line):
             return
         assert self._file is not None
-        self._file.write(line)
-        self._file.flush()
+        told, line = line.startswith(self._told), shown_output(line.removeprefix(self._told))
+        if not self._file.write(line):
+            return  # the same line once more
         self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
-        if line.startswith(TOLD):
-            tqdm.write(line.removeprefix(TOLD).rstrip(), file=sys.stderr)
+        if told:
+            tqdm.write(line.rstrip(), file=sys.stderr)
 
     def _take_message(self, line: str) -> bool:
         """Stores a line that is a report of the worker and returns True. Any other line returns False.
 
         A report mixed with other output is not valid JSON, so it counts as plain text.
         """
-        if not line.startswith(MARK):
+        if not line.startswith(self._mark):
             return False
         try:
-            message = json.loads(line.removeprefix(MARK))
-        except ValueError:
+            message = json.loads(line.removeprefix(self._mark))
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(message, dict):
             return False
         if "exit_code" in message:
             self.failure = message

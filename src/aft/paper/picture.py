@@ -9,6 +9,7 @@ from typing import Any
 
 from ..report.canvas import WIDTH, canvas
 from ..report.measures import MEASURES
+from ..shown import shown_line
 from .methods import NUMBER
 from .page import Cell, Page
 
@@ -28,9 +29,9 @@ def draw_page(page: Page, path: Path) -> None:
         for name, line in lines.items():
             xs, means, sds = ([point[at] for point in line] for at in range(3))
             if numbers:
-                axes.errorbar(xs, means, yerr=sds, marker="o", capsize=2, label=name)
+                axes.errorbar(xs, means, yerr=sds, marker="o", capsize=2, label=shown_line(name))
             else:
-                axes.errorbar(means, xs, xerr=sds, marker="o", linestyle="none", capsize=2, label=name)
+                axes.errorbar(means, xs, xerr=sds, marker="o", linestyle="none", capsize=2, label=shown_line(name))
         if numbers:
             axes.set_xlabel(page.spec.picture)
             axes.set_ylabel(ACCURACY.heading)
@@ -48,7 +49,7 @@ def lines_of(page: Page) -> dict[str, Line]:
         value = next((v for key, v in cell.values.items() if key == ACCURACY.name or key.startswith("vote@")), None)
         if value is None or value.mean is None:
             continue
-        label = " ".join(cell.row)
+        label = shown_line(" ".join(cell.row))
         name, x = cell.run, label
         if page.spec.across == "paths":
             name, x = label, cell.column

@@ -9,7 +9,7 @@ from typing import Any
 from ..config import merge
 from ..errors import AftError
 from ..json_files import read_json
-from ..markdown import markdown
+from ..markdown import inline, markdown
 from ..report.measures import MEASURES
 from ..report.spread import number
 from ..run.folder import RunFolder
@@ -87,4 +87,4 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         "learning_rates": best,
         "manifests": manifests,
     }
-    return f"{title}\n\n{markdown(['method', *(f'{rate:g}' for rate in rates)], rows)}", results
+    return f"{inline(title)}\n\n{markdown(['method', *(f'{rate:g}' for rate in rates)], rows)}", results

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+from collections.abc import Iterator
 from typing import Any
 
-from ..markdown import markdown
+from ..markdown import csv_text, inline, markdown
+from ..shown import shown, shown_line
 from ..stats.estimate import Estimate, to_json
 from .claims import HELD, NOT_HELD, NOT_TESTED
 from .page import Page, TextTable
@@ -28,8 +28,8 @@ def as_markdown(page: Page) -> str:
     if page.verdicts:
         parts.append("Claims (docs/tables.md has the rule):\n\n" + claim_lines(page))
     if page.notes:
-        parts.append("\n".join(f"- {note}" for note in page.notes))
-    return "\n\n".join(parts) + "\n"
+        parts.append("\n".join(f"- {inline(note)}" for note in page.notes))
+    return shown("\n\n".join(parts)) + "\n"
 
 
 def claim_lines(page: Page) -> str:
@@ -38,8 +38,8 @@ def claim_lines(page: Page) -> str:
     for status in (HELD, NOT_HELD, NOT_TESTED):
         for verdict in page.verdicts:
             if verdict.status == status:
-                lines.append(f"- **{status}** ({verdict.run}): {verdict.claim}.")
-                lines += [f"  - {text}" for text in verdict.evidence]
+                lines.append(f"- **{status}** ({inline(verdict.run)}): {inline(verdict.claim)}.")
+                lines += [f"  - {inline(text)}" for text in verdict.evidence]
     return "\n".join(lines)
 
 
@@ -81,22 +81,22 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
+    return "".join(_TEX.get(character, character) for character in shown_line(text))
 
 
 def as_csv(page: Page) -> str:
     """A row for every measure of every cell, numbers with all their digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_HEADINGS)
+    return csv_text(CSV_HEADINGS, _rows(page))
+
+
+def _rows(page: Page) -> Iterator[list[Any]]:
     for cell in page.cells:
         for measure, value in cell.values.items():
             # the best β is a plain number
             found = value if isinstance(value, Estimate) else Estimate(value)
-            numbers = ["" if entry is None else entry for entry in (found.mean, found.sd, found.low, found.high)]
             place = [page.spec.key, cell.run, " / ".join(cell.row), cell.column, cell.model or "", measure]
-            writer.writerow([*place, *numbers, " ".join(map(str, found.by_seed)), cell.paper])
-    return text.getvalue()
+            numbers = [found.mean, found.sd, found.low, found.high]
+            yield [*place, *numbers, " ".join(map(str, found.by_seed)), cell.paper]
 
 
 def as_json(page: Page) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..config import merge
 from ..errors import AftError, ConfigError
 from ..json_files import read_json, write_json, write_text
 from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
+from ..shown import shown
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
@@ -108,16 +109,17 @@ def run(key: str, options: argparse.Namespace) -> None:
     runs = _chosen(key, options)
     steps = steps_of(runs, options, seeds_of(key, options.scale))
     if _prints(options):
-        print(_script(key, runs, steps, options))
+        print(shown(_script(key, runs, steps, options)))
         return
     begun = time.monotonic()
     real = options.scale == "small"
     if real:
         said, found = forecasts(runs, options, seeds_of(key, options.scale))
-        print("\n".join([said, *forecast_lines(found)]), flush=True)
+        print(shown("\n".join([said, *forecast_lines(found)])), flush=True)
         tried = options.rates or RATES[options.scale]
         if len(tried) > 1:
-            print(f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate", flush=True)
+            told = f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate"
+            print(shown(told), flush=True)
     for step in () if options.page else steps:
         _take(step)
     folder, every = options.output / options.scale, _folders(runs, options)
@@ -145,9 +147,8 @@ def run(key: str, options: argparse.Namespace) -> None:
             write_text(written[-2], page[0] + "\n")
             write_json(written[-1], page[1])
             text += f"\n{page[0]}\n"
-    print(text)
-    print("\n".join(f"wrote {path}" for path in written))
-    print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
+    minutes = f"{(time.monotonic() - begun) / 60:.1f} minutes"
+    print(shown("\n".join([text, *(f"wrote {path}" for path in written), minutes])))
 
 
 def evaluated(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from ..stats.comparison import every_pair, paired_by_seed
 from ..stats.estimate import Estimate, to_json
 from . import canvas
 from .calibration_picture import draw_calibration
-from .csv_file import csv_text
+from .csv_file import csv_report
 from .measures import COMPARED, FAMILIES, MEASURED, has_pool
 from .overview_picture import draw_report
 from .page import markdown_page
@@ -50,7 +50,7 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     }
     write_json(written[0], to_json(report))
     write_text(written[1], markdown_page(report))
-    write_text(written[2], csv_text(report))
+    write_text(written[2], csv_report(report))
     return [*written, *pictures]
 
 

@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..shown import shown, shown_line
+
 WIDTH, DPI = 10.0, 200  # inches, dots per inch: legible when shown 1000 pixels wide
-STYLE = {
+STYLE: Mapping[str, Any] = {
+    "text.parse_math": False,  # a dollar sign in a name is no formula
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
@@ -63,6 +66,7 @@ def rows_height(count: int) -> float:
 def name_rows(axes: Any, names: Sequence[str]) -> None:
     """Write the names on the left, the first on top. A long name is wrapped unless it has line breaks."""
     axes.tick_params(labelleft=True)
+    names = [shown(name) for name in names]
     axes.set_yticks(range(len(names)), [name if "\n" in name else textwrap.fill(name, 20) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
 
@@ -91,12 +95,12 @@ def legend(axes: Any, side: str, handles: Sequence[Any] | None = None) -> None:
 
 def part_title(figure: Any, text: str) -> None:
     """Write the title of a group of panels."""
-    figure.suptitle(text, x=0.005, ha="left", fontsize=10, fontweight="bold")
+    figure.suptitle(shown_line(text), x=0.005, ha="left", fontsize=10, fontweight="bold")
 
 
 def panel_title(axes: Any, text: str) -> None:
     """Write the title of a small panel."""
-    axes.set_title(text, fontsize=9, fontweight="normal", loc="center")
+    axes.set_title(shown_line(text), fontsize=9, fontweight="normal", loc="center")
 
 
 def rule(axes: Any) -> None:
@@ -107,4 +111,4 @@ def rule(axes: Any) -> None:
 def say_nothing(axes: Any, text: str) -> None:
     """Write into an empty panel why it is empty."""
     axes.set_xticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.text(0.5, 0.5, shown(text), transform=axes.transAxes, ha="center", va="center", color=GREY)

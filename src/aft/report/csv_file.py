@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..markdown import csv_text
 from .measures import FAMILIES, MEASURED
 
 HEADINGS = ("model", "seed", "measure", "value", "low", "high", "n")
 
 
-def csv_text(report: Mapping[str, Any]) -> str:
+def csv_report(report: Mapping[str, Any]) -> str:
     """The rows as CSV with a heading. Numbers keep all their digits; a cell without a number is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADINGS)
-    for row in _rows(report):
-        writer.writerow(["" if cell is None else cell for cell in row])
-    return text.getvalue()
+    return csv_text(HEADINGS, _rows(report))
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..markdown import ABSENT, markdown, plain
+from ..markdown import ABSENT, inline, markdown, plain
+from ..shown import shown
 from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
@@ -18,12 +19,12 @@ def markdown_page(report: dict[str, Any]) -> str:
     """report.md: main table with caption, picture, and everything that the numbers rest on."""
     picture = report.get("picture") or {"file": None, "note": None}
     parts = [
-        f"# Report: {report['run']}",
+        f"# Report: {inline(report['run'])}",
         _main_table(report),
         _caption(report),
         _picture(picture["file"], has_pool(report["models"])) if picture["file"] else picture["note"],
         _calibration(picture.get("calibration"), has_pool(report["models"])),
-        _section("Missing", "\n".join(f"- {line}" for line in report["missing"])),
+        _section("Missing", "\n".join(f"- {inline(line)}" for line in report["missing"])),
         _section("Differences from VFT", _differences(report) if _has_vft(report) else None),
         _section("Every pair of models", _pairs(report)),
         _section("Self-consistency", _votes(report)),
@@ -34,7 +35,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         _section("Time and memory", _times(report)),
         _section("Versions", _versions(report)),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return shown("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _section(title: str, text: str | None) -> str | None:
@@ -251,7 +252,7 @@ def _displacement(report: Mapping[str, Any]) -> str | None:
             last = {int(seed): Estimate(e[measure.name]) for seed, e in by_seed.items() if measure.name in e}
             rows[-1].append(number(Estimate.over_seeds(last), measure.kind, alone=""))
     stopped = [
-        f"- {name}, seed {seed}: {entry['stopped']}"
+        "- " + inline(f"{name}, seed {seed}: {entry['stopped']}")
         for name, by_seed in found.items()
         for seed, entry in by_seed.items()
         if entry["stopped"]

@@ -8,6 +8,8 @@ from huggingface_hub import ModelCardData
 
 from .. import __version__
 from ..config import Config, align_config
+from ..markdown import code, inline
+from ..shown import shown
 from ..tasks import hub_names
 from .plan import Unit
 
@@ -30,17 +32,17 @@ def model_card(config: Config, unit: Unit, start: str | None) -> str:
     marker = getattr(config.data, "answer_marker", None)
     lines = [
         "---",
-        metadata.to_yaml(),
+        shown(metadata.to_yaml()),
         "---",
         "",
-        f"# {unit}",
+        f"# {inline(str(unit))}",
         "",
         f"Trained with aft {__version__} (Alignment Fine-Tuning, arXiv 2309.02144).",
         "",
-        f"- Task: {config.data.name}{f'; the final answer stands after `{marker}`' if marker else ''}",
-        f"- Started from: {start or 'random weights'}",
+        f"- Task: {config.data.name}{f'; the final answer stands after {code(marker)}' if marker else ''}",
+        f"- Started from: {inline(start or 'random weights')}",
         f"- Loss: {loss}",
-        f"- Prompt template: `{json.dumps(config.prompt.template)}`",
+        f"- Prompt template: {code(json.dumps(config.prompt.template))}",
         "- Inputs, versions, steps and times: `manifest.json`; training log: `trainer_state.json`",
         "",
     ]

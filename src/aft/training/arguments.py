@@ -33,6 +33,7 @@ OWNED: dict[str, str] = {
     "data_seed": "set seeds",
     "use_cpu": "set launch.device",
     "deepspeed": "set launch.config, to zero3 for one",
+    "hub_token": "set the environment variable HF_TOKEN; files of the run would show the token",
     "remove_unused_columns": "batches are made by this package",
     "label_names": "batches are made by this package",
     "disable_tqdm": "progress is always shown",

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ... import __version__
 from ...errors import AftError, ConfigError
+from ...shown import SHORTEST, hide, shown
 
 BASE_URL, API_KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "AFT_JUDGE_MODEL"
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -31,22 +32,24 @@ _LASTING = {401: API_KEY, 402: API_KEY, 403: API_KEY, 404: f"{BASE_URL} and {MOD
 _LASTING |= {405: BASE_URL, 407: "the proxy's settings"}
 _LONGEST_WAIT = 300.0  # seconds; a longer Retry-After is shortened to this
 _LONGEST_BODY = 2**24  # bytes; a longer reply is a failure
-_SHOWN = 200  # characters of a reply in a message
-_SECRET = 16  # characters; a shorter key may be a placeholder such as "none", which a reply may contain by chance
+_SHOWN = 200  # characters of a server's text in a message
+_READ = 4096  # characters of a server's text in which a message looks for something to show
 
 
 class Failure(Exception):
     """A request without a usable reply. Failures are counted by `reason`; `detail` is shown to the user.
 
-    `retry`: true if the same request may succeed later. `wait`: seconds that the server asks to wait before a retry.
+    `retry`: true if the same request may succeed later. `asked`: seconds that the server asks to wait before a retry;
+    `wait`: those of them that are waited, at most five minutes.
     `down`: true if the endpoint itself does not work, so that any other request would have failed too.
     """
 
     def __init__(
-        self, reason: str, detail: str = "", *, retry: bool = True, wait: float = 0.0, down: bool = False
+        self, reason: str, detail: str = "", *, retry: bool = True, asked: float = 0.0, down: bool = False
     ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.retry, self.wait, self.down = reason, retry, wait, down
+        self.reason, self.retry, self.asked, self.down = reason, retry, asked, down
+        self.wait = min(asked, _LONGEST_WAIT)
 
 
 class Refused(AftError):
@@ -78,8 +81,16 @@ class Endpoint:
         self._key = key.strip()
         if problems := [*_url_problems(self.url), *_key_problems(self._key)]:
             raise ConfigError(problems)
-        # redirects are off: urllib would send the key to the target of a redirect
-        self._opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
+        # Not `build_opener`: it follows redirects, and would send the key to the target of one.
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler,
+            urllib.request.HTTPDefaultErrorHandler,
+            urllib.request.HTTPErrorProcessor,
+            _Http,
+            _Https,
+        ):
+            self._opener.add_handler(handler())
 
     @classmethod
     def from_environment(cls, timeout: float = 120.0) -> Endpoint:
@@ -95,7 +106,7 @@ class Endpoint:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         data = json.dumps(body).encode("ascii")
-        return _read_reply(self._post(urllib.request.Request(f"{self.url}/chat/completions", data, headers)))
+        return self._read_reply(self._post(urllib.request.Request(f"{self.url}/chat/completions", data, headers)))
 
     def _post(self, request: urllib.request.Request) -> str:
         try:
@@ -110,7 +121,7 @@ class Endpoint:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
             if isinstance(cause, TimeoutError):
                 raise Failure("timeout", f"no connection within {self.timeout:g} s", down=True) from None
-            told = self._hide(f"{type(cause).__name__}: {cause}")
+            told = self._told(f"{type(cause).__name__}: {cause}")
             raise Failure("connection error", told, down=True) from None
 
     def _read(self, response: Any) -> str:
@@ -120,32 +131,52 @@ class Endpoint:
             if len(body) > _LONGEST_BODY:
                 raise Failure("reply too long", f"more than {_LONGEST_BODY:,} bytes")
         try:
-            text = body.decode("utf-8")
+            return body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise Failure("not JSON", f"not UTF-8 text: {error.reason}", down=True) from None
-        return self._hide(text) if len(self._key) >= _SECRET else text
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         """Returns the exception for a status other than success, with the server's own text if it can be read."""
         try:
-            words = self._hide(_shorten(self._read(error.fp)))
+            words = self._told(self._read(error.fp))
         except (Failure, OSError, http.client.HTTPException):
             words = ""
         code = error.code
         if code in _PASSING or code >= 500:
-            wait = _retry_after(error.headers.get("Retry-After", ""))
-            return Failure(f"HTTP {code}", words, wait=wait, down=True)
-        told = f"the judge at {self.url} answers {code} {error.reason}" + (f": {words}" if words else "")
+            asked = _retry_after(error.headers.get("Retry-After", ""))
+            return Failure(f"HTTP {code}", words, asked=asked, down=True)
+        told = f"the judge at {self.url} answers {code} {self._told(str(error.reason))}".rstrip()
+        told += f": {words}" if words else ""
         if 300 <= code < 400:
-            target = self._hide(error.headers.get("Location", "nowhere"))
+            target = self._told(error.headers.get("Location", "nowhere"))
             return Refused(f"{told}; it points to {target}; put the right address into {BASE_URL}")
         if code in _LASTING:
             state = f", which is {'' if self._key else 'not '}set" if _LASTING[code] == API_KEY else ""
             return Refused(f"{told}; look at {_LASTING[code]}{state}")
         return Failure(f"HTTP {code}", words, retry=False)
 
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _read_reply(self, body: str) -> Reply:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Failure("not JSON", self._told(body), down=True) from None
+        choices = value.get("choices") if isinstance(value, dict) else None
+        if not isinstance(choices, list) or not choices:
+            raise Failure("no choices", self._told(body), down=True)
+        choice = choices[0] if isinstance(choices[0], dict) else {}
+        message, usage = choice.get("message"), value.get("usage")
+        text = message.get("content") if isinstance(message, dict) else None
+        return Reply(
+            hide(text, [self._key] if len(self._key) >= SHORTEST else []) if isinstance(text, str) else "",
+            _count(usage, "prompt_tokens"),
+            _count(usage, "completion_tokens"),
+            cut=choice.get("finish_reason") == "length",
+        )
+
+    def _told(self, text: str) -> str:
+        """Returns text of the server, or of an error, for a message: shown on one short line, without the key."""
+        line = " ".join(shown(hide(text[:_READ], [self._key])).split())
+        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"
 
 
 class _ReplyBytes(io.RawIOBase):
@@ -203,19 +234,16 @@ class _Https(_Deadline, urllib.request.HTTPSHandler):
     pass
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _url_problems(url: str) -> list[str]:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # a part of the name that is empty or too long
     except ValueError:
         usable = False
     if not usable or not url.isprintable() or " " in url:
-        return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {url!r}"]
+        got = "another text" if set("@?#") & set(url) else repr(url)  # it may hold a secret
+        return [f"{BASE_URL}: expected an address such as {DEFAULT_URL}, got {got}"]
     if parts.username is not None or parts.query or parts.fragment:
         return [f"{BASE_URL}: takes no name, password or '?' part; a key belongs in {API_KEY}"]  # may be secret
     return []
@@ -227,43 +255,19 @@ def _key_problems(key: str) -> list[str]:
 
 
 def _retry_after(text: str) -> float:
-    """Returns the seconds of a Retry-After header (a number or a date), from 0 to `_LONGEST_WAIT`."""
+    """Returns the seconds, at least 0, of a Retry-After header: a number or a date. Any other text gives 0."""
     try:
         seconds = float(text)
     except ValueError:
         try:
             date = email.utils.parsedate_to_datetime(text)
-        except (ValueError, TypeError):
+            date = date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
+            seconds = (date - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+        except (ValueError, TypeError, OverflowError, IndexError):
             return 0.0
-        date = date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
-        seconds = (date - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
-    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_WAIT)
-
-
-def _read_reply(body: str) -> Reply:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Failure("not JSON", _shorten(body), down=True) from None
-    choices = value.get("choices") if isinstance(value, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise Failure("no choices", _shorten(body), down=True)
-    choice = choices[0] if isinstance(choices[0], dict) else {}
-    message, usage = choice.get("message"), value.get("usage")
-    text = message.get("content") if isinstance(message, dict) else None
-    return Reply(
-        text if isinstance(text, str) else "",
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
-        cut=choice.get("finish_reason") == "length",
-    )
+    return 0.0 if math.isnan(seconds) else max(seconds, 0.0)
 
 
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import AftError
-from ...progress import Progress
+from ...progress import Progress, say
 from .cache import ReplyCache
 from .endpoint import Endpoint, Failure, Reply
 from .prompt import read_score
@@ -22,6 +23,7 @@ from .prompt import read_score
 Candidate = tuple[str, int | None]
 
 _LONGEST_DELAY = 60.0  # seconds between two tries; the server may ask for more
+_WORTH_TELLING, _BETWEEN_LINES = 5.0, 60.0  # seconds: a wait that is told, and the time between two such lines
 # Two rules stop the stage. `_DOWN`: at least this many consecutive ratings failed because the endpoint does not work.
 # `_USELESS`: at least this many ratings got no score, and they are more than half of the requested ones: the model
 # does not follow the prompt. `_USELESS` does not count cached replies, or ratings that an earlier run gave up.
@@ -54,6 +56,7 @@ class Asking:
     max_score: float = 10.0
     retries: int = 5
     concurrency: int = 8
+    longest_outage: float = 3600.0
 
 
 @dataclass
@@ -96,24 +99,34 @@ class Judge:
     """Rates candidates by their prompts. Each reply with a score is cached at once, so an interruption loses little.
 
     The delay before a retry starts at one second and doubles up to a minute. It is multiplied by a random factor from
-    0.5 to 1, seeded by the request's hash. It is at least as long as the server asks. `sleep` waits for the delay; by
-    default, the wait also ends when rating is stopped.
+    0.5 to 1, seeded by the request's hash. It is at least as long as the server asks, up to five minutes. A long wait
+    is told, at most once a minute. `sleep` waits for the delay; by default, the wait also ends when rating is stopped.
+    `clock` returns seconds.
     """
 
     def __init__(
-        self, endpoint: Endpoint, cache: ReplyCache, asking: Asking, *, sleep: Callable[[float], object] | None = None
+        self,
+        endpoint: Endpoint,
+        cache: ReplyCache,
+        asking: Asking,
+        *,
+        sleep: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoint, self.cache, self.asking = endpoint, cache, asking
         self.counts = JudgeCounts(asking.model)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._sleep = sleep or self._stopped.wait
+        self._sleep, self._clock = sleep or self._stopped.wait, clock
+        self._down_since: float | None = None  # when the endpoint first failed since its last reply
+        self._told_at = -math.inf
+        self._waiting = 0  # ratings without a score that are not given up
 
     def rate(self, prompts: Mapping[Candidate, str]) -> dict[Candidate, float]:
         """Returns the mean score of every candidate with at least one score.
 
         Raises `Refused` if the endpoint would refuse every request. Raises `AftError` if too many requests failed, in a
-        row or as a share of all.
+        row or as a share of all, or if the endpoint was down for `longest_outage` seconds.
         """
         numbers = range(1, self.asking.num_ratings + 1)
         tasks = {candidate: [self._task(candidate, text, n) for n in numbers] for candidate, text in prompts.items()}
@@ -158,6 +171,7 @@ class Judge:
     def _ask_all(self, tasks: Sequence[_Task], progress: Progress) -> dict[str, float]:
         """Runs the tasks and returns the scores by the hash of the request. Tasks without a score are left out."""
         scores: dict[str, float] = {}
+        self._waiting = len(tasks)
         fresh = {task.key for task in tasks if not self.cache.was_given_up(task.key)}
         down = asked = 0
         useless: Counter[str] = Counter()
@@ -166,6 +180,7 @@ class Judge:
                 futures = {pool.submit(self._ask, task): task for task in tasks}
                 for future in as_completed(futures):
                     outcome, task = future.result(), futures[future]
+                    self._waiting -= 1
                     asked += task.key in fresh
                     if isinstance(outcome, Failure):
                         self._give_up(task, outcome)
@@ -203,7 +218,10 @@ class Judge:
             )
         else:
             return
-        raise AftError(
+        raise self._end(told)
+
+    def _end(self, told: str) -> AftError:
+        return AftError(
             f"the judge at {self.endpoint.url} {told}. The replies so far are kept in"
             f" {self.cache.folder}, and the same command goes on from there"
         )
@@ -218,15 +236,36 @@ class Judge:
             except Failure as failure:
                 with self._lock:
                     self.counts.failures[failure.reason] = self.counts.failures.get(failure.reason, 0) + 1
+                    self._down_since = self._down_since if failure.down else None
                 cuts += failure.reason == _CUT
                 # a reply that was cut twice would probably be cut again, and cut replies cost the most tokens
                 if not failure.retry or attempt == self.asking.retries or cuts > 1:
                     return failure
                 delay = min(2.0 ** min(attempt, 10), _LONGEST_DELAY) * chance.uniform(0.5, 1.0)
-                self._sleep(max(delay, failure.wait))
+                self._wait(failure, max(delay, failure.wait))
                 if self._stopped.is_set():
                     return failure
             attempt += 1
+
+    def _wait(self, failure: Failure, delay: float) -> None:
+        """Waits before the next try, and says so. Raises `AftError` at the end of the longest outage."""
+        now, longest = self._clock(), self.asking.longest_outage
+        with self._lock:
+            if failure.down:
+                self._down_since = now if self._down_since is None else self._down_since
+                lasted = now - self._down_since
+                delay = min(delay, max(longest - lasted, 0.0))
+            tells = delay >= _WORTH_TELLING and now - self._told_at >= _BETWEEN_LINES
+            self._told_at = now if tells else self._told_at
+        if failure.down and lasted >= longest:
+            raise self._end(
+                f"has not answered a request for {lasted:,.0f} s (label.ratings.longest_outage={longest:g});"
+                f" the last: {failure}"
+            )
+        if tells:
+            asked = f" It asks to wait {failure.asked:,.0f} s." if failure.asked > failure.wait else ""
+            say(f"the judge: {failure}.{asked} Next try in {delay:,.0f} s; ratings that wait: {self._waiting:,}.")
+        self._sleep(delay)
 
     def _ask_once(self, task: _Task, *, again: bool) -> float:
         with self._lock:
@@ -234,6 +273,7 @@ class Judge:
             self.counts.retries += again
         reply = self.endpoint.complete(task.body)
         with self._lock:
+            self._down_since = None
             self.counts.prompt_tokens += reply.prompt_tokens or 0
             self.counts.completion_tokens += reply.completion_tokens or 0
             self.counts.replies_without_usage += reply.prompt_tokens is None or reply.completion_tokens is None
