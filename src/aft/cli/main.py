@@ -7,15 +7,17 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from .. import __version__
-from ..errors import AftError, ConfigError, nearest
+from ..errors import AftError, ConfigError, disk_error, nearest, writing
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
 with dots for sections: align.loss.constraint.name=detached. Values are YAML: seeds=[0,1,2].
 
-exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong
+exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong,
+5 the disk is full, read-only, gone or failing
 """
 
 
@@ -66,24 +68,43 @@ def guarded(main: Callable[[], None]) -> int:
     """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
     try:
         main()
-        sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
+        with writing("standard output", "the output"):
+            sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
-        from ..progress import tell_failure
-
-        print(f"aft: error: {error}", file=sys.stderr)
-        tell_failure(str(error), error.exit_code)
-        return error.exit_code
+        return _fail(error)
     except KeyboardInterrupt:
         print("aft: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our output has ended, as in `aft-report ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute(sys.stdout)
         return 141
     except Exception as error:
         from ..progress import tell_failure
 
+        if (found := disk_error(error)) is not None:
+            return _fail(found)
         # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
         tell_failure("".join(traceback.format_exception(error)[-4:]).rstrip(), 1)
         raise
     return 0
+
+
+def _fail(error: AftError) -> int:
+    """Prints the message of an error, also to the conductor, and returns its exit code."""
+    from ..progress import tell_failure
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _mute(sys.stdout)  # Python would try again at its end, and replace the exit code
+    try:
+        print(f"aft: error: {error}", file=sys.stderr, flush=True)
+        tell_failure(str(error), error.exit_code)
+    except OSError:
+        _mute(sys.stderr)
+    return error.exit_code
+
+
+def _mute(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
