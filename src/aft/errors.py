@@ -111,7 +111,13 @@ def _disk_error(error: BaseException, path: str | Path | None, what: str) -> Dis
     else:
         return None
     where = f"{name}: " if name is not None else ""
-    written = f"{what} cannot be written: " if what else "" if name is not None else "the disk: "
+    written = (
+        f"{what} cannot be written: "
+        if what
+        else ""
+        if name is not None
+        else "standard output or a file cannot be written: "
+    )
     return DiskError(f"{where}{written}{reason}. {remedy} and run the same command again; what was finished is kept.")
 
 

@@ -515,3 +515,14 @@ def test_a_closed_pipe_is_no_error(tiny, tmp_path):
     command = f"{sys.executable} -m aft.cli.train --config {tiny} output_dir={tmp_path / 'run'} --dry-run | true"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_output_that_cannot_be_written_is_one_line(silent):
+    command = [sys.executable, "-m", "aft.cli.init", "arithmetic"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=full if silent else subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 5
+    told = "standard output or a file cannot be written: No space left on device. Free some space and run the same"
+    assert silent or (ended.stderr.count("\n") == 1 and told in ended.stderr)

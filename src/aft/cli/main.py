@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from .. import __version__
-from ..errors import AftError, ConfigError, disk_error, nearest, writing
+from ..errors import AftError, ConfigError, disk_error, nearest
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
@@ -68,8 +68,7 @@ def guarded(main: Callable[[], None]) -> int:
     """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
     try:
         main()
-        with writing("standard output", "the output"):
-            sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
+        sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         return _fail(error)
     except KeyboardInterrupt:

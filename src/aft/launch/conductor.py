@@ -21,6 +21,7 @@ from ..stages.limits import stop_before_alignment
 from ..stages.plan import DONE, RESUME, Plan, Status
 from .fit import check_fit
 from .isolation import needs_own_process
+from .space import warn_of_space
 from .worker import StageFailed, Worker, num_threads, watch
 
 
@@ -40,7 +41,8 @@ def open_folder(plan: Plan) -> None:
     Removes the temporary files that an ended run left there. Call it only for a folder that no other run uses.
     """
     if removed := remove_leftovers(plan.folder, of_safetensors=True):
-        say(f"{plan.folder}: {len(removed)} temporary files of an ended process are removed")
+        files = "temporary file" if len(removed) == 1 else f"{len(removed)} temporary files"
+        say(f"{plan.folder}: removed {files} of an ended process")
     try:
         write_text(plan.run.config, to_yaml(plan.config))
         write_json(plan.run.environment, environment())
@@ -58,6 +60,8 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
     open_folder(plan)
     if tokens := check_fit(plan, stages):
         write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
+    waiting = [unit for unit, status in plan.forecast(list(stages)) if status.state != DONE]
+    warn_of_space(plan, waiting, "this run")
     staying: dict[int, Worker] = {}
     try:
         for stage in stages:
@@ -80,6 +84,7 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     for index in waiting:
         _explain(units[index], states[index])
     if waiting:
+        warn_of_space(plan, [units[index] for index in waiting], stage)
         started = time.monotonic()
         for crew in _crews(plan, stage, waiting):
             _run_crew(plan, stage, crew, staying)
