@@ -156,8 +156,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     temporary = temporary_path(path)
-    with writing(path, "the file"):
+    with writing(path.parent, "the folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, "the file"):
         try:
             with temporary.open("wb") as handle:
                 handle.write(data)
@@ -212,8 +213,9 @@ class LineWriter:
 
     def __init__(self, path: Path, what: str, *, exclusive: bool = False) -> None:
         self.path, self.what = path, what
-        with writing(path, what):
+        with writing(path.parent, "the folder"):
             path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, what):
             # unbuffered: a buffer that could not be written would raise again when the file is closed
             self._handle = path.open("xb" if exclusive else "ab", buffering=0)
         self._flushed = time.monotonic()
