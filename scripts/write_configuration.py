@@ -112,9 +112,10 @@ With `training.save_strategy: steps` or `epoch`, a training that was cut resumes
   all processes have written and the files are flushed to the disk. Older checkpoints are deleted after that, so one
   whole checkpoint is always there. The digests cover every byte: several threads compute them, a file above 64 MB in
   blocks. Training waits for that, as it waits for the files themselves.
-- **Before a resume the list is compared with the files.** A checkpoint that lacks a part, or has a changed one, is named
-  with what is wrong. It is renamed to `damaged-checkpoint-N`, for you to delete, and the one before it is taken. If none
-  is left, the training starts again and says so. With `load_best_model_at_end`, the best checkpoint is compared as well.
+- **Before a resume the list is compared with the files.** A checkpoint that lacks a part, or has a changed one, is
+  named with what is wrong. It is renamed to `damaged-checkpoint-N`, for you to delete, and the one before it is taken.
+  If none is left, the training starts again and says so. With `load_best_model_at_end`, the best checkpoint is compared
+  as well.
 - **A checkpoint without a list**, from an earlier version or made by hand, is judged by its parts: weights (whole, in
   shards, or an adapter), optimizer, scheduler, the random state of every process, the scaler of float16, and
   `trainer_state.json`. All must be there and load. torch's own checksums show a changed bit in its files; in
@@ -130,8 +131,8 @@ A command ends with exit code 5 and one line: the path, what was being written, 
 goes on from there; what was finished stays as it was.
 
 - **Files are written whole**: under a temporary name, flushed to the disk, then renamed. Lines that are appended, such
-  as completions and a judge's replies, reach the file at once and the disk every 5 seconds: a killed process loses none,
-  a power failure those of a few seconds. A checkpoint that does not fit is removed again.
+  as completions and a judge's replies, reach the file at once and the disk every 5 seconds: a killed process loses
+  none, a power failure those of a few seconds. A checkpoint that does not fit is removed again.
 - **Temporary files** of ended processes are removed at the next start. Those of a process that still lives stay.
 - **The space that a stage can write is estimated before it begins**: models in their saved dtype, checkpoints with the
   optimizer's states, and texts as long as they may be. A line warns if less is free. Nothing is refused.
