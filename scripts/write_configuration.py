@@ -104,6 +104,50 @@ Batches are counted in questions. One optimizer step takes `training.per_device_
 apart from rounding and the random numbers of dropout. `model.max_tokens_per_batch` divides a batch further, into calls
 of the model that read at most so many tokens: raise the batch size, not `gradient_accumulation_steps`, and it divides.
 
+## Checkpoints and resuming
+
+With `training.save_strategy: steps` or `epoch`, a training that was cut resumes from its last whole `checkpoint-N`.
+
+- **A checkpoint lists its parts** in `parts.json`: every file with its size and SHA-256. The list is written last, when
+  all processes have written and the files are flushed to the disk. Older checkpoints are deleted after that, so one
+  whole checkpoint is always there. The digests cover every byte: several threads compute them, a file above 64 MB in
+  blocks. Training waits for that, as it waits for the files themselves.
+- **Before a resume the list is compared with the files.** A checkpoint that lacks a part, or has a changed one, is
+  named with what is wrong. It is renamed to `damaged-checkpoint-N`, for you to delete, and the one before it is taken.
+  If none is left, the training starts again and says so. With `load_best_model_at_end`, the best checkpoint is compared
+  as well.
+- **A checkpoint without a list**, from an earlier version or made by hand, is judged by its parts: weights (whole, in
+  shards, or an adapter), optimizer, scheduler, the random state of every process, the scaler of float16, and
+  `trainer_state.json`. All must be there and load. torch's own checksums show a changed bit in its files; in
+  safetensors and JSON files without a list, a changed bit can stay unnoticed. To trust a checkpoint whose list alone is
+  damaged, delete its `parts.json`.
+- **No code from a checkpoint runs**: torch's files are loaded with `weights_only`. DeepSpeed's own loader unpickles its
+  states, so resume only your own trainings with it. Digests find damage; they do not prove who wrote a file.
+- With several machines, the output folder must be one that all of them see: the first process judges for all.
+
+## A disk that is full, read-only or gone
+
+A command ends with exit code 5 and one line: the path, what was being written, and how to go on. The same command then
+goes on from there; what was finished stays as it was.
+
+- **Files are written whole**: under a temporary name, flushed to the disk, then renamed. Lines that are appended, such
+  as completions and a judge's replies, reach the file at once and the disk every 5 seconds: a killed process loses
+  none, a power failure those of a few seconds. A checkpoint that does not fit is removed again.
+- **Temporary files** of ended processes are removed at the next start. Those of a process that still lives stay.
+- **The space that a stage can write is estimated before it begins**: models in their saved dtype, checkpoints with the
+  optimizer's states, and texts as long as they may be. A line warns if less is free. Nothing is refused.
+- **A log that cannot be written** is given up with a warning, and the run goes on.
+
+## Exit codes
+
+| code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | the run failed |
+| 2 | the configuration is wrong |
+| 3 | a data file is wrong |
+| 5 | the disk is full, read-only, gone or failing |
+
 ## Launching
 
 Without `launch.config` one process does all units of a run, stage after stage, on a GPU if there is one; it imports

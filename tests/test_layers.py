@@ -131,7 +131,7 @@ MAY_USE = {
     "encoding": "transformers tokenizers jinja2",
     "scoring": "torch transformers flash_attn",
     "sampling": "torch transformers accelerate",
-    "training": "torch transformers accelerate tqdm",
+    "training": "torch transformers accelerate safetensors tqdm",
     "stages": "torch transformers accelerate huggingface_hub",
     "launch": "torch transformers accelerate tqdm",
     "cli": "torch",

@@ -1,18 +1,28 @@
-"""Reads and writes JSON, JSON lines and text; every write is atomic."""
+"""Reads and writes JSON, JSON lines and text.
+
+A file is written whole: under a temporary name, then flushed to the disk, then renamed. Lines can also be appended. A
+disk that is full, read-only or gone raises `DiskError`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import gzip
+import hashlib
 import json
 import os
+import platform
 import re
+import shutil
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import AftError, DataError, DiskError, writing
 
 MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -132,12 +142,187 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file through a temporary file and a rename; compress it if its name ends in `.gz`."""
+    """Write a text file atomically and durably; compress it if its name ends in `.gz`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.suffix == ".gz":
-        temporary.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))  # equal texts give equal bytes
-    else:
-        temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    data = text.encode("utf-8")
+    write_bytes(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)  # equal texts give equal bytes
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file through a temporary file and a rename: a reader sees the old file or the complete new file.
+
+    Content and name are on the disk on return, so that a power failure keeps them. Raises `DiskError`, and then leaves
+    no temporary file.
+    """
+    path = Path(path)
+    temporary = temporary_path(path)
+    with writing(path.parent, "the folder"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, "the file"):
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                _sync(handle.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the system can."""
+    # not every system can open a folder
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that another library wrote to the disk. Raises OSError."""
+    with path.open("rb") as handle:
+        _sync(handle.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some file systems cannot flush one file, and say so with one of these
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
+# A power failure can lose the lines of so many seconds. Flushing each line to the disk would cost milliseconds a line.
+_SECONDS_BETWEEN_FLUSHES = 5.0
+
+
+class LineWriter:
+    """Appends records to a JSON-lines file. Use it as a context manager.
+
+    A line is in the file when `write` returns, so a killed process loses none. The file is flushed to the disk every
+    few seconds and at the end. A line that does not fit on the disk is taken off again. Raises `DiskError`, also if the
+    file was deleted meanwhile. `what` names the content in messages. `exclusive`: the file must be new, otherwise
+    `FileExistsError`. Not thread-safe.
+    """
+
+    def __init__(self, path: Path, what: str, *, exclusive: bool = False) -> None:
+        self.path, self.what = path, what
+        with writing(path.parent, "the folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, what):
+            # unbuffered: a buffer that could not be written would raise again when the file is closed
+            self._handle = path.open("xb" if exclusive else "ab", buffering=0)
+        self._flushed = time.monotonic()
+
+    def write(self, record: Any) -> None:
+        """Append one record."""
+        line = memoryview(json_line(record).encode("utf-8"))
+        with writing(self.path, self.what):
+            end = os.fstat(self._handle.fileno()).st_size
+            try:
+                while line:
+                    line = line[self._handle.write(line) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._handle.fileno(), end)
+                raise
+        if time.monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
+            self._flush()
+
+    def close(self) -> None:
+        """Flush the lines to the disk and close the file."""
+        if not self._handle.closed:
+            try:
+                self._flush()
+            finally:
+                self._handle.close()
+
+    def _flush(self) -> None:
+        with writing(self.path, self.what):
+            _sync(self._handle.fileno())
+            # what is written to a deleted file is lost without an error
+            if os.fstat(self._handle.fileno()).st_nlink == 0:
+                raise DiskError(f"{self.path}: {self.what}: the file was deleted while it was written")
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(AftError):  # the error that is on its way says more
+            self.close()
+
+
+# ---- temporary files ----
+
+# `.NAME.HOST-PID.tmp`. Earlier versions wrote no host.
+_TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)\.tmp")
+# safetensors writes a file under such a name before it renames it.
+_OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+# No write of ours takes as long. A process id can belong to another process by then.
+_SECONDS_OF_A_WRITE = 3600.0
+
+
+def temporary_path(path: Path) -> Path:
+    """The name under which this process writes a file or folder before it renames it to `path`."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def remove_leftovers(folder: Path, *, deep: bool = True, of_safetensors: bool = False) -> list[Path]:
+    """Remove the temporary files and folders that ended processes left in a folder; returns their paths.
+
+    A file stays if its process may live: it runs on this host, or the file is of another host and younger than an hour.
+    `deep`: look into folders inside too. `of_safetensors`: also its half-written files. They have no process id, so
+    nobody else may write into the folder then. An error of the disk is ignored.
+    """
+    found = []
+    for home, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(home) / name
+            half = of_safetensors and name in files and _OF_SAFETENSORS.fullmatch(name) is not None
+            if half or _is_leftover(path):
+                found.append(path)
+        folders[:] = [name for name in folders if deep and Path(home) / name not in found]
+    return [path for path in found if _remove(path)]
+
+
+def _is_leftover(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return age > _SECONDS_OF_A_WRITE or (match[1] in (None, _host()) and not _is_alive(int(match[2])))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
+
+
+def _remove(path: Path) -> bool:
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError:
+        return False
+    return True

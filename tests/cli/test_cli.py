@@ -544,3 +544,12 @@ def test_a_secret_is_refused_where_files_would_keep_it(refused, monkeypatch):
     assert is_clean(message) and "pw" not in message
     assert "model.name_or_path: holds a key, a token or a password, which the files of the run would keep" in message
     assert "training.hub_token: not to be set here; set the environment variable HF_TOKEN" in message
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_output_that_cannot_be_written_is_one_line(silent):
+    command = [sys.executable, "-m", "aft.cli.init", "arithmetic"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=full if silent else subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 5
+    told = "standard output or a file cannot be written: No space left on device. Free some space and run the same"
+    assert silent or (ended.stderr.count("\n") == 1 and told in ended.stderr)

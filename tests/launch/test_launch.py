@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from aft.config import load_config
-from aft.errors import ConfigError, DataError
+from aft.errors import ConfigError, DataError, DiskError
 from aft.launch import conductor, units, worker
 from aft.progress import Progress, describe, say
 from aft.records import read_groups
@@ -390,3 +392,75 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
         "launch.config: no file 'tow' nor configs/accelerate/tow.yaml. Did you mean 'two'?"
         " There: cpu, fsdp2, multi-gpu, single-gpu, two, zero3"
     )
+
+
+# ---- a disk that is full ----
+
+FULL = Path("/dev/full")  # every write to it fails as on a full disk
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+
+
+@needs_full
+def test_a_log_that_cannot_be_written_is_given_up_and_the_work_goes_on(capfd):
+    code = "print('x' * 100_000); from aft.progress import say; say('still here'); raise SystemExit('the last words')"
+    process = worker.Worker([sys.executable, "-c", code], FULL, "1")
+    worker.watch([process], "vft")
+    process.thread.join(timeout=HUNG_AFTER)
+    process.stop()
+    assert process.has_failed and process.message().endswith("the last words")
+    told = capfd.readouterr().err
+    assert told.count("warning: /dev/full cannot be written: No space left on device") == 1 and "still here" in told
+
+
+def test_a_log_that_cannot_be_made_is_one_line(tmp_path):
+    with pytest.raises(DiskError, match=f"^{tmp_path}/gone/x.log: the log cannot be written: its folder is gone"):
+        worker.Worker([sys.executable, "-c", ""], tmp_path / "gone" / "x.log", "1")
+
+
+def test_a_full_disk_in_a_worker_is_one_line_with_its_exit_code(make, tmp_path):
+    """A rating function that fills the disk: no file can grow beyond some bytes."""
+    rating = tmp_path / "fills.py"
+    rating.write_text(
+        "import resource\n"
+        "def rate(**candidate):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))\n"
+        "    return 1.0\n"
+    )
+    ratings = f"label.ratings={{name: function, function: '{rating}:rate'}}"
+    plan = make("label.include_reference=true", ratings)
+    write_completions(plan)
+    with pytest.raises(worker.StageFailed) as caught:
+        conductor.conduct(plan, ["label"])
+    assert caught.value.exit_code == 5
+    _, line = str(caught.value).splitlines()
+    folder = plan.units("label")[0].folder
+    assert line.startswith(f"{folder}/") and "cannot be written: File too large. Allow larger files" in line
+    assert list(folder.glob(".*")) == []
+    rating.write_text("def rate(**candidate):\n    return 1.0\n")
+    conductor.conduct(plan, ["label"])
+    assert plan.status(plan.units("label")[0]).state == DONE
+
+
+def test_temporary_files_of_an_ended_run_are_removed_at_the_next_start(make, capsys):
+    plan = make()
+    conductor.open_folder(plan)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = plan.folder / "base"
+    folder.mkdir()
+    half = [folder / ".tmpAb12Cd", folder / f".x.json.{ended.pid}.tmp"]
+    for path in half:
+        path.write_text("half")
+    conductor.open_folder(plan)
+    assert not any(path.exists() for path in half)
+    assert "removed 2 temporary files of an ended process" in capsys.readouterr().err
+
+
+def test_a_unit_whose_folder_was_deleted_is_not_completed(make):
+    plan = make()
+    write_completions(plan)
+    unit = plan.units("label")[0]
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    shutil.rmtree(plan.folder)
+    with pytest.raises(DiskError, match=f"^{unit.folder}: the folder was deleted or replaced while it was written"):
+        log.complete([])

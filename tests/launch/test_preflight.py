@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import types
 import weakref
 
@@ -13,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from aft.config import load_config
 from aft.device import forget
-from aft.errors import ConfigError
+from aft.errors import ConfigError, DiskError
 from aft.launch.preflight import check_run, find_lacking
 from aft.losses import alignment_loss
 from aft.scoring.forward import enable_scoring
@@ -169,3 +170,12 @@ def test_a_list_in_the_place_of_a_tensor(argument):
     arguments[argument] = [[1.0, 0.0]]
     with pytest.raises(ValueError, match=f"alignment_loss: {argument} must be a tensor, got list"):
         alignment_loss(**arguments)
+
+
+def test_a_read_only_file_system_is_no_mistake_of_the_configuration(problems, monkeypatch, tmp_path):
+    """As `mount -o ro` leaves it: not even root may write there."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    assert problems() == [f"output_dir: {tmp_path / 'run'} cannot be written: no permission in {tmp_path}"]
+    monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(DiskError, match=f"^{tmp_path}/run: the run cannot be written: Read-only file system. Make the"):
+        problems()

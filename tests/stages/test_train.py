@@ -241,6 +241,39 @@ def test_a_stage_that_was_cut_goes_on_and_ends_the_same(make_plan, lora):
     assert [entry for entry in history(folder) if "loss" in entry] == [entry for entry in log if "loss" in entry]
 
 
+@pytest.mark.parametrize("part", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(make_plan, part, capsys):
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 2, "optim": "adamw_torch"}
+    plan = make_plan(vft={"training": saving})
+    folder = run_unit(plan, "vft")
+    weights, log = (folder / "model.safetensors").read_bytes(), history(folder)
+
+    def cut() -> None:
+        capsys.readouterr()
+        for path in folder.iterdir():
+            if not path.name.startswith("checkpoint-"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    cut()
+    (folder / "checkpoint-4" / part).unlink()
+    run_unit(plan, "vft")
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vft seed 0: c")]
+    assert told == [
+        f"vft seed 0: checkpoint-4 cannot be resumed: {part} is missing. It is now damaged-checkpoint-4;"
+        " delete it freely",
+        "vft seed 0: continues from checkpoint-3",
+    ]
+    assert (folder / "model.safetensors").read_bytes() == weights
+    # none is left: from the beginning, and to the same end
+    cut()
+    for number in (3, 4):
+        (folder / f"checkpoint-{number}" / part).write_bytes(b"half")
+    run_unit(plan, "vft")
+    assert "no whole checkpoint is left; the training starts again" in capsys.readouterr().err
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert [entry for entry in history(folder) if "loss" in entry] == [entry for entry in log if "loss" in entry]
+
+
 def test_an_adapter_begins_the_same_in_every_run(make_plan):
     name = make_plan().config.model.name_or_path
     plan = make_plan(model={"name_or_path": name, "max_length": 64, "lora": {"r": 4, "target_modules": "all-linear"}})

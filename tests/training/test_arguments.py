@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 
@@ -20,7 +19,6 @@ from aft.training.arguments import (
     check_whole,
     make_arguments,
 )
-from aft.training.checkpoints import last_checkpoint
 
 OLD = "gradient_checkpointing"
 
@@ -171,25 +169,3 @@ def test_what_training_arguments_gets(tmp_path):
     # a key of ours yields to the user's, and nothing is written yet
     assert make_arguments({"logging_steps": 3}, tmp_path, seed=0, data_seed=0, cpu=True).logging_steps == 3
     assert not (tmp_path / "unit").exists()
-
-
-def checkpoint(folder, number, *files: str) -> str:
-    path = folder / f"checkpoint-{number}"
-    path.mkdir()
-    for name in files:
-        (path / name).write_text(json.dumps({"global_step": 1}))
-    return str(path)
-
-
-def test_the_newest_complete_checkpoint(tmp_path):
-    assert last_checkpoint(tmp_path / "absent") is None and last_checkpoint(tmp_path) is None
-    checkpoint(tmp_path, 9, "rng_state.pth", "trainer_state.json")
-    newest = checkpoint(tmp_path, 10, "rng_state_0.pth", "rng_state_1.pth", "trainer_state.json")
-    # cut while it was written, in the middle of its last file, without what a resume needs, or no checkpoint at all
-    checkpoint(tmp_path, 11, "rng_state.pth")
-    cut = checkpoint(tmp_path, 12, "rng_state.pth")
-    with open(f"{cut}/trainer_state.json", "w") as handle:
-        handle.write('{"global_step": ')
-    checkpoint(tmp_path, 13, "trainer_state.json")
-    checkpoint(tmp_path, "best", "rng_state.pth", "trainer_state.json")
-    assert last_checkpoint(tmp_path) == newest

@@ -8,17 +8,18 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from .. import __version__
-from ..errors import AftError, ConfigError, nearest
+from ..errors import AftError, ConfigError, disk_error, nearest
 from ..shown import libraries_shown, shown, shown_line
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
 with dots for sections: align.loss.constraint.name=detached. Values are YAML: seeds=[0,1,2].
 
-exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong
+exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong,
+5 the disk is full, read-only, gone or failing
 """
 
 
@@ -86,26 +87,44 @@ def _guarded(main: Callable[[], None]) -> int:
         main()
         sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
-        from ..progress import tell_failure
-
-        # text from outside may have line feeds: no further line begins as one of ours
-        message = re.sub(r"\n(?=\S)", "\n  ", str(error))
-        print(shown(f"aft: error: {message}"), file=sys.stderr)
-        tell_failure(str(error), error.exit_code)
-        return error.exit_code
+        return _fail(error)
     except KeyboardInterrupt:
         print("aft: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our output has ended, as in `aft-report ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute(sys.stdout)
         return 141
     except Exception as error:
         from ..progress import tell_failure
 
+        if (found := disk_error(error)) is not None:
+            return _fail(found)
         # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
         lines = traceback.format_exception(error)
         tell_failure("".join(lines[-4:]).rstrip(), 1)
         print(shown("".join(lines)), end="", file=sys.stderr)
         return 1
     return 0
+
+
+def _fail(error: AftError) -> int:
+    """Prints the message of an error, also to the conductor, and returns its exit code."""
+    from ..progress import tell_failure
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _mute(sys.stdout)  # Python would try again at its end, and replace the exit code
+    # text from outside may have line feeds: no further line begins as one of ours
+    message = re.sub(r"\n(?=\S)", "\n  ", str(error))
+    try:
+        print(shown(f"aft: error: {message}"), file=sys.stderr, flush=True)
+        tell_failure(str(error), error.exit_code)
+    except OSError:
+        _mute(sys.stderr)
+    return error.exit_code
+
+
+def _mute(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

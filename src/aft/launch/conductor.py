@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..config.ratings import FunctionRatings
-from ..errors import ConfigError, DataError
-from ..json_files import read_json, write_json, write_text
+from ..errors import ConfigError, DataError, writing
+from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
@@ -22,6 +22,7 @@ from ..stages.limits import stop_before_alignment
 from ..stages.plan import DONE, RESUME, Plan, Status
 from .fit import check_fit
 from .isolation import needs_own_process
+from .space import warn_of_space
 from .worker import StageFailed, Worker, num_threads, watch
 
 
@@ -36,7 +37,13 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
 
 
 def open_folder(plan: Plan) -> None:
-    """Writes the resolved configuration, the environment and the description of the data into the run's folder."""
+    """Writes the resolved configuration, the environment and the description of the data into the run's folder.
+
+    Removes the temporary files that an ended run left there. Call it only for a folder that no other run uses.
+    """
+    if removed := remove_leftovers(plan.folder, of_safetensors=True):
+        files = "temporary file" if len(removed) == 1 else f"{len(removed)} temporary files"
+        say(f"{plan.folder}: removed {files} of an ended process")
     try:
         write_text(plan.run.config, to_yaml(plan.config))
         write_json(plan.run.environment, environment())
@@ -54,6 +61,8 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
     open_folder(plan)
     if tokens := check_fit(plan, stages):
         write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
+    waiting = [unit for unit, status in plan.forecast(list(stages)) if status.state != DONE]
+    warn_of_space(plan, waiting, "this run")
     staying: dict[int, Worker] = {}
     try:
         for stage in stages:
@@ -76,6 +85,7 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     for index in waiting:
         _explain(units[index], states[index])
     if waiting:
+        warn_of_space(plan, [units[index] for index in waiting], stage)
         started = time.monotonic()
         for crew in _crews(plan, stage, waiting):
             _run_crew(plan, stage, crew, staying)
@@ -140,7 +150,8 @@ def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
 
 def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dict[int, Worker]) -> None:
     """Runs each share of the units in its own worker, in parallel. The keys of `shares` number the log files."""
-    plan.run.logs.mkdir(parents=True, exist_ok=True)
+    with writing(plan.run.logs, "the logs"):
+        plan.run.logs.mkdir(parents=True, exist_ok=True)
     fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
     for worker in staying.values() if fresh else ():
         worker.stop()  # an idle worker still holds memory, also on a GPU

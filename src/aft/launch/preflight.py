@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,7 +16,7 @@ from ..config.data import JsonlData, MixtureData, PythonData
 from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, nearest, writing
 from ..json_files import read_json
 from ..run.folder import TRAINING_STAGES
 from ..shown import without_secrets
@@ -145,11 +146,15 @@ def _check_secrets(config: Config) -> list[str]:
 
 
 def _check_output_dir(config: Config) -> list[str]:
+    """Raises `DiskError` for a read-only file system: that is no mistake of the configuration."""
     folder = Path(config.output_dir)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         return [f"output_dir: {config.output_dir} cannot be made, {there} is a file"]
     if not os.access(there, os.W_OK | os.X_OK):
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            with writing(folder, "the run"):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return [f"output_dir: {config.output_dir} cannot be written: no permission in {there}"]
     return []
 

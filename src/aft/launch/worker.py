@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
-from ..errors import AftError
+from ..errors import AftError, writing
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
 from .log_file import LONGEST_LINE, LogFile, shown_output
 
@@ -34,7 +34,7 @@ class StageFailed(AftError):
     """A process ended before its units were done. The argument `exit_code` is the process's; negative: a signal."""
 
     def __init__(self, what: str, exit_code: int, message: str, log: Path) -> None:
-        self.exit_code = exit_code if exit_code in (1, 2, 3) else 1
+        self.exit_code = exit_code if exit_code in (1, 2, 3, 5) else 1
         how = f"killed by {_signal_name(-exit_code)}" if exit_code < 0 else f"exit code {exit_code}"
         super().__init__(f"{what} failed ({how}); its whole output is in {log}\n{message}")
 
@@ -44,6 +44,12 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _tell(line: str) -> None:
+    """Prints a line for the user. A terminal or file that cannot be written must not end the thread that reads."""
+    with contextlib.suppress(OSError):
+        tqdm.write(line, file=sys.stderr)
 
 
 class Worker:
@@ -90,11 +96,11 @@ class Worker:
     def open_log(self, log: Path, heading: str) -> None:
         """Starts a new log file with the command `heading` as its first line, and resets all reports."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-            self._file = LogFile(log)
-            self._file.write(shown_output(f"$ {heading}\n"))
+            self._close_log()
+            with writing(log, "the log"):
+                self._file = LogFile(log)
             self.log = log
+            self._log(shown_output(f"$ {heading}\n"))
             self.unit = ""
             self.done = False
             self.progress: dict[str, Any] = {}
@@ -114,19 +120,37 @@ class Worker:
                 with self._lock:
                     self._take(line)
         with self._lock:
-            if self._file is not None:
+            self._close_log()
+
+    def _log(self, line: str) -> bool:
+        """Writes a line to the log, and returns False if it repeats the line before.
+
+        A log that cannot be written is given up, and the run goes on.
+        """
+        if self._file is None:
+            return True
+        try:
+            return self._file.write(line)
+        except OSError as error:
+            self._close_log()
+            _tell(f"warning: {self.log} cannot be written: {error.strerror}; the rest of this output is not kept")
+            return True
+
+    def _close_log(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # the disk is full, and `_log` said so
                 self._file.close()
+            self._file = None
 
     def _take(self, line: str) -> None:
         if self._take_message(line):
             return
-        assert self._file is not None
         told, line = line.startswith(self._told), shown_output(line.removeprefix(self._told))
-        if not self._file.write(line):
+        if not self._log(line):
             return  # the same line once more
         self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
         if told:
-            tqdm.write(line.rstrip(), file=sys.stderr)
+            _tell(line.rstrip())
 
     def _take_message(self, line: str) -> bool:
         """Stores a line that is a report of the worker and returns True. Any other line returns False.

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..config import merge
 from ..errors import AftError, ConfigError
-from ..json_files import read_json, write_json, write_text
+from ..json_files import read_json, temporary_path, write_json, write_text
 from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
 from ..shown import shown
 from .claims import FEWEST_SEEDS
@@ -362,7 +362,7 @@ def copy_units(step: Copy) -> list[Path]:
         target = step.target / unit.folder.relative_to(step.source)
         if target.exists() or not unit.manifest.exists():
             continue
-        partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        partial = temporary_path(target)
         shutil.copytree(unit.folder, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
         os.replace(partial, target)
         made.append(target)

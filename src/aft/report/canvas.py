@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..json_files import write_bytes
 from ..shown import shown, shown_line
 
 WIDTH, DPI = 10.0, 200  # inches, dots per inch: legible when shown 1000 pixels wide
@@ -55,7 +57,9 @@ def canvas(
         figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(path, format="png")
+        content = io.BytesIO()
+        figure.savefig(content, format="png")
+    write_bytes(path, content.getvalue())
 
 
 def rows_height(count: int) -> float:

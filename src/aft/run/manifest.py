@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, DiskError, writing
 from ..json_files import MADE_AGAIN, read_json, write_json
 from .digest import digest_value, digest_weights
 from .environment import git_revision, peak_memory_bytes, versions
@@ -74,12 +74,20 @@ class UnitLog:
         self.folder, self.inputs = folder, inputs
         self.shared = {} if processes is None else {"processes": processes}
         self.begun = time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, "the unit's folder"):
+            folder.mkdir(parents=True, exist_ok=True)
         self.was_cut = (folder / STARTED).exists()
         write_json(folder / STARTED, {"inputs": inputs, **self.shared})
 
     def complete(self, outputs: list[str], **facts: Any) -> None:
-        """Writes the manifest. `outputs` are file names in the folder. `facts` are more JSON values."""
+        """Writes the manifest. `outputs` are file names in the folder. `facts` are more JSON values.
+
+        Raises `DiskError` if the folder was deleted since the unit was started: what it read may be gone as well.
+        """
+        if not (self.folder / STARTED).exists():
+            raise DiskError(
+                f"{self.folder}: the folder was deleted or replaced while it was written. Run the same command again."
+            )
         write_json(
             self.folder / MANIFEST,
             {
@@ -94,4 +102,5 @@ class UnitLog:
                 **facts,
             },
         )
-        (self.folder / STARTED).unlink(missing_ok=True)
+        with writing(self.folder, "the unit's folder"):
+            (self.folder / STARTED).unlink(missing_ok=True)

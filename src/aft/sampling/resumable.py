@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ..json_files import json_line, write_json_lines
+from ..json_files import LineWriter, write_bytes, write_json_lines
 from ..progress import Progress, say
 from ..records import Completion, read_completions
 from .decoding import Decoding
@@ -23,7 +23,7 @@ def collect(
     All ranks call this together. While it runs, every rank appends what is finished to a part file of its own beside
     `path`. The ranks divide the engine's shards among them, and the result is the same for any number of ranks. After
     a cut, unfinished shards are sampled again, and so is a line that was cut in the middle. `description` stands
-    beside the progress. Raises nothing of its own.
+    beside the progress. Raises `DiskError`.
     """
     state = PartialState()
     parts = _parts(path)
@@ -68,14 +68,12 @@ def _sample_missing(
     """Append to `part` the completions that are not `done`, from all shards that hold one."""
     unfinished = [shard for shard in shards if not _keys(shard) <= done]
     total, missing = (sum(len(_keys(shard)) for shard in some) for some in (shards, unfinished))
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with Progress(description, total, "completion") as progress, part.open("a", encoding="utf-8") as handle:
+    with Progress(description, total, "completion") as progress, LineWriter(part, "the completions") as lines:
         if missing < total:
             progress.skip(total - missing)
         for completion in engine.generate(unfinished, decoding):
             if (completion.question_id, completion.index) not in done:
-                handle.write(json_line(completion))
-                handle.flush()
+                lines.write(completion)
             progress.update(1, progress.rate(completion.num_tokens))
 
 
@@ -89,7 +87,7 @@ def _drop_cut_line(part: Path) -> None:
     whole, _, rest = data.rpartition(b"\n")
     if rest:
         say(f"{part.name}: the last line was cut while it was written; it is sampled again")
-        part.write_bytes(whole + b"\n" if whole else b"")
+        write_bytes(part, whole + b"\n" if whole else b"")
 
 
 def _merge(path: Path, requests: Sequence[Request]) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 
 from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, writing
+from ..json_files import write_text
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
 from ..progress import say
@@ -27,7 +29,7 @@ from ..scoring.entries import Encoder, alignment_entries, count_work, first_samp
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
 from ..training.callbacks import SaveEnds, StopOnCollapse
-from ..training.checkpoints import last_checkpoint
+from ..training.checkpoints import last_checkpoint, set_aside
 from ..training.job import TrainingJob
 from ..training.objective import Objective
 from ..training.saved import TrainedScores, check_saved, check_tokenizer, forget_optimizer, trained_scores
@@ -203,7 +205,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     )
     ends = SaveEnds(lambda: set_ends(job.model, work.texts))
     trainer = AftTrainer(job, arguments, [ends, *([work.collapse] if work.collapse else [])])
-    trainer.train(resume_from_checkpoint=_checkpoint(unit, log))
+    trainer.train(resume_from_checkpoint=_checkpoint(unit, log, trainer))
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")
@@ -211,9 +213,10 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         shares = (f"{100 * measured[key]:.1f} % {key.removeprefix('eval_').replace('_', ' ')}" for key in measured)
         say(f"{unit}: last validation: {', '.join(shares)}")
     trained = trained_scores(trainer)
-    trainer.save_state()
     adapter = unit.folder / "adapter"
-    trainer.save_model(str(adapter if work.lora else unit.folder))
+    with writing(unit.folder, "the model"):
+        trainer.save_state()
+        trainer.save_model(str(adapter if work.lora else unit.folder))
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
@@ -221,7 +224,7 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     if work.lora and work.start:
         _save_merged(stage, unit, work, adapter)
     _check_saved(stage, unit, trained, trainer)
-    (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
+    write_text(unit.folder / "README.md", model_card(config, unit, work.start))
     outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
         outputs,
@@ -240,8 +243,9 @@ def _save_merged(stage: Stage, unit: Unit, work: _Work, adapter: Path) -> None:
     """Save base and adapter as one model. It is freed at the end, before the saved one is loaded."""
     merged = merge_lora(stage.model(str(work.start)), adapter)
     set_ends(merged, work.texts)
-    merged.save_pretrained(unit.folder)
-    work.job.tokenizer.save_pretrained(unit.folder)
+    with writing(unit.folder, "the model"):
+        merged.save_pretrained(unit.folder)
+        work.job.tokenizer.save_pretrained(unit.folder)
 
 
 def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
@@ -266,14 +270,28 @@ def _tell_what_fits(unit: Unit, work: _Work) -> None:
         raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
 
 
-def _checkpoint(unit: Unit, log: UnitLog | None) -> str | None:
-    """The checkpoint to resume from, after printing its name; None: start from step 0."""
-    found = last_checkpoint(unit.folder)
-    if found:
-        say(f"{unit}: continues from {Path(found).name}")
-    elif log is not None and log.was_cut:
-        say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
-    return found
+def _checkpoint(unit: Unit, log: UnitLog | None, trainer: AftTrainer) -> str | None:
+    """The checkpoint to resume from, after printing its name; None: start from step 0. All ranks call this together.
+
+    The first rank decides for all. It names damaged checkpoints and sets them aside.
+    """
+    found: list[str | None] = [None]
+    if log is not None:
+        arguments = trainer.args
+        also = ["scaler.pt"] if getattr(trainer.accelerator, "scaler", None) is not None else []
+        last = last_checkpoint(
+            unit.folder, processes=arguments.world_size, also=also, with_best=arguments.load_best_model_at_end
+        )
+        for path, problem in last.damaged.items():
+            say(f"{unit}: {path.name} cannot be resumed: {problem}. It is now {set_aside(path).name}; delete it freely")
+        if last.path is not None:
+            say(f"{unit}: continues from {last.path.name}")
+            found = [str(last.path)]
+        elif last.damaged:
+            say(f"{unit}: no whole checkpoint is left; the training starts again")
+        elif log.was_cut:
+            say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
+    return broadcast_object_list(found)[0]
 
 
 def _facts(trainer: AftTrainer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import writing
 from ..progress import Progress
 
 POSITIVE_DRIFT = "scores/positive_drift"
@@ -40,7 +41,8 @@ class SaveEnds(TrainerCallback):
         generation = getattr(kwargs["model"], "generation_config", None)
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         if args.should_save and generation is not None and (folder / "adapter_config.json").exists():
-            generation.save_pretrained(folder)
+            with writing(folder, "the generation config"):
+                generation.save_pretrained(folder)
 
 
 class LogAtStops(TrainerCallback):

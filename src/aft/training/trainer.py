@@ -9,7 +9,9 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
-from ..errors import AftError
+from ..errors import AftError, DiskError, writing
 from ..model import pad_id
 from ..progress import Progress, say
 from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
@@ -35,6 +37,7 @@ from ..scoring.responses import (
     to_device,
 )
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
+from .checkpoints import delete_oldest, seal
 from .job import TrainingJob
 from .score_log import ScoreLog
 from .sharding import keep_output_precision, more_to_come
@@ -249,6 +252,35 @@ class AftTrainer(Trainer):
             f"step {self.state.global_step + 1}: {what}; the model was not updated. Questions: {shown}."
             " Lower training.learning_rate, set training.max_grad_norm, or resume from the last checkpoint."
         )
+
+    # ---- checkpoints ----
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """transformers' checkpoint, sealed when all ranks have written, and before an older one is deleted.
+
+        Raises `DiskError` if the disk is full, read-only or gone. The half-written checkpoint is removed then.
+        """
+        folder = Path(str(self.args.output_dir))
+        path, limit = folder / f"checkpoint-{self.state.global_step}", self.args.save_total_limit
+        if not folder.is_dir():
+            raise DiskError(f"{folder}: the folder was deleted while it was written. The same command makes it anew.")
+        is_new = not path.exists()
+        self.args.save_total_limit = None
+        try:
+            with writing(path, "the checkpoint"):
+                super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(path, self.args.world_size)
+        except DiskError:
+            if self.args.should_save and is_new:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            delete_oldest(folder, limit, [path, *([Path(best)] if best else [])])
 
     # ---- what is logged ----
 

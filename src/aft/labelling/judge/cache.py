@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ...errors import AftError, ConfigError, DataError
-from ...json_files import json_line, require
+from ...errors import ConfigError, DataError
+from ...json_files import LineWriter, require
 from .endpoint import Reply
 
 
 class ReplyCache:
     """Replies in the files `replies-NNNN.jsonl` of one folder. Each reply is one line and is written at once.
+
+    A power failure can lose the replies of a few seconds. Raises `DiskError` if a reply cannot be written.
 
     Each process writes to its own new file, so several processes can share the folder. All methods are thread-safe. An
     incomplete last line is skipped and counted in `cut_lines`. Any other damage raises `DataError`. A request that was
@@ -24,7 +26,7 @@ class ReplyCache:
         self.folder = folder
         self.cut_lines = 0
         self._lock = threading.Lock()
-        self._handle: IO[str] | None = None
+        self._lines: LineWriter | None = None
         self._replies: dict[str, Reply] = {}
         self._given_up: set[str] = set()
         try:
@@ -37,11 +39,11 @@ class ReplyCache:
     def __enter__(self) -> ReplyCache:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         with self._lock:
-            if self._handle is not None:
-                self._handle.close()
-                self._handle = None
+            lines, self._lines = self._lines, None
+        if lines is not None:
+            lines.__exit__(*error)
 
     def get(self, key: str) -> Reply | None:
         """Returns the reply to the request with this hash, or None."""
@@ -66,18 +68,14 @@ class ReplyCache:
 
     def _write(self, line: dict[str, Any]) -> None:
         with self._lock:
-            try:
-                self._handle = self._handle or self._open()
-                self._handle.write(json_line(line))
-                self._handle.flush()
-            except OSError as error:
-                raise AftError(f"label.ratings.cache: {self.folder} cannot be written: {error.strerror}") from None
+            self._lines = self._lines or self._open()
+            self._lines.write(line)
 
-    def _open(self) -> IO[str]:
+    def _open(self) -> LineWriter:
         number = 1
         while True:
             try:
-                return (self.folder / f"replies-{number:04d}.jsonl").open("x", encoding="utf-8")
+                return LineWriter(self.folder / f"replies-{number:04d}.jsonl", "the judge's replies", exclusive=True)
             except FileExistsError:
                 number += 1
 

@@ -1,0 +1,198 @@
+"""Estimates the disk space that units will write, and warns before they begin if less is free."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import align_config
+from ..config.launch_file import count_processes, read_launch_file
+from ..errors import ConfigError, DataError
+from ..progress import say
+from ..run.folder import BASE, TRAINING_STAGES, Unit
+from ..stages.plan import Plan
+from ..tasks import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, closed_vocabulary
+
+_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
+_BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
+# States for each trained weight, in units of its own size. Every other optimizer counts as AdamW.
+_STATES = {"adafactor": 0.1, "sgd": 1.0, "adamw_bnb_8bit": 0.5, "adamw_8bit": 0.5, "adamw_torch_8bit": 0.5}
+_CHARACTERS_PER_TOKEN, _BYTES_PER_LINE = 4, 300
+# A label file holds each completion again, and an evaluation writes completions, predictions and scores.
+_COPIES = {"sample": 1, "label": 1, "evaluate": 2}
+
+
+def warn_of_space(plan: Plan, units: Sequence[Unit], what: str) -> None:
+    """Prints one line if `units` will probably write more than is free. `what`: the units' name in it.
+
+    Says nothing if the size of the model is not known yet, as for one that must be downloaded first. Never raises.
+    """
+    # an estimate must not stop a run: what is wrong with data or model is told where it is read
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ConfigError, DataError):
+        needed, models, checkpoints = estimate(plan, units)
+        there = next(path for path in (plan.folder, *plan.folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if needed > free:
+            counts = [f"{models} models" if models else "", f"{checkpoints} checkpoints" if checkpoints else ""]
+            parts = f" ({', '.join(filter(None, counts))})" if any(counts) else ""
+            less = "; training.save_total_limit and training.save_strategy decide how many" if checkpoints else ""
+            say(
+                f"warning: {what} can write up to {_size(needed)}{parts}, but {plan.folder} has {_size(free)}"
+                f" free{less}"
+            )
+
+
+def estimate(plan: Plan, units: Sequence[Unit]) -> tuple[int, int, int]:
+    """Returns (bytes, models, checkpoints) that `units` will write, an upper bound for texts.
+
+    What a unit that was cut has written already is taken off. Models count as none if their size is not known.
+    """
+    weights = _Weights.of(plan) if any(unit.stage in TRAINING_STAGES for unit in units) else None
+    total, models, checkpoints, spare = 0.0, 0, 0, 0.0
+    for unit in units:
+        written = 0.0
+        if unit.stage in TRAINING_STAGES:
+            if weights is None:
+                continue
+            kept, peak = _checkpoints(plan, unit)
+            each = weights.checkpoint_bytes(plan, _training(plan, unit))
+            written = weights.bytes + kept * each
+            spare = max(spare, (peak - kept) * each)
+            models, checkpoints = models + 1, checkpoints + kept
+        else:
+            written = _texts(plan, unit)
+        total += max(0.0, written - _bytes_in(unit.folder))
+    return math.ceil(total + spare), models, checkpoints
+
+
+class _Weights:
+    """A model's weights: their number, the part in matrices with its rows and columns, and their saved bytes."""
+
+    def __init__(self, shapes: Sequence[tuple[str, Sequence[int], int]], dtype: str) -> None:
+        self.count = sum(math.prod(shape) for _, shape, _ in shapes)
+        self.bytes = sum(math.prod(shape) * _BYTES_OF_DTYPE.get(dtype, size) for _, shape, size in shapes)
+        ends = ("embed", "lm_head", "wte", "wpe")
+        self.sides = sum(
+            sum(shape) for name, shape, _ in shapes if len(shape) == 2 and not any(end in name for end in ends)
+        )
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Weights | None:
+        """The weights of the base model, which all models of a run share in size; None: not known."""
+        model = plan.config.model
+        if model.gguf_file is not None:
+            return None
+        folder = Path(plan.checkpoint(BASE, None))
+        if not folder.is_dir() and model.name_or_path:
+            found = _cached(model.name_or_path, model.revision)
+            folder = found.parent if found else folder
+        files = sorted(folder.glob("*.safetensors"))
+        if files:
+            return cls([shape for path in files for shape in _shapes(path)], model.dtype)
+        return cls(_of_architecture(plan), "float32") if model.from_scratch else None
+
+    def checkpoint_bytes(self, plan: Plan, training: dict[str, Any]) -> float:
+        """The bytes of one of a training's checkpoints."""
+        lora, size = plan.config.model.lora, self.bytes / max(1, self.count)
+        # an adapter has a matrix of rank r on both sides of each weight, in float32
+        trained, saved = (self.count, self.bytes) if lora is None else (lora.r * self.sides, lora.r * self.sides * 4)
+        if training.get("save_only_model"):
+            return saved
+        launch = plan.config.launch.config
+        kind = read_launch_file(launch).get("distributed_type") if launch is not None else None
+        states = _STATES.get(str(training.get("optim")), 2.0) * trained * (4 if lora else size)
+        again = {"FSDP": saved, "DEEPSPEED": saved + 4 * trained}.get(str(kind), 0)
+        return saved + states + again
+
+
+def _shapes(path: Path) -> list[tuple[str, Sequence[int], int]]:
+    """(name, shape, bytes of an element) of each tensor in a safetensors file, from its header."""
+    with path.open("rb") as handle:
+        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    return [(name, entry["shape"], _BYTES.get(entry["dtype"], 4)) for name, entry in header.items() if "shape" in entry]
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    from transformers.utils import cached_file
+
+    for file in ("model.safetensors", "model.safetensors.index.json"):
+        with contextlib.suppress(OSError):
+            if found := cached_file(name, file, revision=revision, local_files_only=True):
+                return Path(found)
+    return None
+
+
+def _of_architecture(plan: Plan) -> list[tuple[str, Sequence[int], int]]:
+    """The weights of a model from scratch. It is built without memory for them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ..model import SPECIAL_TOKENS
+
+    scratch = plan.config.model.from_scratch
+    assert scratch is not None
+    vocabulary = closed_vocabulary(plan.task)
+    size = len(vocabulary) + len(SPECIAL_TOKENS) if vocabulary else scratch.vocab_size
+    config = AutoConfig.for_model(scratch.architecture, **{"vocab_size": size, **scratch.config})
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return [(name, tuple(weight.shape), 4) for name, weight in model.named_parameters()]
+
+
+def _training(plan: Plan, unit: Unit) -> dict[str, Any]:
+    config = plan.config
+    section = align_config(config, unit.name or "") if unit.stage == "align" else getattr(config, unit.stage)
+    return plan.training(section.training)
+
+
+def _checkpoints(plan: Plan, unit: Unit) -> tuple[int, int]:
+    """How many checkpoints a training keeps, and how many are there while a new one is written."""
+    from ..training.arguments import DEFAULTS
+
+    training = {**DEFAULTS, **_training(plan, unit)}
+    strategy, limit = str(training["save_strategy"]), training["save_total_limit"]
+    if strategy == "no":
+        return 0, 0
+    processes = count_processes(plan.config.launch) or 1
+    batch = int(training.get("per_device_train_batch_size", 8)) * int(training.get("gradient_accumulation_steps", 1))
+    splits = {"pretrain": [PRETRAIN], "vft": [TRAIN]}.get(unit.stage, [TRAIN, ANSWER_ONLY])
+    questions = sum(len(plan.task.load(split, seed=unit.seed or 0)) for split in splits)
+    per_epoch = max(1, math.ceil(questions / (batch * processes)))
+    epochs = float(training.get("num_train_epochs", 3))
+    steps = int(training.get("max_steps", -1))
+    steps = steps if steps > 0 else math.ceil(per_epoch * epochs)
+    every = float(training.get("save_steps", 500))
+    every = per_epoch if strategy == "epoch" else max(1, math.ceil(every * steps) if every < 1 else int(every))
+    saves = math.ceil(steps / every)  # the last step saves as well
+    kept = min(saves, int(limit)) if limit else saves
+    return kept, min(saves, kept + 1)
+
+
+def _texts(plan: Plan, unit: Unit) -> float:
+    """The bytes of a unit's JSON lines, if every completion is as long as allowed."""
+    config, seed = plan.config, unit.seed or 0
+    pool = min(config.sample.pool_questions or 50, len(plan.task.load(VALIDATION, seed=seed)))
+    per_question = config.sample.num_samples
+    if unit.stage == "evaluate":
+        split = VALIDATION if config.evaluate.split == "validation" else TEST
+        questions = len(plan.task.load(split, seed=seed))
+        lines, tokens = min(questions, config.evaluate.num_questions or questions), config.evaluate.max_new_tokens
+        lines += pool * per_question
+    else:
+        questions = sum(len(plan.task.load(split, seed=seed)) for split in (TRAIN, ANSWER_ONLY))
+        lines, tokens = (questions + pool) * per_question, config.sample.max_new_tokens
+    return float(_COPIES[unit.stage] * lines * (tokens * _CHARACTERS_PER_TOKEN + _BYTES_PER_LINE))
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _size(count: float) -> str:
+    power = min(4, int(math.log10(max(count, 1)) / 3))
+    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
