@@ -49,9 +49,11 @@ GROUPS = st.builds(
 @settings(deadline=None, max_examples=50)
 @given(
     st.one_of(
-        st.tuples(st.just(read_questions), st.lists(QUESTIONS, max_size=4)),
-        st.tuples(st.just(read_completions), st.lists(COMPLETIONS, max_size=4)),
-        st.tuples(st.just(read_groups), st.lists(GROUPS, max_size=4)),
+        st.tuples(st.just(read_questions), st.lists(QUESTIONS, max_size=4, unique_by=lambda q: q.id)),
+        st.tuples(
+            st.just(read_completions), st.lists(COMPLETIONS, max_size=4, unique_by=lambda c: (c.question_id, c.index))
+        ),
+        st.tuples(st.just(read_groups), st.lists(GROUPS, max_size=4, unique_by=lambda g: g.question_id)),
     )
 )
 def test_what_is_written_is_read_back(tmp_path_factory, read_and_records):

@@ -17,16 +17,16 @@ from .text_files import has_half_pair, iter_lines, read_text
 MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
 
 
-def read_json(path: str | Path) -> dict[str, Any] | None:
-    """The object in a JSON file of a run; None if there is no file. Any other content raises `DataError`."""
+def read_json(path: str | Path, hint: str = MADE_AGAIN) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no file. Any other content raises `DataError`, which ends in `hint`."""
     try:
         value = parse_json(read_text(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}. {MADE_AGAIN}") from None
+        raise DataError(f"{path}: cannot be read as JSON: {error}. {hint}".rstrip()) from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {MADE_AGAIN}")
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {hint}".rstrip())
     return value
 
 

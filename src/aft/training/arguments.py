@@ -97,6 +97,9 @@ LEAST: dict[str, float] = {
     "warmup_steps": 0,
     "eval_delay": 0,
 }
+# The largest allowed values. Steps are counted and drawn up in ranges.
+MOST: dict[str, float] = {"num_train_epochs": 1_000_000}
+MOST_WHOLE = 2**31 - 1
 ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 
 
@@ -175,6 +178,8 @@ def _check_bounds(key: str, value: Any, where: str) -> list[str]:
         allowed = "a finite number"
     elif key in LEAST and value < LEAST[key]:
         allowed = f"{LEAST[key]} or more"
+    elif value > MOST.get(key, MOST_WHOLE if isinstance(value, int) else math.inf):
+        allowed = f"{MOST.get(key, MOST_WHOLE)} or less"
     elif key in ABOVE_ZERO and value <= 0:
         allowed = "more than 0"
     elif key == "max_steps" and value != -1 and value < 1:
