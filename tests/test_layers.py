@@ -96,9 +96,9 @@ MAY_IMPORT = {
     "scoring": "logps model records",
     "sampling": "json_files model progress records sizes",
     "training": "json_files losses model progress scoring",
-    "labelling": "config json_files markdown own_code progress records answers run stats tasks grading",
+    "labelling": "config json_files text_files markdown own_code progress records answers run stats tasks grading",
     "evaluation": "records stats tasks",
-    "convert": "config json_files prompts records tasks",
+    "convert": "config json_files text_files prompts records tasks",
     "report": "json_files markdown run stats yaml_files",
     "stages": "config encoding json_files losses model progress prompts records run tasks grading"
     " scoring sampling training labelling evaluation sizes stats",

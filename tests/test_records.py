@@ -232,3 +232,19 @@ def test_options_and_category_of_a_question(tmp_path):
     path.write_text(json_line({"id": "q", "question": "?", "answer": "A", "options": ["x", 1]}), encoding="utf-8")
     with pytest.raises(DataError, match=r"questions\.jsonl:1: 'options\[1\]' must be str, got int"):
         read_questions(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "line", "name"),
+    [
+        (read_questions, {"id": "1", "question": "q", "answer": "a"}, "question '1'"),
+        (read_completions, COMPLETION, "completion 0 of question '1'"),
+        (read_groups, GROUP, "question '1'"),
+    ],
+)
+def test_what_appears_twice_is_named_with_both_lines(tmp_path, read, line, name):
+    path = tmp_path / "x.jsonl"
+    path.write_text(f"{json.dumps(line)}\n\n{json.dumps(line)}\n")
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(error.value) == f"{path}:3: {name} appears twice, first in line 1"

@@ -78,7 +78,10 @@ def test_aliases_become_separate_values():
     assert found["a"] is not found["b"] and found["a"]["k"] is not found["c"]["k"]
 
 
-BOMB = "".join(f"{name}: &{name} [{', '.join(f'*{before}' for _ in range(9))}]\n" for before, name in zip("abcdef", "bcdefg"))
+BOMB = "".join(
+    f"{name}: &{name} [{', '.join(f'*{before}' for _ in range(9))}]\n"
+    for before, name in zip("abcdef", "bcdefg", strict=True)
+)
 MANY = "more than 10,000 keys and values, aliases counted as often as they are used"
 
 
@@ -104,9 +107,11 @@ def test_a_text_beyond_the_limits_is_named_at_once(text, problem):
     assert time.monotonic() - before < 10
 
 
-@pytest.mark.parametrize("text", ["!!bool maybe", "!!int ''", "!!timestamp x", "!!map x", "!ambiguous foo", "!!float x"])
+@pytest.mark.parametrize(
+    "text", ["!!bool maybe", "!!int ''", "!!timestamp x", "!!map x", "!ambiguous foo", "!!float x"]
+)
 def test_a_tag_on_another_kind_of_value_is_an_error(text):
-    with pytest.raises(ConfigError, match="^run.yaml: not valid YAML: "):
+    with pytest.raises(ConfigError, match=r"^run\.yaml: not valid YAML: "):
         parse_yaml(text, "run.yaml")
 
 

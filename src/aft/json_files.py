@@ -18,7 +18,7 @@ MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
 
 
 def read_json(path: str | Path, hint: str = MADE_AGAIN) -> dict[str, Any] | None:
-    """The object in a JSON file; None if there is no file. Any other content raises `DataError`, which ends in `hint`."""
+    """The object in a JSON file; None if there is no file. Other content raises a `DataError` that ends in `hint`."""
     try:
         value = parse_json(read_text(path))
     except FileNotFoundError:

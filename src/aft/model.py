@@ -125,7 +125,8 @@ def _why(name_or_path: str, error: Exception) -> str:
         except DataError as damaged:
             return str(damaged).removesuffix(".")
     said = " ".join(str(error).split())[:300]
-    return said if isinstance(error, (OSError, ValueError)) and said else f"{type(error).__name__}: {said}"
+    # a message such as `'added_tokens'` says nothing without its class
+    return f"{type(error).__name__}: {said}" if isinstance(error, (LookupError, TypeError)) or not said else said
 
 
 def _keep_soft_capping(model: PreTrainedModel, asked: str | None) -> None:

@@ -6,6 +6,7 @@ A byte order mark at the start of a file is taken off. Memory does not grow with
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import gzip
 import io
@@ -34,7 +35,7 @@ class Unreadable(ValueError):
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading, as bytes. Raises `OSError`, also for a pipe or a device, which may never end."""
-    handle = open(path, "rb", opener=_without_waiting)
+    handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file", str(path))
@@ -53,6 +54,13 @@ def read_text(path: str | Path, most: int = LARGEST_FILE) -> str:
         except (EOFError, zlib.error) as error:
             raise Unreadable(f"damaged gzip file: {error}") from None
     return decode(data, most)
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path) -> Iterator[IO[str]]:
+    """A UTF-8 file for reading, without its mark, `.gz` unpacked. Raises `OSError`; reading it raises what is wrong."""
+    with open_regular(path) as raw:
+        yield io.TextIOWrapper(cast(io.BytesIO, _unpacked(raw, path)), encoding="utf-8-sig")
 
 
 def decode(data: bytes, most: int = LARGEST_FILE) -> str:

@@ -40,10 +40,10 @@ class _Loader(yaml.SafeLoader):
         self.nodes, self.depth, self.sizes = 0, 0, dict[str, int]()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()
         before = self.nodes
         # an anchor that is not closed yet has no size; constructing it is an error
-        self.nodes += self.sizes.get(event.anchor, 1) if isinstance(event, yaml.AliasEvent) else 1
+        self.nodes += self.sizes.get(str(event.anchor), 1) if isinstance(event, yaml.AliasEvent) else 1
         self.depth += 1
         problem = None
         if self.nodes > MOST_NODES:
@@ -100,9 +100,9 @@ def _readings(text: str) -> tuple[Any, str]:
     """The value of an ambiguous scalar in YAML 1.1, and what it may mean."""
     quoted = f"'{text}' in quotes"
     if text.lower() in yaml.SafeLoader.bool_values:
-        old = yaml.SafeLoader.bool_values[text.lower()]
-        meant = str(old).lower()
-        return old, f"is {meant} in YAML 1.1 and text in YAML 1.2; write {meant}, or {quoted}"
+        truth = yaml.SafeLoader.bool_values[text.lower()]
+        meant = str(truth).lower()
+        return truth, f"is {meant} in YAML 1.1 and text in YAML 1.2; write {meant}, or {quoted}"
     if ":" in text:
         number = 0
         for part in text.lstrip("+-").split(":"):

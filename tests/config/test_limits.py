@@ -1,4 +1,4 @@
-"""Limits of a configuration: what has two readings, what is too large, too long or too deep, and which files are read."""
+"""Limits of a configuration: scalars with two readings, sizes of numbers, names and paths, and which files are read."""
 
 from __future__ import annotations
 

@@ -211,7 +211,9 @@ def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
     if isinstance(value, Ambiguous):
         return _refuse(value, where, problems)
     if isinstance(value, int) and abs(value) > LARGEST_WHOLE_NUMBER:
-        problems.append(f"{where}: must be from {-LARGEST_WHOLE_NUMBER} to {LARGEST_WHOLE_NUMBER}, got {_number(value)}")
+        problems.append(
+            f"{where}: must be from {-LARGEST_WHOLE_NUMBER} to {LARGEST_WHOLE_NUMBER}, got {_number(value)}"
+        )
         return _INVALID
     if value is None or isinstance(value, (bool, int, str)):
         return value

@@ -170,7 +170,7 @@ def _check_pool(config: Config) -> list[str]:
 
 
 def _check_temperatures(config: Config) -> list[str]:
-    given = {"sample": config.sample, "evaluate": config.evaluate}
+    given: dict[str, Any] = {"sample": config.sample, "evaluate": config.evaluate}
     given |= {f"evaluate.{name}": getattr(config.evaluate, name) for name in ("assessment", "self_consistency")}
     return [
         f"{name}.temperature: {section.temperature:g} divides by nearly 0, allowed: at least {_LEAST_TEMPERATURE:g}"
