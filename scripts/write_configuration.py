@@ -60,7 +60,15 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 - **A dry run** needs neither data nor network and runs no code of yours. The plan comes first, then a line for
   everything that it did not look at, then the configuration. If it did not look at the data, finished units count as
   made of the same data.
-- **Numbers.** `2e-5` is a number. A key that occurs twice in a mapping is an error.
+- **Numbers.** `2e-5` is a number, and `1_000` is 1000. A key that occurs twice in a mapping is an error that names both
+  lines.
+- **Two readings.** YAML 1.1 and 1.2 read some scalars differently: `010`, `0o10`, `1:30`, `yes`, `no`, `on`, `off`.
+  They are refused, in overrides too, with what may be meant. `yes` and its like are read where a key takes true or
+  false. Write text of this form in quotes; on the command line `training.save_strategy="'no'"`.
+- **Limits.** A file, and each file that it extends, is a regular file of at most 1 MB. It has at most 10,000 keys and
+  values on at most 32 levels. At most 20 files extend each other. Aliases (`*name`) and merge keys (`<<`) are read.
+  Each counts as often as it is used, and becomes a value of its own. A whole number without a bound in the tables below
+  is at most 2,147,483,647. A name of a file or folder has at most 255 bytes.
 - **`extends: other.yaml`** takes another file first, named relative to this one; that file may extend a third. Own keys
   beat the other's, mapping by mapping; a list replaces the other's list. A mapping with another `name` replaces the
   other's mapping as a whole, so that no key of the old constraint or task is left behind. The other file's `methods`
@@ -76,7 +84,9 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 ## Methods
 
 Each entry of `methods` is a name and the changes that it makes to `align`. All methods of a seed train on the same
-samples. Their names are the rows of the report and the names of folders; `base` and `vft` are taken.
+samples. Their names are the rows of the report and the names of folders; `base` and `vft` are taken. A name has at most
+100 letters, digits, `.`, `_` and `-`. It differs from all others in more than case, does not end as a file does
+(`.json`) or in `.`, and is no name that Windows keeps for a device.
 
 ```yaml
 methods:
@@ -213,7 +223,11 @@ def _sections(cls: Any, path: str = "") -> list[str]:
     nested: list[tuple[Any, str]] = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name
-        kind, bounds = _type(hints[field.name]), [f"{BOUNDS[name]} {limit:g}" for name, limit in field.metadata.items()]
+        kind, limits = (
+            _type(hints[field.name]),
+            {name: field.metadata[name] for name in BOUNDS if name in field.metadata},
+        )
+        bounds = [f"{BOUNDS[name]} {limit:{',' if isinstance(limit, int) else 'g'}}" for name, limit in limits.items()]
         text = "Chooses this section." if field.name == "name" else _explain(cls, field.name)
         rows.append((f"`{key}`", ", ".join([kind, *bounds]), _default(field), _escape(text)))
         # a part of a mixture holds the tasks' sections again, which stand above

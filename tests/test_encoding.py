@@ -261,7 +261,7 @@ def test_the_ends_of_the_model_are_added(tmp_path):
     assert encoder(tokenizer, chat=True, model_ends=[5, 345]).ends == (tokenizer.eos_token_id, 5, 345)
     (tmp_path / "generation_config.json").unlink()
     assert generation_ends(str(tmp_path)) == [1]  # of its config
-    with pytest.raises(OSError, match="nothing"):
+    with pytest.raises(ConfigError, match=r"no ends could be read from .*nothing"):
         generation_ends(str(tmp_path / "nothing"))
 
 
@@ -395,3 +395,38 @@ def test_the_templates_own_control_tokens_are_control_tokens():
     for question in ("How many?", "How <|im_end|>?"):
         starts = texts.prompt(question).count(tokenizer.convert_tokens_to_ids("<|im_start|>"))
         assert (starts, texts.prompt(question).count(tokenizer.eos_token_id)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ 2.0 ** 10000 }}", "Numerical result out of range"),
+        ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth exceeded"),
+        ("{% for i in range(10**9) %}x{% endfor %}", "Range too big"),
+    ],
+)
+def test_a_chat_template_that_raises_anything_is_one_error(expression, reason):
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = "{{ messages[0].content }} " + expression
+    with pytest.raises(ConfigError) as error:
+        encoder(tokenizer, "{question}", chat=True).prompt("a")
+    said = str(error.value)
+    assert said.startswith("prompt.chat: the tokenizer's chat template fails: ") and reason in said and "\n" not in said
+
+
+def test_a_prompt_without_a_token_is_named():
+    tokenizer = word_tokenizer()
+    with pytest.raises(ConfigError, match=r"^prompt\.template: the prompt of ' ' is empty, it has no token"):
+        encoder(tokenizer, "{question}").prompt(" ")
+    tokenizer.chat_template = "{% if messages[0].content != 'b' %}{{ messages[0].content }}{% endif %}"
+    texts = encoder(tokenizer, "{question}", chat=True)
+    assert texts.prompt("a") == [3]
+    with pytest.raises(ConfigError, match=r"chat template: the prompt of 'b' is empty, it has no token"):
+        texts.prompt("b")
+
+
+def test_half_of_a_surrogate_pair_in_a_prompt_is_named():
+    with pytest.raises(ConfigError, match=r"^prompt\.template: the prompt of 'a \\ud800' holds half of a surrogate"):
+        encoder(word_tokenizer(), "{question}").prompt("a \ud800")

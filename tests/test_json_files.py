@@ -19,6 +19,7 @@ from aft.errors import DataError, DiskError
 from aft.json_files import (
     LineWriter,
     iter_json_lines,
+    json_object,
     read_json,
     remove_leftovers,
     temporary_path,
@@ -44,8 +45,9 @@ def test_an_absent_file_is_none(tmp_path):
     [
         (b"", "cannot be read as JSON: Expecting value"),
         (b'{"a": ', "cannot be read as JSON: Expecting value"),
-        (b'{"a": "\xff"}', "cannot be read as JSON: .*codec"),
+        (b'{"a": "\xff"}', "cannot be read as JSON: not UTF-8 text: .* at byte 8"),
         (b"[" * 100_000, "cannot be read as JSON: maximum recursion"),
+        (b'{"a": 1, "a": 2}', "cannot be read as JSON: the key 'a' appears twice"),
         (b"[1]", "expected a JSON object, got list"),
         (b"null", "expected a JSON object, got NoneType"),
     ],
@@ -178,3 +180,27 @@ def test_the_temporary_files_of_ended_processes_are_removed(tmp_path):
     assert all((tmp_path / name).exists() for name in kept)
     assert remove_leftovers(tmp_path, of_safetensors=True) == [tmp_path / kept[-1]]
     assert remove_leftovers(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"a": 1, "b": 2, "a": 1}', "the key 'a' appears twice"),
+        (' {"x": [{"a": 1}, {"b": 1, "b": 2}]} ', "the key 'b' appears twice"),
+        ('{"a" : 1, "\\u0061":2}', "the key 'a' appears twice"),
+        ('{"a": "\\ud83d"}', "'a' holds half of a surrogate pair, which is no character"),
+        ('{"m": [{"content": "x \\uDC00"}]}', "'content' holds half of a surrogate pair, which is no character"),
+        ('{"\\ud83d": 1}', "a key holds half of a surrogate pair, which is no character"),
+    ],
+)
+def test_what_json_allows_and_no_record_is_refused(line, fault):
+    with pytest.raises(DataError) as error:
+        json_object(line, "x.jsonl:3")
+    assert str(error.value) == f"x.jsonl:3: cannot be read as JSON: {fault}"
+
+
+def test_pairs_of_surrogates_and_equal_keys_of_other_objects_are_read():
+    assert json_object(' {"a": "\\ud83d\\ude00 \\\\ud83d", "b": {"a": ["\\u00e9"]}} ', "x") == {
+        "a": "\U0001f600 \\ud83d",
+        "b": {"a": ["é"]},
+    }

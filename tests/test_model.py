@@ -18,6 +18,7 @@ from aft.model import (
     build_model,
     build_tokenizer,
     build_word_tokenizer,
+    generation_ends,
     load_model,
     load_tokenizer,
     merge_lora,
@@ -204,3 +205,43 @@ def test_soft_capping_is_not_left_out(tmp_path, monkeypatch):
         ConfigError, match="attn_implementation: sdpa has no soft-capping, which Gemma2ForCausalLM needs"
     ):
         load_model(str(tmp_path), attn_implementation="sdpa")
+
+
+# ---- damaged checkpoints ----
+
+
+DAMAGED = [
+    ("config.json", "[1]", "config.json: expected a JSON object, got list"),
+    ("config.json", "3", "config.json: expected a JSON object, got int"),
+    ("config.json", "[" * 100_000, "config.json: cannot be read as JSON: maximum recursion depth"),
+    ("config.json", '{"model_type": "llama", "hidden_size": "x"}', "Field 'hidden_size' expected int, got str"),
+    ("tokenizer.json", "{}", "KeyError: 'added_tokens'"),
+    ("tokenizer.json", "[]", "tokenizer.json: expected a JSON object, got list"),
+    ("tokenizer_config.json", "[]", "tokenizer_config.json: expected a JSON object, got list"),
+    ("tokenizer_config.json", '{"eos_token": 5}', "Special token eos_token has to be either str or AddedToken"),
+    ("generation_config.json", "[]", "generation_config.json: expected a JSON object, got list"),
+    ("generation_config.json", '{"eos_token_id": "x"}', "must be ids, got ['x']"),
+    ("generation_config.json", '{"eos_token_id": [1, -3]}', "must be ids, got [1, -3]"),
+    ("generation_config.json", '{"eos_token_id": 1.5}', "TypeError: 'float' object is not iterable"),
+    ("generation_config.json", '{"max_new_tokens": -5}', "`max_new_tokens` must be greater than 0"),
+    ("model.safetensors", "", "header too small"),
+    ("model.safetensors", "x" * 100, "header too large"),
+    ("model.safetensors.index.json", '{"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensors"}}', ""),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "reason"), DAMAGED)
+def test_a_damaged_checkpoint_is_one_error_with_the_file(tmp_path, file, content, reason):
+    tiny_model().save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    if "index" in file:
+        (tmp_path / "model.safetensors").unlink()
+    (tmp_path / file).write_text(content)
+    said = []
+    for load in (load_tokenizer, generation_ends, load_model):
+        try:
+            load(str(tmp_path))
+        except ConfigError as error:
+            said.append(str(error))
+    assert said and any(reason in one for one in said)
+    assert all(one.startswith("model.name_or_path: ") and str(tmp_path) in one and "\n" not in one for one in said)

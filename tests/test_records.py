@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import re
@@ -48,9 +49,11 @@ GROUPS = st.builds(
 @settings(deadline=None, max_examples=50)
 @given(
     st.one_of(
-        st.tuples(st.just(read_questions), st.lists(QUESTIONS, max_size=4)),
-        st.tuples(st.just(read_completions), st.lists(COMPLETIONS, max_size=4)),
-        st.tuples(st.just(read_groups), st.lists(GROUPS, max_size=4)),
+        st.tuples(st.just(read_questions), st.lists(QUESTIONS, max_size=4, unique_by=lambda q: q.id)),
+        st.tuples(
+            st.just(read_completions), st.lists(COMPLETIONS, max_size=4, unique_by=lambda c: (c.question_id, c.index))
+        ),
+        st.tuples(st.just(read_groups), st.lists(GROUPS, max_size=4, unique_by=lambda g: g.question_id)),
     )
 )
 def test_what_is_written_is_read_back(tmp_path_factory, read_and_records):
@@ -62,10 +65,21 @@ def test_what_is_written_is_read_back(tmp_path_factory, read_and_records):
     assert [file.name for file in path.parent.iterdir()] == ["records.jsonl"]  # no temporary file stays
 
 
-@pytest.mark.parametrize("text", ["\u2028\u2029\x85\r\x0b", "é ½ 漢", '"\\', "\ud800 alone", "\x00"], ids=ascii)
+@pytest.mark.parametrize("text", ["\u2028\u2029\x85\r\x0b", "é ½ 漢", '"\\', "\x00"], ids=ascii)
 def test_unusual_text_survives(tmp_path, text):
     write_json_lines(tmp_path / "q.jsonl", [Question("1", text, "2")])
     assert read_questions(tmp_path / "q.jsonl") == [Question("1", text, "2")]
+
+
+@pytest.mark.parametrize("name", ["question", "answer", "rationale"])
+def test_half_of_a_surrogate_pair_is_named(tmp_path, name):
+    path = tmp_path / "q.jsonl"
+    write_json_lines(path, [Question("1", "q", "2"), dataclasses.replace(Question("2", "q", "2"), **{name: "\ud83d"})])
+    with pytest.raises(DataError) as error:
+        read_questions(path)
+    assert str(error.value) == (
+        f"{path}:2: cannot be read as JSON: '{name}' holds half of a surrogate pair, which is no character"
+    )
 
 
 def test_text_is_readable_in_the_file():
@@ -218,3 +232,19 @@ def test_options_and_category_of_a_question(tmp_path):
     path.write_text(json_line({"id": "q", "question": "?", "answer": "A", "options": ["x", 1]}), encoding="utf-8")
     with pytest.raises(DataError, match=r"questions\.jsonl:1: 'options\[1\]' must be str, got int"):
         read_questions(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "line", "name"),
+    [
+        (read_questions, {"id": "1", "question": "q", "answer": "a"}, "question '1'"),
+        (read_completions, COMPLETION, "completion 0 of question '1'"),
+        (read_groups, GROUP, "question '1'"),
+    ],
+)
+def test_what_appears_twice_is_named_with_both_lines(tmp_path, read, line, name):
+    path = tmp_path / "x.jsonl"
+    path.write_text(f"{json.dumps(line)}\n\n{json.dumps(line)}\n")
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(error.value) == f"{path}:3: {name} appears twice, first in line 1"

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .errors import ConfigError, first_line
 from .model import pad_id
 from .prompts import CLOCK, chat_messages, render_prompt, with_clock
+from .text_files import has_half_pair
 
 # Private-use characters around the stand-ins for control tokens. The nonce keeps data from imitating a stand-in. It has
 # digits only, which a chat template that changes the case of a text leaves alone.
@@ -93,14 +93,23 @@ class TextEncoder:
 
     def _make_prompt(self, question: str) -> _Prompt:
         if not self.chat:
-            return self._encoded(render_prompt(question, self.template))
+            return self._filled(render_prompt(question, self.template), question, "prompt.template")
         text = self._rendered(chat_messages(question, self.template, self.system))
         if not self._control.keeps(question, text):
             raise ConfigError(
                 "prompt.chat: the tokenizer's chat template changes or leaves out control tokens in a question; remove"
                 " them from the data, or set prompt.allow_special_tokens to true"
             )
-        return self._encoded(text)
+        return self._filled(text, question, "prompt.chat: the tokenizer's chat template")
+
+    def _filled(self, text: str, question: str, source: str) -> _Prompt:
+        """The prompt with its ids. Raises `ConfigError` if it has none: a model needs a token to begin from."""
+        if has_half_pair(text):
+            raise ConfigError(f"{source}: the prompt of {question[:60]!r} holds half of a surrogate pair")
+        prompt = self._encoded(text)
+        if not prompt.ids:
+            raise ConfigError(f"{source}: the prompt of {question[:60]!r} is empty, it has no token")
+        return prompt
 
     def _encoded(self, text: str) -> _Prompt:
         return _Prompt(text, self._encode(text)[0])
@@ -109,12 +118,12 @@ class TextEncoder:
         """The text of a conversation, up to where the assistant's answer begins."""
         try:
             return self._render(messages, generate=True)
-        except (ValueError, TypeError, TemplateError) as error:
+        except Exception as error:  # whatever the template's own code raises, such as ZeroDivisionError
             reason = first_line(error)
         if messages[0]["role"] == "system":
             try:
                 self._render(messages[1:], generate=True)
-            except (ValueError, TypeError, TemplateError):
+            except Exception:
                 pass  # the template fails for another reason
             else:
                 raise ConfigError(
@@ -144,13 +153,13 @@ class TextEncoder:
         messages = chat_messages(_QUESTION, self.template, self.system)
         try:
             prompt = self._render(messages, generate=True)
-        except (ValueError, TypeError, TemplateError):
+        except Exception:
             return eos, ""  # the first prompt says so
         if _QUESTION not in prompt:
             raise ConfigError("prompt.chat: the tokenizer's chat template leaves the question out of the prompt")
         try:
             text = self._render([*messages, {"role": "assistant", "content": _ANSWER}], generate=False)
-        except (ValueError, TypeError, TemplateError):
+        except Exception:
             return eos, ""  # the template renders no answers
         before, _, behind = text.rpartition(_ANSWER)
         lead = before.removeprefix(prompt) if before.startswith(prompt) else ""

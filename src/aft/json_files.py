@@ -17,27 +17,26 @@ import platform
 import re
 import shutil
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import AftError, DataError, DiskError, writing
+from .text_files import has_half_pair, iter_lines, read_text
 
 MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_json(path: str | Path) -> dict[str, Any] | None:
-    """The object in a JSON file of a run; None if there is no file. Any other content raises `DataError`."""
+def read_json(path: str | Path, hint: str = MADE_AGAIN) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no file. Other content raises a `DataError` that ends in `hint`."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(read_text(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}. {MADE_AGAIN}") from None
+        raise DataError(f"{path}: cannot be read as JSON: {error}. {hint}".rstrip()) from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {MADE_AGAIN}")
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}. {hint}".rstrip())
     return value
 
 
@@ -47,39 +46,60 @@ def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, json_object(text, f"{path}:{number}")
 
 
-def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number, text) of every non-blank line of a UTF-8 file, `.gz` unpacked. Only a line feed ends a line."""
-    path = Path(path)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
-            # The file is read as bytes, so that a decoding error can name its line.
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    yield number, _decode(line, f"{path}:{number}").removesuffix("\n")
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _decode(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start + 1} of the line") from None
-
-
 def json_object(line: str, where: str) -> dict[str, Any]:
     """The object in one line of JSON. Raises a `DataError` that begins with `where` for anything else."""
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or endless nesting
+    except (ValueError, RecursionError) as error:  # what `parse_json` refuses, or an integer of thousands of digits
         raise DataError(f"{where}: cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises `json.JSONDecodeError`, `RecursionError` for endless nesting, and `ValueError` for a repeated key or half of
+    a surrogate pair: no tokenizer and no UTF-8 file takes such a text.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    if end != len(text):  # white space around the value, or an error
+        value = _DECODER.decode(text)
+    if "\\u" in text and _ESCAPED_SURROGATE.search(text) and (half := _half_pair(value)):
+        raise ValueError(f"{half} holds half of a surrogate pair, which is no character")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' appears twice")
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _half_pair(value: Any, name: str = "the text") -> str | None:
+    """The name of a text of the value that holds half of a surrogate pair; None if no text does."""
+    if isinstance(value, str):
+        return name if has_half_pair(value) else None
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((f"'{key}'", item) for key, item in value.items())
+        if any(map(has_half_pair, value)):
+            return "a key"
+    elif isinstance(value, list):
+        inner = ((name, item) for item in value)
+    return next((found for key, item in inner if (found := _half_pair(item, key))), None)
 
 
 def require(value: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -128,7 +148,7 @@ def json_line(record: Any) -> str:
 def _json(value: Any, indent: int | None = None) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     # Half of a surrogate pair is legal as a JSON escape but has no UTF-8 form.
-    return json.dumps(value, indent=indent) if _SURROGATE.search(text) else text
+    return json.dumps(value, indent=indent) if has_half_pair(text) else text
 
 
 def write_json_lines(path: str | Path, records: Iterable[Any]) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -25,7 +23,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from .errors import ConfigError, first_line, nearest
+from .errors import ConfigError, DataError, first_line, nearest
+from .json_files import read_json
 from .progress import say
 
 # How text is split before its merges, by the name in the file's `tokenizer.ggml.pre`.
@@ -64,9 +63,9 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=trust_remote_code, gguf_file=gguf_file
         )
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # tokenizers raises plain exceptions, and damaged files any kind
         raise ConfigError(
-            f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {first_line(error)}"
+            f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_why(name_or_path, error)}"
         ) from None
     if gguf_file is not None:
         _restore_splitting(tokenizer, name_or_path, gguf_file, revision=revision)
@@ -98,8 +97,9 @@ def load_model(
             output_loading_info=True,
             **({} if gguf_file is None else {"gguf_file": gguf_file}),
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {first_line(error)}") from None
+    except Exception as error:  # damaged files raise any kind, such as an AttributeError for a list as config.json
+        why = _why(name_or_path, error)
+        raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {why}") from None
     _check_family(model, "model.name_or_path")
     missing = sorted(found["missing_keys"])
     if missing:
@@ -109,6 +109,24 @@ def load_model(
     model = model if gguf_file is None else _unquantised(model)
     _keep_soft_capping(model, attn_implementation)
     return model
+
+
+_JSON_FILES = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
+)
+
+
+def _why(name_or_path: str, error: Exception) -> str:
+    """Why a checkpoint cannot be loaded: the file of its folder that is no JSON object, or the error of a library."""
+    for name in _JSON_FILES:
+        try:
+            read_json(Path(name_or_path) / name, hint="")
+        except DataError as damaged:
+            return str(damaged).removesuffix(".")
+    said = " ".join(str(error).split())[:300]
+    # a message such as `'added_tokens'` says nothing without its class
+    return f"{type(error).__name__}: {said}" if isinstance(error, (LookupError, TypeError)) or not said else said
 
 
 def _keep_soft_capping(model: PreTrainedModel, asked: str | None) -> None:
@@ -127,16 +145,42 @@ def _keep_soft_capping(model: PreTrainedModel, asked: str | None) -> None:
 def generation_ends(
     name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
 ) -> list[int]:
-    """The ids at which a checkpoint's generation config ends a text. The model is not loaded."""
-    config: Any
+    """The ids at which a checkpoint's generation config ends a text. The model is not loaded.
+
+    Raises `ConfigError` for a config that is damaged, or whose ends are no ids.
+    """
+    load = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        config = GenerationConfig.from_pretrained(name_or_path, revision=revision)
-    except OSError:
-        if gguf_file is not None:
-            return []
-        # as transformers does when it loads such a model
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
-    return as_ends(getattr(config, "eos_token_id", None))
+        config: Any
+        try:
+            config = GenerationConfig.from_pretrained(name_or_path, revision=revision)
+        except OSError:
+            if gguf_file is not None:
+                return []
+            config = AutoConfig.from_pretrained(name_or_path, **load)  # as transformers does when it loads such a model
+        ends = as_ends(getattr(config, "eos_token_id", None))
+    except Exception as error:
+        why = _why(name_or_path, error)
+        raise ConfigError(f"model.name_or_path: no ends could be read from '{name_or_path}': {why}") from None
+    if not all(type(end) is int and end >= 0 for end in ends):
+        raise ConfigError(f"model.name_or_path: eos_token_id of '{name_or_path}' must be ids, got {ends}")
+    return ends
+
+
+def describe_not_finite(model: torch.nn.Module, what: str) -> str:
+    """A message about a model whose `what` (logits or log-probs) are nan or inf, with the first tensor that is."""
+    config = getattr(model, "config", None)
+    name = getattr(config, "_name_or_path", "") or type(model).__name__
+    damaged = first_not_finite(model)
+    if damaged:
+        return f"the {what} of '{name}' are not finite: its tensor {damaged} holds nan or inf"
+    return f"the {what} of '{name}' are not finite, but its weights are; set model.inference_dtype to float32"
+
+
+def first_not_finite(model: torch.nn.Module) -> str | None:
+    """The name of the first parameter of a model that holds nan or inf, or None. It waits for the device."""
+    values = ((key, value.detach()) for key, value in model.named_parameters() if value.is_floating_point())
+    return next((key for key, value in values if not value.isfinite().all()), None)
 
 
 def as_ends(ids: int | Sequence[int] | None) -> list[int]:
@@ -160,7 +204,7 @@ def model_settings(name_or_path: str, **load: Any) -> dict[str, Any]:
     """The keys of a checkpoint's configuration, with their defaults. Empty if it cannot be read."""
     try:
         return dict(model_config(name_or_path, **load).get_text_config(decoder=True).to_dict())
-    except (OSError, ValueError, ImportError, KeyError):
+    except Exception:  # loading the model reports the error
         return {}
 
 
@@ -168,7 +212,7 @@ def architecture_settings(architecture: str, config: dict[str, Any]) -> dict[str
     """The keys of an architecture's configuration, with their defaults. Empty if there is no such configuration."""
     try:
         return dict(AutoConfig.for_model(architecture, **config).get_text_config(decoder=True).to_dict())
-    except (ValueError, TypeError, KeyError, StrictDataclassError):
+    except Exception:  # `build_model` reports the error
         return {}
 
 
@@ -281,7 +325,7 @@ def build_model(
     try:
         model_config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**special, **config})
         model: PreTrainedModel = AutoModelForCausalLM.from_config(model_config)
-    except (ValueError, TypeError, AssertionError, RuntimeError, KeyError, StrictDataclassError) as error:
+    except Exception as error:  # whatever an architecture does with arguments that do not fit
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
     _check_family(model, "model.from_scratch.architecture")

@@ -141,15 +141,23 @@ def has_pair(ratings: Iterable[float], min_rating_gap: float = 0.0) -> bool:
 Record = TypeVar("Record")
 
 
+def _once(name: str, line: int, lines: dict[Any, int], key: Any, where: str) -> None:
+    """Note the line of a key. Raises a `DataError` with both lines if an earlier line has the key."""
+    if lines.setdefault(key, line) != line:
+        raise DataError(f"{where}: {name} appears twice, first in line {lines[key]}")
+
+
 def read_questions(path: str | Path) -> list[Question]:
-    """The questions of a JSONL file, in file order."""
-    questions = []
+    """The questions of a JSONL file, in file order. Raises `DataError` for an id that appears twice."""
+    questions, lines = [], dict[str, int]()
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
+        question_id = require(value, "id", str, where)
+        _once(f"question '{question_id}'", line, lines, question_id, where)
         known = {"rationale": None, "options": None, "category": None, **value}
         questions.append(
             Question(
-                id=require(value, "id", str, where),
+                id=question_id,
                 question=require(value, "question", str, where),
                 answer=require(value, "answer", str, where),
                 rationale=require(known, "rationale", (str, type(None)), where),
@@ -161,14 +169,16 @@ def read_questions(path: str | Path) -> list[Question]:
 
 
 def read_completions(path: str | Path) -> list[Completion]:
-    """The completions of a JSONL file, in file order."""
-    completions = []
+    """The completions of a JSONL file, in file order. Raises `DataError` for a completion that appears twice."""
+    completions, lines = [], dict[tuple[str, int], int]()
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
+        key = require(value, "question_id", str, where), require(value, "index", int, where)
+        _once(f"completion {key[1]} of question '{key[0]}'", line, lines, key, where)
         completions.append(
             Completion(
-                question_id=require(value, "question_id", str, where),
-                index=require(value, "index", int, where),
+                question_id=key[0],
+                index=key[1],
                 completion=require(value, "completion", str, where),
                 truncated=require(value, "truncated", bool, where),
                 num_tokens=require(value, "num_tokens", int, where),
@@ -185,12 +195,16 @@ def read_groups(path: str | Path) -> list[Group]:
 
 
 def iter_groups(path: str | Path) -> Iterator[Group]:
-    """Yields the groups of a JSONL file in file order, one at a time."""
+    """Yields the groups of a JSONL file in file order, one at a time. Raises `DataError` for a question that appears
+    twice."""
+    lines: dict[str, int] = {}
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
+        question_id = require(value, "question_id", str, where)
+        _once(f"question '{question_id}'", line, lines, question_id, where)
         items = require(value, "candidates", list, where)
         yield Group(
-            question_id=require(value, "question_id", str, where),
+            question_id=question_id,
             question=require(value, "question", str, where),
             answer=require(value, "answer", str, where),
             reference=require({"reference": None, **value}, "reference", (str, type(None)), where),

@@ -544,6 +544,8 @@ def test_a_secret_is_refused_where_files_would_keep_it(refused, monkeypatch):
     assert is_clean(message) and "pw" not in message
     assert "model.name_or_path: holds a key, a token or a password, which the files of the run would keep" in message
     assert "training.hub_token: not to be set here; set the environment variable HF_TOKEN" in message
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("silent", [False, True])
 def test_an_output_that_cannot_be_written_is_one_line(silent):

@@ -324,8 +324,8 @@ def test_a_method_is_checked_though_align_itself_is_wrong(tmp_path):
     [
         ("seeds: [0\nvft: {}\n", "run.yaml:2:4: not valid YAML: expected ',' or ']', but got ':'"),
         ("a: 1\n b: 2\n", "run.yaml:2:3: not valid YAML: mapping values are not allowed here"),
-        ("vft: {}\nseeds: [0]\nvft: {}\n", "run.yaml:3:1: not valid YAML: key 'vft' appears twice"),
-        ("vft:\n  training: {a: 1, a: 2}\n", "run.yaml:2:20: not valid YAML: key 'a' appears twice"),
+        ("vft: {}\nseeds: [0]\nvft: {}\n", "run.yaml:3:1: not valid YAML: key 'vft' appears twice, first in line 1"),
+        ("vft:\n  training: {a: 1, a: 2}\n", "run.yaml:2:20: not valid YAML: key 'a' appears twice, first in line 2"),
         (
             "prompt:\n  template: {{question}}\n",
             "run.yaml:2:14: not valid YAML: a key must be text (a template such as '{question}' needs quotes)",
@@ -354,7 +354,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="a folder, not a file"):
         load_config(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("output_dir: é\n".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 text: .* at byte 12"):
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 text: .* at byte 13"):
         load_config(tmp_path / "latin.yaml")
 
 

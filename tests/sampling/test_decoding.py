@@ -9,7 +9,8 @@ import pytest
 import torch
 from sampling_cases import by_generate, ending_model, requests
 
-from aft.sampling.decoding import Decoding, Wanted, choose, decode
+from aft.errors import AftError
+from aft.sampling.decoding import NOT_FINITE, Decoding, Wanted, choose, decode
 from aft.sampling.slots import SPARE_COLUMNS
 from tiny_models import random_ids, tiny_model
 
@@ -135,3 +136,28 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens(uniform, top_p):
     logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.1, -math.inf]])
     drawn = choose(logits, Decoding(1, 1.0, top_p), torch.tensor([uniform], dtype=torch.float64))
     assert drawn.item() in (1, 3)
+
+
+# ---- a model that is not finite ----
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_that_is_not_finite_has_no_token(temperature):
+    inf, nan = math.inf, math.nan
+    logits = torch.tensor([[1.0, -inf, 0.0], [1.0, nan, 0.0], [0.0, inf, 0.0], [-inf, -inf, -inf]])
+    uniforms = torch.full((4,), 0.1, dtype=torch.float64) if temperature else None
+    assert choose(logits, Decoding(4, temperature), uniforms).tolist() == [0, NOT_FINITE, NOT_FINITE, NOT_FINITE]
+
+
+@pytest.mark.parametrize(("temperature", "slots"), [(0.0, None), (0.0, 2), (1.0, 2)])
+def test_a_model_with_nan_among_its_weights_is_named(temperature, slots):
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] = math.nan
+    wanted = [Wanted((3, 4, 5), seed) for seed in range(3)]
+    with pytest.raises(AftError) as error:
+        list(decode(model, wanted, Decoding(4, temperature), ends=frozenset({1}), pad=0, slots=slots))
+    assert str(error.value) == (
+        "sampling: the logits of 'LlamaForCausalLM' are not finite: its tensor model.layers.1.mlp.up_proj.weight"
+        " holds nan or inf"
+    )

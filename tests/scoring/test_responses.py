@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aft.errors import AftError
 from aft.model import add_lora
 from aft.scoring.batching import Packer, StepSampler, entry_loader
 from aft.scoring.forward import enable_scoring
@@ -232,3 +233,16 @@ def test_the_check_of_the_first_call_costs_no_gradient_under_autocast(layout):
         assert not torch.is_autocast_enabled("cpu")
     assert all(gradient is not None for gradient in gradients[0])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+def test_scores_that_are_not_finite_name_model_and_tensor():
+    model = scoring_model("llama")
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.inf
+    sampler = StepSampler(as_entries(random_items(3, KINDS)), Packer(0), 2, shuffle=False)
+    with pytest.raises(AftError) as error:
+        score_candidates(model, entry_loader(sampler), lambda batch: batch)
+    assert str(error.value) == (
+        "scores of question 'q0': the log-probs of 'LlamaForCausalLM' are not finite: its tensor model.norm.weight"
+        " holds nan or inf"
+    )

@@ -335,8 +335,22 @@ def test_a_broken_mmlu_file(tmp_path):
     with pytest.raises(DataError, match="record 1: expected 6 columns, got 5"):
         Mmlu(str(tmp_path)).load(VALIDATION)
     (tmp_path / "dev" / "anatomy_dev.csv").write_text("question,choice0,choice1,choice2,choice3,answer\n")
-    with pytest.raises(DataError, match=f"{tmp_path}: no question for validation"):
+    with pytest.raises(DataError, match=r"anatomy_dev\.csv: no question; expected records of"):
         Mmlu(str(tmp_path)).load(VALIDATION)
     (tmp_path / "x.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x\.tar\.gz: cannot be read: "):
         Mmlu(str(tmp_path / "x.tar.gz")).load(VALIDATION)
+
+
+def test_mmlu_fields_of_any_usual_size(tmp_path):
+    folder = mmlu_folder(tmp_path)
+    long = "x" * 200_000
+    (folder / "dev" / "anatomy_dev.csv").write_bytes(b"\xef\xbb\xbf" + f"{long},a,b,c,d,A\n".encode())
+    limit = csv.field_size_limit()
+    (question,) = Mmlu(str(folder)).load(VALIDATION)
+    assert question.question.startswith(long) and csv.field_size_limit() == limit
+    (folder / "dev" / "anatomy_dev.csv").write_text("q,a,b,c,d,A\n" + "y" * (2**24 + 1) + ",a,b,c,d,A\n")
+    with pytest.raises(
+        DataError, match=r"anatomy_dev\.csv, line 2: not CSV: field larger than field limit \(16777216\)"
+    ):
+        Mmlu(str(folder)).load(VALIDATION)

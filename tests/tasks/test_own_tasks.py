@@ -240,3 +240,43 @@ def test_it_is_chosen_by_yaml(module, tmp_path):
     path.write_text(to_yaml(config), encoding="utf-8")
     assert load_config(path) == config
     assert Plan(config).describe_data()["questions"]["train"] == 4
+
+
+BROKEN = """\
+from aft.records import Question
+from aft.answers import extract_number
+
+
+class Broken:
+    def load(self, split, *, seed=0):
+        return QUESTIONS
+
+    def reference_response(self, question):
+        return ""
+
+    def extract_answer(self, completion, question):
+        return extract_number(completion, "[ANS]")
+
+    def is_correct(self, answer, question):
+        return False
+"""
+
+
+@pytest.mark.parametrize(
+    ("questions", "problem"),
+    [
+        ("[Question('1', 'q', 'a'), Question('1', 'r', 'a')]", "question 1: the id '1' is that of question 0"),
+        ("[Question('1', 'q \\ud800', 'a')]", "question 0: 'question' holds half of a surrogate pair"),
+        ("[Question('1', 'q', 'a', '\\udfff')]", "question 0: 'rationale' holds half of a surrogate pair"),
+        ("[Question('1', 'q', 3)]", "question 0: 'answer' must be str, got int"),
+        ("[('1', 'q', 'a')]", "question 0: expected aft.records.Question, got tuple"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("3", "TypeError: 'int' object is not iterable"),
+    ],
+)
+def test_questions_that_a_class_must_not_give(tmp_path, questions, problem):
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN.replace("QUESTIONS", questions))
+    with pytest.raises(DataError) as error:
+        Python(str(path), "Broken").load(TRAIN)
+    assert str(error.value).startswith(f"data.class_name: Broken.load('train', seed=0): {problem}")

@@ -114,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_version(parser)
     add = parser.add_argument
-    add("input", metavar="INPUT", type=Path, help="groups.jsonl; with --to groups a preference set")
-    add("output", metavar="OUTPUT", type=Path, help=".jsonl, or .json for a list; .gz behind it packs")
+    add("input", metavar="INPUT", type=_path, help="groups.jsonl; with --to groups a preference set")
+    add("output", metavar="OUTPUT", type=_path, help=".jsonl, or .json for a list; .gz behind it packs")
     add("--to", metavar="FORMAT", required=True, help=", ".join(TARGETS))
     add("--overwrite", action="store_true", help="replace OUTPUT if it is there")
     add("--template", type=_unescaped, help="text around {question}; \\n is a line feed (default: docs/convert.md)")
@@ -130,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--ratings", metavar="FROM", help="scores (default), where the rows have them, or order")
     add("--skip-unusable", action="store_true", default=None, help="leave out, and count, what no group can hold")
     return parser
+
+
+def _path(text: str) -> Path:
+    from ..config.build import path_problem
+
+    if problem := path_problem(text):
+        raise argparse.ArgumentTypeError(problem)
+    return Path(text)
 
 
 def _unescaped(text: str) -> str:

@@ -2,6 +2,7 @@
 
 Supported annotations: bool, int, float, str, Any, X | None, list[X], dict[str, X], Literal, dataclasses, and unions of
 dataclasses. The `name` key selects the member of a union. Bounds are in the field's metadata (`ge`, `gt`, `le`, `lt`).
+A whole number is at most `LARGEST` unless `le` says otherwise. `path` marks the name of a file or folder.
 An `Any` value must be JSON, because it is saved with a run's results and compared later.
 """
 
@@ -9,16 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union
 
 from ..errors import nearest
+from ..yaml_files import Ambiguous
 
 T = TypeVar("T")
 _INVALID = object()
 _DEEPEST = 20
+LARGEST = 2**31 - 1
+"""Largest whole number of a key without a bound of its own. Sizes, counts and ranges beyond it fit no machine."""
+LARGEST_WHOLE_NUMBER = 2**63 - 1
+"""Largest whole number of an `Any` value: it must fit in 64 bits."""
+_LONGEST_NAME, _LONGEST_PATH = 255, 3500
 
 
 def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
@@ -72,12 +81,38 @@ def _join(path: str, key: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})" if value is not None else "null"
+    if value is None:
+        return "null"
+    return f"{value!r} ({'str' if isinstance(value, str) else type(value).__name__})"
+
+
+def path_problem(path: str) -> str | None:
+    """Returns what is wrong with the text of a path, or None. The disk is not looked at.
+
+    Common file systems take names of 255 bytes and paths of 4,096. The files of a run need a part of these.
+    """
+    if "\0" in path:
+        return f"holds a null character, got {path!r}"
+    longest = max(re.split(r"[/\\]" if os.name == "nt" else "/", path), key=lambda name: len(os.fsencode(name)))
+    if len(os.fsencode(longest)) > _LONGEST_NAME:
+        size = len(os.fsencode(longest))
+        return f"the name '{longest[:20]}…' has {size} bytes; a file system takes at most {_LONGEST_NAME}"
+    size = len(os.fsencode(os.path.abspath(path)))
+    return f"the path has {size} bytes; at most {_LONGEST_PATH} are supported" if size > _LONGEST_PATH else None
+
+
+def _number(value: float) -> str:
+    large = isinstance(value, int) and abs(value) >= 10**40
+    return f"a whole number of {len(str(abs(value)))} digits" if large else str(value)
 
 
 def _check_bounds(value: Any, bounds: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    if bounds.get("path") and isinstance(value, str) and (problem := path_problem(value)):
+        problems.append(f"{where}: {problem}")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
+    if isinstance(value, int):
+        bounds = {"le": LARGEST, **bounds} if value > 0 else {"ge": -LARGEST, **bounds}
     checks = {
         "ge": (lambda a, b: a >= b, "at least"),
         "gt": (lambda a, b: a > b, "above"),
@@ -86,12 +121,17 @@ def _check_bounds(value: Any, bounds: Mapping[str, Any], where: str, problems: l
     }
     for name, (holds, words) in checks.items():
         if name in bounds and not holds(value, bounds[name]):
-            problems.append(f"{where}: must be {words} {bounds[name]}, got {value}")
+            problems.append(f"{where}: must be {words} {bounds[name]}, got {_number(value)}")
 
 
 def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
     """Converts `value` to type `hint`. If it does not fit, adds a problem and returns `_INVALID`."""
     origin = typing.get_origin(hint)
+    if isinstance(value, Ambiguous):
+        members = typing.get_args(hint) if origin in (Union, types.UnionType) else (hint,)
+        if bool in members and isinstance(value.old, bool):
+            return value.old
+        return _refuse(value, where, problems)
     if hint is Any:
         return _json(value, where, problems)
     if origin in (Union, types.UnionType):
@@ -158,8 +198,8 @@ def _convert_dict(value: Any, hint: Any, where: str, problems: list[str]) -> Any
         return _INVALID
     items = {}
     for key, item in value.items():
-        if not isinstance(key, str):
-            problems.append(f"{where}: a key must be text, got {_show(key)}; put it in quotes")
+        if problem := _key_problem(key):
+            problems.append(f"{where}: {problem}")
         items[str(key)] = _convert(item, hint, _join(where, key), problems)
     return _INVALID if any(item is _INVALID for item in items.values()) else items
 
@@ -168,6 +208,13 @@ def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
     """Returns `value` if it is JSON at every level. JSON: mappings with text keys, lists, text, finite numbers, true,
     false and null. Otherwise adds a problem and returns `_INVALID`.
     """
+    if isinstance(value, Ambiguous):
+        return _refuse(value, where, problems)
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE_NUMBER:
+        problems.append(
+            f"{where}: must be from {-LARGEST_WHOLE_NUMBER} to {LARGEST_WHOLE_NUMBER}, got {_number(value)}"
+        )
+        return _INVALID
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -176,8 +223,8 @@ def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
         problems.append(f"{where}: nested more than {_DEEPEST} levels deep")
         return _INVALID
     if isinstance(value, Mapping):
-        odd = [key for key in value if not isinstance(key, str)]
-        problems += [f"{where}: a key must be text, got {_show(key)}; put it in quotes" for key in odd]
+        odd = [problem for key in value if (problem := _key_problem(key))]
+        problems += [f"{where}: {problem}" for problem in odd]
         items = {str(key): _json(item, _join(where, key), problems, depth + 1) for key, item in value.items()}
         return _INVALID if odd or any(item is _INVALID for item in items.values()) else items
     if isinstance(value, (list, tuple)):
@@ -185,6 +232,18 @@ def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
         return _INVALID if any(item is _INVALID for item in listed) else listed
     problems.append(f"{where}: expected a number, text, true, false, null, a list or a mapping, got {_show(value)}")
     return _INVALID
+
+
+def _refuse(value: Ambiguous, where: str, problems: list[str]) -> Any:
+    problems.append(f"{where}: '{value}' {value.meant}")
+    return _INVALID
+
+
+def _key_problem(key: Any) -> str | None:
+    """Returns what is wrong with a key that is chosen freely, or None."""
+    if isinstance(key, Ambiguous):
+        return f"a key must be text; '{key}' {key.meant}"
+    return None if isinstance(key, str) else f"a key must be text, got {_show(key)}; put it in quotes"
 
 
 def _convert_scalar(value: Any, hint: type, where: str, problems: list[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,6 +27,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample data", _check_pool),
         ("data", _check_marker),
         ("label seeds", _check_ratings),
+        ("sample evaluate", _check_temperatures),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
         ("launch", _check_processes),
@@ -34,7 +36,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
 
 
 def _check_output_dir(config: Config) -> list[str]:
-    if not config.output_dir.strip() or "\0" in config.output_dir:
+    if not config.output_dir.strip():
         return [f"output_dir: expected the name of a folder, got {config.output_dir!r}"]
     if config.output_dir.startswith("~"):
         return [f"output_dir: '~' stands for itself here, write the whole path; got {config.output_dir!r}"]
@@ -63,10 +65,25 @@ def _check_method_names(config: Config) -> list[str]:
     problems = []
     if not config.methods and "align" in config.stages:
         problems.append("methods: empty, but 'align' is among the stages")
+    taken = {BASE: BASE, VFT: VFT}
     for name in config.methods:
+        where, folded = f"methods.{name}", name.casefold()
         if name in (BASE, VFT):
-            problems.append(f"methods.{name}: the name is taken by the {name} model")
+            problems.append(f"{where}: the name is taken by the {name} model")
+        elif folded in taken:
+            problems.append(f"{where}: differs from '{taken[folded]}' in case alone, which some file systems ignore")
+        elif len(name) > _LONGEST_METHOD:
+            problems.append(f"{where}: has {len(name)} characters, allowed: at most {_LONGEST_METHOD}")
+        elif folded.endswith((".json", ".jsonl", ".yaml", ".log", ".tmp", ".")):
+            problems.append(f"{where}: a method's name becomes a folder; it must not end as a file does, nor in '.'")
+        elif _DEVICES.fullmatch(folded.partition(".")[0]):
+            problems.append(f"{where}: Windows keeps this name for a device")
+        taken.setdefault(folded, name)
     return problems
+
+
+_LONGEST_METHOD = 100
+_DEVICES = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]")
 
 
 def _check_base_model(config: Config) -> list[str]:
@@ -150,6 +167,19 @@ def _check_pool(config: Config) -> list[str]:
     if pool is None or validation is None or pool <= validation:
         return []
     return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
+
+
+def _check_temperatures(config: Config) -> list[str]:
+    given: dict[str, Any] = {"sample": config.sample, "evaluate": config.evaluate}
+    given |= {f"evaluate.{name}": getattr(config.evaluate, name) for name in ("assessment", "self_consistency")}
+    return [
+        f"{name}.temperature: {section.temperature:g} divides by nearly 0, allowed: at least {_LEAST_TEMPERATURE:g}"
+        for name, section in given.items()
+        if section is not None and 0 < section.temperature < _LEAST_TEMPERATURE
+    ]
+
+
+_LEAST_TEMPERATURE = 1e-4  # logits divided by less leave the range of float32
 
 
 def _check_marker(config: Config) -> list[str]:

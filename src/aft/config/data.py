@@ -16,7 +16,7 @@ class Gsm8kData:
     """Grade-school word problems (Cobbe et al., 2021), with the paper's splits."""
 
     name: Literal["gsm8k"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `train.jsonl` and `test.jsonl`; null: `openai/gsm8k` from the hub."""
     num_train: int | None = field(default=None, metadata={"ge": 1})
     """Questions with their chain (VFT data); null: all training questions that `num_answer_only` does not take."""
@@ -26,7 +26,7 @@ class Gsm8kData:
     """Questions moved from the official test set to validation (paper: 400)."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions; null: the rest of the official test set (paper: 919)."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffle before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -42,7 +42,7 @@ class AquaData:
     """Algebra problems with five options (Ling et al., 2017), in the paper's sizes if there are enough questions."""
 
     name: Literal["aqua"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `dev.json`, `test.json` and either `train.json` or `flan_aqua_train.tsv`; null: `deepmind/aqua_rat`
     from the hub."""
     num_train: int | None = field(default=None, metadata={"ge": 1})
@@ -53,7 +53,7 @@ class AquaData:
     """Dev questions, then training questions; null: 400 as in the paper, or only dev if train is too small."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions, then training questions; null: 1,254 as in the paper, or only test if train is too small."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -67,7 +67,7 @@ class EcqaData:
     """CommonsenseQA questions with explanations (Aggarwal et al., 2021), in the authors' split."""
 
     name: Literal["ecqa"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `ecqa_train.jsonl`, `ecqa_val.jsonl` and `ecqa_test.jsonl`; null: `tasksource/ecqa` from the hub."""
     num_train: int | None = field(default=None, metadata={"ge": 1})
     """Questions with their explanation; null: all training questions that `num_answer_only` does not take."""
@@ -77,7 +77,7 @@ class EcqaData:
     """Validation questions; null: all (paper: 1,090)."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions; null: all (paper: 2,194)."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -95,13 +95,13 @@ class MmluData:
     """Questions of 57 subjects (Hendrycks et al., 2021), evaluated zero-shot. There are no training questions."""
 
     name: Literal["mmlu"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `dev/*.csv` and `test/*.csv`, or with a .tar.gz of both; null: `cais/mmlu` from the hub."""
     num_validation: int | None = field(default=None, metadata={"ge": 0})
     """Questions of the dev files; null: all 285."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions, drawn from all subjects; null: all 14,042."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -115,7 +115,7 @@ class SvampData:
     """Short word problems (Patel et al., 2021). The equation is used as the chain."""
 
     name: Literal["svamp"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `train.jsonl` and `test.jsonl`, with the hub's field names; null: `ChilleD/SVAMP` from the hub."""
     num_train: int | None = field(default=None, metadata={"ge": 1})
     """Questions with their equation; null: all questions that the other splits do not take."""
@@ -125,7 +125,7 @@ class SvampData:
     """Questions taken out of the training file."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions; null: all 300."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -139,7 +139,7 @@ class MathData:
     """Competition problems (Hendrycks et al., 2021). Each solution has its answer in LaTeX's `\\boxed{}`."""
 
     name: Literal["math"]
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"path": True})
     """Folder with `train.jsonl` and `test.jsonl` (`problem`, `solution`); null: `EleutherAI/hendrycks_math`."""
     num_train: int | None = field(default=None, metadata={"ge": 1})
     """Problems with their solution; null: all problems that the other splits do not take."""
@@ -149,7 +149,7 @@ class MathData:
     """Problems taken out of the training file."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test problems; null: all 5,000."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     skip_unreadable: bool = False
     """Leave out records that cannot be read, such as one whose gold answer is no number; count and show them. false:
@@ -161,15 +161,15 @@ class GeneratedData:
     """Fields of the generated tasks. Each problem belongs to one split, which does not depend on seeds."""
 
     name: str
-    num_train: int = field(default=WORLD_SIZES["num_train"], metadata={"ge": 1})
+    num_train: int = field(default=WORLD_SIZES["num_train"], metadata={"ge": 1, "le": 10_000_000})
     """Questions with their chain (VFT data)."""
-    num_answer_only: int = field(default=WORLD_SIZES["num_answer_only"], metadata={"ge": 0})
+    num_answer_only: int = field(default=WORLD_SIZES["num_answer_only"], metadata={"ge": 0, "le": 10_000_000})
     """More training questions, used with their answer only."""
-    num_validation: int = field(default=WORLD_SIZES["num_validation"], metadata={"ge": 0})
+    num_validation: int = field(default=WORLD_SIZES["num_validation"], metadata={"ge": 0, "le": 10_000_000})
     """Validation questions."""
-    num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 1})
+    num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 1, "le": 10_000_000})
     """Test questions. Every run seed draws its own questions for all splits except pretrain."""
-    num_pretrain: int = field(default=WORLD_SIZES["num_pretrain"], metadata={"ge": 1})
+    num_pretrain: int = field(default=WORLD_SIZES["num_pretrain"], metadata={"ge": 1, "le": 10_000_000})
     """Right and wrong chains that the base model is pre-trained on."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -199,11 +199,11 @@ class JsonlData:
     """Your own task in local JSONL files. A split without a file is taken from the train file."""
 
     name: Literal["jsonl"]
-    train: str | None = None
+    train: str | None = field(default=None, metadata={"path": True})
     """File with the training questions; null: no training questions."""
-    validation: str | None = None
+    validation: str | None = field(default=None, metadata={"path": True})
     """File with validation questions; null: `num_validation` questions are taken from the train file."""
-    test: str | None = None
+    test: str | None = field(default=None, metadata={"path": True})
     """File with test questions; null: `num_test` questions are taken from the train file."""
     answer_type: Literal["number", "choice", "text", "boxed"] = "number"
     """Kind of answer: a number, one of the line's options, text, or LaTeX in `\\boxed{}`."""
@@ -225,7 +225,7 @@ class JsonlData:
     """Validation questions; null: all of the validation file, or none if there is no file."""
     num_test: int | None = field(default=None, metadata={"ge": 1})
     """Test questions; null: all of the test file, or none if there is no file."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the shuffles before the splits are cut; all run seeds share it."""
     answer_marker: str = "[ANS]"
     """Text before the final answer in every response."""
@@ -239,7 +239,7 @@ class PythonData:
     """Your own task as a Python class with the methods of `aft.tasks.base.Task`. The module's code is run."""
 
     name: Literal["python"]
-    module: str
+    module: str = field(metadata={"path": True})
     """A file `my_task.py`, or the dotted name of an importable module. The module's code is run: trust its author."""
     class_name: str
     """Name of the class in the module."""
@@ -278,7 +278,7 @@ class MixtureData:
     name: Literal["mixture"]
     parts: dict[str, MixturePart]
     """Name -> part. Either every part that is trained on has a `share` and the shares sum to 1, or none has one."""
-    split_seed: int = 0
+    split_seed: int = field(default=0, metadata={"ge": 0, "le": 2**32 - 1})
     """Seed of the order in which the parts' questions are mixed."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from ..yaml_files import read_yaml
+from ..yaml_files import Ambiguous, read_yaml
 from .packaged import LAUNCH_FILES
 from .schema import LaunchConfig
 
@@ -33,8 +34,25 @@ def find_launch_file(name: str) -> Path:
 
 
 def read_launch_file(name: str) -> dict[str, Any]:
-    """Reads the keys of the accelerate configuration that `launch.config` names."""
-    return read_yaml(find_launch_file(name))
+    """Reads the keys of the accelerate configuration that `launch.config` names.
+
+    accelerate reads YAML 1.1, so `no` is false here. Other ambiguous values raise `ConfigError`.
+    """
+    problems: list[str] = []
+    found: dict[str, Any] = _as_accelerate(read_yaml(find_launch_file(name)), "", problems)
+    if problems:
+        raise ConfigError([f"launch.config: {name}: {problem}" for problem in problems])
+    return found
+
+
+def _as_accelerate(value: Any, key: str, problems: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _as_accelerate(item, f"{key}.{name}".strip("."), problems) for name, item in value.items()}
+    if isinstance(value, Ambiguous):
+        if not isinstance(value.old, bool):
+            problems.append(f"{key}: '{value}' {value.meant}")
+        return value.old
+    return value
 
 
 def on_cpu(asked: dict[str, Any]) -> bool:

@@ -135,9 +135,14 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+_LONGEST_CHAIN = 20  # files that extend each other
+
+
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ConfigError(f"{path}: extends: the files extend each other in a circle")
+    if len(seen) == _LONGEST_CHAIN:
+        raise ConfigError(f"{path}: extends: a chain of more than {_LONGEST_CHAIN} files")
     data = read_yaml(path)
     parent = data.pop("extends", None)
     if parent is None:
@@ -172,7 +177,8 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
         try:
             pairs.append((key, parse_yaml(text)))
         except ConfigError:
-            problems.append(f"{key}: '{text}' is not valid YAML")
+            shown = text if len(text) <= 100 else f"{text[:100]}…"
+            problems.append(f"{key}: '{shown}' is not valid YAML")
     return pairs
 
 

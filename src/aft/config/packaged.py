@@ -37,8 +37,11 @@ def find_config(name: str | Path, beside: Path = Path()) -> Path:
     Raises `ConfigError` with the known names if there is none.
     """
     path = beside / name
-    if path.exists() and not path.is_dir():
-        return path
+    try:
+        if path.exists() and not path.is_dir():
+            return path
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"{str(path)[:100]}: cannot be read: {error.strerror}") from None
     known = run_names()
     if str(name) in known:
         return CONFIGS / f"{name}.yaml"

@@ -21,7 +21,7 @@ class FileRatings:
     """Ratings from a JSONL file with one line per candidate."""
 
     name: Literal["file"]
-    path: str
+    path: str = field(metadata={"path": True})
     """File whose lines have question_id, index and rating (docs/data.md). `{seed}` is replaced by the run's seed."""
     missing: Literal["error", "drop"] = "error"
     """error: a candidate without a rating stops the stage; drop: it is left out of its group and counted."""
@@ -34,7 +34,7 @@ class JudgeRatings:
     name: Literal["judge"]
     model: str | None = None
     """The model's name at the endpoint; null: the value of the environment variable `AFT_JUDGE_MODEL`."""
-    num_ratings: int = field(default=3, metadata={"ge": 1})
+    num_ratings: int = field(default=3, metadata={"ge": 1, "le": 1000})
     """Ratings requested for each candidate; their mean is used (paper: 3)."""
     temperature: float | None = field(default=1.0, metadata={"ge": 0.0})
     """Temperature of the judge*; at 0, a candidate's ratings hardly differ; null: the endpoint's default."""
@@ -44,9 +44,9 @@ class JudgeRatings:
     """Lowest allowed score (paper: 1). A reply with a lower score is requested again."""
     max_score: float = 10.0
     """Highest allowed score (paper: 10): the score of a candidate without a wrong step."""
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata={"path": True})
     """File with your own prompt, which must contain `{question}` and `{completion}`; null: the built-in prompt*."""
-    retries: int = field(default=5, metadata={"ge": 0})
+    retries: int = field(default=5, metadata={"ge": 0, "le": 1000})
     """How often a request without a score is repeated, with growing delays."""
     timeout: float = field(default=120.0, metadata={"gt": 0.0, "le": 86400.0})
     """Longest wait for one reply, in seconds."""
@@ -54,7 +54,7 @@ class JudgeRatings:
     """Longest time in which the endpoint answers no request, in seconds; then the stage stops."""
     concurrency: int = field(default=8, metadata={"ge": 1, "le": 1000})
     """Number of concurrent requests."""
-    cache: str | None = None
+    cache: str | None = field(default=None, metadata={"path": True})
     """Folder where replies are kept, so that none is requested twice; null: `judge-cache` in the run's folder."""
     unrated: Literal["error", "drop"] = "error"
     """error: a candidate without any score stops the stage; drop: it is left out of its group and counted."""

@@ -41,7 +41,7 @@ class PromptConfig:
 class LoraConfig:
     """Low-rank adapters (peft). A stage's checkpoint is the merged model."""
 
-    r: int = field(default=16, metadata={"ge": 1})
+    r: int = field(default=16, metadata={"ge": 1, "le": 65536})
     """Rank of the adapters."""
     lora_alpha: int = field(default=32, metadata={"ge": 1})
     """Scale: the adapter's output is multiplied by lora_alpha / r."""
@@ -67,11 +67,11 @@ class FromScratch:
 class ModelConfig:
     """The base model."""
 
-    name_or_path: str | None = None
+    name_or_path: str | None = field(default=None, metadata={"path": True})
     """Hub name or folder of the base model; null: the `pretrain` stage makes the model from `from_scratch`."""
     from_scratch: FromScratch | None = None
     """Train the base model from scratch instead of loading one."""
-    gguf_file: str | None = None
+    gguf_file: str | None = field(default=None, metadata={"path": True})
     """GGUF file in `name_or_path`. Its weights are dequantised to `dtype`. Needs the extra `gguf`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -141,13 +141,13 @@ class SampleConfig:
 
     model: Literal["vft", "base"] = "vft"
     """Model that writes the chains (paper: vft)."""
-    num_samples: int = field(default=6, metadata={"ge": 1})
+    num_samples: int = field(default=6, metadata={"ge": 1, "le": 10_000})
     """Completions per question (paper: k = 6)."""
     temperature: float = field(default=1.0, metadata={"ge": 0.0})
     """Sampling temperature (paper: 1); 0: greedy."""
     top_p: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
     """Nucleus sampling: sample from the smallest set of tokens with this total probability; 1: all tokens."""
-    max_new_tokens: int = field(default=512, metadata={"ge": 1})
+    max_new_tokens: int = field(default=512, metadata={"ge": 1, "le": 2**20})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
     """Completions decoded in one batch on each device."""
@@ -256,7 +256,7 @@ class AssessmentConfig:
     """Number of training questions; null: all, as in the paper."""
     per_label: int = field(default=3, metadata={"ge": 1})
     """Number of right chains, and of wrong chains, per question (paper: 3 + 3, so 9 pairs)."""
-    max_samples: int = field(default=48, metadata={"ge": 2})
+    max_samples: int = field(default=48, metadata={"ge": 2, "le": 10_000})
     """Most samples per question. If they do not yield enough right and wrong chains, the question is skipped* and
     counted."""
     samples_per_round: int = field(default=12, metadata={"ge": 1})
@@ -293,7 +293,7 @@ class EvaluateConfig:
     """Use only this many first questions of the split; null: all."""
     temperature: float = field(default=0.0, metadata={"ge": 0.0})
     """Temperature for task accuracy; 0: greedy*."""
-    max_new_tokens: int = field(default=512, metadata={"ge": 1})
+    max_new_tokens: int = field(default=512, metadata={"ge": 1, "le": 2**20})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
     """Completions decoded in one batch on each device."""
@@ -309,12 +309,12 @@ class EvaluateConfig:
 class LaunchConfig:
     """How the processes of a stage are started."""
 
-    config: str | None = None
+    config: str | None = field(default=None, metadata={"path": True})
     """accelerate configuration: a path, or the name of one in configs/accelerate/ or of one that comes with aft; null:
     one process, on a GPU if available."""
-    num_processes: int | None = field(default=None, metadata={"ge": 1})
+    num_processes: int | None = field(default=None, metadata={"ge": 1, "le": 100_000})
     """Processes that share a stage, one a GPU; null: the number in the file that `config` names."""
-    workers: int = field(default=1, metadata={"ge": 1})
+    workers: int = field(default=1, metadata={"ge": 1, "le": 1000})
     """Parallel processes that divide a stage's seeds and methods. Useful for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU if available, or what `config` says; cpu: never a GPU; cuda: an error if there is no GPU."""
@@ -324,7 +324,7 @@ class LaunchConfig:
 class Config:
     """One run: a base model, a task, the stages and the methods to compare."""
 
-    output_dir: str
+    output_dir: str = field(metadata={"path": True})
     """Folder of the run. All output is written into it."""
     data: DataConfig
     """The task and its data."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..json_files import iter_json_lines, iter_lines, write_json, write_json_lines
+from ..json_files import iter_json_lines, parse_json, write_json, write_json_lines
+from ..text_files import Unreadable, open_text, read_text
 from .rows import Row
 
 LINES, LIST, PARQUET = ".jsonl", ".json", ".parquet"
@@ -37,19 +39,19 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _first_character(path: Path) -> str:
-    return next((text.lstrip()[:1] for _, text in iter_lines(path)), "")
+    """The first character of a file that is not white space; empty if there is none."""
+    try:
+        with open_text(path) as handle:
+            while block := handle.read(2**16):
+                if block := block.lstrip():
+                    return block[:1]
+    except (OSError, ValueError, EOFError, zlib.error):
+        pass  # reading the rows reports the error
+    return ""
 
 
 def _list_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    lines = dict(iter_lines(path))
-    # `iter_lines` skips blank lines. They are restored so that line numbers in error messages are right.
-    text = "\n".join(lines.get(number, "") for number in range(1, max(lines) + 1))
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # an integer with thousands of digits, or too deep nesting
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    rows = _read_value(path)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"{path}: row {number}: expected a JSON object, got {type(row).__name__}")
@@ -131,10 +133,21 @@ def add_description(output: Path, description: dict[str, Any]) -> Path:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    value = _read_value(path)
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def _read_value(path: Path) -> Any:
+    """The value of a JSON file of at most `LARGEST_FILE` bytes."""
+    try:
+        return parse_json(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
+    except Unreadable as error:
+        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # what `parse_json` refuses, or too deep nesting
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from None

@@ -189,9 +189,9 @@ def _check_model_family(name: str, path: Path) -> list[str]:
     from ..model import encoder_decoder
 
     try:
-        settings = read_json(path) or {}
-    except DataError:
-        return []  # loading the model reports the error
+        settings = read_json(path, hint="") or {}
+    except DataError as error:
+        return [f"model.name_or_path: {str(error).removesuffix('.')}"]
     if settings.get("is_encoder_decoder") is not True:
         return []
     return [f"model.name_or_path: {name}: {encoder_decoder(str(settings.get('model_type')))}"]

@@ -15,13 +15,17 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
-from ..errors import ConfigError
+from ..errors import AftError, ConfigError
+from ..model import describe_not_finite
 from .slots import SlotCache
 
 # Prompts are read when this share of the slots is free, because reading them costs about as much as a step. Rows leave
 # when this share is finished, because leaving copies the cache.
 _JOIN_FRACTION = 1 / 16
 _LEAVE_FRACTION = 1 / 8
+
+NOT_FINITE = -1
+"""In place of a token: the model's logits are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ def decode(
     stand together in `wanted`. With `slots`, batching is continuous and at most so many rows are decoded at once;
     None: static, all rows together. `vocabulary`: the ids that can be chosen; None: all. Memory: a cache of these rows,
     64 columns wider than the longest unfinished one, and the cache of the prompts read last until all their
-    completions have begun.
+    completions have begun. Raises `AftError` if the model's logits are not finite.
     """
     rows = _Rows(model, wanted, decoding, ends, pad, slots, vocabulary)
     while rows.waiting or rows.num_live:
@@ -237,7 +241,7 @@ class _Rows:
         if self.decoding.temperature > 0:
             uniforms = self.uniforms[at].gather(-1, self.drawn[at].unsqueeze(-1)).squeeze(-1)
         chosen = choose(logits, self.decoding, uniforms)
-        self.tokens[at] = chosen
+        self.tokens[at] = chosen.clamp(min=0)
         self.positions[at] += self.moving[at]
         self.drawn[at] += self.moving[at]
         slots = range(len(self.owners)) if isinstance(at, slice) else at.tolist()
@@ -246,6 +250,8 @@ class _Rows:
             number = self.owners[slot]
             if number is None:
                 continue
+            if token == NOT_FINITE:
+                raise AftError(f"sampling: {describe_not_finite(self.model, 'logits')}")
             self.written[number].append(token)
             if token in self.ends or len(self.written[number]) == self.decoding.max_new_tokens:
                 finished.append(slot)
@@ -278,9 +284,14 @@ def _forward(model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions:
 
 
 def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tensor:
-    """Next tokens (rows,) of `logits` (rows, V): the likeliest, or drawn by inverse transform of `uniforms` (rows,)."""
+    """Next tokens (rows,) of `logits` (rows, V): the likeliest, or drawn by inverse transform of `uniforms` (rows,).
+
+    `NOT_FINITE` stands for a row with nan or inf among its logits, or with nothing but -inf.
+    """
     if uniforms is None:
-        return logits.argmax(dim=-1)
+        likeliest = logits.argmax(dim=-1)  # of a nan, if there is one
+        highest = logits.gather(-1, likeliest.unsqueeze(-1)).squeeze(-1)
+        return likeliest.masked_fill(~highest.isfinite(), NOT_FINITE)
     probabilities = (logits / decoding.temperature).softmax(dim=-1).double()
     if decoding.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
@@ -291,4 +302,5 @@ def choose(logits: Tensor, decoding: Decoding, uniforms: Tensor | None) -> Tenso
     # the first token whose cumulative probability exceeds the number; one of probability 0 never does
     threshold = uniforms.unsqueeze(-1) * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return drawn.clamp(max=logits.shape[-1] - 1)
+    drawn = drawn.clamp(max=logits.shape[-1] - 1)
+    return drawn.masked_fill(~cumulative[:, -1].isfinite(), NOT_FINITE)

@@ -5,13 +5,16 @@ Axes: `N` responses in the batch, `B` questions, `G` candidate slots per questio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from ..errors import AftError
 from ..logps import mean_scores, sum_by_sequence
+from ..model import describe_not_finite
 from .batching import Calls
 from .packing import Batch
 
@@ -69,7 +72,7 @@ def score_candidates(
     """The scores of all candidates by question id, in slot order, from the batches of all ranks.
 
     `batches` come from `batching.entry_loader`. `prepare` moves a part to the model's device. `advance` is called with
-    the number of questions in each part.
+    the number of questions in each part. Raises `AftError` if a score is not finite.
     """
     model.eval()
     found: Scores = {}
@@ -85,6 +88,10 @@ def score_candidates(
         parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, found)
         found = {question_id: scores for part in parts for question_id, scores in part.items()}
+    # after the gathering, so that all ranks stop
+    for question_id, scores in found.items():
+        if not all(map(math.isfinite, scores)):
+            raise AftError(f"scores of question '{question_id}': {describe_not_finite(model, 'log-probs')}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..answers import LETTERS
 from ..errors import ConfigError, DataError
 from ..json_files import require, require_texts
 from ..records import Question
+from ..text_files import LARGEST_FILE, LONGEST_LINE, Unreadable, decode, open_regular, read_text
 from .base import TEST, VALIDATION
 from .files import FileTask
 from .kinds import with_options
@@ -102,28 +104,58 @@ def _local_rows(path: Path, name: str) -> Iterator[Row]:
     ending = f"_{name}.csv"
     for file, text in sorted(_csv_files(path, name)):
         subject = Path(file).name.removesuffix(ending)
-        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+        records = 0
+        for number, row in enumerate(_csv_rows(text, f"{path}: {file}"), start=1):
             if number == 1 and row[:2] == ["question", "choice0"]:
                 continue  # a header, which the original release does not have
+            records += 1
             where = f"{path}: {file}, record {number}"
             try:
                 yield where, {"subject": subject, **_fields(row, f"{file}, record {number}")}
             except DataError as error:
                 yield where, error
+        if not records:
+            raise DataError(f"{path}: {file}: no question; expected records of a question, four options and the answer")
+
+
+def _csv_rows(text: str, where: str) -> Iterator[list[str]]:
+    """The records of a CSV text. Raises `DataError` with the line for text that is no CSV."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    while True:
+        # the limit belongs to the whole process, so it is set for the reading of a record alone
+        before = csv.field_size_limit(LONGEST_LINE)
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise DataError(f"{where}, line {rows.line_num}: not CSV: {error}") from None
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
     """(name, text) of the CSV file of each subject, for one split."""
     ending = f"_{name}.csv"
     archives = [path] if path.is_file() else sorted(path.glob("*.tar.gz"))
+    place = path
     try:
-        files = [(str(file), file.read_text(encoding="utf-8")) for file in path.glob(f"{name}/*{ending}")]
-        for archive in archives[: not files]:
-            with tarfile.open(archive) as opened:
-                members = [m for m in opened.getmembers() if m.isfile() and m.name.endswith(ending)]
-                files = [(m.name, _member_text(opened, m)) for m in members if Path(m.name).parent.name == name]
-    except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
+        files = []
+        for place in sorted(path.glob(f"{name}/*{ending}")):
+            files.append((str(place), read_text(place)))
+        for place in archives[: not files]:
+            with open_regular(place) as raw, tarfile.open(fileobj=raw) as opened:
+                for member in opened:
+                    if member.size > LARGEST_FILE:
+                        raise Unreadable(f"{member.name} is larger than {LARGEST_FILE // 2**20} MB")
+                    if member.isfile() and member.name.endswith(ending) and Path(member.name).parent.name == name:
+                        files.append((member.name, _member_text(opened, member)))
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{place}: cannot be read: {reason}") from None
+    except Unreadable as error:
+        raise DataError(f"{place}: {error}") from None
     if not files:
         raise ConfigError(f"data.path: {path} has no {name}/SUBJECT{ending}, nor a .tar.gz with these")
     return files
@@ -132,7 +164,10 @@ def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
 def _member_text(opened: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     handle = opened.extractfile(member)
     assert handle is not None  # None only for members that are no regular files
-    return handle.read().decode("utf-8")
+    try:
+        return decode(handle.read())
+    except Unreadable as error:
+        raise Unreadable(f"{member.name}: {error}") from None
 
 
 def _fields(row: list[str], where: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import Any, cast
 
 from ..answers import Extraction
-from ..errors import AftError, ConfigError, nearest
+from ..errors import AftError, ConfigError, DataError, nearest
 from ..own_code import OWN_ERRORS, describe_error, load_module
 from ..records import Question
+from ..text_files import has_half_pair
 from .base import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task
 from .sources import digest_questions
 
@@ -50,8 +51,23 @@ class Python:
         return getattr(self._task, name)
 
     def load(self, split: str, *, seed: int = 0) -> list[Question]:
-        """The questions of one split, from the user's class."""
-        return self._task.load(split, seed=seed)
+        """The questions of one split, from the user's class.
+
+        Raises `DataError` if the class fails, or a question is not of type `Question`, has an id of another one, or
+        holds a text that is none.
+        """
+        told = f"data.class_name: {type(self._task).__name__}.load('{split}', seed={seed})"
+        try:
+            questions = list(self._task.load(split, seed=seed))
+        except AftError:
+            raise
+        except OWN_ERRORS as error:
+            raise DataError(f"{told}: {describe_error(error)}") from error
+        places: dict[str, int] = {}
+        for place, question in enumerate(questions):
+            if problem := _question_problem(question, place, places):
+                raise DataError(f"{told}: question {place}: {problem}")
+        return questions
 
     def reference_response(self, question: Question) -> str:
         """The user's class decides."""
@@ -76,6 +92,21 @@ class Python:
         """The notes of the user's class; none if it has no method `notes`."""
         own = getattr(self._task, "notes", None)
         return list(own()) if own else []
+
+
+def _question_problem(question: Any, place: int, places: dict[str, int]) -> str | None:
+    """What is wrong with the question at `place`, or None. `places`: the place of each id so far."""
+    if not isinstance(question, Question):
+        return f"expected aft.records.Question, got {type(question).__name__}"
+    for name in ("id", "question", "answer", "rationale", "category"):
+        value = getattr(question, name)
+        if not isinstance(value, str) and (value is not None or name in ("id", "question", "answer")):
+            return f"'{name}' must be str, got {type(value).__name__}"
+        if value is not None and has_half_pair(value):
+            return f"'{name}' holds half of a surrogate pair, which is no character"
+    if places.setdefault(question.id, place) != place:
+        return f"the id '{question.id}' is that of question {places[question.id]}"
+    return None
 
 
 def _make(loaded: ModuleType, module: str, class_name: str, options: dict[str, Any]) -> Task:

@@ -98,6 +98,9 @@ LEAST: dict[str, float] = {
     "warmup_steps": 0,
     "eval_delay": 0,
 }
+# The largest allowed values. Steps are counted and drawn up in ranges.
+MOST: dict[str, float] = {"num_train_epochs": 1_000_000}
+MOST_WHOLE = 2**31 - 1
 ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 
 
@@ -137,11 +140,12 @@ def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
         arguments = make_arguments(values, Path("unused"), seed=0, data_seed=0, cpu=cpu)
         get_reporting_integration_callbacks(arguments.report_to)
         Trainer.get_optimizer_cls_and_kwargs(arguments)
-        arguments.get_process_log_level()
+        if arguments.log_level not in trainer_log_levels:
+            return [f"log_level: got {arguments.log_level!r}, allowed: {', '.join(trainer_log_levels)}"]
     except (ValueError, TypeError, ImportError, OSError) as error:
         return [" ".join(str(error).split())]
-    except KeyError:
-        return [f"log_level: got {arguments.log_level!r}, allowed: {', '.join(trainer_log_levels)}"]
+    except Exception as error:  # of transformers, for a value that it does not check
+        return [f"transformers takes no such value: {type(error).__name__}: {' '.join(str(error).split())}"]
     finally:
         os.environ.clear()
         os.environ.update(environment)
@@ -157,6 +161,9 @@ def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
 
 def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
     """Problems of the type of a value declared as bool, int, float, str or None. Other types check themselves."""
+    kinds = {typing.get_origin(member) or member for member in typing.get_args(annotation)}
+    if type(value) in (bool, int) and dict in kinds:  # open() takes a number for a file that is open
+        return [f"{where}: expected a mapping or the name of a file, got {value!r} ({type(value).__name__})"]
     members = set(typing.get_args(annotation)) or {annotation}
     if not members <= {bool, int, float, str, type(None)}:
         return []
@@ -176,6 +183,8 @@ def _check_bounds(key: str, value: Any, where: str) -> list[str]:
         allowed = "a finite number"
     elif key in LEAST and value < LEAST[key]:
         allowed = f"{LEAST[key]} or more"
+    elif value > MOST.get(key, MOST_WHOLE if isinstance(value, int) else math.inf):
+        allowed = f"{MOST.get(key, MOST_WHOLE)} or less"
     elif key in ABOVE_ZERO and value <= 0:
         allowed = "more than 0"
     elif key == "max_steps" and value != -1 and value < 1:

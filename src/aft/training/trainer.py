@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from ..errors import AftError, DiskError, writing
-from ..model import pad_id
+from ..model import first_not_finite, pad_id
 from ..progress import Progress, say
 from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
 from ..scoring.entries import with_initial_scores
@@ -247,6 +247,8 @@ class AftTrainer(Trainer):
             found = gather_object(found) if self.args.world_size > 1 else found
             found = found or [(f"the gradient's norm is {whole.item()}", self._terms.question_ids)]
         what, question_ids = found[0]
+        damaged = first_not_finite(self.model)
+        what += f" ({damaged} of the model holds nan or inf)" if damaged else ""
         shown = ", ".join(question_ids[:8]) + (" …" if len(question_ids) > 8 else "")
         raise AftError(
             f"step {self.state.global_step + 1}: {what}; the model was not updated. Questions: {shown}."

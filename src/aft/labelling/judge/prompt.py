@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import ConfigError, nearest
+from ...text_files import Unreadable, read_text
 from .endpoint import Failure
 
 # The wording is ours: the paper describes the kind of prompt and does not give its text.
@@ -55,11 +56,11 @@ def read_template(path: str | None) -> str:
         return BUILT_IN
     key = f"label.ratings.prompt: {path}"
     try:
-        template = Path(path).read_text(encoding="utf-8")
+        template = read_text(path, 2**20)
     except FileNotFoundError:
         raise ConfigError(f"label.ratings.prompt: no file {path} (looked in {Path.cwd()})") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{key} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except Unreadable as error:
+        raise ConfigError(f"{key} is {error}") from None
     except OSError as error:
         raise ConfigError(f"{key} cannot be read: {error.strerror or error}") from None
     found = set(_FIELD.findall(template))

@@ -1,0 +1,104 @@
+"""The reader of text files: bounded lines, regular files, the mark at the beginning, files that change."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aft import text_files
+from aft.errors import DataError
+from aft.json_files import iter_json_lines, read_json
+from aft.text_files import LONGEST_LINE, iter_lines
+from limits import HUNG_AFTER
+
+
+def problem(read) -> str:
+    with pytest.raises(DataError) as error:
+        list(read())
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_a_mark_at_the_beginning_is_taken_off(tmp_path, name):
+    data = b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n'
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert list(iter_json_lines(tmp_path / name)) == [(1, {"a": 1}), (2, {"a": 2})]
+    (tmp_path / "x.json").write_bytes(data[:11])
+    assert read_json(tmp_path / "x.json") == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_a_line_that_is_too_long_is_named(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 2**20)
+    path = tmp_path / name
+    data = b"1\n" + b" " * (2**20 + 1)
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert problem(lambda: iter_lines(path)) == f"{path}:2: the line is longer than 1 MB"
+    data = b"1\n" + b"x" * (2**20 - 1) + b"\n3\n"
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert [number for number, _ in iter_lines(path)] == [1, 2, 3]
+
+
+READ = """\
+import resource, sys
+from aft.errors import DataError
+from aft.json_files import iter_json_lines
+try:
+    list(iter_json_lines(sys.argv[1]))
+except DataError as error:
+    print(error, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, sep="\\n")
+"""
+
+
+def test_a_line_of_two_gigabytes_takes_no_memory(tmp_path):
+    path = tmp_path / "x.jsonl.gz"
+    block = gzip.compress(b"x" * 2**24)
+    with path.open("wb") as handle:
+        for _ in range(128):  # members of one file
+            handle.write(block)
+    ran = subprocess.run(
+        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=HUNG_AFTER, check=True
+    )
+    said, memory = ran.stdout.splitlines()
+    assert said == f"{path}:1: the line is longer than 16 MB"
+    assert int(memory) < 12 * LONGEST_LINE
+
+
+def test_what_is_no_regular_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    regular = "cannot be read: it is a pipe or a device, not a regular file"
+    assert problem(lambda: iter_lines(tmp_path / "pipe.jsonl")) == f"{tmp_path}/pipe.jsonl: {regular}"
+    assert problem(lambda: iter_lines("/dev/zero")) == f"/dev/zero: {regular}"
+    assert problem(lambda: iter_lines(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
+    assert problem(lambda: iter_lines(tmp_path / ("x" * 300))).endswith(": cannot be read: File name too long")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_named(tmp_path):
+    (tmp_path / "x.jsonl").write_text("{}")
+    (tmp_path / "x.jsonl").chmod(0)
+    assert problem(lambda: iter_lines(tmp_path / "x.jsonl")).endswith("x.jsonl: cannot be read: Permission denied")
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("1\n2\n")
+
+    def read():
+        for number, text in iter_lines(path):
+            if number == 1:
+                with path.open("a") as handle:
+                    handle.write("3\n")
+            yield text
+
+    assert problem(read) == f"{path}: changed while it was read"
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-16")
+    assert problem(lambda: iter_lines(path)).startswith(f"{path}:1: UTF-16 text, not UTF-8")
