@@ -73,6 +73,7 @@ def below(package: str) -> list[str]:
 # Who may import whom, a line a package (a flat module is a package of one). Everything may import `aft` and `errors`.
 MAY_IMPORT = {
     "errors": "",
+    "ending": "",
     "json_files": "",
     "markdown": "",
     "progress": "",
@@ -83,7 +84,7 @@ MAY_IMPORT = {
     "losses": "",
     "logps": "",
     "records": "json_files",
-    "answers": "",
+    "answers": "ending",
     "stats": "",
     "yaml_files": "",
     "run": "json_files",
@@ -94,16 +95,16 @@ MAY_IMPORT = {
     "grading": "records answers tasks",
     "scoring": "logps records",
     "sampling": "json_files model progress records sizes",
-    "training": "json_files losses model progress scoring",
+    "training": "ending json_files losses model progress scoring",
     "labelling": "config json_files markdown own_code progress records answers run stats tasks grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files prompts records tasks",
     "report": "json_files markdown run stats yaml_files",
-    "stages": "config encoding json_files losses model progress prompts records run tasks grading"
+    "stages": "config encoding ending json_files losses model progress prompts records run tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device json_files model progress run sizes tasks labelling stages training",
-    "paper": "config device json_files markdown labelling run stats report yaml_files",
-    "cli": "config json_files progress prompts records convert labelling launch paper report run stages",
+    "launch": "config device ending json_files model progress run sizes tasks labelling stages training",
+    "paper": "config device ending json_files markdown labelling run stats report yaml_files",
+    "cli": "config ending json_files progress prompts records convert labelling launch paper report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -120,7 +121,7 @@ MAY_USE = {
     "answers": "math_verify",  # an extra, in a process of its own
     "tasks": "datasets",  # the hub's data sets, imported where they are read
     "convert": "datasets pyarrow yaml",
-    "run": "",
+    "run": "filelock",
     "labelling": "",
     "paper": "matplotlib numpy",
     "report": "matplotlib numpy",

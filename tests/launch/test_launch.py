@@ -14,6 +14,7 @@ import pytest
 from aft.config import load_config
 from aft.errors import ConfigError, DataError
 from aft.launch import conductor, units, worker
+from aft.launch.worker import stop
 from aft.progress import Progress, describe, say
 from aft.records import read_groups
 from aft.run.manifest import MANIFEST, UnitLog
@@ -139,7 +140,7 @@ def rate(**candidate):
 
 @pytest.mark.parametrize(
     ("end", "how"),
-    [("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"), ("os._exit(0)", "exit code 0")],
+    [("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL; out of memory?"), ("os._exit(0)", "exit code 0")],
 )
 def test_a_unit_whose_process_dies_is_named_and_the_next_command_goes_on(make, tmp_path, capfd, end, how):
     rating = tmp_path / "dying.py"
@@ -174,7 +175,7 @@ def test_a_terminated_conductor_ends_its_workers(make, tmp_path):
     number = int(wait_for_line(tmp_path / "pid"))
     process.terminate()
     _, told = process.communicate(timeout=HUNG_AFTER)
-    assert process.returncode == 130 and "aft: interrupted; the same command goes on from here" in told
+    assert process.returncode == 143 and "aft: ended by SIGTERM; the same command goes on from here" in told
     wait_until_gone(number)
 
 
@@ -219,7 +220,7 @@ def test_one_process_takes_share_after_share_into_a_log_for_each(tmp_path):
     assert not staying.is_idle, "it has a share to come"
     staying.order({"stage": "align"})
     worker.watch([staying], "align")
-    staying.stop()
+    stop([staying])
     assert staying.process.returncode == 0, "it ends by itself"
     number = staying.process.pid
     assert first.read_text() == f'$ first command\n{number} {{"stage": "vft"}}\n'
@@ -230,7 +231,7 @@ def test_one_process_takes_share_after_share_into_a_log_for_each(tmp_path):
     staying.process.wait(timeout=HUNG_AFTER)
     staying.order({"stage": "vft"})  # nobody reads it
     assert staying.has_failed and staying.unit == "a unit"
-    staying.stop()
+    stop([staying])
     assert staying.message().endswith("no more")
 
 
@@ -261,7 +262,7 @@ def start(tmp_path, code, *arguments):
 
 def wait(worker):
     worker.process.wait(timeout=HUNG_AFTER)
-    worker.stop()
+    stop([worker])
     return worker
 
 
@@ -333,7 +334,7 @@ def test_stopping_ends_what_the_launcher_has_started(tmp_path):
     )
     worker = start(tmp_path, code, tmp_path / "pid")
     number = int(wait_for_line(tmp_path / "pid"))
-    worker.stop()
+    stop([worker])
     assert worker.process.returncode < 0
     wait_until_gone(number)
 
@@ -376,7 +377,7 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     (tmp_path / "configs" / "accelerate" / "two.yaml").write_text("num_processes: 2\n")
     for name in ("two", "two.yaml", "configs/accelerate/two.yaml"):
         plan = make(f"launch.config={name}")
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/two.yaml"]
+        launcher = ["-m", "aft.launch.launcher", "--config_file", "configs/accelerate/two.yaml"]
         assert conductor._command(plan, "vft", [0]) == [sys.executable, *launcher, *tail, "vft", "--worker", "0"]
         assert conductor._command(plan, "label", [0]) == [sys.executable, *tail, "label", "--worker", "0"]
         assert conductor._environment(plan) == {}

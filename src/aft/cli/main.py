@@ -9,13 +9,15 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from .. import __version__
+from ..ending import Ended, listening
 from ..errors import AftError, ConfigError, nearest
 
 EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
 with dots for sections: align.loss.constraint.name=detached. Values are YAML: seeds=[0,1,2].
 
-exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong
+exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong, 4 another run is at work in
+the folder, 128 + number a signal ended it (130 SIGINT, 143 SIGTERM, 129 SIGHUP)
 """
 
 
@@ -63,18 +65,21 @@ def _sections() -> list[str]:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code. An error that the user can fix becomes a message."""
+    """Runs a command and returns its exit code. An error that the user can fix becomes a message, as does a signal."""
     try:
-        main()
-        sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
+        with listening():
+            main()
+            sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         from ..progress import tell_failure
 
         print(f"aft: error: {error}", file=sys.stderr)
         tell_failure(str(error), error.exit_code)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("aft: interrupted; the same command goes on from here", file=sys.stderr)
+    except Ended as ended:
+        print(f"aft: {ended}; the same command goes on from here", file=sys.stderr)
+        return ended.exit_code
+    except KeyboardInterrupt:  # raised by code of the user's
         return 130
     except BrokenPipeError:
         # the reader of our output has ended, as in `aft-report ... | head`
