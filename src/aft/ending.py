@@ -57,8 +57,6 @@ def listening() -> Iterator[None]:
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         usual = (signal.SIG_DFL, signal.default_int_handler)
         before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in usual}
-        if before:
-            _asked = None
     for number in before:
         signal.signal(number, _take)
     try:
@@ -66,6 +64,8 @@ def listening() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if before:
+            _asked = None
 
 
 def _take(number: int, _: object) -> None:

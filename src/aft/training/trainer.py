@@ -93,7 +93,7 @@ class AftTrainer(Trainer):
         self._scores = ScoreLog()
         self._steps_logged = 0
         self._terms = StepTerms(args.device, _exact(args.device))
-        self._ends, self._ranks_asked, self._last_end = False, torch.zeros(()), -1
+        self._ends, self._ranks_asked, self._last_step, self._step_is_saved = False, torch.zeros(()), -1, False
         # of the steps since the last log, those in which each count is above 0; the same on all ranks
         self._steps_with = torch.zeros(len(_TOTALS), device=args.device)
 
@@ -254,11 +254,17 @@ class AftTrainer(Trainer):
         step = self.state.global_step
         if self.args.world_size == 1:
             self._ends = asked() is not None
-        # transformers calls this once more at the end of an epoch, when this step may have been saved already
-        ends = self._ends and step < self.state.max_steps and step != self._last_end
-        self._last_end = step
+        # Behind the last step of an epoch, transformers calls this twice: for the step, and for the epoch, whose end may
+        # be due to be logged, measured or saved. The training ends at the second call then.
+        of_epoch, last_of_epoch = step == self._last_step, float(self.state.epoch or 0).is_integer()
+        self._last_step = step
+        ends = self._ends and step < self.state.max_steps and of_epoch == last_of_epoch
+        due, self._step_is_saved = (
+            self.control.should_save,
+            self.control.should_save or (of_epoch and self._step_is_saved),
+        )
         if ends and self.args.save_strategy != SaveStrategy.NO and not self.args.save_only_model:
-            self.control.should_save = True
+            self.control.should_save = due or not self._step_is_saved
         super()._maybe_log_save_evaluate(*args, **kwargs)
         if ends:
             ended = asked() or Ended(signal.SIGTERM)  # the signal of another rank
@@ -288,9 +294,10 @@ class AftTrainer(Trainer):
         if not path or not path.exists():
             return
         saved = torch.load(path, map_location=self.args.device, weights_only=True)
-        self._tr_loss.copy_(saved["loss"])
-        self._terms.sums.copy_(saved["terms"])
-        self._steps_with, self._scores.sums = saved["steps_with"], saved["scores"]
+        self._tr_loss += saved["loss"]
+        self._terms.sums += saved["terms"]
+        self._steps_with = self._steps_with + saved["steps_with"]  # the batches of the next step are counted already
+        self._scores.sums = saved["scores"]
         self._steps_logged = self._globalstep_last_logged = self.state.global_step - saved["steps"]
 
     def _stop_if_not_finite(self, norm: Any) -> None:
