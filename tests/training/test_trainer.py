@@ -428,10 +428,8 @@ class Signal(TrainerCallback):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("strategy", ["steps", "epoch"])
-@pytest.mark.parametrize(
-    "stop", [2, 3, 5, 8]
-)  # where nothing is due, and at the end of an epoch; logs are due at 4 and 8
+# where nothing is due, between two epochs, and where a log is due
+@pytest.mark.parametrize(("stop", "strategy"), [(2, "steps"), (3, "epoch"), (5, "steps"), (8, "epoch")])
 def test_a_signal_ends_training_at_a_step_and_it_resumes_bit_for_bit(tmp_path, stop, strategy):
     options = {
         **DROPOUT,

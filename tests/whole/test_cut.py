@@ -111,7 +111,7 @@ def test_nothing_outlives_a_killed_conductor(tiny, tmp_path, launch):
     wait_for_steps(folder, process)
     assert len(of_run(folder)) > 1
     process.kill()
-    process.wait()
+    process.communicate()
     seconds = wait_until_gone(folder)
     print(f"{launch}: gone after {seconds:.2f} s")
     assert seconds < 20

@@ -254,17 +254,14 @@ class AftTrainer(Trainer):
         step = self.state.global_step
         if self.args.world_size == 1:
             self._ends = asked() is not None
-        # Behind the last step of an epoch, transformers calls this twice: for the step, and for the epoch, whose end may
-        # be due to be logged, measured or saved. The training ends at the second call then.
-        of_epoch, last_of_epoch = step == self._last_step, float(self.state.epoch or 0).is_integer()
-        self._last_step = step
-        ends = self._ends and step < self.state.max_steps and of_epoch == last_of_epoch
-        due, self._step_is_saved = (
-            self.control.should_save,
-            self.control.should_save or (of_epoch and self._step_is_saved),
-        )
-        if ends and self.args.save_strategy != SaveStrategy.NO and not self.args.save_only_model:
-            self.control.should_save = due or not self._step_is_saved
+        # Behind the last step of an epoch, transformers calls this twice: for the step, and for the epoch, at whose end
+        # a log, an evaluation or a checkpoint may be due. The training ends at the second call then.
+        of_epoch = step == self._last_step
+        ends = self._ends and step < self.state.max_steps and of_epoch == float(self.state.epoch or 0).is_integer()
+        is_saved = of_epoch and self._step_is_saved
+        self._last_step, self._step_is_saved = step, is_saved or self.control.should_save
+        if ends and not is_saved and self.args.save_strategy != SaveStrategy.NO and not self.args.save_only_model:
+            self.control.should_save = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
         if ends:
             ended = asked() or Ended(signal.SIGTERM)  # the signal of another rank
