@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 SECONDS_TO_END = 30.0
 """The longest wait for a safe point. Whoever sent the signal kills the process then."""
@@ -114,7 +115,7 @@ def end_with_parent(*, launched: bool = False) -> None:
     """
     # Not `prctl(PR_SET_PDEATHSIG)`: it would end this process alone, and not the ones that it has started.
     told = int(os.environ.get(_PARENT) or 0)
-    if (told or launched) and hasattr(os, "getppid"):
+    if told or (launched and _is_launcher(os.getppid())):
         watch = threading.Thread(target=_watch, args=(os.getppid(), told), name="parent", daemon=True)
         watch.start()
 
@@ -128,6 +129,15 @@ def _watch(parent: int, told: int) -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_launcher(number: int) -> bool:
+    """True if a process is a launcher by its command: a shell in which a user set its variables may be closed."""
+    try:
+        command = Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return any(name in command for name in (b"accelerate", b"torchrun", b"torch.distributed", b"deepspeed"))
 
 
 def _exists(number: int) -> bool:

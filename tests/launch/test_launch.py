@@ -213,7 +213,7 @@ def test_a_killed_conductor_leaves_no_process_and_the_next_one_takes_over(endles
     )
 
 
-def test_a_second_run_in_the_folder_is_refused(endless, command):
+def test_a_second_run_in_the_folder_is_refused(endless, command, monkeypatch):
     process, others = conduct_elsewhere(endless)
     config = (endless.run.config).read_text()
     given = ["--config", endless.run.config]
@@ -224,6 +224,8 @@ def test_a_second_run_in_the_folder_is_refused(endless, command):
     for program, *more in (["label", "--dry-run"], ["report", "--no-picture"]):
         ran = command(program, *given, *more)
         assert f"aft: note: {holder}" in ran.err and ran.code != 4, ran.err
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as a launcher sets it
+    assert command("train", *given, "--stage", "label").code == 4
     assert endless.run.config.read_text() == config, "nothing is written"
     process.kill()
     process.communicate()
@@ -448,15 +450,17 @@ def test_time_to_go_counts_only_what_was_made_here():
     assert progress._seconds_left() == pytest.approx(60_000, rel=0.05)
 
 
-def test_stopping_ends_what_the_launcher_has_started(tmp_path):
+@pytest.mark.parametrize("deaf", [False, True])
+def test_stopping_ends_what_the_launcher_has_started(tmp_path, deaf):
     code = (
-        "import os, pathlib, sys, time\n"
+        "import os, pathlib, signal, sys, time\n"
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if deaf else ''}\n"
         "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()}\\n')\n"
         f"time.sleep({HUNG_AFTER})\n"
     )
     worker = start(tmp_path, code, tmp_path / "pid")
     number = int(wait_for_line(tmp_path / "pid"))
-    stop([worker])
+    stop([worker], **({"seconds": 0.2} if deaf else {}))
     assert worker.process.returncode < 0
     wait_until_gone(number)
 

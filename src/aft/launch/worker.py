@@ -90,6 +90,7 @@ class Worker:
         stays: bool = False,
     ) -> None:
         self.stays = stays
+        self._is_killed = False
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
         self.open_log(log, heading or " ".join(command))
@@ -227,7 +228,9 @@ class Worker:
 
     def kill(self) -> None:
         """Kills the process and its child processes, unless they have ended, and waits for the rest of its output."""
-        if self.thread.is_alive():
+        # a process that died may have left others. Once only: the number of its group may be another's later
+        if not self._is_killed and (self.thread.is_alive() or self.process.poll() != 0):
+            self._is_killed = True
             self._signal(signal.SIGKILL)
             self.thread.join(timeout=_SECONDS_TO_DIE)
         self.process.wait()
