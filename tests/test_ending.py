@@ -14,6 +14,7 @@ import pytest
 from aft import ending
 from aft.ending import Ended, asked, deferring, listening
 from limits import HUNG_AFTER
+from processes import is_alive
 
 NUMBERS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -85,15 +86,6 @@ time.sleep(600)
 
 def numbers_of_chain(process: subprocess.Popen) -> list[int]:
     return [int(process.stdout.readline()) for _ in range(4)]
-
-
-def is_alive(number: int) -> bool:
-    """An ended process stays until whoever adopts it takes note."""
-    try:
-        with open(f"/proc/{number}/stat", encoding="utf-8") as handle:
-            return handle.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

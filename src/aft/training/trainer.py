@@ -272,17 +272,11 @@ class AftTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         """Saves, beside each rank's random state, the sums of the steps since the last log, if there are any."""
         super()._save_rng_state(output_dir)
-        if self.state.global_step > self._steps_logged:
-            torch.save(self._unlogged(), Path(output_dir) / _UNLOGGED.format(rank=self.args.process_index))
-
-    def _unlogged(self) -> dict[str, Any]:
-        return {
-            "loss": self._tr_loss,
-            "terms": self._terms.sums,
-            "steps_with": self._steps_with,
-            "scores": self._scores.sums,
-            "steps": self.state.global_step - self._steps_logged,
-        }
+        path = Path(output_dir) / _UNLOGGED.format(rank=self.args.process_index)
+        path.unlink(missing_ok=True)
+        if steps := self.state.global_step - self._steps_logged:
+            sums = {"terms": self._terms.sums, "steps_with": self._steps_with, "scores": self._scores.sums}
+            torch.save({"steps": steps, "loss": self._tr_loss, **sums}, path)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Loads the sums, too, so that what is logged next is a mean over the steps before and after the cut."""
