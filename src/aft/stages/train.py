@@ -28,7 +28,7 @@ from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
-from ..training.callbacks import BeforeTraining, SaveEnds, StopOnCollapse
+from ..training.callbacks import OnceItTrains, SaveEnds, StopOnCollapse
 from ..training.checkpoints import last_checkpoint
 from ..training.job import TrainingJob
 from ..training.objective import Objective
@@ -211,7 +211,7 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     )
     ends = SaveEnds(lambda: set_ends(job.model, work.texts))
     # once it trains, a signal ends it at the end of a step, or when what was trained is saved
-    to_a_safe_point = BeforeTraining(lambda _: cut.enter_context(deferring()))
+    to_a_safe_point = OnceItTrains(lambda _: cut.enter_context(deferring()))
     trainer = AftTrainer(job, arguments, [ends, to_a_safe_point, *([work.collapse] if work.collapse else [])])
     trainer.train(resume_from_checkpoint=_checkpoint(unit, log))
     stopped = work.collapse.reason if work.collapse else None
