@@ -249,7 +249,7 @@ class AftTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """transformers' end of a step, and the safe point of a training that a signal has asked to end.
 
-        Raises `Ended` there, behind a checkpoint if this training saves any. The last step is not cut.
+        Raises `Ended` there, behind a checkpoint if this training saves any. A training that is over anyway is not cut.
         """
         step = self.state.global_step
         if self.args.world_size == 1:
@@ -263,7 +263,7 @@ class AftTrainer(Trainer):
         if ends and not is_saved and self.args.save_strategy != SaveStrategy.NO and not self.args.save_only_model:
             self.control.should_save = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        if ends:
+        if ends and not self.control.should_training_stop:
             ended = asked() or Ended(signal.SIGTERM)  # the signal of another rank
             saved = (Path(str(self.args.output_dir)) / f"checkpoint-{step}").exists()
             say(f"{self.job.description}: {ended.name}: ends at step {step}, {'saved' if saved else 'not saved'}")
