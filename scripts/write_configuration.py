@@ -171,6 +171,35 @@ optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3
 `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
 
+## One run in a folder, and how it ends
+
+- **One run at a time** writes into an `output_dir`. A second one ends with exit code 4, and says which process of
+  which host holds the folder, with which command and since when. `--dry-run` and `aft-report` say so and go on. A run
+  that only reads another run's checkpoint, or shares a judge's cache with it, needs no lock.
+- **The lock** is the file `.lock` in the folder, with `.lock.json` beside it. If its process is gone, the next run says
+  so and takes over. First it waits up to 10 s for stage processes of that run that still write. If the process was on
+  another host, and `.lock.json` is younger than ten minutes, the next run first waits 30 s for a sign of life. A file
+  system without locks (flock) has `.lock.json` alone: two runs that start in the same moment may both begin there.
+- **SIGINT, SIGTERM and SIGHUP** end a run at its next safe point. A training ends at the end of a step. It saves a
+  checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is saved to
+  its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes within
+  30 s, the stage's processes are killed. A second signal, a second later, ends the run at once. A signal that is
+  ignored, as under `nohup`, stays ignored.
+- **The same command goes on.** A training that a signal ended has the weights and the logged values of one that was not
+  cut, on the same machine and with the same number of processes.
+- **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds, and so do those
+  of a launcher. They look at their parent, because a killed process can tell nobody.
+- **A stage process that dies** is reported with the unit, the signal's name, the last lines of its output and its log.
+
+| exit code | what happened |
+| --- | --- |
+| 0 | done |
+| 1 | the run failed |
+| 2 | the configuration is wrong |
+| 3 | a data file, or a file of the run, is wrong |
+| 4 | another run is at work in the folder |
+| 128 + number | a signal ended the run: 130 SIGINT, 143 SIGTERM, 129 SIGHUP |
+
 `peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and
 what the process holds anyway, such as the libraries. Where the system cannot begin that figure anew (it can on Linux),
 it is the largest size since the process began. `seconds` are the unit's own; starting a process is not in them.

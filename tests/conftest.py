@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +50,6 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     for name in list(os.environ):
         if name.startswith("ACCELERATE_") or name in ("AFT_PROGRESS", "TORCHELASTIC_RUN_ID"):
             monkeypatch.delenv(name)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(program: str, *arguments: object) -> Ran:
         with pytest.raises(SystemExit) as ended:
@@ -59,5 +57,3 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Ran(ended.value.code or 0, *capsys.readouterr())
 
     yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)

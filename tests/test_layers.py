@@ -73,6 +73,7 @@ def below(package: str) -> list[str]:
 # Who may import whom, a line a package (a flat module is a package of one). Everything may import `aft` and `errors`.
 MAY_IMPORT = {
     "errors": "",
+    "ending": "",
     "shown": "",
     "text_files": "",
     "json_files": "text_files",
@@ -85,7 +86,7 @@ MAY_IMPORT = {
     "losses": "",
     "logps": "",
     "records": "json_files",
-    "answers": "",
+    "answers": "ending",
     "stats": "",
     "yaml_files": "shown text_files",
     "run": "json_files shown",
@@ -96,17 +97,17 @@ MAY_IMPORT = {
     "grading": "records answers tasks",
     "scoring": "logps model records",
     "sampling": "json_files model progress records sizes",
-    "training": "json_files losses model progress scoring",
+    "training": "ending json_files losses model progress scoring",
     "labelling": "config json_files text_files markdown own_code progress records shown answers run stats tasks"
     " grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
-    "stages": "config encoding json_files losses markdown model progress prompts records run shown tasks grading"
+    "stages": "config encoding ending json_files losses markdown model progress prompts records run shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device json_files model progress run shown sizes tasks labelling stages training",
-    "paper": "config device json_files markdown labelling run shown stats report yaml_files",
-    "cli": "config json_files progress prompts records shown convert labelling launch paper report run stages",
+    "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
+    "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
+    "cli": "config ending json_files progress prompts records shown convert labelling launch paper report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -123,7 +124,7 @@ MAY_USE = {
     "answers": "math_verify",  # an extra, in a process of its own
     "tasks": "datasets",  # the hub's data sets, imported where they are read
     "convert": "datasets pyarrow yaml",
-    "run": "",
+    "run": "filelock",
     "labelling": "",
     "paper": "matplotlib numpy",
     "report": "matplotlib numpy",

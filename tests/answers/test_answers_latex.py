@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from aft.answers import (
     normalise_latex,
 )
 from aft.errors import ConfigError
+from processes import is_alive
 
 needs_math_verify = pytest.mark.skipif(
     not math_verify_installed(), reason="math-verify (extra 'math') is not installed"
@@ -274,6 +276,30 @@ def test_what_hangs_is_killed_in_time_and_the_next_call_works(checker):
     assert checker.grade("$2$", "10^{10^{10}}!", time_limit=0.5) is None
     assert works(checker)
     assert (checker.timeouts, checker.crashes) == (1, 0)
+
+
+COMPUTING = """
+from aft.answers import SymbolicChecker
+checker = SymbolicChecker()
+checker.grade("$2$", "2", time_limit=600)
+print(checker._process.pid, flush=True)
+checker.grade("$2$", "10^{10^{10}}!", time_limit=600)
+"""
+
+
+@needs_math_verify
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_computes_ends_with_the_process_that_asked():
+    process = subprocess.Popen([sys.executable, "-c", COMPUTING], stdout=subprocess.PIPE, text=True)
+    number = int(process.stdout.readline())
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    begun = time.monotonic()
+    while is_alive(number):
+        assert time.monotonic() - begun < 20, "two seconds are promised on a machine that is not busy"
+        time.sleep(0.02)
 
 
 @needs_math_verify

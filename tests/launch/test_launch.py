@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from aft.config import load_config
 from aft.errors import ConfigError, DataError, DiskError
 from aft.launch import conductor, units, worker
+from aft.launch.worker import StageFailed, stop
 from aft.progress import Progress, describe, say
 from aft.records import read_groups
 from aft.run.manifest import MANIFEST, UnitLog
@@ -141,7 +143,7 @@ def rate(**candidate):
 
 @pytest.mark.parametrize(
     ("end", "how"),
-    [("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"), ("os._exit(0)", "exit code 0")],
+    [("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL; out of memory?"), ("os._exit(0)", "exit code 0")],
 )
 def test_a_unit_whose_process_dies_is_named_and_the_next_command_goes_on(make, tmp_path, capfd, end, how):
     rating = tmp_path / "dying.py"
@@ -159,25 +161,109 @@ def test_a_unit_whose_process_dies_is_named_and_the_next_command_goes_on(make, t
     assert "label: 2 done in" in capfd.readouterr().err
 
 
-def test_a_terminated_conductor_ends_its_workers(make, tmp_path):
+@pytest.fixture
+def endless(make, tmp_path):
+    """A plan whose label stage never ends. Its worker writes its number, and that of its own process, to `pids`."""
     rating = tmp_path / "slow.py"
     rating.write_text(
-        "import os, pathlib, time\n"
+        "import os, pathlib, subprocess, time\n"
         "def rate(**candidate):\n"
-        f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(f'{{os.getpid()}}\\n')\n"
+        "    own = subprocess.Popen(['sleep', '600'])\n"
+        f"    pathlib.Path({str(tmp_path / 'pids')!r}).write_text(f'{{os.getpid()}} {{own.pid}}\\n')\n"
         f"    time.sleep({HUNG_AFTER})\n"
     )
     ratings = f"label.ratings={{name: function, function: '{rating}:rate'}}"
     plan = make("label.include_reference=true", ratings)
     write_completions(plan)
+    return plan
+
+
+def conduct_elsewhere(plan):
+    """The conductor in a process of its own, and the numbers of its worker and of the worker's process."""
     conductor.open_folder(plan)
+    pids = plan.folder.with_name("pids")
+    pids.unlink(missing_ok=True)
     command = [sys.executable, "-m", "aft.cli.train", "--config", plan.folder / "config.yaml", "--stage", "label"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    number = int(wait_for_line(tmp_path / "pid"))
-    process.terminate()
+    return process, [int(number) for number in wait_for_line(pids).split()]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_conductor_that_a_signal_ends_ends_its_workers(endless, number, code):
+    process, others = conduct_elsewhere(endless)
+    process.send_signal(number)
     _, told = process.communicate(timeout=HUNG_AFTER)
-    assert process.returncode == 130 and "aft: interrupted; the same command goes on from here" in told
-    wait_until_gone(number)
+    assert process.returncode == code
+    assert f"{number.name}: label ends at its next safe point, in 30 s at most; once more ends it now" in told
+    assert told.endswith(f"aft: ended by {number.name}; the same command goes on from here\n")
+    for other in others:
+        wait_until_gone(other)
+
+
+def test_a_killed_conductor_leaves_no_process_and_the_next_one_takes_over(endless, make, capfd):
+    process, others = conduct_elsewhere(endless)
+    process.kill()
+    process.communicate()
+    begun = time.monotonic()
+    for number in others:
+        wait_until_gone(number)
+    assert time.monotonic() - begun < 30, "two seconds are promised on a machine that is not busy"
+    conductor.conduct(make(), ["label"])
+    told = capfd.readouterr().err
+    assert (
+        f"process {process.pid} on " in told and "is gone; this run takes over" in told and "label: 1 done in" in told
+    )
+
+
+def test_a_second_run_in_the_folder_is_refused(endless, command, monkeypatch):
+    process, others = conduct_elsewhere(endless)
+    config = (endless.run.config).read_text()
+    given = ["--config", endless.run.config]
+    holder = f"{endless.folder} is in use by process {process.pid} on "
+    for program, *more in (["train", "--stage", "label"], ["label"], ["label", "label.unparsed=drop"]):
+        ran = command(program, *given, *more)
+        assert ran.code == 4 and f"aft: error: output_dir: {holder}" in ran.err, ran.err
+    for program, *more in (["label", "--dry-run"], ["report", "--no-picture"]):
+        ran = command(program, *given, *more)
+        assert f"aft: note: {holder}" in ran.err and ran.code != 4, ran.err
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as a launcher sets it
+    assert command("train", *given, "--stage", "label").code == 4
+    assert endless.run.config.read_text() == config, "nothing is written"
+    process.kill()
+    process.communicate()
+    for number in others:
+        wait_until_gone(number)
+
+
+def test_a_table_script_that_is_killed_leaves_no_run(endless):
+    conductor.open_folder(endless)
+    arguments = ["--config", str(endless.run.config), "--stage", "label"]
+    script = f"from aft.paper.runner import train\ntrain({arguments!r})\n"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    others = [int(number) for number in wait_for_line(endless.folder.with_name("pids")).split()]
+    conducting = json.loads(endless.run.owner.read_text())["process"]
+    process.kill()
+    process.wait()
+    for number in (conducting, *others):
+        wait_until_gone(number)
+
+
+@pytest.mark.slow
+def test_a_table_script_passes_a_signal_on(endless):
+    conductor.open_folder(endless)
+    arguments = ["--config", str(endless.run.config), "--stage", "label"]
+    script = (
+        "import sys\nfrom aft.cli.main import guarded\nfrom aft.paper.runner import train\n"
+        f"sys.exit(guarded(lambda: train({arguments!r})))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    others = [int(number) for number in wait_for_line(endless.folder.with_name("pids")).split()]
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=HUNG_AFTER)
+    assert process.returncode == 130 and told.count("the same command goes on from here") == 2
+    assert not endless.run.owner.exists()
+    for number in others:
+        wait_until_gone(number)
 
 
 def wait_for_line(path):
@@ -221,7 +307,7 @@ def test_one_process_takes_share_after_share_into_a_log_for_each(tmp_path):
     assert not staying.is_idle, "it has a share to come"
     staying.order({"stage": "align"})
     worker.watch([staying], "align")
-    staying.stop()
+    stop([staying])
     assert staying.process.returncode == 0, "it ends by itself"
     number = staying.process.pid
     assert first.read_text() == f'$ first command\n{number} {{"stage": "vft"}}\n'
@@ -232,7 +318,7 @@ def test_one_process_takes_share_after_share_into_a_log_for_each(tmp_path):
     staying.process.wait(timeout=HUNG_AFTER)
     staying.order({"stage": "vft"})  # nobody reads it
     assert staying.has_failed and staying.unit == "a unit"
-    staying.stop()
+    stop([staying])
     assert staying.message().endswith("no more")
 
 
@@ -263,7 +349,7 @@ def start(tmp_path, code, *arguments):
 
 def wait(worker):
     worker.process.wait(timeout=HUNG_AFTER)
-    worker.stop()
+    stop([worker])
     return worker
 
 
@@ -272,6 +358,45 @@ def test_a_failure_is_told_across_a_launcher(tmp_path):
     worker = wait(start(tmp_path, code))
     assert (worker.process.returncode, worker.exit_code, worker.message()) == (1, 3, "two\nlines")
     assert (tmp_path / "log.txt").read_text().endswith("the launcher has something to say as well\n")
+
+
+# What accelerate's own launcher and torchrun write of a rank that a signal killed.
+TOLD = {
+    "accelerate": 'Traceback (most recent call last):\n  File "x"\nsubprocess.CalledProcessError:'
+    " Command '['python', '-m', 'aft.cli.train']' died with <Signals.SIGSEGV: 11>.",
+    "torchrun": "E1130 10:00:00.000000 7 torch/distributed/elastic/multiprocessing/api.py:9] failed (exitcode: -11)\n"
+    "Traceback (most recent call last):\nChildFailedError:\nFailures:\n[0]:\n  exitcode  : -15 (pid: 8)\n"
+    "Root Cause (first observed failure):\n[1]:\n  exitcode  : -11 (pid: 9)\n  traceback : Signal 11 (SIGSEGV)",
+}
+
+
+@pytest.mark.parametrize("launcher", TOLD)
+def test_a_signal_that_killed_a_rank_is_named_across_a_launcher(tmp_path, launcher):
+    code = f"print('the last words', flush=True)\nprint({TOLD[launcher]!r})\nraise SystemExit(1)\n"
+    worker = wait(start(tmp_path, code))
+    assert (worker.exit_code, worker.message()) == (-signal.SIGSEGV, "the last words")
+    failed = StageFailed("vft seed 0", worker.exit_code, worker.message(), worker.log)
+    assert str(failed) == (
+        "vft seed 0 failed (killed by SIGSEGV: native code, of a library or a driver, read memory that is not its own);"
+        f" its whole output is in {worker.log}\nthe last words"
+    )
+    code = "print('  exitcode  : -15 (pid: 8)')\nprint('  exitcode  : 1 (pid: 9)')\nraise SystemExit(1)\n"
+    assert wait(start(tmp_path, code)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (-signal.SIGKILL, "killed by SIGKILL; out of memory?"),
+        (-signal.SIGBUS, "killed by SIGBUS: a file that it had mapped is shorter now, or its disk or /dev/shm is full"),
+        (-signal.SIGABRT, "killed by SIGABRT: native code gave up; it often says why in its last lines"),
+        (-signal.SIGUSR1, "killed by SIGUSR1"),
+        (128 + signal.SIGTERM, "ended by SIGTERM"),
+        (7, "exit code 7"),
+    ],
+)
+def test_the_end_of_a_process_is_told_in_words(tmp_path, code, how):
+    assert f"vft failed ({how}); its whole output" in str(StageFailed("vft", code, "", tmp_path / "log"))
 
 
 def test_an_untold_failure_shows_the_end_of_the_output(tmp_path):
@@ -327,15 +452,17 @@ def test_time_to_go_counts_only_what_was_made_here():
     assert progress._seconds_left() == pytest.approx(60_000, rel=0.05)
 
 
-def test_stopping_ends_what_the_launcher_has_started(tmp_path):
+@pytest.mark.parametrize("deaf", [False, True])
+def test_stopping_ends_what_the_launcher_has_started(tmp_path, deaf):
     code = (
-        "import os, pathlib, sys, time\n"
+        "import os, pathlib, signal, sys, time\n"
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if deaf else ''}\n"
         "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()}\\n')\n"
         f"time.sleep({HUNG_AFTER})\n"
     )
     worker = start(tmp_path, code, tmp_path / "pid")
     number = int(wait_for_line(tmp_path / "pid"))
-    worker.stop()
+    stop([worker], **({"seconds": 0.2} if deaf else {}))
     assert worker.process.returncode < 0
     wait_until_gone(number)
 
@@ -378,7 +505,7 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     (tmp_path / "configs" / "accelerate" / "two.yaml").write_text("num_processes: 2\n")
     for name in ("two", "two.yaml", "configs/accelerate/two.yaml"):
         plan = make(f"launch.config={name}")
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/two.yaml"]
+        launcher = ["-m", "aft.launch.launcher", "--config_file", "configs/accelerate/two.yaml"]
         assert conductor._command(plan, "vft", [0]) == [sys.executable, *launcher, *tail, "vft", "--worker", "0"]
         assert conductor._command(plan, "label", [0]) == [sys.executable, *tail, "label", "--worker", "0"]
         assert conductor._environment(plan) == {}

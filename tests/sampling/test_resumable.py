@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import signal
 
 import pytest
 
+from aft.ending import Ended, listening
 from aft.model import build_model, build_tokenizer
 from aft.records import Completion, read_completions, write_json_lines
 from aft.sampling.decoding import Decoding
@@ -179,3 +181,20 @@ def test_what_is_finished_is_written_before_the_next_is_made(wanted, tmp_path):
 
     run(Watched(), wanted, path)
     assert lines == list(range(14))
+
+
+def test_a_signal_loses_nothing_that_is_finished(wanted, tmp_path):
+    path = tmp_path / "completions.jsonl"
+
+    class Cut(OneByOne):
+        def generate(self, shards, decoding):
+            for completion in super().generate(shards, decoding):
+                if len(self.asked) == 6:
+                    signal.raise_signal(signal.SIGTERM)
+                yield completion
+
+    with pytest.raises(Ended), listening():
+        run(Cut(), wanted, path)
+    assert len(read_completions(path.with_suffix(".part-00000.jsonl"))) == 5
+    again = OneByOne()
+    assert run(again, wanted, path) == run(OneByOne(), wanted, tmp_path / "whole.jsonl") and len(again.asked) == 9

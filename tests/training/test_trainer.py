@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import shutil
+import signal
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState
 
 from aft.config.losses import KtoLoss
+from aft.ending import Ended, deferring, listening
 from aft.errors import AftError
 from aft.losses import LOSSES, Boundary, Detached, Unconstrained
 from aft.scoring.batching import Packer, StepSampler, unique_tokens
@@ -20,6 +22,7 @@ from aft.scoring.packing import Item
 from aft.scoring.responses import Scores
 from aft.stages.loss_section import make_objective
 from aft.training.callbacks import POSITIVE_DRIFT, StopOnCollapse
+from aft.training.checkpoints import last_checkpoint
 from reference_losses import alignment as slow_alignment
 from tiny_models import as_entries, random_items, same_weights, tiny_model, word_tokenizer
 from tiny_trainers import DATA_SEED, KINDS, OBJECTIVES, items_for, logged, make_trainer
@@ -412,6 +415,74 @@ def test_resuming_equals_running_through_bit_for_bit(tmp_path, name, bf16, stop,
     assert logged(through) == logged(resumed)
     keys = {"loss", "loss/vft", "grad_norm", "learning_rate", "epoch", "step"}
     assert all(keys <= set(entry) for entry in logged(through) if "eval_loss" not in entry)
+
+
+class Signal(TrainerCallback):
+    """Sends this process a signal while it does a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step - 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+# where nothing is due, between two epochs, and where a log is due
+@pytest.mark.parametrize(("stop", "strategy"), [(2, "steps"), (3, "epoch"), (5, "steps"), (8, "epoch")])
+def test_a_signal_ends_training_at_a_step_and_it_resumes_bit_for_bit(tmp_path, stop, strategy):
+    options = {
+        **DROPOUT,
+        "optim": "adamw_torch",
+        "lr_scheduler_type": "linear",
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "logging_steps": 4,
+        "save_strategy": strategy,
+        "save_steps": 6,
+        "save_total_limit": 20,
+    }
+    scores: list[Scores] = []
+
+    def initial(trainer) -> Scores:
+        scores[:] = scores or [trainer.score_candidates()]
+        return scores[0]
+
+    extra = {"initial_scores": initial}
+    through = make_trainer(tmp_path / "through", "bcl", job=extra, **options)
+    through.train()
+    cut = make_trainer(tmp_path / "cut", "bcl", job=extra, **options)
+    cut.add_callback(Signal(stop))
+    with pytest.raises(Ended) as caught, listening(), deferring():
+        cut.train()
+    assert (caught.value.exit_code, cut.state.global_step) == (128 + signal.SIGTERM, stop)
+    checkpoint = last_checkpoint(tmp_path / "cut")
+    assert checkpoint == str(tmp_path / "cut" / f"checkpoint-{stop}")
+    torch.manual_seed(123)  # another process begins in another state
+    resumed = make_trainer(tmp_path / "cut", "bcl", job=extra, **options)
+    resumed.train(resume_from_checkpoint=checkpoint)
+    assert same_weights(through.model, resumed.model)
+    assert logged(through) == logged(resumed)
+    assert resumed.state.global_step == 9
+
+
+def test_a_signal_in_the_last_step_does_not_cut_what_is_finished(tmp_path):
+    trainer = make_trainer(tmp_path, "vft", max_steps=3)
+    trainer.add_callback(Signal(3))
+    with pytest.raises(Ended), listening(), deferring():
+        trainer.train()
+        trained = True
+    assert trained and trainer.state.global_step == 3
+
+
+def test_training_that_saves_nothing_ends_without_a_checkpoint(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "vft", max_steps=3)
+    trainer.add_callback(Signal(1))
+    with pytest.raises(Ended), listening(), deferring():
+        trainer.train()
+    assert trainer.state.global_step == 1 and not list(tmp_path.glob("checkpoint-*"))
+    assert "SIGTERM: ends at step 1, not saved" in capsys.readouterr().err
 
 
 def test_what_is_measured_in_between_does_not_change_training(tmp_path):

@@ -18,6 +18,7 @@ import threading
 import weakref
 from typing import Any
 
+from ..ending import tied
 from ..errors import ConfigError
 
 _STARTUP_SECONDS = 120.0  # importing sympy takes long on a busy machine
@@ -83,13 +84,15 @@ class SymbolicChecker:
     def _started(self) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is None:
             return self._process
+        main = threading.current_thread() is threading.main_thread()
+        starter = {"AFT_STARTED_BY": "main" if main else "thread"}
         process = subprocess.Popen(
             [sys.executable, "-m", "aft.answers.symbolic_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={**os.environ, **tied(), **starter, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._process, self._replies = process, queue.Queue()
         threading.Thread(target=_forward, args=(process, self._replies), daemon=True).start()

@@ -34,7 +34,9 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     from ..config import load_config
     from ..json_files import write_json_lines
     from ..labelling.audit import audit_completions
+    from ..progress import say
     from ..records import read_completions
+    from ..run.lock import hold
     from ..stages.plan import Plan
 
     plan = Plan(load_config(known.config, overrides))
@@ -49,7 +51,8 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
         )
         path = unit.folder / "audit.jsonl"
         differing = audit.disagreements()
-        write_json_lines(path, (item.row() for item in differing))
+        with hold(plan.run, say):
+            write_json_lines(path, (item.row() for item in differing))
         told = f"audit of {unit}: {audit.summary(known.examples)}\n\n{len(differing):,} disagreements in {path}"
         print(shown(told))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from .. import __version__
+from ..ending import Ended, listening
 from ..errors import AftError, ConfigError, disk_error, nearest
 from ..shown import libraries_shown, shown, shown_line
 
@@ -18,8 +19,9 @@ EPILOG = """\
 Any key of the file can be set on the command line, where it beats the file: key=value, --key value or --key=value,
 with dots for sections: align.loss.constraint.name=detached. Values are YAML: seeds=[0,1,2].
 
-exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong,
-5 the disk is full, read-only, gone or failing
+exit codes: 0 done, 1 the run failed, 2 the configuration is wrong, 3 a data file is wrong, 4 another run is at work in
+the folder, 5 the disk is full, read-only, gone or failing, 128 + number a signal ended it (130 SIGINT, 143 SIGTERM,
+129 SIGHUP)
 """
 
 
@@ -74,7 +76,7 @@ def _sections() -> list[str]:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code. An error that the user can fix becomes a message.
+    """Runs a command and returns its exit code. An error that the user can fix becomes a message, as does a signal.
 
     All that a command and its libraries show is `shown`: errors, tracebacks, warnings and log messages.
     """
@@ -84,12 +86,15 @@ def guarded(main: Callable[[], None]) -> int:
 
 def _guarded(main: Callable[[], None]) -> int:
     try:
-        main()
-        sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
+        with listening():
+            main()
+            sys.stdout.flush()  # inside the `try`: flushing fails if the reader of a pipe has ended
     except AftError as error:
         return _fail(error)
-    except KeyboardInterrupt:
-        print("aft: interrupted; the same command goes on from here", file=sys.stderr)
+    except Ended as ended:
+        print(f"aft: {ended}; the same command goes on from here", file=sys.stderr)
+        return ended.exit_code
+    except KeyboardInterrupt:  # raised by code of the user's
         return 130
     except BrokenPipeError:
         # the reader of our output has ended, as in `aft-report ... | head`

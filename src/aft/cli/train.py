@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from ..ending import end_with_parent
 from ..errors import ConfigError, nearest
 from ..shown import shown
 from .main import guarded, parse
@@ -48,6 +50,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     from ..config.launch_file import is_launched
     from ..stages.plan import Plan
 
+    end_with_parent(launched=is_launched())
     stage = only or known.stage
     if known.worker is not None:  # the process that started this worker has checked the configuration
         from ..launch.units import run_here, serve
@@ -72,7 +75,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
 
     from ..launch.conductor import conduct, open_folder, show_plan
     from ..launch.units import run_here
-    from ..progress import is_first_rank
+    from ..progress import is_first_rank, say
+    from ..run.lock import hold, tell_holder
 
     problems = _lacking_judge(plan, stages)
     if problems and not known.dry_run:
@@ -81,6 +85,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     for line in idle_overrides(known.config, overrides, config):
         print(shown(f"aft: note: {line}"), file=sys.stderr)
     if known.dry_run:
+        if holder := tell_holder(plan.run):
+            print(shown(f"aft: note: {holder}"), file=sys.stderr)
         print(shown(show_plan(plan, stages)))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
@@ -90,15 +96,17 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             plan.task.fingerprint()  # reads the data, so that a broken line is told
         return
     if launched:
-        if is_first_rank():
-            open_folder(plan)
-        run_here(plan, stage)
+        with hold(plan.run, say) if is_first_rank() else contextlib.nullcontext():
+            if is_first_rank():
+                open_folder(plan)
+            run_here(plan, stage)
         return
-    conduct(plan, stages)
-    if "evaluate" in stages:
-        from .report import print_report
+    with hold(plan.run, say):
+        conduct(plan, stages)
+        if "evaluate" in stages:
+            from .report import print_report
 
-        print_report(plan.folder)
+            print_report(plan.folder)
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
 from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..config.ratings import FunctionRatings
+from ..ending import SECONDS_TO_END, Ended, listening
 from ..errors import ConfigError, DataError, writing
 from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
 from ..run.folder import TRAINING_STAGES, Unit
+from ..run.lock import hold
 from ..shown import shown_line
 from ..stages.limits import stop_before_alignment
 from ..stages.plan import DONE, RESUME, Plan, Status
 from .fit import check_fit
 from .isolation import needs_own_process
 from .space import warn_of_space
-from .worker import StageFailed, Worker, num_threads, watch
+from .worker import StageFailed, Worker, num_threads, stop, watch
 
 
 def show_plan(plan: Plan, stages: Sequence[str]) -> str:
@@ -53,23 +53,22 @@ def open_folder(plan: Plan) -> None:
 
 
 def conduct(plan: Plan, stages: Sequence[str]) -> None:
-    """Runs `stages` in order. SIGTERM and SIGHUP also end the stages' processes, like an interrupt."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # a signal that is ignored (`nohup`) must stay ignored
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _interrupt)
-    open_folder(plan)
-    if tokens := check_fit(plan, stages):
-        write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
-    waiting = [unit for unit, status in plan.forecast(list(stages)) if status.state != DONE]
-    warn_of_space(plan, waiting, "this run")
-    staying: dict[int, Worker] = {}
-    try:
-        for stage in stages:
-            _conduct_stage(plan, stage, staying)
-    finally:
-        for worker in staying.values():
-            worker.stop()
+    """Runs `stages` in order, and holds the lock of the run's folder. A signal (`listening`) raises `Ended`.
+
+    However this ends, the processes of the stages have ended before.
+    """
+    with listening(), hold(plan.run, say):
+        open_folder(plan)
+        if tokens := check_fit(plan, stages):
+            write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
+        waiting = [unit for unit, status in plan.forecast(list(stages)) if status.state != DONE]
+        warn_of_space(plan, waiting, "this run")
+        staying: dict[int, Worker] = {}
+        try:
+            for stage in stages:
+                _conduct_stage(plan, stage, staying)
+        finally:
+            stop(list(staying.values()))
 
 
 def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
@@ -103,10 +102,6 @@ def _tell_data(plan: Plan) -> None:
     say("questions: " + ", ".join(f"{count:,} {split}" for split, count in found["questions"].items()))
     for note in found["notes"]:
         say(shown_line(f"data: {note}"))
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _explain(unit: Unit, status: Status) -> None:
@@ -153,8 +148,8 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
     with writing(plan.run.logs, "the logs"):
         plan.run.logs.mkdir(parents=True, exist_ok=True)
     fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
-    for worker in staying.values() if fresh else ():
-        worker.stop()  # an idle worker still holds memory, also on a GPU
+    if fresh:
+        stop(list(staying.values()))  # an idle worker still holds memory, also on a GPU
     crew: list[Worker] = []
     try:
         for number, places in shares.items():
@@ -173,10 +168,13 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
         watch(crew, stage)
         # find the failed worker before the others are stopped: a stopped worker also looks failed
         failed = next((worker for worker in crew if worker.has_failed), None)
+    except Ended as ended:
+        say(
+            f"{ended.name}: {stage} ends at its next safe point, in {SECONDS_TO_END:g} s at most; once more ends it now"
+        )
+        raise
     finally:
-        for worker in crew:
-            if not worker.is_idle:
-                worker.stop()
+        stop([worker for worker in crew if not worker.is_idle])
     if failed is not None:
         raise StageFailed(failed.unit or f"stage {stage}", failed.exit_code, failed.message(), failed.log)
 
@@ -191,7 +189,7 @@ def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
     launch = plan.config.launch.config
     if launch is None or stage == "label":
         return command
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(find_launch_file(launch))]
+    launcher = ["-m", "aft.launch.launcher", "--config_file", str(find_launch_file(launch))]
     if plan.config.launch.num_processes is not None:
         launcher += ["--num_processes", str(plan.config.launch.num_processes)]
     return [command[0], *launcher, *command[1:]]

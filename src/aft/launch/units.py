@@ -13,6 +13,7 @@ from typing import Any
 from ..progress import say, tell_unit, tell_waiting
 from ..run.environment import reset_peak_memory
 from ..run.folder import TRAINING_STAGES, Unit
+from ..run.lock import writing
 from ..run.manifest import UnitLog
 from ..stages.plan import DONE, RESUME, Plan, Status
 
@@ -46,8 +47,9 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
     if places is not None:
         units = [units[place] for place in places]
     if stage == "label":
-        for unit in units:
-            _label_unit(plan, unit)
+        with writing(plan.run):
+            for unit in units:
+                _label_unit(plan, unit)
         return
     from accelerate import PartialState
 
@@ -59,11 +61,13 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
     state = PartialState(cpu=cpu)
     runner = _runner(stage)
     context = Stage(plan, cpu)
-    for unit in units:
-        work = functools.partial(runner, context, unit)
-        with isolated():
-            _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
-        forget()
+    # not before: the first rank of a launch must have found that nobody writes, and by now it has met the others
+    with writing(plan.run):
+        for unit in units:
+            work = functools.partial(runner, context, unit)
+            with isolated():
+                _run_unit(plan, unit, work, is_main=state.is_main_process, barrier=state.wait_for_everyone)
+            forget()
     # wait before the process group is destroyed: a rank that ends early can crash the others
     state.wait_for_everyone()
     state.destroy_process_group()

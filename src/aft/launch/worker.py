@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -17,12 +18,27 @@ from typing import IO, Any
 
 from tqdm.auto import tqdm
 
+from ..ending import SECONDS_TO_END, signal_name, tied
 from ..errors import AftError, writing
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
 from .log_file import LONGEST_LINE, LogFile, shown_output
 
-_KEPT_LINES = 40
-_SECONDS_TO_END = 10
+_KEPT_LINES = 200  # a launcher's own come behind those of a rank
+_SHOWN_LINES = 15
+_SECONDS_TO_DIE = 10  # of a process that was killed
+_FIRST_OF_SIGNALS = 128
+
+# What is often behind a signal that nobody sent by hand.
+_OFTEN = {
+    "SIGKILL": "; out of memory?",
+    "SIGSEGV": ": native code, of a library or a driver, read memory that is not its own",
+    "SIGBUS": ": a file that it had mapped is shorter now, or its disk or /dev/shm is full",
+    "SIGABRT": ": native code gave up; it often says why in its last lines",
+    "SIGILL": ": native code has an instruction that this processor lacks",
+    "SIGFPE": ": native code divided by zero",
+}
+# The first line of what a launcher says of a rank that failed, or of its own traceback.
+_OF_THE_LAUNCHER = re.compile(r"^[EW]\d{4} .*torch/distributed/elastic/|^Traceback \(most recent call last\):")
 
 
 def num_threads(workers: int) -> str:
@@ -34,16 +50,28 @@ class StageFailed(AftError):
     """A process ended before its units were done. The argument `exit_code` is the process's; negative: a signal."""
 
     def __init__(self, what: str, exit_code: int, message: str, log: Path) -> None:
-        self.exit_code = exit_code if exit_code in (1, 2, 3, 5) else 1
-        how = f"killed by {_signal_name(-exit_code)}" if exit_code < 0 else f"exit code {exit_code}"
-        super().__init__(f"{what} failed ({how}); its whole output is in {log}\n{message}")
+        self.exit_code = exit_code if 1 <= exit_code < _FIRST_OF_SIGNALS else 1
+        super().__init__(f"{what} failed ({_how(exit_code)}); its whole output is in {log}\n{message}")
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def _how(exit_code: int) -> str:
+    if exit_code < 0:
+        name = signal_name(-exit_code)
+        return f"killed by {name}{_OFTEN.get(name, '')}"
+    if exit_code > _FIRST_OF_SIGNALS:
+        return f"ended by {signal_name(exit_code - _FIRST_OF_SIGNALS)}"
+    return f"exit code {exit_code}"
+
+
+def _signal_in(line: str) -> int | None:
+    """The signal of a rank, as a launcher's line tells it: from accelerate's traceback, or from torchrun's table.
+
+    Not above 0: an exit code. None: the line tells neither.
+    """
+    if found := re.search(r"died with <Signals\.(SIG[A-Z0-9]+)", line):
+        return int(signal.Signals[found[1]])
+    found = re.search(r"^\s*exitcode\s*:\s*(-?\d+)", line)
+    return -int(found[1]) if found else None
 
 
 def _tell(line: str) -> None:
@@ -70,12 +98,19 @@ class Worker:
         stays: bool = False,
     ) -> None:
         self.stays = stays
+        self._is_killed = False
         self._lock = threading.Lock()
         self._file: LogFile | None = None
         self.open_log(log, heading or " ".join(command))
         key = secrets.token_hex(8)
         self._mark, self._told = line_mark(MARK, key), line_mark(TOLD, key)
-        whole = {**os.environ, **(environment or {}), ENVIRONMENT_KEY: f"lines:{key}", "PYTHONUNBUFFERED": "1"}
+        whole = {
+            **os.environ,
+            **(environment or {}),
+            **tied(),
+            ENVIRONMENT_KEY: f"lines:{key}",
+            "PYTHONUNBUFFERED": "1",
+        }
         whole["OMP_NUM_THREADS"] = num_threads
         whole.setdefault("TOKENIZERS_PARALLELISM", "false")
         # a new session, so that `stop` can end a launcher together with its child processes
@@ -198,34 +233,61 @@ class Worker:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that the unit's process reported, otherwise the process's: launchers always fail with 1."""
-        return int(self.failure.get("exit_code") or self.process.returncode)
+        """The exit code that the unit's process reported, otherwise the process's; negative: the signal that killed it.
+
+        Launchers always fail with 1, and tell the signal in words.
+        """
+        if told := self.failure.get("exit_code"):
+            return int(told)
+        code = int(self.process.returncode)
+        # torchrun has the rank that failed first last: the others were ended because of it
+        signals = [number for line in self.kept if (number := _signal_in(line)) is not None] if code == 1 else []
+        return -signals[-1] if signals and signals[-1] > 0 else code
 
     def message(self) -> str:
         """Returns the error that the process reported, otherwise the end of its output."""
         self.thread.join()
-        return str(self.failure.get("error") or "\n".join(self.kept[-15:]))
+        kept = self.kept
+        if self.process.returncode == 1 and self.exit_code < 0:
+            # what the rank said last stands before what its launcher says of it
+            ours = next((place for place, line in enumerate(kept) if _OF_THE_LAUNCHER.search(line)), len(kept))
+            kept = kept[:ours] or kept
+        return str(self.failure.get("error") or "\n".join(kept[-_SHOWN_LINES:]))
 
-    def stop(self) -> None:
-        """Ends the process and its child processes, and waits for the rest of its output.
-
-        An idle process ends by itself when its standard input is closed.
-        """
+    def ask_to_end(self) -> None:
+        """Asks the process and its child processes to end. An idle process ends when its standard input is closed."""
+        idle = self.is_idle
         if self.process.stdin is not None:
-            idle = self.is_idle
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-            if idle:
-                self.thread.join(timeout=_SECONDS_TO_END)
-        if self.process.poll() is not None:
-            self.thread.join(timeout=5)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self.thread.is_alive():
-                break
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-            self.thread.join(timeout=_SECONDS_TO_END)
+        if not idle and self.thread.is_alive():
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kills the process and its child processes, unless they have ended, and waits for the rest of its output."""
+        # a process that died may have left others. Once only: the number of its group may be another's later
+        if not self._is_killed and (self.thread.is_alive() or self.process.poll() != 0):
+            self._is_killed = True
+            self._signal(signal.SIGKILL)
+            self.thread.join(timeout=_SECONDS_TO_DIE)
         self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+def stop(workers: Sequence[Worker], seconds: float = SECONDS_TO_END) -> None:
+    """Asks processes to end, and kills those that have not ended after `seconds`, or when a second signal comes."""
+    deadline = time.monotonic() + seconds
+    try:
+        for worker in workers:
+            worker.ask_to_end()
+        for worker in workers:
+            worker.thread.join(timeout=max(0.0, deadline - time.monotonic()))
+    finally:
+        for worker in workers:
+            worker.kill()
 
 
 def watch(crew: Sequence[Worker], stage: str) -> None:

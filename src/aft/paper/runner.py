@@ -6,6 +6,7 @@ Every step is a call of aft-train: finished stages are skipped, interrupted stag
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import merge
+from ..ending import Ended, tied
 from ..errors import AftError, ConfigError
 from ..json_files import read_json, temporary_path, write_json, write_text
 from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
+from ..run.lock import hold
 from ..shown import shown
 from .claims import FEWEST_SEEDS
 from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
@@ -349,23 +352,38 @@ def _take(step: Step) -> None:
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Run aft-train in its own process; if it fails, exit with its code."""
-    done = subprocess.run([sys.executable, "-m", "aft.cli.train", *arguments], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    """Run aft-train in its own process; if it fails, exit with its code. It ends with this process, and by a signal."""
+    command = [sys.executable, "-m", "aft.cli.train", *arguments]
+    # a session of its own: a terminal's interrupt would reach it twice, and a second one ends it at once
+    process = subprocess.Popen(command, env={**os.environ, **tied()}, start_new_session=True)
+    try:
+        process.wait()
+    except Ended:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        process.wait()
+        raise
+    finally:
+        process.kill()
+    if process.returncode:
+        raise SystemExit(process.returncode)
 
 
 def copy_units(step: Copy) -> list[Path]:
     """Copy finished units that the target lacks. aft-train runs those again whose inputs differ there."""
+    finished = [unit for unit in RunFolder(step.source).units(*step.units) if unit.manifest.exists()]
+    if not finished:
+        return []
     made = []
-    for unit in RunFolder(step.source).units(*step.units):
-        target = step.target / unit.folder.relative_to(step.source)
-        if target.exists() or not unit.manifest.exists():
-            continue
-        partial = temporary_path(target)
-        shutil.copytree(unit.folder, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
-        os.replace(partial, target)
-        made.append(target)
+    with hold(RunFolder(step.target), lambda line: print(line, flush=True)):
+        for unit in finished:
+            target = step.target / unit.folder.relative_to(step.source)
+            if target.exists():
+                continue
+            partial = temporary_path(target)
+            shutil.copytree(unit.folder, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
+            os.replace(partial, target)
+            made.append(target)
     return made
 
 

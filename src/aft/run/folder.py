@@ -2,6 +2,7 @@
 
     RUN/
       config.yaml  environment.json  data.json      of the whole run
+      .lock  .lock.json  .lock.writers              who is at work (run/lock)
       report.{json,md,csv,png}  calibration.png     what aft-report writes
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
@@ -71,6 +72,7 @@ class RunFolder:
         self.calibration = self.path / "calibration.png"
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"
+        self.lock, self.owner, self.writers = (self.path / f".lock{end}" for end in ("", ".json", ".writers"))
 
     @classmethod
     def around(cls, path: str | Path) -> RunFolder | None:

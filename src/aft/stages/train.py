@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ..config import align_config
 from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
+from ..ending import deferring
 from ..errors import ConfigError, DataError, writing
 from ..json_files import write_text
 from ..losses import REFERENCE_LOSSES
@@ -28,7 +30,7 @@ from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
-from ..training.callbacks import SaveEnds, StopOnCollapse
+from ..training.callbacks import OnceItTrains, SaveEnds, StopOnCollapse
 from ..training.checkpoints import last_checkpoint, set_aside
 from ..training.job import TrainingJob
 from ..training.objective import Objective
@@ -183,6 +185,12 @@ def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> N
 
 def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     """Train, resume from the last checkpoint if there is one, and save a model that transformers can load."""
+    with contextlib.ExitStack() as cut:
+        _train_until(cut, stage, unit, log, work)
+
+
+def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
+    """`cut`: from the first step on, it holds what keeps signals from cutting the work elsewhere than at a step."""
     job, config, seed = work.job, stage.config, unit.seed or 0
     _tell_what_fits(unit, work)
     check_sizes(job.model, work.texts, job.entries)
@@ -204,7 +212,9 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         description=str(unit),
     )
     ends = SaveEnds(lambda: set_ends(job.model, work.texts))
-    trainer = AftTrainer(job, arguments, [ends, *([work.collapse] if work.collapse else [])])
+    # once it trains, a signal ends it at the end of a step, or when what was trained is saved
+    to_a_safe_point = OnceItTrains(lambda _: cut.enter_context(deferring()))
+    trainer = AftTrainer(job, arguments, [ends, to_a_safe_point, *([work.collapse] if work.collapse else [])])
     trainer.train(resume_from_checkpoint=_checkpoint(unit, log, trainer))
     stopped = work.collapse.reason if work.collapse else None
     if stopped:

@@ -46,6 +46,7 @@ OWNED: dict[str, str] = {
     "length_column_name": "the order of the data is this package's",
     "ignore_data_skip": "a run that is resumed goes on where it was",
     "resume_from_checkpoint": "a stage that was cut resumes by itself",
+    "enable_jit_checkpoint": "a stage that a signal ends saves a checkpoint, unless save_strategy is no",
     "use_cache": "a checkpoint keeps its model's own",
     "use_liger_kernel": "its forward would replace this package's",
     "liger_kernel_config": "its forward would replace this package's",

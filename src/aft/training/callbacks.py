@@ -24,6 +24,10 @@ class BeforeTraining(TrainerCallback):
         self.begin(state.global_step)
 
 
+class OnceItTrains(BeforeTraining):
+    """The same for a stage: transformers warns of two callbacks of one class."""
+
+
 class SaveEnds(TrainerCallback):
     """Calls `set_ends` before the first step, because transformers puts the tokenizer's end token first there.
 

@@ -34,6 +34,15 @@ class ScoreLog:
             counted = objective.displacement(scores, batch).double()
             self._displacement = counted if self._displacement is None else self._displacement + counted
 
+    @property
+    def sums(self) -> tuple[Tensor | None, Tensor | None]:
+        """What has been summed since the last call of `metrics`: statistics and displacement."""
+        return self._statistics, self._displacement
+
+    @sums.setter
+    def sums(self, values: tuple[Tensor | None, Tensor | None]) -> None:
+        self._statistics, self._displacement = values
+
     def metrics(self, reduce: Callable[[Tensor], Tensor], steps: int) -> dict[str, float]:
         """The metrics of the `steps` since the last call, without those over nothing.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
+from ..ending import Ended, asked
 from ..errors import AftError, DiskError, writing
 from ..model import first_not_finite, pad_id
 from ..progress import Progress, say
@@ -51,6 +54,9 @@ def _exact(device: torch.device) -> torch.dtype:
 
 # The counts that normalise an optimizer step, in the order of the vector from `_count`.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
+
+# In a checkpoint: a rank's sums since the last log. Only one that a signal caused has this file.
+_UNLOGGED = "unlogged_{rank}.pt"
 
 
 class AftTrainer(Trainer):
@@ -89,6 +95,7 @@ class AftTrainer(Trainer):
         self._scores = ScoreLog()
         self._steps_logged = 0
         self._terms = StepTerms(args.device, _exact(args.device))
+        self._ends, self._ranks_asked, self._last_step, self._step_is_saved = False, torch.zeros(()), -1, False
         # of the steps since the last log, those in which each count is above 0; the same on all ranks
         self._steps_with = torch.zeros(len(_TOTALS), device=args.device)
 
@@ -152,7 +159,11 @@ class AftTrainer(Trainer):
                 batches.append(batch)
         parts = [part for batch in batches for part in batch["parts"]]
         self._terms.begin_step()
-        totals = self.accelerator.reduce(self._count(parts).to(device, non_blocking=True), reduction="sum")
+        counts = self._count(parts)
+        # ranks count also how many of them a signal has reached, so that all end at the same step
+        counts = torch.cat([counts, counts.new_tensor([asked() is not None])])
+        counts = self.accelerator.reduce(counts.to(device, non_blocking=True), reduction="sum")
+        totals, self._ranks_asked = counts[:-1], counts[-1]
         self._steps_with = self._steps_with + (totals > 0)
         return batches, totals
 
@@ -231,7 +242,56 @@ class AftTrainer(Trainer):
         """
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self._stop_if_not_finite(norm)
+        if self.args.world_size > 1:
+            self._ends = bool(self._ranks_asked)  # read here, where the step waits for the device anyway
         return norm
+
+    # ---- a signal ----
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """transformers' end of a step, and the safe point of a training that a signal has asked to end.
+
+        Raises `Ended` there, behind a checkpoint if this training saves any. A training that is over anyway is not cut.
+        """
+        step = self.state.global_step
+        if self.args.world_size == 1:
+            self._ends = asked() is not None
+        # Behind the last step of an epoch, transformers calls this twice: for the step, and for the epoch, at whose end
+        # a log, an evaluation or a checkpoint may be due. The training ends at the second call then.
+        of_epoch = step == self._last_step
+        ends = self._ends and step < self.state.max_steps and of_epoch == float(self.state.epoch or 0).is_integer()
+        is_saved = of_epoch and self._step_is_saved
+        self._last_step, self._step_is_saved = step, is_saved or self.control.should_save
+        if ends and not is_saved and self.args.save_strategy != SaveStrategy.NO and not self.args.save_only_model:
+            self.control.should_save = True
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        if ends and not self.control.should_training_stop:
+            ended = asked() or Ended(signal.SIGTERM)  # the signal of another rank
+            saved = (Path(str(self.args.output_dir)) / f"checkpoint-{step}").exists()
+            say(f"{self.job.description}: {ended.name}: ends at step {step}, {'saved' if saved else 'not saved'}")
+            raise ended
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Saves, beside each rank's random state, the sums of the steps since the last log, if there are any."""
+        super()._save_rng_state(output_dir)
+        path = Path(output_dir) / _UNLOGGED.format(rank=self.args.process_index)
+        path.unlink(missing_ok=True)
+        if steps := self.state.global_step - self._steps_logged:
+            sums = {"terms": self._terms.sums, "steps_with": self._steps_with, "scores": self._scores.sums}
+            torch.save({"steps": steps, "loss": self._tr_loss, **sums}, path)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Loads the sums, too, so that what is logged next is a mean over the steps before and after the cut."""
+        super()._load_rng_state(checkpoint)
+        path = checkpoint and Path(checkpoint) / _UNLOGGED.format(rank=self.args.process_index)
+        if not path or not path.exists():
+            return
+        saved = torch.load(path, map_location=self.args.device, weights_only=True)
+        self._tr_loss += saved["loss"]
+        self._terms.sums += saved["terms"]
+        self._steps_with = self._steps_with + saved["steps_with"]  # the batches of the next step are counted already
+        self._scores.sums = saved["scores"]
+        self._steps_logged = self._globalstep_last_logged = self.state.global_step - saved["steps"]
 
     def _stop_if_not_finite(self, norm: Any) -> None:
         """Raise `AftError` if a term of this step, or its gradient's norm (None: not known), is not finite."""
