@@ -116,11 +116,11 @@ def test_what_is_there_is_not_sampled_again(engine, wanted, uncut, tmp_path):
     # a mark in a finished line survives: the line was kept, not made again
     lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
     first = read_completions(part)[0]
-    marked = lines[0].replace(f'"seed": {first.seed}', '"seed": 7')
+    marked = lines[0].replace(f'"num_tokens": {first.num_tokens}', '"num_tokens": 777')
     part.write_text("".join([marked, *lines[1:3]]), encoding="utf-8")
     completions = run(engine, wanted, path)
-    assert [c.seed for c in completions].count(7) == 1
-    again = [c for c in completions if c.seed != 7]
+    assert [c.num_tokens for c in completions].count(777) == 1
+    again = [c for c in completions if c.num_tokens != 777]
     assert again == [c for c in uncut[0] if (c.question_id, c.index) != (first.question_id, first.index)]
 
 

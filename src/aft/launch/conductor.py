@@ -29,7 +29,7 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
     lines = []
     for unit, status in plan.forecast(list(stages)):
         state = "skip" if status.state == DONE else status.state
-        lines.append(f"{state:<7}{unit!s:<40}{unit.folder}")
+        lines.append(f"{state:<6} {unit!s:<40}{unit.folder}")
         lines += [f"       because {reason}" for reason in status.reasons]
     return "\n".join(lines)
 
@@ -50,6 +50,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         # a signal that is ignored (`nohup`) must stay ignored
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
+    plan.check_damage(stages)  # damage of the last stage is told before the first one takes hours
     open_folder(plan)
     if tokens := check_fit(plan, stages):
         write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
@@ -64,6 +65,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
 
 def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     """Runs the outdated units of a stage. Called after earlier stages have finished, because their output matters."""
+    plan.check_damage([stage])
     plan.check_reads(stage)
     units = plan.units(stage)
     states = {index: plan.status(unit) for index, unit in enumerate(units)}

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ from ..scoring.packing import Batch, Entry
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
+from .complete import check_groups
 from .context import Inference, Stage, check_sizes
 
 Lines = list[dict[str, Any]]
@@ -63,12 +65,13 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Samples from the evaluated model into files of the unit's folder."""
+    """Samples from the evaluated model into files of the unit's folder, whose names are then in `written`."""
 
     stage: Stage
     unit: Unit
     texts: TextEncoder
     engine: Engine
+    written: list[str] = dataclasses.field(default_factory=list)
 
     def questions(self) -> list[Question]:
         """Returns the questions of task accuracy."""
@@ -87,6 +90,7 @@ class _Sampler:
     ) -> list[Completion]:
         """Samples completions and saves them in `file`. `purpose` is part of their seeds."""
         seed = self.unit.seed or 0
+        self.written.append(file)
         return collect(
             self.engine,
             self.stage.requests(self.texts, questions, indices, purpose=purpose, seed=seed),
@@ -163,7 +167,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
     write_json(unit.folder / METRICS, to_json(metrics))
-    log.complete([METRICS, *files])
+    log.complete([METRICS, *files, *sampler.written])
 
 
 def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
@@ -265,8 +269,11 @@ def _reference(stage: Stage, question: Question) -> list[Group]:
 def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
     plan, seed = scorer.stage.plan, scorer.unit.seed
     path = plan.reads(scorer.unit).get("pool")
+    given = [] if path is None else read_groups(path)
+    if path is not None:
+        check_groups(plan, scorer.unit, given, plan.pool_questions(seed or 0), Path(path))
     groups = []
-    for group in [] if path is None else read_groups(path):
+    for group in given:
         candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
         if candidates:
             groups.append(dataclasses.replace(group, candidates=candidates))
