@@ -65,10 +65,10 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
 
 def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     """Runs the outdated units of a stage. Called after earlier stages have finished, because their output matters."""
-    plan.check_damage([stage])
     plan.check_reads(stage)
     units = plan.units(stage)
     states = {index: plan.status(unit) for index, unit in enumerate(units)}
+    plan.refuse_damaged({units[index]: status for index, status in states.items()}, [stage])
     waiting = [index for index, status in states.items() if status.state != DONE]
     if len(waiting) < len(units):
         say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")

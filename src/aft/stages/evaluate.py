@@ -17,13 +17,10 @@ from ..encoding import TextEncoder
 from ..evaluation.accuracy import category_accuracy, self_consistency, task_accuracy, vote_lines
 from ..evaluation.assessment import (
     Assessed,
-    assessment_accuracy,
-    assessment_counts,
     assessment_lines,
-    describe_scores,
+    assessment_metrics,
     has_tokens,
     json_scores,
-    perplexity,
     pool_metrics,
     question_shares,
     score_lines,
@@ -199,22 +196,7 @@ def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, A
     full = [question for question in questions if assessed[question.id].is_full(per_label)]
     lines = scorer.score([_as_group(question, assessed[question.id]) for question in full], "own chains")
     references = scorer.score([group for q in questions for group in _reference(scorer.stage, q)], "references")
-    right = [line["score"] for line in lines if line["is_positive"]]
-    wrong = [line["score"] for line in lines if not line["is_positive"]]
-    reference = [line["score"] for line in references]
-    counts = assessment_counts(assessed, per_label)
-    metrics = {
-        "assessment_accuracy": assessment_accuracy(lines, skipped=counts["skipped"]) if lines else None,
-        "assessment": {**counts, **dataclasses.asdict(section)} if section else None,
-        "perplexity": perplexity(right),
-        "perplexity_wrong": perplexity(wrong),
-        "perplexity_reference": perplexity(reference),
-        "scores": {
-            "right": describe_scores(right),
-            "wrong": describe_scores(wrong),
-            "reference": describe_scores(reference),
-        },
-    }
+    metrics = assessment_metrics(assessed, lines, references, dataclasses.asdict(section) if section else None)
     return metrics, {
         ASSESSMENT: json_scores(lines),
         ASSESSMENT_QUESTIONS: assessment_lines(assessed, lines),

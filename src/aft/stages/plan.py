@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,18 @@ class Plan:
             return None  # an earlier stage has not written it yet
         return f"hub:{source}@{self.config.model.revision or 'main'}" + (f"#{gguf}" if gguf else "")
 
+    def changed_settings(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
+        """Returns how the stage's version, the seed, the data and the configuration differ from recorded inputs."""
+        keys = ("stage_version", "seed", "data", "config")
+        now = self._inputs(unit, {}, self._fingerprint)
+        return changed_keys({key: inputs.get(key) for key in keys}, {key: now[key] for key in keys})
+
+    def changed_reads(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
+        """Returns which of the things that a unit reads differ from recorded inputs. What is absent does not count."""
+        now = {name: digest for name, digest in self._digests(unit).items() if digest is not None}
+        recorded = inputs.get("reads", {})
+        return [name for name, digest in now.items() if name in recorded and recorded[name] != digest]
+
     # ---- state ----
 
     def processes(self, unit: Unit) -> int | None:
@@ -365,12 +377,14 @@ class Plan:
 
         With `repair`, damaged units of `stages` are made again, so that only those count that they read.
         """
-        found = self._damaged_makers(stages)
-        for unit in () if self.repair else (unit for stage in stages for unit in self.units(stage)):
-            status = self.status(unit)
-            if status.state == DAMAGED:
-                found[unit] = status.reasons
-        self._raise_damages(found, stages)
+        self._raise_damages(self._damaged_makers(stages), stages)
+        self.refuse_damaged({unit: self.status(unit) for stage in stages for unit in self.units(stage)}, stages)
+
+    def refuse_damaged(self, states: Mapping[Unit, Status], stages: Sequence[str]) -> None:
+        """Raises `DataError` if one of these units of `stages` is damaged and is not to be made again."""
+        if not self.repair:
+            found = {unit: status.reasons for unit, status in states.items() if status.state == DAMAGED}
+            self._raise_damages(found, stages)
 
     def _damaged_makers(self, stages: Sequence[str]) -> dict[Unit, Sequence[str]]:
         """Returns the damaged units that `stages` read and do not make, with what is wrong."""
@@ -378,7 +392,7 @@ class Plan:
         makers = dict.fromkeys(unit for unit in map(self.run.unit_of, read) if unit and unit.stage not in stages)
         return {unit: damages for unit in makers if (damages := self.integrity.damages(unit))}
 
-    def _raise_damages(self, found: dict[Unit, Sequence[str]], stages: Sequence[str]) -> None:
+    def _raise_damages(self, found: Mapping[Unit, Sequence[str]], stages: Sequence[str]) -> None:
         lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in found.items() for line in damages]
         if lines:
             raise DataError("\n".join([*lines, self._how_to_go_on(list(found), stages)]))
