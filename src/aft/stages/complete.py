@@ -74,7 +74,7 @@ def _check(
     lacks = f"{path} lacks {len(missing):,} of {len(wanted):,} {kind}s, the first of {_name(missing[0])}"
     if strict:
         raise DataError(f"{unit}: {lacks}. Delete the folder {path.parent}, and aft-train makes it again")
-    say(f"{unit}: {lacks}; it was made for other data or given, so {unit.stage} goes on with what is there")
+    say(f"{unit}: {lacks}. It was given, or made for other questions: {unit.stage} goes on with it")
 
 
 def _first_repeated(keys: Iterable[Hashable]) -> Hashable | None:

@@ -403,8 +403,8 @@ class Plan:
         commands = [f"aft-train --config {self.run.config} --stage {stage} --repair" for stage in others]
         again = f"run {' and '.join(commands)}" if others else "run the same command with --repair"
         return (
-            f"To go on, put the files back, or {again}: it moves {what} to {self.run.replaced}, makes it again,"
-            " and after it what depends on it and comes out different"
+            f"To go on, put the files back, or {again}: {what} will be moved to {self.run.replaced} and made again, and"
+            " so will what depends on a result that comes out different"
         )
 
     def check_reads(self, stage: str) -> None:
