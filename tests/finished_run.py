@@ -106,7 +106,7 @@ def _evaluate(plan, unit):
 
     def sampled(name, questions, indices):
         names.append(name)
-        completions = _complete(plan, questions, indices, unit, name)
+        completions = _complete(plan, questions, indices, str(unit), name)
         write_json_lines(unit.folder / name, completions)
         return completions
 
