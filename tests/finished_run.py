@@ -147,8 +147,12 @@ def _evaluate(plan, unit):
     graded = grade_all(task, sampled("paths.jsonl", voters, range(voting.num_paths)), voters)
     files["self_consistency.jsonl"] = votes = vote_lines(graded, voters, task, voting.ns)
     metrics = {
-        **{"model": unit.name, "seed": unit.seed, "split": "test", "checkpoint": str(unit.folder)},
-        **{"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)},
+        "model": unit.name,
+        "seed": unit.seed,
+        "split": "test",
+        "checkpoint": str(unit.folder),
+        "task_accuracy": task_accuracy(predictions),
+        "by_category": category_accuracy(predictions),
         **assessment_metrics(assessed, lines, references, dataclasses.asdict(section.assessment)),
         "pool": pool_metrics(pool, questions=len(plan.pool_questions(unit.seed))),
         "self_consistency": {**self_consistency(votes), **dataclasses.asdict(voting)},

@@ -18,7 +18,7 @@ from limits import HUNG_AFTER
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "yaml", "tqdm", "matplotlib"}
 PROGRAMS = ("train", "sample", "label", "evaluate", "report")
-ALL_PROGRAMS = (*PROGRAMS, "convert", "init")
+ALL_PROGRAMS = (*PROGRAMS, "verify", "convert", "init")
 
 
 @pytest.fixture

@@ -87,7 +87,10 @@ def run(tmp_path):
     write(folder / "base" / "manifest.json", {**MANIFEST, "seconds": 240.0, "peak_memory_bytes": 2**30})
     for seed in (0, 1):
         part = folder / f"seed-{seed}"
-        write(part / "vft" / "manifest.json", {**MANIFEST, "seconds": 8.0 + 2 * seed, "peak_memory_bytes": 2**29 * (1 + seed)})
+        write(
+            part / "vft" / "manifest.json",
+            {**MANIFEST, "seconds": 8.0 + 2 * seed, "peak_memory_bytes": 2**29 * (1 + seed)},
+        )
         write(
             part / "label" / "counts.json", {"questions": 10, "candidates": {"positive": 1234 + seed, "negative": 20}}
         )

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from aft.errors import DataError
 from aft.model import build_model, build_tokenizer
 from aft.records import Completion, read_completions, write_json_lines
 from aft.sampling.decoding import Decoding
@@ -131,6 +132,28 @@ def test_a_finished_file_is_read_and_the_parts_of_a_cut_merge_are_removed(wanted
     (tmp_path / "own-0000.part-00000.jsonl").write_bytes(b"")
     assert run(None, wanted, path) == uncut[0]
     assert names(tmp_path) == ["completions.jsonl", "own-0000.part-00000.jsonl"]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "a line less", "a line twice", "another seed"])
+def test_a_file_that_lacks_a_completion_is_completed(engine, wanted, uncut, tmp_path, capsys, damage):
+    path = tmp_path / "completions.jsonl"
+    lines = uncut[1].splitlines(keepends=True)
+    if damage == "another seed":
+        seed = str(uncut[0][3].seed).encode()
+        lines[3] = lines[3].replace(seed, b"1" + seed)
+    changed = {"emptied": [], "cut": [*lines[:-1], lines[-1][:-9]], "a line less": [*lines[:4], *lines[5:]]}
+    path.write_bytes(b"".join(changed.get(damage, [*lines, lines[0]] if damage == "a line twice" else lines)))
+    assert run(engine, wanted, path) == uncut[0]
+    assert path.read_bytes() == uncut[1] and names(tmp_path) == ["completions.jsonl"]
+    assert "of 14 requested completions" in capsys.readouterr().err
+
+
+def test_a_line_that_is_damaged_in_the_middle_is_named(engine, wanted, uncut, tmp_path):
+    part = tmp_path / "completions.part-00000.jsonl"
+    lines = uncut[1].splitlines(keepends=True)
+    part.write_bytes(b"".join([lines[0], lines[1][:-9] + b"\n", *lines[2:]]))
+    with pytest.raises(DataError, match=r"completions\.part-00000\.jsonl:2: not JSON"):
+        run(engine, wanted, tmp_path / "completions.jsonl")
 
 
 def test_parts_of_other_files_in_the_folder_are_left_alone(engine, wanted, uncut, tmp_path):

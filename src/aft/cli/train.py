@@ -45,10 +45,14 @@ def _add(parser: argparse.ArgumentParser) -> None:
 def add_integrity(parser: argparse.ArgumentParser) -> None:
     """Adds `--verify` and `--repair`, the options of every command that runs stages."""
     parser.add_argument(
-        "--verify", action="store_true", help="hash every file of finished stages, also those of unchanged size and time"
+        "--verify",
+        action="store_true",
+        help="hash every file of finished stages, also those of unchanged size and time",
     )
     parser.add_argument(
-        "--repair", action="store_true", help="move damaged results to replaced/ and make them again; else they stop the run"
+        "--repair",
+        action="store_true",
+        help="move damaged results to replaced/ and make them again; else they stop the run",
     )
 
 

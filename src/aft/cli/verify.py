@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from ..stages.plan import Plan
 
 EPILOG = """\
-The folder may have been moved or copied. Nothing in it is changed, no model is loaded and no code of the run's own runs.
+The folder may have been moved or copied. Nothing in it is changed, and no model is loaded.
 
 exit codes: 0 all that was checked is right, 1 there is no run, 2 an argument is wrong, 3 a file or a number is wrong
 """
+
+DAMAGED, WRONG = "damaged", "wrong numbers"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,14 +35,20 @@ def _main(arguments: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(
         prog="aft-verify",
         description="Check every file of a run against its manifests, and compute its numbers again from its files.",
-        usage="aft-verify RUN",
+        usage="aft-verify RUN [--load-data]",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_version(parser)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
-    verify(parser.parse_args(arguments).run)
+    parser.add_argument(
+        "--load-data",
+        action="store_true",
+        help="compute numbers again also where the data come from the hub or from Python code that the run names",
+    )
+    known = parser.parse_args(arguments)
+    verify(known.run, load_data=known.load_data)
 
 
 @dataclasses.dataclass
@@ -54,15 +62,18 @@ class _Row:
     wrong: list[str] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)
 
-    def damaged(self, lines: Sequence[str], verdict: str = "damaged") -> None:
+    def damaged(self, lines: Sequence[str], verdict: str = DAMAGED) -> None:
         """Adds what is wrong."""
         if lines:
             self.wrong += lines
             self.verdict = verdict
 
 
-def verify(folder: Path) -> None:
-    """Prints a table of the units of a run. Raises `DataError` if a file or a number is wrong."""
+def verify(folder: Path, *, load_data: bool = False) -> None:
+    """Prints a table of the units of a run. Raises `DataError` if a file or a number is wrong.
+
+    `load_data`: use the network, and run code that the run names, if its data need that.
+    """
     from ..markdown import aligned
     from ..progress import Progress
     from ..run.folder import RunFolder
@@ -73,7 +84,7 @@ def verify(folder: Path) -> None:
     if not units:
         raise AftError(f"{folder}: no run folder, it has no unit")
     rows = [_check_run_files(run)]
-    plan, reasons = _plan(run)
+    plan, reasons = _plan(run, load_data=load_data)
     integrity = Integrity(verify=True)
     with Progress("verifying", len(units) + 1, "unit", delay=3.0) as progress:
         for unit in units:
@@ -86,11 +97,20 @@ def verify(folder: Path) -> None:
     for heading, lines in (("not checked", unchecked), ("wrong", [f"{r.name}: {x}" for r in rows for x in r.wrong])):
         if lines:
             print(f"\n{heading}:\n" + "\n".join(f"  {line}" for line in lines))
-    if bad := [row for row in rows if row.wrong]:
-        raise DataError(
-            f"{folder}: {len(bad)} of {len(rows)} lines of the table are wrong. To go on, put the files back, or run"
-            f" aft-train --config {run.config} output_dir={folder} --repair, which makes damaged units again"
-        )
+    if any(row.wrong for row in rows):
+        raise DataError("\n".join([f"{folder}: not all of it is right. To go on:", *_how_to_go_on(run, rows)]))
+
+
+def _how_to_go_on(run: RunFolder, rows: Sequence[_Row]) -> list[str]:
+    command, found = (
+        f"aft-train --config {run.config} output_dir={run.path}",
+        {row.verdict for row in rows if row.wrong},
+    )
+    lines = {
+        DAMAGED: f"put the files back, or run: {command} --repair",
+        WRONG: f"move the folder of a unit with wrong numbers away and run: {command}; the report is then new too",
+    }
+    return [f"  {lines[verdict]}" for verdict in lines if verdict in found]
 
 
 def _check_run_files(run: RunFolder) -> _Row:
@@ -109,7 +129,7 @@ def _check_run_files(run: RunFolder) -> _Row:
     return row
 
 
-def _plan(run: RunFolder) -> tuple[Plan | None, list[str]]:
+def _plan(run: RunFolder, *, load_data: bool) -> tuple[Plan | None, list[str]]:
     """The plan of a run whose numbers can be computed again, or None and the reasons."""
     from ..config import load_config
     from ..launch.preflight import find_unseen
@@ -121,7 +141,7 @@ def _plan(run: RunFolder) -> tuple[Plan | None, list[str]]:
         config = load_config(run.config)
     except (ConfigError, DataError) as error:
         return None, [f"numbers: {str(error).splitlines()[0]}"]
-    if unseen := find_unseen(config.data):
+    if not load_data and (unseen := find_unseen(config.data, what="aft-verify without --load-data")):
         return None, [f"numbers: {line}" for line in unseen]
     plan = Plan(dataclasses.replace(config, output_dir=str(run.path)))
     try:
@@ -153,20 +173,19 @@ def _check_unit(unit: Unit, integrity: Integrity, plan: Plan | None, reasons: Se
         row.numbers = "not checked"
         return row
     try:
-        if changed := plan.changed_settings(unit, manifest["inputs"]):
-            row.numbers = "not checked"
-            row.unchecked.append(f"numbers: made with other settings than config.yaml has: {changed[0]}")
+        changed, others = plan.changed_settings(unit, manifest["inputs"]), plan.changed_reads(unit, manifest["inputs"])
+        if changed or others:
+            row.numbers, row.verdict = "not checked", "outdated"
+            why = f"not the settings of config.yaml: {changed[0]}" if changed else f"{', '.join(others)} changed since"
+            row.unchecked.append(f"numbers: {why}")
             return row
         found = recompute(plan, unit, manifest)
     except (DataError, ConfigError) as error:
-        row.damaged([str(error).splitlines()[0]], "wrong numbers")
+        row.damaged([str(error).splitlines()[0]], WRONG)
         return row
     row.numbers = f"{found.numbers:,} computed again"
     row.unchecked += found.unchecked
-    row.damaged(found.wrong, "wrong numbers")
-    if not row.wrong and (others := plan.changed_reads(unit, manifest["inputs"])):
-        row.verdict = "outdated"
-        row.unchecked.append(f"outdated: {', '.join(others)} was made again or replaced since")
+    row.damaged(found.wrong, WRONG)
     return row
 
 
@@ -183,15 +202,15 @@ def _check_report(run: RunFolder) -> _Row:
 
     row = _Row("report")
     try:
-        written, computed, wrong, unchecked = recheck_report(run.path)
+        written, computed, notes = recheck_report(run.path)
     except (AftError, KeyError, TypeError, ValueError) as error:
         row.damaged([f"report.json: {str(error).splitlines()[0]}"])
         return row
-    found = Recomputed(wrong=wrong)
+    found = Recomputed()
     found.compare("report.json", written, computed)
     row.numbers = f"{found.numbers:,} computed again" if written else "not checked"
-    row.unchecked += unchecked
-    row.damaged(found.wrong, "wrong numbers")
+    row.unchecked += notes
+    row.damaged(found.wrong, WRONG)
     return row
 
 

@@ -16,35 +16,36 @@ from .page import markdown_page
 from .read import read_report
 
 # What a report takes from the measurements. The rest is about the machine, the folder's name and what is absent.
-_NUMBERS = ("seeds", "splits", "models", "pairs", "labelled", "displacement")
+_NUMBERS = ("splits", "models", "pairs", "labelled", "displacement")
 
 
-def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str], list[str]]:
+def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Compares a run's report with its sources.
 
-    Returns the figures in report.json, the figures that the run's files give, what is wrong with report.md and
-    report.csv, and why figures were not compared. Figures are empty if they were not compared. Raises `AftError` if a
-    file cannot be read.
+    Returns the figures in report.json, the figures that the run's files give, and notes: what was not compared, and
+    what `aft-report` would write otherwise. Figures are empty if they were not compared. Raises `AftError` if
+    report.json cannot be read.
     """
     run = RunFolder(run_folder)
     path = run.report("json")
     written = read_json(path)
     if written is None:
-        return {}, {}, [], [f"{path.name} is absent"]
-    missing = [key for key in ("models", "manifests", *_NUMBERS) if key not in written]
+        return {}, {}, [f"{path.name} is absent"]
+    missing = [key for key in ("seeds", "manifests", *_NUMBERS) if key not in written]
     if missing:
-        return {}, {}, [f"{path.name} lacks '{missing[0]}'"], []
-    wrong = []
+        return {}, {}, [f"{path.name} lacks '{missing[0]}': an earlier version wrote it"]
+    notes = []
     for ending, make in (("md", markdown_page), ("csv", csv_text)):
         text = run.report(ending)
         if not text.is_file():
-            wrong.append(f"{text.name} is absent")
+            notes.append(f"{text.name} is absent")
         elif text.read_text(encoding="utf-8") != make(read_report(path)):
-            wrong.append(f"{text.name} is not what {path.name} gives")
+            notes.append(f"{text.name} is not what {path.name} gives now; aft-report writes it again")
     try:
         computed = json.loads(json.dumps(to_json(build_report(run_folder))))
     except AftError as error:
-        return {}, {}, wrong, [f"the run has no report now: {str(error).splitlines()[0]}"]
-    if written["manifests"] != computed["manifests"]:
-        return {}, {}, wrong, [f"{path.name} is older than the evaluations of the run; aft-report writes it again"]
-    return {key: written[key] for key in _NUMBERS}, {key: computed[key] for key in _NUMBERS}, wrong, []
+        return {}, {}, [*notes, f"no report can be made now: {str(error).splitlines()[0]}"]
+    if (written["seeds"], written["manifests"]) != (computed["seeds"], computed["manifests"]):
+        notes.append(f"{path.name} is not of the run's seeds and results now; aft-report writes it again")
+        return {}, {}, notes
+    return {key: written[key] for key in _NUMBERS}, {key: computed[key] for key in _NUMBERS}, notes

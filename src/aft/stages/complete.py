@@ -1,7 +1,7 @@
 """Whether a file that a stage reads has all that the stage before was asked for. Needs neither a model nor torch.
 
-A file beside a manifest was written by a stage of this run: it must be complete. A file without a manifest was given. It
-may be partial, but not empty, and a line says what it lacks.
+A file beside a manifest was written by a stage of this run: it must be complete. A file without a manifest was given.
+It may be partial, but not empty, and a line says what it lacks.
 """
 
 from __future__ import annotations

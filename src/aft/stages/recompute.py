@@ -19,10 +19,12 @@ from ..evaluation.assessment import (
     pool_metrics,
     question_shares,
 )
+from ..errors import first_line
 from ..grading import Grader, grade, grade_all
 from ..json_files import iter_json_lines, json_line, read_json
 from ..labelling.labels import label_completions, replace_ratings
 from ..labelling.outcomes import count_completions, count_outcomes
+from ..labelling.rating_sources import rating_file
 from ..labelling.ratings import describe_rated, rate_groups
 from ..records import POSITIVE, REFERENCE, Completion, Group, Question, read_completions, read_groups
 from ..run.folder import (
@@ -54,7 +56,10 @@ _SHOWN = 3
 
 @dataclasses.dataclass
 class Recomputed:
-    """What was computed again. `numbers`: how many values were compared; `wrong`: which differ, `unchecked`: and why."""
+    """What was computed again. `numbers`: how many values were compared. `wrong`: those that differ.
+
+    `unchecked`: what could not be compared, and why.
+    """
 
     numbers: int = 0
     wrong: list[str] = dataclasses.field(default_factory=list)
@@ -86,14 +91,18 @@ def recompute(plan: Plan, unit: Unit, manifest: Mapping[str, Any]) -> Recomputed
     a file cannot be read.
     """
     found = Recomputed()
-    if unit.stage == "sample":
-        _sample(plan, unit, manifest, found)
-    elif unit.stage == "label":
-        _label(plan, unit, found)
-    elif unit.stage == "evaluate":
-        _evaluate(plan, unit, found)
-    else:
-        _train(unit, manifest, found)
+    try:
+        if unit.stage == "sample":
+            _sample(plan, unit, manifest, found)
+        elif unit.stage == "label":
+            _label(plan, unit, found)
+        elif unit.stage == "evaluate":
+            _evaluate(plan, unit, found)
+        else:
+            _train(unit, manifest, found)
+    except (KeyError, TypeError, ValueError) as error:
+        # a record that lacks a key, or too few records for what was measured
+        found.wrong.append(f"numbers cannot be computed again: {type(error).__name__}: {first_line(error)}")
     return found
 
 
@@ -184,27 +193,31 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
     in_pool = {question.id for question in pool}
     outside = [completion for completion in completions if completion.question_id not in in_pool]
     questions = plan.training_questions(seed)
-    kept = {"unparsed": section.unparsed, "deduplicate": section.deduplicate}
     groups, counts = label_completions(
         questions,
         plan.task.reference_response,
         outside,
         plan.task,
+        unparsed=section.unparsed,
+        deduplicate=section.deduplicate,
         include_reference=section.include_reference,
         grader=grader,
-        **kept,
     )
     inside = [completion for completion in completions if completion.question_id in in_pool]
-    pool_groups, pool_counts = label_completions(pool, {}, inside, plan.task, **kept)
+    pool_groups, pool_counts = label_completions(
+        pool, {}, inside, plan.task, unparsed=section.unparsed, deduplicate=section.deduplicate
+    )
     written = read_groups(plan.groups(unit.seed))
     facts: dict[str, Any] = {}
-    if isinstance(section.ratings, FileRatings):
-        rated = rate_groups(section.ratings, groups, completions, seed=seed, cache=plan.judge_cache())
+    ratings_section = section.ratings
+    if isinstance(ratings_section, FileRatings) and rating_file(ratings_section, seed).is_file():
+        rated = rate_groups(ratings_section, groups, completions, seed=seed, cache=plan.judge_cache())
         assert rated is not None
         groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
         facts = {"ratings": describe_rated(groups, rated.facts)}
     elif not isinstance(section.ratings, BinaryRatings):
-        found.unchecked.append(f"ratings of {section.ratings.name}: they were taken as they are in {path.name}")
+        source = "an absent file" if isinstance(ratings_section, FileRatings) else f"a {section.ratings.name}"
+        found.unchecked.append(f"ratings of {source}: they were taken as they stand in {plan.groups(unit.seed).name}")
         ratings = {(group.question_id, item.index): item.rating for group in written for item in group.candidates}
         groups, counts = replace_ratings(groups, counts, ratings, section.ratings.name)
     _compare_groups(found, plan.groups(unit.seed).name, written, groups)
