@@ -168,7 +168,7 @@ def test_a_report_with_another_figure_is_named(moved, verify):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"models": 3}'])
 def test_a_damaged_report_is_no_traceback(moved, verify, text):
     moved.run.report("json").write_text(text)
-    code, verdicts, told = verify(moved)
+    code, _, told = verify(moved)
     assert code == (0 if text.startswith('{"') else 3)
     assert "report: report.json" in told
 

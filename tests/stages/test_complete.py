@@ -1,4 +1,4 @@
-"""Nothing is labelled, trained or scored of a file that lacks what was asked for; a file that was given may be partial."""
+"""No stage takes a file of the run that lacks what was asked for. A file that was given may be partial."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.ratings import BinaryRatings, FileRatings
+from ..errors import first_line
 from ..evaluation.accuracy import category_accuracy, self_consistency, task_accuracy, vote_lines
 from ..evaluation.assessment import (
     Assessed,
@@ -19,7 +20,6 @@ from ..evaluation.assessment import (
     pool_metrics,
     question_shares,
 )
-from ..errors import first_line
 from ..grading import Grader, grade, grade_all
 from ..json_files import iter_json_lines, json_line, read_json
 from ..labelling.labels import label_completions, replace_ratings
