@@ -8,7 +8,10 @@ import shutil
 import pytest
 
 from aft.json_files import write_json, write_json_lines
+from aft.launch.conductor import open_folder
+from aft.records import read_completions
 from aft.run.manifest import UnitLog, read_manifest
+from aft.stages.label import run_label
 from finished_run import finish_run, make_plan, rewrite_manifest
 
 
@@ -152,6 +155,27 @@ def test_numbers_that_do_not_come_from_the_files_are_named(moved, verify, unit, 
     code, verdicts, told = verify(moved)
     assert code == 3 and verdicts[str(unit)] == "wrong numbers"
     assert f"  {unit}: {expected}" in told
+
+
+def test_ratings_of_a_file_are_read_again_and_others_are_taken_as_they_stand(moved, verify, tmp_path):
+    ratings = tmp_path / "ratings.jsonl"
+    lines = [(c.question_id, c.index) for c in read_completions(moved.completions(0))]
+    write_json_lines(ratings, [{"question_id": q, "index": i, "rating": i / 4} for q, i in lines])
+    source = f"label={{include_reference: false, ratings: {{name: file, path: '{ratings}'}}}}"
+    plan = make_plan(moved.folder, source, "seeds=[0]", "stages=[label]")
+    unit = plan.run.unit("label", 0)
+    shutil.rmtree(unit.folder)
+    run_label(plan, unit, lambda: UnitLog(unit.folder, plan.inputs(unit)))
+    open_folder(plan)
+    code, verdicts, told = verify(plan)
+    assert code == 0 and str(unit) not in verdicts, told
+    forge(unit, "groups.jsonl", lambda groups: groups[0]["candidates"][0].update(rating=0.9))
+    assert (
+        "label seed 0: groups.jsonl: group 'train-0-0': candidates[0].rating is 0.9, the files give " in verify(plan)[2]
+    )
+    ratings.unlink()
+    told = verify(plan)[2]
+    assert "label seed 0: ratings of an absent file: they were taken as they stand in groups.jsonl" in told
 
 
 def test_a_report_with_another_figure_is_named(moved, verify):

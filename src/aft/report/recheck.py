@@ -16,7 +16,7 @@ from .page import markdown_page
 from .read import read_report
 
 # What a report takes from the measurements. The rest is about the machine, the folder's name and what is absent.
-_NUMBERS = ("splits", "models", "pairs", "labelled", "displacement")
+_NUMBERS = ("splits", "models", "pairs", "displacement")
 
 
 def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
@@ -31,7 +31,7 @@ def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], li
     written = read_json(path)
     if written is None:
         return {}, {}, [f"{path.name} is absent"]
-    missing = [key for key in ("seeds", "manifests", *_NUMBERS) if key not in written]
+    missing = [key for key in ("seeds", "manifests", "labelled", *_NUMBERS) if key not in written]
     if missing:
         return {}, {}, [f"{path.name} lacks '{missing[0]}': an earlier version wrote it"]
     notes = []
@@ -48,4 +48,6 @@ def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], li
     if (written["seeds"], written["manifests"]) != (computed["seeds"], computed["manifests"]):
         notes.append(f"{path.name} is not of the run's seeds and results now; aft-report writes it again")
         return {}, {}, notes
+    if written["labelled"] != computed["labelled"]:
+        notes.append(f"{path.name} is not of the labels that the run has now; aft-report writes it again")
     return {key: written[key] for key in _NUMBERS}, {key: computed[key] for key in _NUMBERS}, notes

@@ -377,8 +377,15 @@ class Plan:
 
         With `repair`, damaged units of `stages` are made again, so that only those count that they read.
         """
+        from ..progress import Progress
+
         self._raise_damages(self._damaged_makers(stages), stages)
-        self.refuse_damaged({unit: self.status(unit) for stage in stages for unit in self.units(stage)}, stages)
+        units, states = [unit for stage in stages for unit in self.units(stage)], {}
+        with Progress("comparing files with manifests", len(units), "unit", delay=3.0) as progress:
+            for unit in units:
+                states[unit] = self.status(unit)
+                progress.update(note=str(unit))
+        self.refuse_damaged(states, stages)
 
     def refuse_damaged(self, states: Mapping[Unit, Status], stages: Sequence[str]) -> None:
         """Raises `DataError` if one of these units of `stages` is damaged and is not to be made again."""
