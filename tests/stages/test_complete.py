@@ -87,6 +87,9 @@ def test_groups_are_those_of_every_question(plan, capsys):
     ):
         with pytest.raises(DataError, match=told):
             check_groups(plan, unit, bad, questions, path)
+    pool = plan.pool(0)
+    with pytest.raises(DataError, match="lacks 1 of 2 groups"):
+        check_groups(plan, plan.run.unit("evaluate", 0, "bcl"), read_groups(pool)[1:], plan.pool_questions(0), pool)
     plan.run.unit("label", 0).manifest.unlink()
     check_groups(plan, unit, groups[1:], questions, path)
     assert "lacks 1 of 8 groups" in capsys.readouterr().err

@@ -200,14 +200,14 @@ def _check_report(run: RunFolder) -> _Row:
     from ..report.recheck import recheck_report
     from ..stages.recompute import Recomputed
 
-    row = _Row("report")
+    row, name = _Row("report"), run.report("json").name
     try:
         written, computed, notes = recheck_report(run.path)
     except (AftError, KeyError, TypeError, ValueError) as error:
-        row.damaged([f"report.json: {str(error).splitlines()[0]}"])
+        row.damaged([f"{name}: {str(error).splitlines()[0]}"])
         return row
     found = Recomputed()
-    found.compare("report.json", written, computed)
+    found.compare(name, written, computed)
     row.numbers = f"{found.numbers:,} computed again" if written else "not checked"
     row.unchecked += notes
     row.damaged(found.wrong, WRONG)

@@ -7,6 +7,7 @@ Once it is complete, `manifest.json` has inputs, outputs with digests, versions,
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from .folder import INITIAL_SCORES, MANIFEST, STARTED, TRAINER_STATE, RunFolder
 
 # Keys of a manifest: the digest of all its other keys, and the size and modification time of each output.
 DIGEST, FILES = "digest", "files"
+_STATE = ("bytes", "modified_ns")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|size:\d{1,18}")
 
 # Files in a checkpoint's folder that no stage and no report reads.
 _UNREAD = {MANIFEST, STARTED, "README.md", "training_args.bin"}
@@ -79,7 +82,7 @@ def has_kept_time(path: Path, manifest: Mapping[str, Any] | None, name: str) -> 
 
 
 def _state(size: int, modified: int) -> dict[str, int]:
-    return {"bytes": size, "modified_ns": modified}
+    return dict(zip(_STATE, (size, modified), strict=True))
 
 
 def digest_checkpoint(folder: Path, digest: Callable[[Path], str] = digest_file) -> str | None:
@@ -99,9 +102,22 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
                 raise DataError(f"{path}: '{key}' is missing or no object. {MADE_AGAIN}")
         if DIGEST in value and value[DIGEST] != _own_digest(value):
             raise DataError(f"{path}: the content differs from what was written. {MADE_AGAIN}")
-        if not all(isinstance(state, dict) for state in [value.get(FILES, {}), *value.get(FILES, {}).values()]):
-            raise DataError(f"{path}: '{FILES}' is no object of objects. {MADE_AGAIN}")
+        if wrong := _wrong_output(value.get("outputs", {}), value.get(FILES, {})):
+            raise DataError(f"{path}: {wrong}. {MADE_AGAIN}")
     return value
+
+
+def _wrong_output(outputs: dict[str, Any], files: Any) -> str | None:
+    """Returns what is wrong with the outputs of a manifest, or None."""
+    for name, digest in outputs.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"output '{name}' is not in the unit's folder"
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return f"output '{name}' has no digest"
+    states = files.values() if isinstance(files, dict) else [files]
+    if not all(isinstance(state, dict) and [type(state.get(key)) for key in _STATE] == [int, int] for state in states):
+        return f"'{FILES}' must have {' and '.join(_STATE)} of each output"
+    return None
 
 
 def _own_digest(manifest: Mapping[str, Any]) -> str:

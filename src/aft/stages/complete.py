@@ -25,38 +25,35 @@ def check_completions(plan: Plan, unit: Unit, completions: Sequence[Completion])
     configuration. Completions of other questions are left to labelling, which refuses them.
     """
     seed, maker = unit.seed or 0, plan.run.unit("sample", unit.seed)
-    inputs = (read_manifest(maker.manifest) or {}).get("inputs")
-    section = (inputs or {}).get("config", {}).get("sample", {})
-    count = section.get("num_samples", plan.config.sample.num_samples)
+    count = _sampled(plan, unit).get("num_samples", plan.config.sample.num_samples)
     questions = plan.training_questions(seed) + plan.pool_questions(seed)
     wanted = [(question.id, index) for question in questions for index in range(count)]
     keys = [(completion.question_id, completion.index) for completion in completions]
-    _check(plan.completions(unit.seed), unit, keys, wanted, "completion", strict=_is_same_request(plan, unit, inputs))
-
-
-def _is_same_request(plan: Plan, unit: Unit, inputs: dict[str, Any] | None) -> bool:
-    """True if the completions were sampled for the questions that the configuration has now."""
-    if inputs is None:
-        return False
-    now = plan.inputs(unit)
-    pool = inputs.get("config", {}).get("sample", {}).get("pool_questions")
-    return (
-        now is not None
-        and (inputs.get("data"), inputs.get("config", {}).get("data")) == (now["data"], now["config"]["data"])
-        and pool == plan.config.sample.pool_questions
-    )
+    strict = _is_of_same_questions(plan, maker, pool=True)
+    _check(plan.completions(unit.seed), unit, keys, wanted, "completion", strict=strict)
 
 
 def check_groups(plan: Plan, unit: Unit, groups: Sequence[Group], questions: Sequence[Question], path: Path) -> None:
     """Raises `DataError` unless every question has exactly one group. `unit`: the one that reads them from `path`."""
-    manifest = read_manifest(plan.run.unit("label", unit.seed).manifest)
-    inputs, now = (manifest or {}).get("inputs", {}), plan.inputs(unit)
-    is_ours = now is not None and (inputs.get("data"), inputs.get("config", {}).get("data")) == (
-        now["data"],
-        now["config"]["data"],
-    )
+    is_pool = path == plan.pool(unit.seed)
+    strict = _is_of_same_questions(plan, plan.run.unit("label", unit.seed), pool=is_pool)
     keys = [group.question_id for group in groups]
-    _check(path, unit, keys, [question.id for question in questions], "group", strict=is_ours)
+    _check(path, unit, keys, [question.id for question in questions], "group", strict=strict)
+
+
+def _sampled(plan: Plan, unit: Unit) -> dict[str, Any]:
+    """The section `sample` with which a seed's completions were sampled; empty without a manifest of the sampling."""
+    manifest = read_manifest(plan.run.unit("sample", unit.seed).manifest) or {}
+    section: dict[str, Any] = manifest.get("inputs", {}).get("config", {}).get("sample", {})
+    return section
+
+
+def _is_of_same_questions(plan: Plan, maker: Unit, *, pool: bool) -> bool:
+    """True if `maker` was finished for the questions, and with `pool` for the pool, that the configuration has now."""
+    manifest = read_manifest(maker.manifest)
+    if manifest is None or not plan.has_same_data(maker, manifest["inputs"]):
+        return False
+    return not pool or _sampled(plan, maker).get("pool_questions", 0) == plan.config.sample.pool_questions
 
 
 def _check(
@@ -73,7 +70,7 @@ def _check(
         return
     lacks = f"{path} lacks {len(missing):,} of {len(wanted):,} {kind}s, the first of {_name(missing[0])}"
     if strict:
-        raise DataError(f"{unit}: {lacks}. Delete the folder {path.parent}, and aft-train makes it again")
+        raise DataError(f"{unit}: {lacks}. Move the folder {path.parent} away, and aft-train makes it again")
     say(f"{unit}: {lacks}. It was given, or made for other questions: {unit.stage} goes on with it")
 
 

@@ -305,6 +305,11 @@ class Plan:
         now = self._inputs(unit, {}, self._fingerprint)
         return changed_keys({key: inputs.get(key) for key in keys}, {key: now[key] for key in keys})
 
+    def has_same_data(self, unit: Unit, inputs: dict[str, Any]) -> bool:
+        """True if recorded inputs of a unit have the data and the splits that the configuration has now."""
+        recorded = (inputs.get("data"), inputs.get("config", {}).get("data"))
+        return recorded == (self._fingerprint, self._sections(unit)["data"])
+
     def changed_reads(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
         """Returns which of the things that a unit reads differ from recorded inputs. What is absent does not count."""
         now = {name: digest for name, digest in self._digests(unit).items() if digest is not None}

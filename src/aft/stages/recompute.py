@@ -32,6 +32,7 @@ from ..run.folder import (
     ASSESSMENT_QUESTIONS,
     COMPLETIONS,
     COUNTS,
+    MANIFEST,
     METRICS,
     PATHS,
     POOL,
@@ -153,8 +154,8 @@ def _train(unit: Unit, manifest: Mapping[str, Any], found: Recomputed) -> None:
         found.unchecked.append(f"{TRAINER_STATE} is absent")
         return
     logged = [entry for entry in state.get("log_history", []) if "loss" in entry]
-    found.compare("manifest.json", manifest.get("steps"), state.get("global_step"))
-    found.compare("manifest.json: last_log", manifest.get("last_log"), logged[-1] if logged else {})
+    found.compare(MANIFEST, manifest.get("steps"), state.get("global_step"))
+    found.compare(f"{MANIFEST}: last_log", manifest.get("last_log"), logged[-1] if logged else {})
 
 
 # ---- samples and labels ----
@@ -172,7 +173,7 @@ def _sample(plan: Plan, unit: Unit, manifest: Mapping[str, Any], found: Recomput
         "unparsed": outcomes.unparsed,
         "tokens": sum(completion.num_tokens for completion in completions),
     }
-    found.compare("manifest.json", {key: manifest.get(key) for key in counted}, counted)
+    found.compare(MANIFEST, {key: manifest.get(key) for key in counted}, counted)
 
 
 def _compare_requests(
