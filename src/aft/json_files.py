@@ -15,6 +15,7 @@ from typing import Any
 from .errors import DataError
 
 MADE_AGAIN = "Delete it, and the command that wrote it makes it again."
+_LONGEST_LINE = 2**24  # bytes that are looked at for the last line of a file
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,7 +35,34 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
 def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every non-blank line, `.gz` unpacked. A line that is no JSON object: `DataError`."""
     for number, text in iter_lines(path):
-        yield number, json_object(text, f"{path}:{number}")
+        try:
+            value = json_object(text, f"{path}:{number}")
+        except DataError as error:
+            if Path(path).suffix != ".gz" and cut_line(Path(path)) == number:
+                raise DataError(f"{error}; it is the last line, which was cut while it was written") from None
+            raise
+        yield number, value
+
+
+def cut_line(path: Path) -> int | None:
+    """Returns the number of the last line of a JSONL file if it was cut while it was written, or None.
+
+    Such a line has no line feed at its end, or is no JSON.
+    """
+    lines, size = 0, path.stat().st_size
+    with path.open("rb") as handle:
+        while part := handle.read(2**20):
+            lines += part.count(b"\n")
+        handle.seek(max(0, size - _LONGEST_LINE))
+        end = handle.read()
+    if not end.strip():
+        return None
+    is_whole = end.endswith(b"\n")
+    try:
+        json.loads(end.rstrip(b"\n").rpartition(b"\n")[2])
+    except (ValueError, RecursionError):
+        return lines + (not is_whole)
+    return None if is_whole else lines + 1
 
 
 def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:

@@ -50,7 +50,7 @@ def test_tables_get_their_own_grids_and_no_others(tmp_path, collect):
 def test_a_report_comes_with_its_manifests(tmp_path, collect):
     run = write_run(tmp_path / "runs" / "quickstart", {"vft": [[1, 0, 1, 0]], "rft": [[1, 1, 1, 0]]})
     manifest = run / "seed-0" / "evaluate" / "rft" / "manifest.json"
-    write_json(manifest, {})
+    write_json(manifest, {"inputs": {}, "outputs": {}})
     collect()
     text = (tmp_path / "results" / "quickstart.md").read_text()
     assert re.search(r"\| rft \| 75\.00 ", text)

@@ -313,7 +313,7 @@ def test_every_alignment_and_evaluation_behind_a_page_is_named_with_its_digest(t
         "seed-0/evaluate/rft-lr0.1": '{"inputs": {"seed": 0}, "outputs": {}}',
         "seed-0/align/rft-lr0.1": '{"inputs": {"seed": 2}, "outputs": {}}',
     }
-    for name, text in {**texts, "seed-0/evaluate/stray": '{"inputs": {}, "outputs": {"a": "b"}}'}.items():
+    for name, text in {**texts, "seed-0/evaluate/stray": '{"inputs": {"seed": 9}, "outputs": {}}'}.items():
         (folder / name / "manifest.json").write_text(text)
     found = as_json(make_page(SPECS["2"], [at_suffix(read_run(folder), "-lr0.1")]))["manifests"]
     assert found == {

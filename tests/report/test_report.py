@@ -37,6 +37,9 @@ POOL = {"vft": (-0.2, -0.4), "loose": (-2.0, -5.0), "bounded": (-0.2, -0.6)}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
+MANIFEST = {"inputs": {}, "outputs": {}}
+
+
 def write(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
@@ -81,17 +84,20 @@ def run(tmp_path):
     config = {"seeds": [0, 1], "methods": {"loose": {}, "bounded": {}}, "evaluate": {"models": MODELS}}
     write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     write(folder / "environment.json", {"git": {"revision": "abc123", "dirty": False}, "versions": {"torch": "2.13.0"}})
-    write(folder / "base" / "manifest.json", {"seconds": 240.0, "peak_memory_bytes": 2**30})
+    write(folder / "base" / "manifest.json", {**MANIFEST, "seconds": 240.0, "peak_memory_bytes": 2**30})
     for seed in (0, 1):
         part = folder / f"seed-{seed}"
-        write(part / "vft" / "manifest.json", {"seconds": 8.0 + 2 * seed, "peak_memory_bytes": 2**29 * (1 + seed)})
+        write(
+            part / "vft" / "manifest.json",
+            {**MANIFEST, "seconds": 8.0 + 2 * seed, "peak_memory_bytes": 2**29 * (1 + seed)},
+        )
         write(
             part / "label" / "counts.json", {"questions": 10, "candidates": {"positive": 1234 + seed, "negative": 20}}
         )
         for model in MODELS:
             evaluated = part / "evaluate" / model
             write(evaluated / "metrics.json", metrics(model, seed))
-            write(evaluated / "manifest.json", {"seconds": 30.0})
+            write(evaluated / "manifest.json", {**MANIFEST, "seconds": 30.0})
             answers = [{"question_id": f"q{i}", "is_correct": bool(x)} for i, x in enumerate(RIGHT[model][seed])]
             write(evaluated / "predictions.jsonl", lines(answers))
             pool = [

@@ -95,7 +95,19 @@ def test_an_absent_manifest_is_none(tmp_path):
     assert read_manifest(tmp_path / MANIFEST) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"', "\x00", '{"outputs": {}}', '{"inputs": [], "outputs": {}}'])
+DAMAGED = [
+    *("", "{", "[1]", '"x"', "\x00", '{"outputs": {}}', '{"inputs": [], "outputs": {}}'),
+    '{"inputs": {}, "outputs": {"a": 3}}',
+    '{"inputs": {}, "outputs": {"a": "size:x"}}',
+    '{"inputs": {}, "outputs": {"../a": "size:3"}}',
+    '{"inputs": {}, "outputs": {"/a": "size:3"}}',
+    '{"inputs": {}, "outputs": {}, "files": 3}',
+    '{"inputs": {}, "outputs": {"a": "size:3"}, "files": {"a": {"bytes": "3", "modified_ns": 3}}}',
+    '{"inputs": {}, "outputs": {}, "digest": "sha256:0"}',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_manifest_says_what_to_do(tmp_path, content):
     path = tmp_path / MANIFEST
     path.write_text(content)

@@ -10,11 +10,11 @@ import shutil
 import pytest
 
 from aft.config import load_config
-from aft.errors import ConfigError
+from aft.errors import ConfigError, DataError
 from aft.launch.conductor import open_folder, show_plan
 from aft.run.environment import versions
-from aft.run.manifest import MANIFEST, UnitLog, read_manifest
-from aft.stages.plan import DONE, RERUN, RESUME, RUN, STAGE_VERSIONS, Plan
+from aft.run.manifest import DIGEST, MANIFEST, UnitLog, read_manifest
+from aft.stages.plan import DAMAGED, DONE, RERUN, RESUME, RUN, STAGE_VERSIONS, Plan
 
 OUTPUTS = {
     "sample": ["completions.jsonl"],
@@ -193,6 +193,7 @@ def test_another_version_of_a_package_or_of_a_stage(make):
         manifest = json.loads(path.read_text())
         section, key, value = change
         manifest["inputs"][section] = {**manifest["inputs"][section], key: value} if key else value
+        del manifest[DIGEST]
         path.write_text(json.dumps(manifest))
     found = outdated(make())
     assert found == {
@@ -201,12 +202,20 @@ def test_another_version_of_a_package_or_of_a_stage(make):
     }
 
 
-def test_a_file_changed_by_hand_outdates_its_readers_and_not_its_writer(make):
+def test_a_file_changed_by_hand_is_damage(make):
     plan = make()
     finish_all(plan)
     with plan.groups(0).open("a") as handle:
         handle.write("\n")
-    found = outdated(make())
+    label = plan.units("label")[0]
+    status = make().status(label)
+    assert (status.state, len(status.reasons)) == (DAMAGED, 1)
+    assert status.reasons[0].startswith("groups.jsonl is too long: ")
+    with pytest.raises(DataError, match=r"--stage label --repair"):
+        make("stages=[align]").check_damage(["align"])
+    # groups of the user's own have no manifest beside them
+    label.manifest.unlink()
+    found = outdated(make("stages=[align]"))
     assert sorted(found) == ["align bcl seed 0", "align rft seed 0"]
     assert all(len(reasons) == 1 and reasons[0].startswith("reads.groups: was ") for reasons in found.values())
 
@@ -216,6 +225,7 @@ def test_a_missing_output(make):
     finish_all(plan)
     (plan.folder / "seed-0" / "label" / "counts.json").unlink()
     assert outdated(make()) == {"label seed 0": ["counts.json is missing"]}
+    assert make().status(plan.units("label")[0]).state == DAMAGED
 
 
 def test_a_cut_unit_resumes_unless_its_inputs_have_changed(make):

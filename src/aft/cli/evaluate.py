@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .main import guarded, parse
-from .train import run_config
+from .train import add_integrity, run_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,6 +25,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
+    add_integrity(parser)
 
 
 if __name__ == "__main__":

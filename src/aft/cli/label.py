@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from .main import guarded, parse
-from .train import run_config
+from .train import add_integrity, run_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,6 +56,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
+    add_integrity(parser)
     parser.add_argument(
         "--audit",
         action="store_true",

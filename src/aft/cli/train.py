@@ -37,14 +37,30 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
+    add_integrity(parser)
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+
+
+def add_integrity(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verify` and `--repair`, the options of every command that runs stages."""
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="hash every file of finished stages, also those of unchanged size and time",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="move damaged results to replaced/ and make them again; else they stop the run",
+    )
 
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
     """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
+    from ..run.integrity import Integrity
     from ..stages.plan import Plan
 
     stage = only or known.stage
@@ -65,7 +81,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     lacking: list[str] = []
     unseen: list[str] = []
     config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking, unseen))
-    plan = Plan(config, sees_data=not unseen)
+    integrity = Integrity(verify=known.verify, remember=not known.dry_run)
+    plan = Plan(config, sees_data=not unseen, integrity=integrity, repair=known.repair)
     config = plan.config  # with what the run's folder decides
     stages = [stage] if stage else plan.stages()
 

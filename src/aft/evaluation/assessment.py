@@ -86,6 +86,34 @@ def assessment_counts(assessed: Mapping[str, Assessed], per_label: int) -> dict[
     }
 
 
+def assessment_metrics(
+    assessed: Mapping[str, Assessed],
+    lines: Sequence[Mapping[str, Any]],
+    references: Sequence[Mapping[str, Any]],
+    section: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The keys of metrics.json about a model's own chains and the references.
+
+    `lines` and `references` have the scores of both. `section`: the keys of `evaluate.assessment`; None if it is off.
+    """
+    right = [line["score"] for line in lines if line["is_positive"]]
+    wrong = [line["score"] for line in lines if not line["is_positive"]]
+    reference = [line["score"] for line in references]
+    counts = assessment_counts(assessed, section["per_label"] if section else 0)
+    return {
+        "assessment_accuracy": assessment_accuracy(lines, skipped=counts["skipped"]) if lines else None,
+        "assessment": {**counts, **section} if section else None,
+        "perplexity": perplexity(right),
+        "perplexity_wrong": perplexity(wrong),
+        "perplexity_reference": perplexity(reference),
+        "scores": {
+            "right": describe_scores(right),
+            "wrong": describe_scores(wrong),
+            "reference": describe_scores(reference),
+        },
+    }
+
+
 def assessment_lines(assessed: Mapping[str, Assessed], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One line per question: what was found, and its share of pairs won (`value`), None if the question was skipped."""
     shares = question_shares(lines)

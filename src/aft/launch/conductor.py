@@ -29,7 +29,7 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
     lines = []
     for unit, status in plan.forecast(list(stages)):
         state = "skip" if status.state == DONE else status.state
-        lines.append(f"{state:<7}{unit!s:<40}{unit.folder}")
+        lines.append(f"{state:<6} {unit!s:<40}{unit.folder}")
         lines += [f"       because {reason}" for reason in status.reasons]
     return "\n".join(lines)
 
@@ -50,6 +50,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         # a signal that is ignored (`nohup`) must stay ignored
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
+    plan.check_damage(stages)  # damage of the last stage is told before the first one takes hours
     open_folder(plan)
     if tokens := check_fit(plan, stages):
         write_json(plan.run.data, {**(read_json(plan.run.data) or {}), "tokens": tokens})
@@ -67,6 +68,7 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
     plan.check_reads(stage)
     units = plan.units(stage)
     states = {index: plan.status(unit) for index, unit in enumerate(units)}
+    plan.refuse_damaged({units[index]: status for index, status in states.items()}, [stage])
     waiting = [index for index, status in states.items() if status.state != DONE]
     if len(waiting) < len(units):
         say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")

@@ -40,7 +40,13 @@ def _use_threads(number: str) -> None:
 
 
 def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> None:
-    """Runs a stage's units in this process. `places`: positions of the units in the stage; None: all units."""
+    """Runs a stage's units in this process. `places`: positions of the units in the stage; None: all units.
+
+    Raises `DataError` if what they read is damaged. Units at `places` that are damaged themselves are made again,
+    because the conductor has ordered them.
+    """
+    if places is None:
+        plan.check_damage([stage])
     plan.check_reads(stage)
     units = plan.units(stage)
     if places is not None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import AftError
+from ..errors import AftError, DataError
 from ..json_files import read_json, write_json, write_text
-from ..run.folder import ASSESSMENT, BASE, EVERY_SEED, METRICS, REFERENCES, VFT, RunFolder
+from ..run.folder import ASSESSMENT, BASE, COUNTS, EVERY_SEED, METRICS, REFERENCES, TRAINER_STATE, VFT, RunFolder
+from ..run.integrity import Integrity
 from ..run.manifest import digest_checkpoint
 from ..stats.comparison import every_pair, paired_by_seed
 from ..stats.estimate import Estimate, to_json
@@ -70,7 +71,8 @@ def _draw(run: RunFolder, report: dict[str, Any]) -> list[Path]:
 def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
     """The results of a run, with an `Estimate` for each measure of a model; `to_json` makes report.json of it.
 
-    No evaluation at all raises `AftError` with the command that makes one.
+    No evaluation at all raises `AftError` with the command that makes one. A file that is read and is not what its
+    manifest says raises `DataError`.
 
     `compare`: compare every two models, which takes long if there are many; otherwise `pairs` is empty.
     """
@@ -78,6 +80,7 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
     run = RunFolder(run_folder)
     if not run_folder.is_dir():
         raise AftError(f"{run_folder}: no such run folder")
+    _check_files(run)
     config = read_config(run_folder)
     metrics = read_metrics(run_folder)
     if not metrics:
@@ -115,6 +118,18 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
             *([] if environment is not None else [f"{run.environment.name}: absent; versions are unknown"]),
         ],
     }
+
+
+def _check_files(run: RunFolder) -> None:
+    """Raises `DataError` if a file that the report reads is not what the manifest of its unit says."""
+    read = {"label": (COUNTS,), "align": (TRAINER_STATE,), "evaluate": None}
+    integrity = Integrity()
+    found = {unit: integrity.damages(unit, read[unit.stage]) for unit in run.units(*read)}
+    lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in found.items() for line in damages]
+    if lines:
+        command = f"aft-train --config {run.config} --repair"
+        how = f"To go on, put the files back, or run {command}: it makes what is damaged again"
+        raise DataError("\n".join([*lines, how]))
 
 
 def _seeds(run: RunFolder, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:

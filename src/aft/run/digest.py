@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-# Larger files (weights of real models) are identified by their size and by the manifest in their folder.
+# What a unit reads is hashed at every start. For larger files (weights of real models) the manifest in their folder
+# stands in.
 _HASH_UP_TO_BYTES = 64 * 2**20
+
+# A file that was written so recently can be written again without another modification time.
+_CLOCK_STEP_NS = 2 * 10**9
 
 
 def digest_file(path: Path) -> str:
@@ -22,8 +27,32 @@ def digest_file(path: Path) -> str:
 
 def digest_weights(path: Path) -> str:
     """Returns the sha256 of a checkpoint's file, or only its size if it is above 64 MB."""
-    size = path.stat().st_size
-    return f"size:{size}" if size > _HASH_UP_TO_BYTES else digest_file(path)
+    return f"size:{path.stat().st_size}" if is_large(path) else digest_file(path)
+
+
+class Digests:
+    """Computes `digest_file` once for each file in this process. A file of another size or time is hashed again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Returns `digest_file(path)`."""
+        found = path.stat()
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        kept = self._kept.get(path)
+        if kept is not None and kept[0] == state:
+            return kept[1]
+        begun = time.time_ns()
+        digest = digest_file(path)
+        if found.st_mtime_ns < begun - _CLOCK_STEP_NS:
+            self._kept[path] = (state, digest)
+        return digest
+
+
+def is_large(path: Path) -> bool:
+    """True if a file is too large to be hashed at every start."""
+    return path.stat().st_size > _HASH_UP_TO_BYTES
 
 
 def digest_value(value: Any) -> str:

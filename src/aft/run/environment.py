@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,12 @@ PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenize
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python, of this package and of the packages that influence results."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    # reading a package's metadata takes milliseconds, and every unit of a plan asks for all of them
     found = {"python": platform.python_version(), "aft": __version__}
     for package in PACKAGES:
         try:

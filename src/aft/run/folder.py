@@ -71,6 +71,7 @@ class RunFolder:
         self.calibration = self.path / "calibration.png"
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"
+        self.replaced = self.path / "replaced"
 
     @classmethod
     def around(cls, path: str | Path) -> RunFolder | None:
@@ -158,7 +159,7 @@ class RunFolder:
     def move_aside(self, folder: Path) -> Path:
         """Moves a unit's outdated folder to `replaced/N/`, with the first free N, so that nothing is lost."""
         number = 1
-        while (target := self.path / "replaced" / str(number) / folder.relative_to(self.path)).exists():
+        while (target := self.replaced / str(number) / folder.relative_to(self.path)).exists():
             number += 1
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(target)

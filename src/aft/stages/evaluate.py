@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +17,10 @@ from ..encoding import TextEncoder
 from ..evaluation.accuracy import category_accuracy, self_consistency, task_accuracy, vote_lines
 from ..evaluation.assessment import (
     Assessed,
-    assessment_accuracy,
-    assessment_counts,
     assessment_lines,
-    describe_scores,
+    assessment_metrics,
     has_tokens,
     json_scores,
-    perplexity,
     pool_metrics,
     question_shares,
     score_lines,
@@ -56,6 +54,7 @@ from ..scoring.packing import Batch, Entry
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
+from .complete import check_groups
 from .context import Inference, Stage, check_sizes
 
 Lines = list[dict[str, Any]]
@@ -63,12 +62,13 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Samples from the evaluated model into files of the unit's folder."""
+    """Samples from the evaluated model into files of the unit's folder, whose names are then in `written`."""
 
     stage: Stage
     unit: Unit
     texts: TextEncoder
     engine: Engine
+    written: list[str] = dataclasses.field(default_factory=list)
 
     def questions(self) -> list[Question]:
         """Returns the questions of task accuracy."""
@@ -87,6 +87,7 @@ class _Sampler:
     ) -> list[Completion]:
         """Samples completions and saves them in `file`. `purpose` is part of their seeds."""
         seed = self.unit.seed or 0
+        self.written.append(file)
         return collect(
             self.engine,
             self.stage.requests(self.texts, questions, indices, purpose=purpose, seed=seed),
@@ -163,7 +164,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     for name, lines_of_file in files.items():
         write_json_lines(unit.folder / name, lines_of_file)
     write_json(unit.folder / METRICS, to_json(metrics))
-    log.complete([METRICS, *files])
+    log.complete([METRICS, *files, *sampler.written])
 
 
 def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
@@ -195,22 +196,7 @@ def _assess(scorer: _Scorer, assessed: dict[str, Assessed]) -> tuple[dict[str, A
     full = [question for question in questions if assessed[question.id].is_full(per_label)]
     lines = scorer.score([_as_group(question, assessed[question.id]) for question in full], "own chains")
     references = scorer.score([group for q in questions for group in _reference(scorer.stage, q)], "references")
-    right = [line["score"] for line in lines if line["is_positive"]]
-    wrong = [line["score"] for line in lines if not line["is_positive"]]
-    reference = [line["score"] for line in references]
-    counts = assessment_counts(assessed, per_label)
-    metrics = {
-        "assessment_accuracy": assessment_accuracy(lines, skipped=counts["skipped"]) if lines else None,
-        "assessment": {**counts, **dataclasses.asdict(section)} if section else None,
-        "perplexity": perplexity(right),
-        "perplexity_wrong": perplexity(wrong),
-        "perplexity_reference": perplexity(reference),
-        "scores": {
-            "right": describe_scores(right),
-            "wrong": describe_scores(wrong),
-            "reference": describe_scores(reference),
-        },
-    }
+    metrics = assessment_metrics(assessed, lines, references, dataclasses.asdict(section) if section else None)
     return metrics, {
         ASSESSMENT: json_scores(lines),
         ASSESSMENT_QUESTIONS: assessment_lines(assessed, lines),
@@ -265,8 +251,11 @@ def _reference(stage: Stage, question: Question) -> list[Group]:
 def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
     plan, seed = scorer.stage.plan, scorer.unit.seed
     path = plan.reads(scorer.unit).get("pool")
+    given = [] if path is None else read_groups(path)
+    if path is not None:
+        check_groups(plan, scorer.unit, given, plan.pool_questions(seed or 0), Path(path))
     groups = []
-    for group in [] if path is None else read_groups(path):
+    for group in given:
         candidates = tuple(candidate for candidate in group.candidates if has_tokens(candidate))
         if candidates:
             groups.append(dataclasses.replace(group, candidates=candidates))

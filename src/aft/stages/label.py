@@ -16,6 +16,7 @@ from ..progress import say
 from ..records import Completion, Group, read_completions
 from ..run.folder import COUNTS, GROUPS, POOL, Unit
 from ..run.manifest import UnitLog
+from .complete import check_completions
 from .limits import OUTCOMES, judge_samples
 from .plan import Plan
 
@@ -28,6 +29,7 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     """
     section, seed = plan.config.label, unit.seed or 0
     completions = read_completions(plan.completions(unit.seed))
+    check_completions(plan, unit, completions)
     grader = Grader(plan.task)
     groups, counts = _training_groups(plan, seed, completions, grader)
     pool_groups, pool_counts = _pool_groups(plan, seed, completions)

@@ -14,7 +14,9 @@ from ..encoding import TextEncoder
 from ..errors import AftError, DataError
 from ..grading import grade
 from ..json_files import read_json, write_json
-from ..run.folder import INITIAL_SCORES
+from ..run.digest import digest_file
+from ..run.folder import INITIAL_SCORES, MANIFEST
+from ..run.manifest import read_manifest
 from ..sampling.decoding import Decoding
 from ..sampling.transformers_engine import TransformersEngine
 from ..scoring.packing import Entry
@@ -88,6 +90,8 @@ def _kept_scores(folder: Path, key: str) -> Scores | None:
     for path in (folder / INITIAL_SCORES, *others, *shared):
         try:
             kept = read_json(path)
+            if path in others and path.parent != folder and not _is_as_recorded(path):
+                continue
         except DataError:
             if path.parent == folder:
                 raise
@@ -95,3 +99,9 @@ def _kept_scores(folder: Path, key: str) -> Scores | None:
         if kept is not None and kept.get("key") == key:
             return kept["scores"]
     return None
+
+
+def _is_as_recorded(path: Path) -> bool:
+    """False if a finished sibling's scores are not those that its manifest names."""
+    recorded = (read_manifest(path.with_name(MANIFEST)) or {}).get("initial_scores")
+    return recorded is None or recorded == digest_file(path)

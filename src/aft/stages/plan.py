@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
 from ..config.schema import DEFAULT_POOL, AlignConfig, VftConfig, model_names
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..prompts import CLOCK
 from ..records import Question
-from ..run.digest import changed_keys, digest_file
+from ..run.digest import changed_keys
 from ..run.environment import versions
 from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
+from ..run.integrity import Integrity, describe_manifest
 from ..run.manifest import digest_checkpoint, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
@@ -34,12 +35,15 @@ STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
 
-DONE, RESUME, RUN, RERUN = "done", "resume", "run", "rerun"
+DONE, RESUME, RUN, RERUN, DAMAGED = "done", "resume", "run", "rerun", "damaged"
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """State of a unit (done, resume, run or rerun), and the reasons."""
+    """State of a unit (done, resume, run, rerun or damaged), and the reasons.
+
+    damaged: what the unit wrote is not what its manifest says. It runs again only if that was asked for.
+    """
 
     state: str
     reasons: tuple[str, ...] = ()
@@ -49,13 +53,25 @@ class Plan:
     """The units of a configuration and their state on disk.
 
     `sees_data`: False for a dry run without the data. Finished units are then taken to have been made of the same data.
+    `integrity`: how the files of finished units are compared with their manifests. `repair`: damaged units of the
+    stages that run are made again; otherwise they stop the run.
     """
 
-    def __init__(self, config: Config, task: Task | None = None, *, sees_data: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task: Task | None = None,
+        *,
+        sees_data: bool = True,
+        integrity: Integrity | None = None,
+        repair: bool = False,
+    ) -> None:
         self.config = with_date(config)
         self.run = RunFolder(config.output_dir)
         self.folder = self.run.path
         self.sees_data = sees_data
+        self.integrity = integrity or Integrity()
+        self.repair = repair
         self._given_task = task
 
     @functools.cached_property
@@ -236,7 +252,11 @@ class Plan:
     def _recorded_ratings(self, unit: Unit) -> Any:
         """Returns `label.ratings` from the last run of a label unit, or None."""
         for name in (MANIFEST, STARTED):
-            if (found := read_manifest(unit.folder / name)) is not None:
+            try:
+                found = read_manifest(unit.folder / name)
+            except DataError:
+                continue
+            if found is not None:
                 for key in ("inputs", "config", "label", "ratings"):
                     found = found.get(key) if isinstance(found, dict) else None
                 return found
@@ -264,17 +284,37 @@ class Plan:
 
     def _digest(self, source: str | Path) -> str | None:
         if isinstance(source, Path):
-            return digest_file(source) if source.is_file() else None
+            return self.integrity.digests.of(source) if source.is_file() else None
         folder, gguf = Path(source), self.gguf_file(source)
         if folder.is_dir() and gguf is not None:
             path = folder / gguf
             # Such files are large. A new one differs in size or time.
             return f"gguf:{gguf}:{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else None
         if folder.is_dir():
-            return digest_checkpoint(folder)
+            try:
+                return digest_checkpoint(folder, self.integrity.digests.of)
+            except DataError:
+                return None  # its manifest is damaged, and the state of its unit says so
         if folder.is_relative_to(self.folder):
             return None  # an earlier stage has not written it yet
         return f"hub:{source}@{self.config.model.revision or 'main'}" + (f"#{gguf}" if gguf else "")
+
+    def changed_settings(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
+        """Returns how the stage's version, the seed, the data and the configuration differ from recorded inputs."""
+        keys = ("stage_version", "seed", "data", "config")
+        now = self._inputs(unit, {}, self._fingerprint)
+        return changed_keys({key: inputs.get(key) for key in keys}, {key: now[key] for key in keys})
+
+    def has_same_data(self, unit: Unit, inputs: dict[str, Any]) -> bool:
+        """True if recorded inputs of a unit have the data and the splits that the configuration has now."""
+        recorded = (inputs.get("data"), inputs.get("config", {}).get("data"))
+        return recorded == (self._fingerprint, self._sections(unit)["data"])
+
+    def changed_reads(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
+        """Returns which of the things that a unit reads differ from recorded inputs. What is absent does not count."""
+        now = {name: digest for name, digest in self._digests(unit).items() if digest is not None}
+        recorded = inputs.get("reads", {})
+        return [name for name, digest in now.items() if name in recorded and recorded[name] != digest]
 
     # ---- state ----
 
@@ -287,20 +327,29 @@ class Plan:
 
     def status(self, unit: Unit) -> Status:
         """Returns whether a unit is up to date, can resume, or must run, from the current files."""
-        manifest = read_manifest(unit.folder / MANIFEST)
+        path = unit.manifest
+        try:
+            manifest = read_manifest(path)
+            path = unit.folder / STARTED
+            started = read_manifest(path) if manifest is None else None
+        except DataError as error:
+            return Status(DAMAGED, (describe_manifest(path, error),))
+        if manifest is not None and (of_another := self.integrity.damages(unit, names=())):
+            return Status(DAMAGED, tuple(of_another))
         reads = self._digests(unit)
         if None in reads.values():
             missing = [str(source) for name, source in self.reads(unit).items() if reads[name] is None]
             return Status(RERUN if manifest else RUN, tuple(f"waits for {source}" for source in missing))
-        started = read_manifest(unit.folder / STARTED) if manifest is None else None
         recorded = manifest or started
         if recorded is None:
             return Status(RUN)
         inputs = self._inputs(unit, reads, self._fingerprint if self.sees_data else recorded["inputs"].get("data"))
         if manifest is not None:
-            reasons = changed_keys(manifest["inputs"], inputs)
-            reasons += [f"{name} is missing" for name in manifest["outputs"] if not (unit.folder / name).exists()]
-            return Status(RERUN, tuple(reasons)) if reasons else Status(DONE)
+            # outdated results are not used, so that nothing depends on whether they are whole
+            if reasons := changed_keys(manifest["inputs"], inputs):
+                return Status(RERUN, tuple(reasons))
+            damages = self.integrity.damages(unit)
+            return Status(DAMAGED, tuple(damages)) if damages else Status(DONE)
         assert started is not None
         reasons = changed_keys(started["inputs"], inputs)
         # Not part of `inputs`: otherwise a finished run would look outdated on a machine with another process count.
@@ -328,8 +377,54 @@ class Plan:
                 result.append((unit, status))
         return result
 
+    def check_damage(self, stages: Sequence[str]) -> None:
+        """Raises `DataError` if a finished unit of `stages`, or one that they read, is not what its manifest says.
+
+        With `repair`, damaged units of `stages` are made again, so that only those count that they read.
+        """
+        from ..progress import Progress
+
+        self._raise_damages(self._damaged_makers(stages), stages)
+        units, states = [unit for stage in stages for unit in self.units(stage)], {}
+        with Progress("comparing files with manifests", len(units), "unit", delay=3.0) as progress:
+            for unit in units:
+                states[unit] = self.status(unit)
+                progress.update(note=str(unit))
+        self.refuse_damaged(states, stages)
+
+    def refuse_damaged(self, states: Mapping[Unit, Status], stages: Sequence[str]) -> None:
+        """Raises `DataError` if one of these units of `stages` is damaged and is not to be made again."""
+        if not self.repair:
+            found = {unit: status.reasons for unit, status in states.items() if status.state == DAMAGED}
+            self._raise_damages(found, stages)
+
+    def _damaged_makers(self, stages: Sequence[str]) -> dict[Unit, Sequence[str]]:
+        """Returns the damaged units that `stages` read and do not make, with what is wrong."""
+        read = [source for stage in stages for unit in self.units(stage) for source in self.reads(unit).values()]
+        makers = dict.fromkeys(unit for unit in map(self.run.unit_of, read) if unit and unit.stage not in stages)
+        return {unit: damages for unit in makers if (damages := self.integrity.damages(unit))}
+
+    def _raise_damages(self, found: Mapping[Unit, Sequence[str]], stages: Sequence[str]) -> None:
+        lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in found.items() for line in damages]
+        if lines:
+            raise DataError("\n".join([*lines, self._how_to_go_on(list(found), stages)]))
+
+    def _how_to_go_on(self, units: Sequence[Unit], stages: Sequence[str]) -> str:
+        what = "the damaged unit" if len(units) == 1 else f"the {len(units)} damaged units"
+        others = [stage for stage in STAGES if any(unit.stage == stage not in stages for unit in units)]
+        commands = [f"aft-train --config {self.run.config} --stage {stage} --repair" for stage in others]
+        again = f"run {' and '.join(commands)}" if others else "run the same command with --repair"
+        return (
+            f"To go on, put the files back, or {again}: {what} will be moved to {self.run.replaced} and made again, and"
+            " so will what depends on a result that comes out different"
+        )
+
     def check_reads(self, stage: str) -> None:
-        """Raises `ConfigError` if something that a unit of `stage` reads is missing or unfinished."""
+        """Raises `ConfigError` if something that a unit of `stage` reads is missing or unfinished.
+
+        Raises `DataError` if it is damaged.
+        """
+        self._raise_damages(self._damaged_makers([stage]), [stage])
         reads = {str(source): (name, source) for unit in self.units(stage) for name, source in self.reads(unit).items()}
         problems = []
         for name, source in reads.values():

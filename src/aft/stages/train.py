@@ -21,7 +21,7 @@ from ..progress import say
 from ..prompts import render_prompt
 from ..records import Group, has_pair, read_groups
 from ..run.digest import digest_file, digest_value
-from ..run.manifest import INITIAL_SCORES, UnitLog
+from ..run.manifest import INITIAL_SCORES, UnitLog, checkpoint_outputs
 from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
@@ -34,6 +34,7 @@ from ..training.saved import TrainedScores, check_saved, check_tokenizer, forget
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
 from .card import model_card
+from .complete import check_groups
 from .context import Stage, check_sizes, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
@@ -108,7 +109,10 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     tokenizer = stage.tokenizer(start)
     texts = stage.texts(tokenizer, start)
     encoder = stage.encoder(texts)
-    groups = first_samples(read_groups(stage.plan.groups(unit.seed)), align.max_candidates)
+    given = read_groups(stage.plan.groups(unit.seed))
+    questions = stage.plan.training_questions(unit.seed or 0)
+    check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
+    groups = first_samples(given, align.max_candidates)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
     entries = alignment_entries(
@@ -222,12 +226,10 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
         _save_merged(stage, unit, work, adapter)
     _check_saved(stage, unit, trained, trainer)
     (unit.folder / "README.md").write_text(model_card(config, unit, work.start), encoding="utf-8")
-    outputs = ["config.json", *sorted(path.name for path in unit.folder.glob("*.safetensors"))]
     log.complete(
-        outputs,
+        checkpoint_outputs(unit.folder),
         **_facts(trainer),
         **work.facts,
-        # not an output: without it a finished model need not be trained again
         initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         texts=work.texts.counts(),
