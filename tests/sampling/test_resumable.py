@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from aft.errors import DataError
 from aft.model import build_model, build_tokenizer
 from aft.records import Completion, read_completions, write_json_lines
 from aft.sampling.decoding import Decoding
@@ -116,11 +117,11 @@ def test_what_is_there_is_not_sampled_again(engine, wanted, uncut, tmp_path):
     # a mark in a finished line survives: the line was kept, not made again
     lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
     first = read_completions(part)[0]
-    marked = lines[0].replace(f'"seed": {first.seed}', '"seed": 7')
+    marked = lines[0].replace(f'"num_tokens": {first.num_tokens}', '"num_tokens": 777')
     part.write_text("".join([marked, *lines[1:3]]), encoding="utf-8")
     completions = run(engine, wanted, path)
-    assert [c.seed for c in completions].count(7) == 1
-    again = [c for c in completions if c.seed != 7]
+    assert [c.num_tokens for c in completions].count(777) == 1
+    again = [c for c in completions if c.num_tokens != 777]
     assert again == [c for c in uncut[0] if (c.question_id, c.index) != (first.question_id, first.index)]
 
 
@@ -131,6 +132,28 @@ def test_a_finished_file_is_read_and_the_parts_of_a_cut_merge_are_removed(wanted
     (tmp_path / "own-0000.part-00000.jsonl").write_bytes(b"")
     assert run(None, wanted, path) == uncut[0]
     assert names(tmp_path) == ["completions.jsonl", "own-0000.part-00000.jsonl"]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "a line less", "a line twice", "another seed"])
+def test_a_file_that_lacks_a_completion_is_completed(engine, wanted, uncut, tmp_path, capsys, damage):
+    path = tmp_path / "completions.jsonl"
+    lines = uncut[1].splitlines(keepends=True)
+    if damage == "another seed":
+        seed = str(uncut[0][3].seed).encode()
+        lines[3] = lines[3].replace(seed, b"1" + seed)
+    changed = {"emptied": [], "cut": [*lines[:-1], lines[-1][:-9]], "a line less": [*lines[:4], *lines[5:]]}
+    path.write_bytes(b"".join(changed.get(damage, [*lines, lines[0]] if damage == "a line twice" else lines)))
+    assert run(engine, wanted, path) == uncut[0]
+    assert path.read_bytes() == uncut[1] and names(tmp_path) == ["completions.jsonl"]
+    assert "of 14 requested completions" in capsys.readouterr().err
+
+
+def test_a_line_that_is_damaged_in_the_middle_is_named(engine, wanted, uncut, tmp_path):
+    part = tmp_path / "completions.part-00000.jsonl"
+    lines = uncut[1].splitlines(keepends=True)
+    part.write_bytes(b"".join([lines[0], lines[1][:-9] + b"\n", *lines[2:]]))
+    with pytest.raises(DataError, match=r"completions\.part-00000\.jsonl:2: not JSON"):
+        run(engine, wanted, tmp_path / "completions.jsonl")
 
 
 def test_parts_of_other_files_in_the_folder_are_left_alone(engine, wanted, uncut, tmp_path):

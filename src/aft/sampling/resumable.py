@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ..json_files import json_line, write_json_lines
+from ..json_files import cut_line, json_line, write_json_lines
 from ..progress import Progress, say
 from ..records import Completion, read_completions
 from .decoding import Decoding
@@ -22,10 +22,14 @@ def collect(
 
     All ranks call this together. While it runs, every rank appends what is finished to a part file of its own beside
     `path`. The ranks divide the engine's shards among them, and the result is the same for any number of ranks. After
-    a cut, unfinished shards are sampled again, and so is a line that was cut in the middle. `description` stands
-    beside the progress. Raises nothing of its own.
+    a cut, unfinished shards are sampled again, and so is a line that was cut in the middle. What is there counts if it
+    was requested with its seed; a file at `path` that lacks a completion is completed. `description` stands beside the
+    progress. Raises `DataError` for a damaged line that is not the last.
     """
     state = PartialState()
+    if state.is_main_process:
+        _reopen(path, requests)
+    state.wait_for_everyone()
     parts = _parts(path)
     if not path.exists():
         part = path.with_suffix(f".part-{state.process_index:05d}.jsonl")
@@ -33,7 +37,7 @@ def collect(
             for earlier in parts:
                 _drop_cut_line(earlier)
         state.wait_for_everyone()
-        done = {(c.question_id, c.index) for earlier in parts for c in read_completions(earlier)}
+        done = set(_requested(requests, [c for earlier in parts for c in read_completions(earlier)]))
         state.wait_for_everyone()
         shards = engine.plan(requests)[state.process_index :: state.num_processes]
         _sample_missing(engine, shards, decoding, part=part, done=done, description=description)
@@ -45,6 +49,26 @@ def collect(
         # a run that was cut right after the merge
         _remove(parts)
     return read_completions(path)
+
+
+def _requested(requests: Sequence[Request], completions: Sequence[Completion]) -> dict[tuple[str, int], Completion]:
+    """The completions that were requested with their seed, by question and index."""
+    seeds = {(request.question_id, index): seed for request in requests for index, seed in request.seeds.items()}
+    return {(c.question_id, c.index): c for c in completions if seeds.get((c.question_id, c.index)) == c.seed}
+
+
+def _reopen(path: Path, requests: Sequence[Request]) -> None:
+    """Makes a part file of a file that does not have every requested completion exactly once."""
+    if not path.exists():
+        return
+    _drop_cut_line(path)
+    completions, wanted = read_completions(path), sum(len(request.seeds) for request in requests)
+    found = _requested(requests, completions)
+    if len(found) == len(completions) == wanted:
+        return
+    say(f"{path}: has {len(found):,} of {wanted:,} requested completions; the others are sampled again")
+    number = next(n for n in range(10**5) if not path.with_suffix(f".part-{n:05d}.jsonl").exists())
+    path.rename(path.with_suffix(f".part-{number:05d}.jsonl"))
 
 
 def _parts(path: Path) -> list[Path]:
@@ -85,15 +109,14 @@ def _keys(shard: Sequence[Request]) -> set[tuple[str, int]]:
 
 def _drop_cut_line(part: Path) -> None:
     """Remove a last line that a cut left unfinished."""
-    data = part.read_bytes()
-    whole, _, rest = data.rpartition(b"\n")
-    if rest:
+    if cut_line(part) is not None:
         say(f"{part.name}: the last line was cut while it was written; it is sampled again")
-        part.write_bytes(whole + b"\n" if whole else b"")
+        data = part.read_bytes().removesuffix(b"\n")
+        part.write_bytes(data[: data.rfind(b"\n") + 1])
 
 
 def _merge(path: Path, requests: Sequence[Request]) -> None:
     parts = _parts(path)
-    found = {(c.question_id, c.index): c for part in parts for c in read_completions(part)}
+    found = _requested(requests, [c for part in parts for c in read_completions(part)])
     write_json_lines(path, [found[request.question_id, index] for request in requests for index in request.seeds])
     _remove(parts)
