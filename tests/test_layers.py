@@ -103,7 +103,7 @@ MAY_IMPORT = {
     " scoring sampling training labelling evaluation sizes stats",
     "launch": "config device json_files model progress run sizes tasks labelling stages training",
     "paper": "config device json_files markdown labelling run stats report yaml_files",
-    "cli": "config json_files progress prompts records convert labelling launch paper report run stages",
+    "cli": "config json_files markdown progress prompts records convert labelling launch paper report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -180,7 +180,8 @@ def test_nothing_imports_itself_in_a_circle(name):
 WITHOUT_TORCH = [
     *("aft.records", "aft.prompts", "aft.grading", "aft.progress", "aft.own_code", "aft.json_files", "aft.markdown"),
     "aft.yaml_files",
-    *("aft.stages", "aft.stages.plan", "aft.stages.label", "aft.stages.card"),
+    *("aft.stages", "aft.stages.plan", "aft.stages.label", "aft.stages.card", "aft.stages.complete"),
+    *("aft.stages.recompute", "aft.cli.verify"),
     *(
         name
         for top in ("answers", "tasks", "config", "convert", "labelling", "evaluation")
@@ -242,7 +243,10 @@ def test_the_trainer_knows_no_loss_by_name():
         ("aft.launch.conductor", {"yaml", "tqdm"}),
         ("aft.launch.preflight", {"yaml", "tqdm"}),
         ("aft.stages.label", {"yaml", "tqdm"}),
-        *((f"aft.cli.{name}", set()) for name in ("train", "sample", "label", "evaluate", "report", "convert", "main")),
+        *(
+            (f"aft.cli.{name}", set())
+            for name in ("train", "sample", "label", "evaluate", "report", "verify", "convert", "main")
+        ),
     ],
 )
 def test_an_import_brings_in_no_more_than_it_needs(module, allowed):

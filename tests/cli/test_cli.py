@@ -18,7 +18,7 @@ from limits import HUNG_AFTER
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "yaml", "tqdm", "matplotlib"}
 PROGRAMS = ("train", "sample", "label", "evaluate", "report")
-ALL_PROGRAMS = (*PROGRAMS, "convert", "init")
+ALL_PROGRAMS = (*PROGRAMS, "verify", "convert", "init")
 
 
 @pytest.fixture
@@ -334,7 +334,9 @@ def test_a_damaged_manifest(refused, tmp_path, content, expected):
     manifest = tmp_path / "run" / "base" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(content)
-    assert refused(code=3) == f"{manifest}: {expected} Delete it, and the command that wrote it makes it again."
+    told, how = refused(code=3).splitlines()
+    assert told == f"pretrain: {manifest}: {expected.rstrip('.')}"
+    assert how.startswith("To go on, put the files back, or run the same command with --repair: ")
 
 
 # ---- dry run ----

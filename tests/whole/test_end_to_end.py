@@ -55,6 +55,7 @@ def test_from_a_base_model_to_a_report(tiny, tmp_path, command):
     check_logs(folder)
     check_report(folder, ran.stdout)
     check_checkpoint(folder / "seed-0" / "align" / "bcl")
+    assert command("verify", folder).code == 0
     check_a_second_run_skips_everything(folder, command)
     check_a_changed_key_runs_what_depends_on_it(folder)
 

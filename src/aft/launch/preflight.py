@@ -63,20 +63,23 @@ def find_lacking(config: Config) -> list[str]:
     return lacking
 
 
-def find_unseen(section: Any, key: str = "data") -> list[str]:
-    """Returns why a dry run cannot look at the data of a `data` section. A dry run uses no network and runs no code."""
+def find_unseen(section: Any, key: str = "data", what: str = "a dry run") -> list[str]:
+    """Returns why a dry run cannot look at the data of a `data` section. A dry run uses no network and runs no code.
+
+    `what`: what the lines call the command.
+    """
     if isinstance(section, MixtureData):
         parts = section.parts.items()
-        return [line for name, part in parts for line in find_unseen(part.data, f"{key}.parts.{name}.data")]
+        return [line for name, part in parts for line in find_unseen(part.data, f"{key}.parts.{name}.data", what)]
     if isinstance(section, PythonData):
-        return [f"{key}: not looked at, as a dry run does not run the code of {section.module}"]
+        return [f"{key}: not looked at, as {what} does not run the code of {section.module}"]
     if isinstance(section, JsonlData):
         files = {name: getattr(section, name) for name in (TRAIN, VALIDATION, TEST)}
         return [f"{key}.{name}: {_no_file(path)}" for name, path in files.items() if path and not Path(path).is_file()]
     path, names = getattr(section, "path", None), hub_names(section)
     if path is not None:
         return [] if Path(path).exists() else [f"{key}.path: {_no_folder(path)}"]
-    return [f"{key}: {name} not looked at, as a dry run does not use the network" for name in names]
+    return [f"{key}: {name} not looked at, as {what} does not use the network" for name in names]
 
 
 def _no_file(path: str) -> str:
