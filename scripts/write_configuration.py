@@ -116,6 +116,7 @@ configuration instead, by path or by name; all its processes then work together 
 optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3` divide them. `zero3` needs
 `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
+[run-folder.md](run-folder.md) has what a run writes, and what happens if a file of it is damaged.
 
 `peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and
 what the process holds anyway, such as the libraries. Where the system cannot begin that figure anew (it can on Linux),
