@@ -212,7 +212,14 @@ def test_the_loop_over_the_cache_knows_tokens_alone():
 def test_a_judge_knows_no_configuration():
     for name in below("aft.labelling.judge"):
         assert others(name) == set()
-        assert {package(module) for module in ours(name)} <= {"aft", "errors", "json_files", "progress", "labelling"}
+        assert {package(module) for module in ours(name)} <= {
+            "aft",
+            "errors",
+            "json_files",
+            "text_files",
+            "progress",
+            "labelling",
+        }
 
 
 def test_stages_do_not_import_each_other():
