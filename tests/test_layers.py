@@ -221,6 +221,7 @@ def test_a_judge_knows_no_configuration():
             "aft",
             "errors",
             "json_files",
+            "text_files",
             "progress",
             "shown",
             "labelling",

@@ -200,9 +200,9 @@ def iter_groups(path: str | Path) -> Iterator[Group]:
     lines: dict[str, int] = {}
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
+        items = require(value, "candidates", list, where)
         question_id = require(value, "question_id", str, where)
         _once(f"question '{question_id}'", line, lines, question_id, where)
-        items = require(value, "candidates", list, where)
         yield Group(
             question_id=question_id,
             question=require(value, "question", str, where),

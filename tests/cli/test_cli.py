@@ -129,7 +129,7 @@ def test_problems_of_file_libraries_and_machine_come_in_one_report(refused, tmp_
     assert message.replace(str(tmp_path), "T").splitlines() == [
         "10 problems:",
         "  - data.num_test: must be at least 1, got 0",
-        "  - sample.num_samples: expected a whole number, got False (bool)",
+        "  - sample.num_samples: expected a whole number, got 'no' (str)",
         "  - seeds: a value appears twice: [0, 0]",
         "  - output_dir: T/file cannot be made, T/file is a file",
         "  - launch.config: no file 'singel-gpu' nor configs/accelerate/singel-gpu.yaml. Did you mean 'single-gpu'?"

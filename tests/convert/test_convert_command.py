@@ -217,10 +217,11 @@ def test_lists_and_packed_files_hold_the_same_rows(convert):
         assert [group.question_id for group in read_groups("back.jsonl")] == ["q1"]
 
 
-def test_half_a_surrogate_pair_survives(convert):
+def test_half_a_surrogate_pair_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write_json_lines("groups.jsonl", [Group("q", "?", "", None, (Candidate("\ud800", 1.0, "positive"),))])
-    convert("--to", "unpaired", "groups.jsonl", "out.json")
-    assert json.loads(Path("out.json").read_text(encoding="utf-8"))[0]["completion"] == "\ud800"
+    ran = command("convert", "--to", "unpaired", "groups.jsonl", "out.json")
+    assert ran.code == 3 and "groups.jsonl:1: cannot be read as JSON: 'completion' holds half of a surrogate" in ran.err
 
 
 # ---- LLaMA-Factory ----
@@ -261,7 +262,7 @@ def test_ranking_data_comes_with_its_description(convert):
             "OUTPUT: dataset_info.json describes another data set 'chains'; --overwrite replaces its entry",
         ),
         ("[]", 3, "dataset_info.json: expected a JSON object, got list"),
-        ("{", 3, "dataset_info.json: cannot be read as JSON: Expecting property name enclosed in double quotes"),
+        ("{", 3, "dataset_info.json:1: not JSON: Expecting property name enclosed in double quotes"),
     ],
 )
 def test_a_description_that_cannot_be_added_leaves_all_as_it_was(refused, content, code, message):

@@ -398,7 +398,7 @@ def test_a_prompt_of_ones_own(tmp_path):
             ["has no {completion}", "has an unknown field {refrence}. Did you mean 'refer"],
         ),
         (b"{question} {completion}", ["does not ask for a last line 'Score: N', where the score is read"]),
-        (b"\xff", ["is not UTF-8 text: invalid start byte at byte 0"]),
+        (b"\xff", ["is not UTF-8 text: invalid start byte at byte 1"]),
     ],
 )
 def test_a_prompt_that_cannot_do(tmp_path, text, problems):

@@ -12,7 +12,8 @@ from sampling_cases import by_generate, ending_model, requests
 from aft.errors import AftError
 from aft.sampling.decoding import NOT_FINITE, Decoding, Wanted, choose, decode
 from aft.sampling.slots import SPARE_COLUMNS
-from tiny_models import random_ids, tiny_model
+from aft.sampling.transformers_engine import TransformersEngine
+from tiny_models import random_ids, tiny_model, word_tokenizer
 
 GREEDY = Decoding(max_new_tokens=12, temperature=0.0)
 
@@ -149,14 +150,14 @@ def test_a_row_that_is_not_finite_has_no_token(temperature):
     assert choose(logits, Decoding(4, temperature), uniforms).tolist() == [0, NOT_FINITE, NOT_FINITE, NOT_FINITE]
 
 
-@pytest.mark.parametrize(("temperature", "slots"), [(0.0, None), (0.0, 2), (1.0, 2)])
-def test_a_model_with_nan_among_its_weights_is_named(temperature, slots):
+@pytest.mark.parametrize(("temperature", "batching"), [(0.0, "static"), (0.0, "continuous"), (1.0, "continuous")])
+def test_a_model_with_nan_among_its_weights_is_named(temperature, batching):
     model = tiny_model()
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 4] = math.nan
-    wanted = [Wanted((3, 4, 5), seed) for seed in range(3)]
+    engine = TransformersEngine(model, word_tokenizer(), 2, batching)
     with pytest.raises(AftError) as error:
-        list(decode(model, wanted, Decoding(4, temperature), ends=frozenset({1}), pad=0, slots=slots))
+        list(engine.generate(engine.plan(requests(3)), Decoding(4, temperature)))
     assert str(error.value) == (
         "sampling: the logits of 'LlamaForCausalLM' are not finite: its tensor model.layers.1.mlp.up_proj.weight"
         " holds nan or inf"

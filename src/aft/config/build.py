@@ -131,7 +131,8 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
         members = typing.get_args(hint) if origin in (Union, types.UnionType) else (hint,)
         if bool in members and isinstance(value.old, bool):
             return value.old
-        return _refuse(value, where, problems)
+        if not (isinstance(value.old, bool) and {int, float} & set(members)):  # a number is not true or false
+            return _refuse(value, where, problems)
     if hint is Any:
         return _json(value, where, problems)
     if origin in (Union, types.UnionType):

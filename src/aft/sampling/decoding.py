@@ -16,7 +16,6 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ..errors import AftError, ConfigError
-from ..model import describe_not_finite
 from .slots import SlotCache
 
 # Prompts are read when this share of the slots is free, because reading them costs about as much as a step. Rows leave
@@ -26,6 +25,10 @@ _LEAVE_FRACTION = 1 / 8
 
 NOT_FINITE = -1
 """In place of a token: the model's logits are not finite."""
+
+
+class NotFiniteLogits(AftError):
+    """A model's logits are nan or inf, so no token can be chosen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ def decode(
     stand together in `wanted`. With `slots`, batching is continuous and at most so many rows are decoded at once;
     None: static, all rows together. `vocabulary`: the ids that can be chosen; None: all. Memory: a cache of these rows,
     64 columns wider than the longest unfinished one, and the cache of the prompts read last until all their
-    completions have begun. Raises `AftError` if the model's logits are not finite.
+    completions have begun. Raises `NotFiniteLogits` where the model's logits are.
     """
     rows = _Rows(model, wanted, decoding, ends, pad, slots, vocabulary)
     while rows.waiting or rows.num_live:
@@ -251,7 +254,7 @@ class _Rows:
             if number is None:
                 continue
             if token == NOT_FINITE:
-                raise AftError(f"sampling: {describe_not_finite(self.model, 'logits')}")
+                raise NotFiniteLogits("sampling: the model's logits are not finite")
             self.written[number].append(token)
             if token in self.ends or len(self.written[number]) == self.decoding.max_new_tokens:
                 finished.append(slot)

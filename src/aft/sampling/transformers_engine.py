@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..model import as_ends, pad_id
+from ..errors import AftError
+from ..model import as_ends, describe_not_finite, pad_id
 from ..progress import say
 from ..records import Completion
 from ..sizes import check_ids, check_length, positions_of
-from .decoding import Decoding, Vocabulary, Wanted, decode
+from .decoding import Decoding, NotFiniteLogits, Vocabulary, Wanted, decode
 from .requests import CONTINUOUS, STATIC, Request, plan_shards
 from .slots import why_rows_cannot_join
 
@@ -48,7 +49,8 @@ class TransformersEngine:
     def generate(self, shards: Sequence[Sequence[Request]], decoding: Decoding) -> Iterator[Completion]:
         """The completions of one shard after the other, in the order of finishing.
 
-        Raises `ConfigError` before the first if a prompt and its completion do not fit in the model's positions.
+        Raises `ConfigError` before the first if a prompt and its completion do not fit in the model's positions, and
+        `AftError` with the model's first damaged tensor if its logits are not finite.
         """
         check_ids(
             {}, max((max(r.prompt_ids, default=0) for shard in shards for r in shard), default=0), _rows(self.model)
@@ -58,8 +60,11 @@ class TransformersEngine:
         # the newest token has no position yet
         needed = longest + decoding.max_new_tokens - 1
         check_length(needed, positions_of(settings), "a prompt with its completion", "max_new_tokens")
-        for shard in shards:
-            yield from self._generate(shard, decoding)
+        try:
+            for shard in shards:
+                yield from self._generate(shard, decoding)
+        except NotFiniteLogits:
+            raise AftError(f"sampling: {describe_not_finite(self.model, 'logits')}") from None
 
     def _generate(self, shard: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         keys = [(request, index) for request in shard for index in request.seeds]
