@@ -12,6 +12,7 @@ from ..config import align_config
 from ..errors import ConfigError
 from ..progress import say
 from ..run.folder import BASE, TRAINING_STAGES, Unit
+from ..run.manifest import is_cut
 from ..sizes import check_length, positions_of
 from ..stages.plan import DONE, Plan
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION
@@ -69,7 +70,8 @@ def _checkpoint(plan: Plan, waiting: Sequence[Unit]) -> str | None:
     """The first checkpoint that a waiting unit reads and that is there, or the base model; None: none is made yet."""
     read = [source for unit in waiting for source in plan.reads(unit).values() if isinstance(source, str)]
     for source in [*read, plan.checkpoint(BASE, None)]:
-        if Path(source).is_dir() or source == plan.config.model.name_or_path:
+        folder = Path(source)  # without a configuration, or of a cut training: nothing can be loaded from it yet
+        if source == plan.config.model.name_or_path or ((folder / "config.json").is_file() and not is_cut(folder)):
             return source
     return None
 
