@@ -160,8 +160,13 @@ class Forks:
         log = _Log(folder)
         given = environment(log, environment_ or {})
         order = {
-            **{"program": program, "arguments": [*map(str, arguments)], "cwd": str(folder), "limit": limit},
-            **{"out": str(log.out), "err": str(log.err), "environment": given},
+            "program": program,
+            "arguments": [*map(str, arguments)],
+            "cwd": str(folder),
+            "limit": limit,
+            "out": str(log.out),
+            "err": str(log.err),
+            "environment": given,
         }
         with self._lock:
             answer = self._ask(order)

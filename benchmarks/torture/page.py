@@ -69,9 +69,8 @@ def _areas(content: dict[str, Any]) -> str:
     lines = ["| area | tried | survived | lost | not tried here | date |", "| --- | ---: | ---: | ---: | --- | --- |"]
     for area in areas.values():
         skipped = ", ".join(f"{count}: {why}" for why, count in area[SKIPPED].items()) or "–"
-        lines.append(
-            f"| {area['title']} | {area['tried']:,} | {area[SURVIVED]:,} | {len(area[LOST]):,} | {skipped} | {area['date']} |"
-        )
+        counts = f"{area['tried']:,} | {area[SURVIVED]:,} | {len(area[LOST]):,}"
+        lines.append(f"| {area['title']} | {counts} | {skipped} | {area['date']} |")
     tried, survived = (sum(area[key] for area in areas.values()) for key in ("tried", SURVIVED))
     lost = sum(len(area[LOST]) for area in areas.values())
     return "\n".join([*lines, f"| **all** | {tried:,} | {survived:,} | {lost:,} | | |"])

@@ -11,7 +11,7 @@ SURVIVED, LOST, SKIPPED = "survived", "lost", "skipped"
 # of an address that a connection may go to: the judge's server of a case
 _HERE = re.compile(r"\('(127\.0\.0\.1|::1)'|'(127\.0\.0\.1|localhost|::1)'|b'(127\.0\.0\.1|localhost)'")
 _RAW = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_ERROR = re.compile(r"^aft: error: .", re.MULTILINE)
+_ERROR = re.compile(r"^aft(-\w+)?: error: .", re.MULTILINE)
 
 
 @dataclass(frozen=True)
