@@ -12,7 +12,7 @@ _FILE = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else N
 
 SEEDS = [
     b"output_dir: run\ndata: {name: arithmetic}\nmodel: {from_scratch: {architecture: llama}}\nmethods: {bcl: null}\n",
-    b"# data.num_train=3\noutput_dir: run\ndata: {name: gsm8k, path: x}\nmodel: {name_or_path: x}\nmethods: {a.b: null}",
+    b"# data.num_train=3\noutput_dir: run\ndata: {name: gsm8k, path: x}\nmodel: {name_or_path: x}\nmethods: {b: null}",
     b"extends: quickstart\nseeds: [0, 1]\nalign: {loss: {constraint: {name: boundary, beta: 0.5}}}\n",
     b"extends: quickstart\nlabel: {ratings: {name: judge, model: x}}\n",
     b"extends: quickstart\ntraining: &a {learning_rate: 2e-5}\nvft: {training: *a}\n",

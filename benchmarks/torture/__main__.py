@@ -51,7 +51,7 @@ def main() -> int:
     begun = time.monotonic()
     if known.fresh:
         shutil.rmtree(known.work, ignore_errors=True)
-    shop = Workshop(known.work.resolve())
+    shop = Workshop(known.work.resolve() / ("quick" if known.quick else "whole"), quick=known.quick)
     lost = 0
     try:
         for area in known.only or AREAS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
 import zlib
 from pathlib import Path
 
@@ -33,8 +34,7 @@ _FILES = {
 def cases(quick: bool, chance: random.Random) -> list[Case]:
     """Every artifact damaged in every way, and one repair for each unit."""
     if quick:
-        named = [("sample/completions.jsonl", "emptied"), ("vft/model.safetensors", "a bit flipped")]
-        return [Case(f"{path} {way}", functools.partial(_damage, path, way)) for path, way in named]
+        return [Case("sample/completions.jsonl emptied, then aft-label", _no_samples)]
     made = []
     for unit in _UNITS:
         for name in (*_FILES[unit], "manifest.json"):
@@ -75,6 +75,16 @@ def _damage(name: str, way: str, shop: Workshop, folder: Path) -> Result:
         if (path.read_bytes() if path.exists() else None) != left:
             found.append("the damaged file was overwritten")
     return result(found)
+
+
+def _no_samples(shop: Workshop, folder: Path) -> Result:
+    """The stage that reads the file refuses it, and so does the check of the whole folder."""
+    name = "sample/completions.jsonl"
+    run = shop.copy(shop.uncut().run, folder)
+    _damage_file(_path(run, name), "emptied")
+    shutil.rmtree(run / "seed-0" / "label")
+    ended = shop.command(folder, "aft-label", "--config", str(CONFIG))
+    return result(_is_named(ended, name) + _is_named(shop.command(folder, "aft-verify", "run"), name))
 
 
 def _is_named(ended: Ended, name: str) -> list[str]:

@@ -154,20 +154,14 @@ class Forks:
         program: str,
         *arguments: str,
         limit: float = HANG,
-        environment_: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
+        **order: Any,
     ) -> Ended:
-        """Runs a command in a fork and waits for it."""
+        """Runs a command in a fork and waits for it. `extra`: environment; `order`: see `forks`."""
         log = _Log(folder)
-        given = environment(log, environment_ or {})
-        order = {
-            "program": program,
-            "arguments": [*map(str, arguments)],
-            "cwd": str(folder),
-            "limit": limit,
-            "out": str(log.out),
-            "err": str(log.err),
-            "environment": given,
-        }
+        given = environment(log, extra or {})
+        order |= {"program": program, "arguments": [*map(str, arguments)], "cwd": str(folder), "limit": limit}
+        order |= {"out": str(log.out), "err": str(log.err), "environment": given}
         with self._lock:
             answer = self._ask(order)
         left = marked(given[_MARK])

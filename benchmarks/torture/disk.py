@@ -23,24 +23,21 @@ _COMMAND = ("aft-train", "--config", str(CONFIG))
 
 def cases(quick: bool, chance: random.Random) -> list[Case]:
     """Small disks of sizes up to that of the run, a limit on the size of files, read-only folders, folders that go."""
-    sizes = (
-        [300]
-        if quick
-        else [16, *(round(share * 4500) for share in (chance.uniform(i / 11, (i + 1) / 11) for i in range(11)))]
-    )
+    if quick:
+        return [Case("files of at most 20 KiB in sampling", _limited_stage)]
+    sizes = [16, *(round(chance.uniform(part, part + 1) * 4500 / 11) for part in range(11))]
     made = [Case(f"a disk of {size} KiB", functools.partial(_small, size)) for size in sizes]
-    limits = [150] if quick else [2, 20, 80, 93, 150, 190]
+    limits = [2, 20, 80, 93, 150, 190]
     made += [Case(f"files of at most {size} KiB", functools.partial(_limited, size)) for size in limits]
-    if not quick:
-        made += [
-            Case("a read-only disk from the start", functools.partial(_read_only, 0.0)),
-            Case("a read-only disk in the middle", functools.partial(_read_only, 0.5)),
-            Case("the folder is removed early", functools.partial(_gone, 0.4)),
-            Case("the folder is removed late", functools.partial(_gone, 0.8)),
-            Case("the folder is a file", _file),
-            Case("the folder lies below a file", _below_file),
-        ]
-    return made
+    return [
+        *made,
+        Case("a read-only disk from the start", functools.partial(_read_only, 0.0)),
+        Case("a read-only disk in the middle", functools.partial(_read_only, 0.5)),
+        Case("the folder is removed early", functools.partial(_gone, 0.4)),
+        Case("the folder is removed late", functools.partial(_gone, 0.8)),
+        Case("the folder is a file", _file),
+        Case("the folder lies below a file", _below_file),
+    ]
 
 
 @contextlib.contextmanager
@@ -92,6 +89,19 @@ def _limited(size: int, shop: Workshop, folder: Path) -> Result:
     found = flaws(ended) + (refused(ended, {DISK}) if ended.code else [])
     ended = Running(folder, *_COMMAND).end()
     return result(found + flaws(ended) + done(ended) + differences(uncut.expected, folder / "run"))
+
+
+def _limited_stage(shop: Workshop, folder: Path) -> Result:
+    """One stage in a fork, whose file of completions does not fit."""
+    uncut = shop.uncut()
+    run = shop.copy(uncut.run, folder)
+    for stage in ("sample", "label", "align", "evaluate"):
+        shutil.rmtree(run / "seed-0" / stage)
+    ended = shop.stage(folder, "sample", fsize=20 * 1024)
+    found = flaws(ended) + refused(ended, {DISK})
+    ended = shop.stage(folder, "sample")
+    expected = {path: value for path, value in uncut.expected.items() if path.startswith("seed-0/sample/")}
+    return result(found + flaws(ended) + done(ended) + differences(expected, run, "seed-0/sample"))
 
 
 def _read_only(share: float, shop: Workshop, folder: Path) -> Result:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -33,12 +34,19 @@ def main() -> None:
 
 
 def _run(order: dict[str, Any]) -> dict[str, Any]:
-    """Runs one command and waits for it. `code` is None if it took longer than `limit` seconds."""
+    """Runs one command and waits for it. `code` is None if it took longer than `limit` seconds.
+
+    The command is killed as soon as the path `until` exists. `fsize`: bytes that a file may have.
+    """
     begun = time.monotonic()
     process = os.fork()
     if process == 0:
         _become(order)
+    until = order.get("until")
     while time.monotonic() - begun < order["limit"]:
+        if until is not None and os.path.exists(until):
+            os.killpg(process, signal.SIGKILL)
+            until = None
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begun}
@@ -52,6 +60,8 @@ def _become(order: dict[str, Any]) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        if (size := order.get("fsize")) is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         for number, (name, flags) in enumerate(
             (
                 (os.devnull, os.O_RDONLY),

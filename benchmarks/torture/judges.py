@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import random
+import re
 import signal
 import socket
 import threading
@@ -17,11 +18,11 @@ from pathlib import Path
 from .commands import Running
 from .folders import contents, differences
 from .judges_table import BEHAVIOURS, KEY, SHOWN_KEY, WAITS, Step, good
-from .verdict import _RAW, Result, done, flaws, refused, result
+from .verdict import Result, done, flaws, refused, result
 from .workshop import CONFIG, Case, TortureError, Workshop
 
 _CODES = (1, 2)
-_ARGUMENTS = (
+ARGUMENTS = (
     *("--config", str(CONFIG), "label.stop={}"),
     "label.ratings={name: judge, model: m, num_ratings: 1, retries: 2, timeout: 1, concurrency: 4}",
 )
@@ -30,7 +31,7 @@ _ARGUMENTS = (
 def cases(quick: bool, chance: random.Random) -> list[Case]:
     """Every behaviour for good, and for the first two requests only; and those that ask for a long wait."""
     if quick:
-        return [_case("401, the key as the reason", None), _case("429 and Retry-After: soon", 2)]
+        return [_case("401, the key as the reason", None)]
     made = [_case(name, times) for name in BEHAVIOURS for times in (None, 2)]
     return made + [Case(f"{name}, and it is told", functools.partial(_waits, name)) for name in WAITS]
 
@@ -39,7 +40,7 @@ def _case(name: str, times: int | None) -> Case:
     def run(shop: Workshop, folder: Path) -> Result:
         expected = _honest(shop)
         shop.copy(shop.uncut().run, folder)
-        with _server(BEHAVIOURS[name], times) as port:
+        with server(BEHAVIOURS[name], times) as port:
             found = _rate(shop, folder, port)
         return (
             found
@@ -50,13 +51,14 @@ def _case(name: str, times: int | None) -> Case:
     return Case(f"{name}, {'always' if times is None else 'twice'}", run)
 
 
-def _environment(port: int) -> dict[str, str]:
+def environment(port: int) -> dict[str, str]:
+    """The variables that name the server and its key."""
     return {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": KEY}
 
 
 def _rate(shop: Workshop, folder: Path, port: int) -> list[str] | Result:
     """Returns the flaws of a stage that ended well, or the result of one that did not."""
-    ended = shop.forks.run(folder, "aft-label", *_ARGUMENTS, environment_=_environment(port), limit=120.0)
+    ended = shop.forks.run(folder, "aft-label", *ARGUMENTS, extra=environment(port), limit=120.0)
     found = flaws(ended, secret=KEY) + _kept(folder)
     if ended.code == 0:
         return found
@@ -71,7 +73,7 @@ def _kept(folder: Path) -> list[str]:
             text = path.read_bytes().decode("utf-8", "replace")
             if KEY in text or any(shown in text for shown in SHOWN_KEY):
                 found.append(f"the key is in {path.name}")
-            if path.suffix == ".log" and _RAW.search(text):
+            if path.suffix == ".log" and re.search("[\x07\x08\x1b\x9b]", text):
                 found.append(f"raw control character in {path.name}")
     return found
 
@@ -81,7 +83,7 @@ def _honest(shop: Workshop) -> dict[str, str]:
 
     def make(folder: Path) -> dict[str, str]:
         shop.copy(shop.uncut().run, folder)
-        with _server((), 0) as port:
+        with server((), 0) as port:
             found = _rate(shop, folder, port)
         if found:
             raise TortureError(f"the honest judge failed: {found}")
@@ -93,8 +95,8 @@ def _honest(shop: Workshop) -> dict[str, str]:
 def _waits(name: str, shop: Workshop, folder: Path) -> Result:
     """A judge that asks for a long wait: the run says so, and ends when it is told to."""
     shop.copy(shop.uncut().run, folder)
-    with _server(WAITS[name], None) as port:
-        running = Running(folder, "aft-label", *_ARGUMENTS, environment=_environment(port))
+    with server(WAITS[name], None) as port:
+        running = Running(folder, "aft-label", *ARGUMENTS, environment=environment(port))
 
         def told() -> bool:
             words = [running.log.err, running.log.out, *(folder / "run" / "logs").glob("label-*.log")]
@@ -112,9 +114,9 @@ def _waits(name: str, shop: Workshop, folder: Path) -> Result:
 
 
 @contextlib.contextmanager
-def _server(steps: tuple[Step, ...], times: int | None) -> Iterator[int]:
+def server(steps: tuple[Step, ...], times: int | None) -> Iterator[int]:
     """A server on this machine that answers the first `times` requests with `steps`, the others as it should."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.createserver(("127.0.0.1", 0))
     listener.settimeout(0.1)
     stopped, left = threading.Event(), [times if times is not None else 10**9]
     lock = threading.Lock()

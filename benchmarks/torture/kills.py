@@ -19,7 +19,9 @@ _SHARES = (5, 2, 2, 1)  # of the kills: nothing is as hard as SIGKILL
 
 def cases(quick: bool, chance: random.Random) -> list[Case]:
     """Fifty kills, two in a run; half of the runs lose every process, the others the conductor alone."""
-    runs = 2 if quick else 25
+    if quick:
+        return [Case("SIGKILL between two checkpoints", _between)]
+    runs = 25
     numbers = [name for name, share in zip(_SIGNALS, _SHARES, strict=True) for _ in range(share)]
     # one moment from each part of the run, so that few kills reach every stage
     moments = [(part + chance.random()) / (runs * KILLS_A_RUN) for part in range(runs * KILLS_A_RUN)]
@@ -34,6 +36,15 @@ def cases(quick: bool, chance: random.Random) -> list[Case]:
         told = ", ".join(f"{name} at {moment:.0%}{' to all' if everyone else ''}" for moment, name, everyone in kills)
         made.append(Case(f"{run:02d} {told}", functools.partial(_kill, kills)))
     return made
+
+
+def _between(shop: Workshop, folder: Path) -> Result:
+    """One stage in a fork, killed once its fourth checkpoint is there."""
+    expected = {path: value for path, value in shop.uncut().expected.items() if path.startswith("base/")}
+    cut = shop.stage(folder, "pretrain", until="run/base/checkpoint-80")
+    ended = shop.stage(folder, "pretrain")
+    found = [] if cut.code == -signal.SIGKILL else [f"it was not cut: exit code {cut.code}"]
+    return result(found + flaws(ended) + done(ended) + differences(expected, folder / "run", "base"))
 
 
 def _kill(kills: list[tuple[float, str, bool]], shop: Workshop, folder: Path) -> Result:

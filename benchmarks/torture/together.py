@@ -7,8 +7,10 @@ import random
 import signal
 from pathlib import Path
 
+from . import judges
 from .commands import LAUNCHED, Running
 from .folders import differences
+from .judges_table import good
 from .verdict import Ended, Result, done, flaws, last_line, refused, result
 from .workshop import CONFIG, OTHER, Case, Workshop
 
@@ -18,25 +20,34 @@ _FIRST = ("--config", str(CONFIG), "--stage", "pretrain")
 
 def cases(quick: bool, chance: random.Random) -> list[Case]:
     """Equal and different runs, one stage, a launcher's process, commands that only read, and what a kill left."""
-    delays = [2.0] if quick else [0.0, 0.3, 1.0, *(chance.uniform(1.0, 8.0) for _ in range(3))]
+    if quick:
+        return [Case("labelling twice", _labels)]
+    delays = [0.0, 0.3, 1.0, *(chance.uniform(1.0, 8.0) for _ in range(3))]
     made = []
     for delay in delays:
         for name, arguments in (("equal", ()), ("different", (OTHER,))):
             made.append(Case(f"{name} run after {delay:.1f} s", functools.partial(_second, delay, arguments, False)))
-    if not quick:
-        made += [
-            Case(f"launched by hand after {delay:.1f} s", functools.partial(_second, delay, (OTHER,), True))
-            for delay in delays[2:4]
-        ]
-        made += [
-            Case(f"{name} while it runs", functools.partial(_reader, name)) for name in ("aft-report", "--dry-run")
-        ]
-        made += [
-            Case(f"again at once after {name} of the conductor", functools.partial(_again, name, moment))
-            for name in ("SIGKILL", "SIGTERM")
-            for moment in (0.3, 0.6)
-        ]
+    for delay in delays[2:4]:
+        made.append(Case(f"launched by hand after {delay:.1f} s", functools.partial(_second, delay, (OTHER,), True)))
+    made += [Case(f"{name} while it runs", functools.partial(_reader, name)) for name in ("aft-report", "--dry-run")]
+    for name in ("SIGKILL", "SIGTERM"):
+        for moment in (0.3, 0.6):
+            told = f"again at once after {name} of the conductor at {moment:.0%}"
+            made.append(Case(told, functools.partial(_again, name, moment)))
     return made
+
+
+def _labels(shop: Workshop, folder: Path) -> Result:
+    """Labelling by a slow judge, and the same command once the judge is asked."""
+    shop.copy(shop.uncut().run, folder)
+    with judges.server((1.0, good(7)), None) as port:
+        first = Running(folder, "aft-label", *judges.ARGUMENTS, environment=judges.environment(port))
+        log = folder / "run" / "logs" / "label-0.log"
+        first.wait(60.0, until=lambda: log.exists() and b"judge" in log.read_bytes())
+        second = shop.forks.run(folder, "aft-label", *judges.ARGUMENTS, extra=judges.environment(port), limit=60.0)
+        found = [] if first.is_running else [f"the first ended too early: {last_line(first.end())}"]
+        first.kill()
+    return result(found + flaws(second) + refused(second, {IN_USE}))
 
 
 def _second(delay: float, arguments: tuple[str, ...], launched: bool, shop: Workshop, folder: Path) -> Result:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .commands import HERE, LAUNCHED, Forks, Running
 from .folders import contents
@@ -33,10 +35,13 @@ class Case:
 
 
 class Workshop:
-    """Materials for the cases, in `path`. Safe to use from several threads; a thread has one fork server."""
+    """Materials for the cases, in `path`. Safe to use from several threads; a thread has one fork server.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `quick`: the stages run in forks, so that a run takes seconds.
+    """
+
+    def __init__(self, path: Path, *, quick: bool = False) -> None:
+        self.path, self.quick = path, quick
         self._made: dict[str, object] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -70,10 +75,12 @@ class Workshop:
                 self._made[name] = make(folder)
             return self._made[name]  # type: ignore[return-value]
 
-    def stage(self, folder: Path, stage: str, *overrides: str, config: Path = CONFIG, limit: float = 120.0) -> Ended:
+    def stage(
+        self, folder: Path, stage: str, *overrides: str, config: Path = CONFIG, limit: float = 120.0, **order: Any
+    ) -> Ended:
         """Runs one stage in a fork, in itself, as `accelerate launch` would have it do."""
         arguments = ("--config", str(config), "--stage", stage, *overrides)
-        return self.forks.run(folder, "aft-train", *arguments, limit=limit, environment_=LAUNCHED)
+        return self.forks.run(folder, "aft-train", *arguments, limit=limit, extra=LAUNCHED, **order)
 
     def command(self, folder: Path, program: str, *arguments: str, limit: float = 120.0) -> Ended:
         """Runs a command in a fork. The processes that it starts are started as always."""
@@ -83,7 +90,15 @@ class Workshop:
 
     def uncut(self) -> Uncut:
         """The whole run, never disturbed."""
-        return self.once("uncut", lambda folder: _uncut(folder, ()))
+        return self.once("uncut", self._quick_run if self.quick else lambda folder: _uncut(folder, ()))
+
+    def _quick_run(self, folder: Path) -> Uncut:
+        begun = time.monotonic()
+        for stage in ("pretrain", "vft", "sample", "label", "align", "evaluate"):
+            ended = self.stage(folder, stage)
+            if ended.code != 0:
+                raise TortureError(f"the uncut run failed in {stage}:\n{ended.text}")
+        return Uncut(folder / "run", contents(folder / "run"), time.monotonic() - begun)
 
     def other(self) -> Uncut:
         """The base model under another learning rate."""
@@ -91,7 +106,11 @@ class Workshop:
 
     def cut_training(self) -> Path:
         """A folder with a run whose first training was killed after some checkpoints."""
-        return self.once("cut", _cut_training)
+        return self.once("cut", self._quick_cut if self.quick else _cut_training)
+
+    def _quick_cut(self, folder: Path) -> Path:
+        self.stage(folder, "pretrain", until="run/base/checkpoint-80")
+        return _only_whole(folder / "run")
 
     def copy(self, source: Path, folder: Path) -> Path:
         """Copies a run into the folder of a case, with the times of its files. Returns the copy."""
@@ -125,14 +144,19 @@ def _cut_training(folder: Path) -> Path:
         running.wait(until=lambda: (base / "checkpoint-80").exists())
         running.send(signal.SIGKILL, everyone=True)
         running.kill()
-        found = [path for path in base.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-        if len(found) >= 2 and not (base / "manifest.json").exists():
-            # every checkpoint is to be whole before a case damages one
-            for path in base.glob("checkpoint-*"):
-                if not _is_whole(path):
-                    shutil.rmtree(path)
-            return folder / "run"
+        with contextlib.suppress(TortureError):
+            return _only_whole(folder / "run")
     raise TortureError("no training was cut between two checkpoints")
+
+
+def _only_whole(run: Path) -> Path:
+    """Removes a checkpoint that was being written: every checkpoint is to be whole before a case damages one."""
+    for path in (run / "base").glob("checkpoint-*"):
+        if not _is_whole(path):
+            shutil.rmtree(path)
+    if not list((run / "base").glob("checkpoint-*")) or (run / "base" / "manifest.json").exists():
+        raise TortureError("no training was cut between two checkpoints")
+    return run
 
 
 def _is_whole(checkpoint: Path) -> bool:
