@@ -96,12 +96,12 @@ def _fuzz(name: str, seconds: int, work: Path) -> None:
     words.write_text("".join(f'"{word}"\n' for word in written), encoding="utf-8")
 
     def one(data: bytes) -> None:
-        begun = time.perf_counter()
+        begun = time.process_time()  # of the processor: a busy machine makes no finding
         try:
             target.one(data)
         except Exception as error:
             _keep(findings, name, data, error)
-        if (took := time.perf_counter() - begun) > SLOW:
+        if (took := time.process_time() - begun) > SLOW:
             _keep(findings, name, data, TimeoutError(f"{took:.1f} s for {len(data)} bytes"))
 
     options = [f"-max_total_time={seconds}", "-timeout=60", "-max_len=4096", "-rss_limit_mb=4096", f"-dict={words}"]

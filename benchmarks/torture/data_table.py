@@ -159,7 +159,6 @@ _OWN: dict[str, list[tuple[str, bytes, bool]]] = {
         ("a label of no kind", _changed("groups", question_id="q1", candidates=[
             {"completion": "x", "rating": 1.0, "label": "good"}]), REFUSED),
         ("the question_id of the line before", _changed("groups"), REFUSED),
-        ("a repeated key", b'{"question_id": "q1", ' + _changed("groups")[1:], REFUSED),
     ],
     "preferences": [
         *((f"chosen {value!r}"[:60], _changed("preferences", chosen=value), REFUSED)
@@ -201,8 +200,13 @@ def entries(surface: str) -> list[tuple[str, str, bytes | None, Any, bool]]:
                            + good[1:], REFUSED),
     ]  # fmt: skip
     found: list[tuple[str, str, bytes | None, Any, bool]] = []
-    found += [(what, ".jsonl", good + content, None, refused) for what, content, refused in [*_ANY_LINE, *texts]]
+    # the tasks share a reader: what any line can suffer is tried in full on three surfaces, and in part on the others
+    step = 1 if surface in ("jsonl", "groups", "preferences") else 4
+    lines = [*_ANY_LINE[len(surface) % step :: step], *texts]
+    found += [(what, ".jsonl", good + content, None, refused) for what, content, refused in lines]
     found += [(what, ".jsonl", good + content, None, refused) for what, content, refused in _OWN.get(surface, [])]
-    found += [(what, ".jsonl", None, make, refused) for what, make, refused in _ANY_FILE]
-    found += [(what, ".jsonl.gz", None, make, refused) for what, make, refused in _ANY_GZIP]
+    found += [(what, ".jsonl", None, make, refused) for what, make, refused in _ANY_FILE[len(surface) % step :: step]]
+    found += [
+        (what, ".jsonl.gz", None, make, refused) for what, make, refused in _ANY_GZIP[len(surface) % step :: step]
+    ]
     return found

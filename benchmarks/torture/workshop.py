@@ -109,8 +109,16 @@ class Workshop:
         return self.once("cut", self._quick_cut if self.quick else _cut_training)
 
     def _quick_cut(self, folder: Path) -> Path:
-        self.stage(folder, "pretrain", until="run/base/checkpoint-80")
+        self.cut_stage(folder)
         return _only_whole(folder / "run")
+
+    def cut_stage(self, folder: Path) -> None:
+        """Kills the first training in a fork, at its second checkpoint."""
+        for _ in range(5):  # a busy machine may see the checkpoint late
+            if self.stage(folder, "pretrain", until="run/base/checkpoint-40").code != 0:
+                return
+            shutil.rmtree(folder / "run")
+        raise TortureError("no training was cut")
 
     def copy(self, source: Path, folder: Path) -> Path:
         """Copies a run into the folder of a case, with the times of its files. Returns the copy."""
@@ -141,7 +149,7 @@ def _cut_training(folder: Path) -> Path:
     for _ in range(10):
         shutil.rmtree(folder / "run", ignore_errors=True)
         running = Running(folder, "aft-train", "--config", str(CONFIG), "--stage", "pretrain")
-        running.wait(until=lambda: (base / "checkpoint-80").exists())
+        running.wait(until=lambda: (base / "checkpoint-60").exists())
         running.send(signal.SIGKILL, everyone=True)
         running.kill()
         with contextlib.suppress(TortureError):

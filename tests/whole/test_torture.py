@@ -28,7 +28,12 @@ def shop(tmp_path_factory):
 
 def _areas():
     return [
-        pytest.param(area, marks=[pytest.mark.xfail(strict=True, reason=MISSING[area])] if area in MISSING else [])
+        pytest.param(
+            area,
+            marks=[pytest.mark.xfail(strict=True, raises=AssertionError, reason=MISSING[area])]
+            if area in MISSING
+            else [],
+        )
         for area in AREAS
     ]
 
