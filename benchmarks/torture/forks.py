@@ -42,7 +42,7 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
     process = os.fork()
     if process == 0:
         _become(order)
-    until = order.get("until")
+    until = os.path.join(order["cwd"], order["until"]) if "until" in order else None
     while time.monotonic() - begun < order["limit"]:
         if until is not None and os.path.exists(until):
             os.killpg(process, signal.SIGKILL)

@@ -116,7 +116,7 @@ def _waits(name: str, shop: Workshop, folder: Path) -> Result:
 @contextlib.contextmanager
 def server(steps: tuple[Step, ...], times: int | None) -> Iterator[int]:
     """A server on this machine that answers the first `times` requests with `steps`, the others as it should."""
-    listener = socket.createserver(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.1)
     stopped, left = threading.Event(), [times if times is not None else 10**9]
     lock = threading.Lock()
