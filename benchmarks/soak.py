@@ -16,13 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torture import page
 from torture.commands import LAUNCHED, ROOT
 from torture.workshop import CONFIG
 
 STEPS, SAMPLES, EVERY = 2000, 20_000, 100
+QUESTIONS = 28  # of run.yaml: those of its training, and four of the pool
 ALLOWED = 16.0  # MiB that the memory may grow between the first tenth and the end
 
 
@@ -34,13 +37,16 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of reliability.md and .json")
     known = parser.parse_args()
     begun = time.monotonic()
+    overrides = [
+        *(f"pretrain.training.max_steps={known.steps}", "pretrain.training.logging_steps=10"),
+        *("pretrain.training.save_steps=500", "sample.batch_size=64"),
+        f"sample.num_samples={known.samples // QUESTIONS}",  # the questions are few, so each is sampled often
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        parts = {
-            f"training, {known.steps:,} steps": _soak(Path(folder), "pretrain", _steps, *_training(known.steps)),
-            f"sampling, {known.samples:,} completions": _soak(
-                Path(folder), "sample", _lines, *_sampling(known.samples)
-            ),
-        }
+        training = _soak(Path(folder), "pretrain", _steps, overrides)
+        _soak(Path(folder), "vft", lambda folder: 0, overrides)
+        sampling = _soak(Path(folder), "sample", _lines, overrides)
+    parts = {f"training, {known.steps:,} steps": training, f"sampling, {known.samples:,} completions": sampling}
     for name, one in parts.items():
         print(f"{name}: {one['first']:.1f} MiB, then {one['last']:.1f} MiB: {one['growth']:+.2f} MiB")
         print(f"  {' '.join(f'{value:.0f}' for value in one['notes'])}")
@@ -50,20 +56,7 @@ def main() -> int:
     return int(any(one["growth"] > ALLOWED for one in parts.values()))
 
 
-def _training(steps: int) -> list[str]:
-    return [
-        f"pretrain.training.max_steps={steps}",
-        "pretrain.training.logging_steps=10",
-        "pretrain.training.save_steps=500",
-    ]
-
-
-def _sampling(samples: int) -> list[str]:
-    # the questions of the run are few, so each is sampled often
-    return [*_training(STEPS), f"sample.num_samples={samples // 28}", "sample.batch_size=64", "model.name_or_path=null"]
-
-
-def _soak(folder: Path, stage: str, progress: object, *overrides: str) -> dict[str, object]:
+def _soak(folder: Path, stage: str, progress: Callable[[Path], int], overrides: list[str]) -> dict[str, Any]:
     """Runs one stage and notes the memory whenever a hundredth step, or its like, is done."""
     arguments = ["--config", str(CONFIG), "--stage", stage, *overrides]
     environment = {**os.environ, **LAUNCHED, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
@@ -74,7 +67,7 @@ def _soak(folder: Path, stage: str, progress: object, *overrides: str) -> dict[s
     notes: list[float] = []
     known = 0
     while process.poll() is None:
-        done = progress(folder)  # type: ignore[operator]
+        done = progress(folder)
         if done > known:
             known = done
             notes.append(_resident(process.pid))
@@ -82,7 +75,7 @@ def _soak(folder: Path, stage: str, progress: object, *overrides: str) -> dict[s
     if process.returncode != 0:
         log.seek(0)
         sys.exit(f"soak: {stage} failed:\n{log.read()}")
-    notes = [note for note in notes if note]
+    notes = [note for note in notes if note] or [0.0]
     settled = notes[len(notes) // 10 :]
     return {"notes": notes, "first": settled[0], "last": settled[-1], "growth": settled[-1] - settled[0]}
 

@@ -12,6 +12,7 @@ _TIMES = {
     *("seconds", "peak_memory_bytes", "date", "manifests"),
     "tokens",  # of data.json: only a command that finds a base model counts them
     *("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"),
+    "train_loss",  # the mean since the process began: a line for people, no state
     *("eval_runtime", "eval_samples_per_second", "eval_steps_per_second"),
 }
 _NO_RESULT = {"environment.json", "report.md", "training_args.bin"}

@@ -40,11 +40,12 @@ def cases(quick: bool, chance: random.Random) -> list[Case]:
 def _labels(shop: Workshop, folder: Path) -> Result:
     """Labelling by a slow judge, and the same command once the judge is asked."""
     shop.copy(shop.uncut().run, folder)
-    with judges.server((1.0, good(7)), None) as port:
-        first = Running(folder, "aft-label", *judges.ARGUMENTS, environment=judges.environment(port))
+    with judges.server((0.5, good(7)), None) as port:
+        command = ("aft-label", *judges.ARGUMENTS, "label.ratings.timeout=60")
+        first = Running(folder, *command, environment=judges.environment(port))
         log = folder / "run" / "logs" / "label-0.log"
         first.wait(60.0, until=lambda: log.exists() and b"judge" in log.read_bytes())
-        second = shop.forks.run(folder, "aft-label", *judges.ARGUMENTS, extra=judges.environment(port), limit=60.0)
+        second = shop.forks.run(folder, *command, extra=judges.environment(port), limit=60.0)
         found = [] if first.is_running else [f"the first ended too early: {last_line(first.end())}"]
         first.kill()
     return result(found + flaws(second) + refused(second, {IN_USE}))
