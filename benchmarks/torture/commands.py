@@ -34,16 +34,17 @@ class Running:
         self.log = _Log(folder)
         self.environment = environment(self.log, given.pop("environment", {}))
         self.begun = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"aft.cli.{program.removeprefix('aft-')}", *arguments],
-            cwd=folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.out.open("wb"),
-            stderr=self.log.err.open("wb"),
-            start_new_session=True,
-            **given,
-        )
+        with self.log.out.open("wb") as out, self.log.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"aft.cli.{program.removeprefix('aft-')}", *arguments],
+                cwd=folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                **given,
+            )
 
     @property
     def is_running(self) -> bool:

@@ -114,8 +114,11 @@ def _waits(name: str, shop: Workshop, folder: Path) -> Result:
 
 
 @contextlib.contextmanager
-def server(steps: tuple[Step, ...], times: int | None) -> Iterator[int]:
-    """A server on this machine that answers the first `times` requests with `steps`, the others as it should."""
+def server(steps: tuple[Step, ...], times: int | None, asked: threading.Event | None = None) -> Iterator[int]:
+    """A server on this machine that answers the first `times` requests with `steps`, the others as it should.
+
+    `asked` is set by the first request.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.1)
     stopped, left = threading.Event(), [times if times is not None else 10**9]
@@ -135,6 +138,8 @@ def server(steps: tuple[Step, ...], times: int | None) -> Iterator[int]:
         with contextlib.suppress(OSError, ValueError), connection:
             connection.settimeout(20.0)
             body = _read_request(connection)
+            if asked is not None:
+                asked.set()
             with lock:
                 bad, left[0] = left[0] > 0, left[0] - 1
             prompt = json.loads(body)["messages"][0]["content"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import signal
+import threading
 from pathlib import Path
 
 from . import judges
@@ -40,13 +41,13 @@ def cases(quick: bool, chance: random.Random) -> list[Case]:
 def _labels(shop: Workshop, folder: Path) -> Result:
     """Labelling by a slow judge, and the same command once the judge is asked."""
     shop.copy(shop.uncut().run, folder)
-    with judges.server((0.5, good(7)), None) as port:
+    asked = threading.Event()
+    with judges.server((0.5, good(7)), None, asked) as port:
         command = ("aft-label", *judges.ARGUMENTS, "label.ratings.timeout=60")
         first = Running(folder, *command, environment=judges.environment(port))
-        log = folder / "run" / "logs" / "label-0.log"
-        first.wait(60.0, until=lambda: log.exists() and b"judge" in log.read_bytes())
+        first.wait(60.0, until=asked.is_set)
         second = shop.forks.run(folder, *command, extra=judges.environment(port), limit=60.0)
-        found = [] if first.is_running else [f"the first ended too early: {last_line(first.end())}"]
+        found = [] if asked.is_set() and first.is_running else ["the first was not at work"]
         first.kill()
     return result(found + flaws(second) + refused(second, {IN_USE}))
 
