@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu gpu-checks tables \
-	figures base-model clean
+.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu gpu-checks torture \
+	fuzz soak tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,15 @@ $(VENV)/.gguf: $(VENV)/.plots
 
 $(VENV)/.bench: $(VENV)/.plots
 	$(INSTALL) --editable '.[bench]'
+	touch $@
+
+# the check goes on without it
+$(VENV)/.audit: $(VENV)/.dev
+	-$(INSTALL) --editable '.[audit]'
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.plots
+	$(INSTALL) --editable '.[fuzz]'
 	touch $@
 
 quickstart: $(VENV)/.plots  ## the whole pipeline on the embedded task: minutes on a laptop
@@ -44,10 +53,11 @@ test-oldest:  ## the tests with the lowest versions that pyproject.toml allows; 
 		--editable '.[gguf,math,plots]' pytest pytest-xdist hypothesis
 	$(VENV)-oldest/bin/python -m pytest -n 2
 
-check: $(VENV)/.dev  ## format, lint, types
+check: $(VENV)/.dev $(VENV)/.audit  ## format, lint, types, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/audit.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -63,6 +73,17 @@ bench-gpu:  ## its rows of one GPU
 # bounded: at most ten minutes
 gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, and bench-gpu
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu_checks.py
+
+# ARGS: --only AREA, --quick, --seed N
+torture: $(VENV)/.plots  ## cuts, damages and deceives runs: docs/reliability.md, under an hour on two cores
+	PYTHONPATH=benchmarks $(BIN)/python -m torture $(ARGS)
+
+# atheris has wheels for few versions of Python. SECONDS: of each target
+fuzz: $(VENV)/.fuzz  ## coverage-guided fuzzers of what reads text from outside: ten minutes each
+	PYTHONPATH=benchmarks:src SECONDS=$(or $(SECONDS),600) $(BIN)/python -m fuzz $(ARGS)
+
+soak: $(VENV)/.plots  ## memory over 2,000 steps and 20,000 completions
+	PYTHONPATH=benchmarks:src $(BIN)/python benchmarks/soak.py
 
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses

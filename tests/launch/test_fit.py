@@ -76,6 +76,13 @@ def test_a_model_that_the_run_will_make_is_compared_as_well(tiny, tmp_path):
         check_fit(plan, plan.stages())
 
 
+def test_the_folder_of_a_cut_training_is_no_checkpoint_yet(tiny, tmp_path, capsys):
+    plan = Plan(load_config(tiny, [f"output_dir={tmp_path / 'run'}"]))
+    base = plan.run.unit("pretrain")
+    UnitLog(base.folder, plan.inputs(base))
+    assert check_fit(plan, plan.stages()) is None  # nothing is loaded from it, so a run that was cut can go on
+
+
 def test_unknown_tokens_are_counted_and_shown_and_many_are_a_warning(make, capsys):
     plan = make("llama")
     assert check_fit(plan, plan.stages())["unknown"] == 0

@@ -166,7 +166,7 @@ def _check(
     stages = [stage] if stage else () if "stages" in broken else config.stages
     if "label" in stages and "label" not in broken:
         problems += check_ratings(config.label.ratings, runs_code=not planning)
-    if stage != "label" and "launch" not in broken:
+    if stage != "label" and not {"launch", "model"} & {*broken}:
         lacking += find_lacking(config)
     return problems if planning else problems + lacking
 

@@ -70,8 +70,8 @@ def _checkpoint(plan: Plan, waiting: Sequence[Unit]) -> str | None:
     """The first checkpoint that a waiting unit reads and that is there, or the base model; None: none is made yet."""
     read = [source for unit in waiting for source in plan.reads(unit).values() if isinstance(source, str)]
     for source in [*read, plan.checkpoint(BASE, None)]:
-        # an interrupted unit may have left half of its files
-        if (Path(source).is_dir() and not is_cut(Path(source))) or source == plan.config.model.name_or_path:
+        folder = Path(source)  # without a configuration, or of a cut training: nothing can be loaded from it yet
+        if source == plan.config.model.name_or_path or ((folder / "config.json").is_file() and not is_cut(folder)):
             return source
     return None
 
