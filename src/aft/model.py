@@ -322,14 +322,30 @@ def build_model(
         )
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     torch.manual_seed(seed)
+    model = _untrained(architecture, {"vocab_size": len(tokenizer), **special, **config})
+    _check_family(model, "model.from_scratch.architecture")
+    _keep_soft_capping(model, None)
+    return model
+
+
+def shapes_from_scratch(
+    architecture: str, config: dict[str, Any], vocab_size: int
+) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of each weight of a model that `build_model` would build. No memory is taken for the weights.
+
+    Raises `ConfigError` for arguments that do not fit the architecture.
+    """
+    with torch.device("meta"):
+        model = _untrained(architecture, {"vocab_size": vocab_size, **config})
+    return [(name, tuple(weight.shape)) for name, weight in model.named_parameters()]
+
+
+def _untrained(architecture: str, config: dict[str, Any]) -> PreTrainedModel:
     try:
-        model_config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**special, **config})
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(model_config)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **config))
     except Exception as error:  # whatever an architecture does with arguments that do not fit
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
-    _check_family(model, "model.from_scratch.architecture")
-    _keep_soft_capping(model, None)
     return model
 
 

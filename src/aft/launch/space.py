@@ -128,20 +128,13 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 
 def _of_architecture(plan: Plan) -> list[tuple[str, Sequence[int], int]]:
-    """The weights of a model from scratch. It is built without memory for them."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from ..model import SPECIAL_TOKENS
+    from ..model import SPECIAL_TOKENS, shapes_from_scratch
 
     scratch = plan.config.model.from_scratch
     assert scratch is not None
     vocabulary = closed_vocabulary(plan.task)
     size = len(vocabulary) + len(SPECIAL_TOKENS) if vocabulary else scratch.vocab_size
-    config = AutoConfig.for_model(scratch.architecture, **{"vocab_size": size, **scratch.config})
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return [(name, tuple(weight.shape), 4) for name, weight in model.named_parameters()]
+    return [(name, shape, 4) for name, shape in shapes_from_scratch(scratch.architecture, scratch.config, size)]
 
 
 def _training(plan: Plan, unit: Unit) -> dict[str, Any]:
