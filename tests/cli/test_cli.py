@@ -515,3 +515,9 @@ def test_a_closed_pipe_is_no_error(tiny, tmp_path):
     command = f"{sys.executable} -m aft.cli.train --config {tiny} output_dir={tmp_path / 'run'} --dry-run | true"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("override", ["model=null", "model=llama", "model.dtype=float8"])
+def test_a_wrong_model_section_is_a_line_and_no_traceback(override, command, tiny, tmp_path):
+    ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", override, "--dry-run")
+    assert ran.code == 2 and "model" in ran.err
