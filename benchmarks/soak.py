@@ -45,7 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         training = _soak(Path(folder), "pretrain", _steps, overrides)
         _soak(Path(folder), "vft", lambda folder: 0, overrides)
-        sampling = _soak(Path(folder), "sample", _lines, overrides)
+        sampling = _soak(Path(folder), "sample", _sampled, overrides)
     parts = {f"training, {known.steps:,} steps": training, f"sampling, {known.samples:,} completions": sampling}
     for name, one in parts.items():
         print(f"{name}: {one['first']:.1f} MiB, then {one['last']:.1f} MiB: {one['growth']:+.2f} MiB")
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _soak(folder: Path, stage: str, progress: Callable[[Path], int], overrides: list[str]) -> dict[str, Any]:
-    """Runs one stage and notes the memory whenever a hundredth step, or its like, is done."""
+    """Runs one stage and notes the memory whenever `progress` has grown."""
     arguments = ["--config", str(CONFIG), "--stage", stage, *overrides]
     environment = {**os.environ, **LAUNCHED, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     log = (folder / f"{stage}.log").open("w+")
@@ -81,7 +81,7 @@ def _soak(folder: Path, stage: str, progress: Callable[[Path], int], overrides: 
 
 
 def _steps(folder: Path) -> int:
-    """Hundreds of steps, by the log of the training."""
+    """Hundreds of steps, by what the training says and by its checkpoints."""
     found = sorted((folder / "run" / "base").glob("checkpoint-*/trainer_state.json"))
     words = (folder / "pretrain.log").read_text(errors="replace")
     told = [int(number.replace(",", "")) for number in re.findall(r"\(([\d,]+)/[\d,]+", words)]
@@ -89,10 +89,10 @@ def _steps(folder: Path) -> int:
     return max([*told, *steps, 0]) // EVERY
 
 
-def _lines(folder: Path) -> int:
-    """Two hundredths of the completions, by the file that they are written into."""
-    path = folder / "run" / "seed-0" / "sample" / "completions.jsonl"
-    return path.read_bytes().count(b"\n") // 400 if path.exists() else 0
+def _sampled(folder: Path) -> int:
+    """Half seconds of sampling: the completions reach the disk in few, large parts."""
+    begun = folder / "run" / "seed-0" / "sample" / "started.json"
+    return int((time.time() - begun.stat().st_mtime) * 2) + 1 if begun.exists() else 0
 
 
 def _resident(process: int) -> float:

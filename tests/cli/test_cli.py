@@ -557,3 +557,9 @@ def test_an_output_that_cannot_be_written_is_one_line(silent):
     assert ended.returncode == 5
     told = "standard output or a file cannot be written: No space left on device. Free some space and run the same"
     assert silent or (ended.stderr.count("\n") == 1 and told in ended.stderr)
+
+
+@pytest.mark.parametrize("override", ["model=null", "model=llama", "model.dtype=float8"])
+def test_a_wrong_model_section_is_a_line_and_no_traceback(override, command, tiny, tmp_path):
+    ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", override, "--dry-run")
+    assert ran.code == 2 and "model" in ran.err
