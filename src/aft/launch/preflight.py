@@ -16,6 +16,7 @@ from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest
 from ..json_files import read_json
+from ..run.engines import vllm_versions
 from ..run.folder import TRAINING_STAGES
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, hub_names, make_task
 
@@ -39,6 +40,8 @@ def find_lacking(config: Config) -> list[str]:
     """Returns what this machine lacks for the run: GPUs or a package. A dry run only reports it."""
     import torch
 
+    if found := _lacking_vllm(config):
+        return found
     if config.model.gguf_file is not None and importlib.util.find_spec("gguf") is None:
         return ["model.gguf_file: reading it needs gguf, which is not installed here; pip install 'aft[gguf]'"]
     if config.launch.config is None:
@@ -61,6 +64,17 @@ def find_lacking(config: Config) -> list[str]:
             f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
         )
     return lacking
+
+
+def _lacking_vllm(config: Config) -> list[str]:
+    stages = [name for name in ("sample", "evaluate") if name in config.stages]
+    wanting = [name for name in stages if getattr(config, name).engine == "vllm"]
+    try:
+        if wanting:
+            vllm_versions()
+    except ConfigError as error:
+        return [f"{wanting[0]}.engine: vllm: {error}"]
+    return []
 
 
 def find_unseen(section: Any, key: str = "data") -> list[str]:
