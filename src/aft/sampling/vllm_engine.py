@@ -141,10 +141,11 @@ class VllmEngine:
         limit = self.arguments["max_model_len"]
         for request, _ in waiting:
             length = len(request.prompt_ids)
-            if length + decoding.max_new_tokens > limit:
+            needed = length + decoding.max_new_tokens
+            if needed > limit:
                 raise ConfigError(
                     f"{self.key}.vllm.max_model_len: {limit:,}, but question {request.question_id} has {length:,}"
-                    f" tokens before up to {decoding.max_new_tokens:,} new ones; make it {length + decoding.max_new_tokens:,},"
+                    f" tokens before up to {decoding.max_new_tokens:,} new ones; make it {needed:,},"
                     f" or {self.key}.max_new_tokens smaller"
                 )
 
@@ -194,7 +195,7 @@ class VllmEngine:
             raise AftError(f"{what}: ended with '{message['finish']}'; expected an end or the length limit")
 
     def _died(self, process: _Process, what: str, error: str | None = None) -> AftError:
-        code, lines = process.end()
+        code, lines = process.end(_SECONDS_TO_END)
         told = f"{self.key}.engine: vLLM of {self.python} {what}"
         told += "" if code is None else f" (exit code {code})" if code >= 0 else f" ({signal.Signals(-code).name})"
         tail = " | ".join(lines)
@@ -250,11 +251,14 @@ class _Process:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
-    def end(self) -> tuple[int | None, list[str]]:
-        """End the process and all that it started; (exit code if it had ended by itself, the last lines it printed)."""
+    def end(self, patience: float = 0) -> tuple[int | None, list[str]]:
+        """End the process and all that it started; (exit code if it ended by itself, the last lines it printed).
+
+        `patience`: seconds in which it may still end by itself.
+        """
         assert self._process.stdin is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0 if self._threads[1].is_alive() else 1)
+            self._process.wait(patience)
         code = self._process.poll()
         # closing writes what is left in the buffer
         with contextlib.suppress(BrokenPipeError):
