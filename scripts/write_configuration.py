@@ -104,6 +104,12 @@ Batches are counted in questions. One optimizer step takes `training.per_device_
 apart from rounding and the random numbers of dropout. `model.max_tokens_per_batch` divides a batch further, into calls
 of the model that read at most so many tokens: raise the batch size, not `gradient_accumulation_steps`, and it divides.
 
+## Engines
+
+`sample.engine` and `evaluate.engine` choose what samples: transformers, vLLM or an OpenAI-compatible server. vLLM is in the
+interpreter that the environment variable `AFT_VLLM_PYTHON` names, and is looked for there before work starts.
+[data.md](data.md#who-samples) says what each engine needs and promises.
+
 ## Launching
 
 Without `launch.config` one process does all units of a run, stage after stage, on a GPU if there is one; it imports

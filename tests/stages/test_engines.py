@@ -56,9 +56,18 @@ def test_sampling_asks_vllm_for_every_completion(make, fake, tmp_path):
     longest = max(len(record["prompt"]) for record in fake.asked)
     assert start["model"] == str(tmp_path / "model")
     assert start["arguments"] == {
-        "revision": None, "trust_remote_code": False, "skip_tokenizer_init": True, "dtype": "float32",
-        "max_model_len": longest + 6, "max_num_seqs": 4, "tensor_parallel_size": 1, "gpu_memory_utilization": 0.9,
-        "enforce_eager": False, "disable_log_stats": True, "seed": 0, "max_num_batched_tokens": 4096,
+        "revision": None,
+        "trust_remote_code": False,
+        "skip_tokenizer_init": True,
+        "dtype": "float32",
+        "max_model_len": longest + 6,
+        "max_num_seqs": 4,
+        "tensor_parallel_size": 1,
+        "gpu_memory_utilization": 0.9,
+        "enforce_eager": False,
+        "disable_log_stats": True,
+        "seed": 0,
+        "max_num_batched_tokens": 4096,
     }
     assert start["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert {record["temperature"] for record in fake.asked} == {0.5}
