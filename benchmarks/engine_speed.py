@@ -2,9 +2,10 @@
 
 AFT_VLLM_PYTHON names an interpreter that has vLLM, AFT_SMOLLM2 the checkpoint (default: models/smollm2-135m).
 
-Ways are measured in turn, so that other work on the machine slows all of them. A size is left out if the last one
-was so slow that it would take longer than AFT_SPEED_MINUTES (default: 20) a way. AFT_SPEED_TOKENS is the length limit
-(default: 96).
+Ways are measured in turn, so that other work on the machine slows all of them. Tokens per second of processor time hold
+on a machine with other work, where tokens per second do not: processes need not get equal shares of it. A size is left
+out if the last one was so slow that it would take longer than AFT_SPEED_MINUTES (default: 20) a way. AFT_SPEED_TOKENS
+is the length limit (default: 96).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,6 +90,14 @@ def generated(model: PreTrainedModel, tokenizer: Any, wanted: Sequence[Request],
     return useful
 
 
+def processor_seconds(engine: VllmEngine) -> float:
+    """What this process and vLLM's have used of the processors. Other work on the machine does not count in it."""
+    times = (
+        Path(f"/proc/{engine._processes[0]._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    )
+    return time.process_time() + (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def throughput(
     engine: VllmEngine, model: PreTrainedModel, tokenizer: Any, ends: list[int], repeats: int
 ) -> dict[str, Any]:
@@ -110,13 +120,14 @@ def throughput(
         measured = {name: [] for name in ways if slowest[name] * size <= longest}
         for _ in range(repeats if size == SIZES[0] else 1):
             for name in measured:
-                begun = time.perf_counter()
+                begun, worked = time.perf_counter(), processor_seconds(engine)
                 tokens = ways[name](wanted)
-                took = time.perf_counter() - begun
-                measured[name].append(tokens / took)
+                took, worked = time.perf_counter() - begun, processor_seconds(engine) - worked
+                measured[name].append([tokens / took, tokens / worked])
                 slowest[name] = max(slowest[name], took / size)
                 load = os.getloadavg()[0]
-                print(f"{size} prompts, {name}: {tokens / took:,.0f} tokens/s, load {load:.1f}", flush=True)
+                rates = f"{tokens / took:,.0f} tokens/s, {tokens / worked:,.0f} by processor time"
+                print(f"{size} prompts, {name}: {rates}, load {load:.1f}", flush=True)
         found[str(size)] = measured
     return found
 
@@ -145,23 +156,28 @@ def render(figures: dict[str, Any]) -> str:
         f" useful tokens per second. The machine's load at the begin and at the end: {load[0]:.1f} and {load[-1]:.1f}.",
     ]
     for dtype, sizes in figures["speeds"].items():
-        names = list(dict.fromkeys(name for measured in sizes.values() for name in measured))
-        cells = [
-            [f"{size} × {SAMPLES}", *(_speed(measured.get(name)) for name in names), *_ratios(measured)]
-            for size, measured in sizes.items()
-        ]
-        heads = [f"prompts, {dtype}", *names, *(f"{OTHER} ÷ {name}" for name in names if name != OTHER)]
-        lines += ["", table(heads, cells)]
+        names = list(next(iter(sizes.values())))
+        for place, what in enumerate(("second", "second of processor time")):
+            cells = [
+                [
+                    f"{size} × {SAMPLES}",
+                    *(_speed(measured.get(name), place) for name in names),
+                    *_ratios(measured, place),
+                ]
+                for size, measured in sizes.items()
+            ]
+            heads = [f"{dtype}, tokens per {what}", *names, *(f"{OTHER} ÷ {name}" for name in names if name != OTHER)]
+            lines += ["", table(heads, cells)]
     return "\n".join(lines)
 
 
-def _speed(values: list[float] | None) -> str:
-    return "left out" if not values else f"{statistics.median(values):,.0f}"
+def _speed(values: list[list[float]] | None, place: int) -> str:
+    return "left out" if not values else f"{statistics.median(value[place] for value in values):,.0f}"
 
 
-def _ratios(measured: dict[str, list[float]]) -> list[str]:
+def _ratios(measured: dict[str, list[list[float]]], place: int) -> list[str]:
     found = []
     for name in ("this library's loop", "generate"):
         pairs = list(zip(measured.get(OTHER) or [], measured.get(name) or [], strict=False))
-        found.append(f"{statistics.median(a / b for a, b in pairs):.2f}×" if pairs else "left out")
+        found.append(f"{statistics.median(a[place] / b[place] for a, b in pairs):.2f}×" if pairs else "left out")
     return found

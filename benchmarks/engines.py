@@ -11,8 +11,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +25,13 @@ from aft.config.packaged import find_model
 from aft.encoding import TextEncoder
 from aft.errors import AftError
 from aft.json_files import read_json
+from aft.launch.units import run_here
 from aft.model import load_model, load_tokenizer
 from aft.run.engines import PYTHON, vllm_python, vllm_versions
+from aft.run.folder import METRICS
 from aft.sampling import Decoding, Request, TransformersEngine, VllmEngine, collect, make_seeds
 from aft.sampling.vllm_engine import Replicas
+from aft.stages.plan import Plan
 from aft.tasks import make_task
 from bars import Bar, table
 from timing import Settings
@@ -116,15 +117,21 @@ def greedy_agrees(engine: VllmEngine, model: PreTrainedModel, tokenizer: Any, en
     """The likeliest tokens are those of transformers' `generate`."""
     wanted, limit = requests(tokenizer, GREEDY, [0]), new_tokens()
     found = tokens_of(engine, wanted, Decoding(limit, 0.0))
+    width = max(len(request.prompt_ids) for request in wanted)
+    pad = [width - len(request.prompt_ids) for request in wanted]
+    made = model.generate(
+        torch.tensor([[ends[0]] * gap + list(r.prompt_ids) for gap, r in zip(pad, wanted, strict=True)]),
+        attention_mask=torch.tensor([[0] * gap + [1] * (width - gap) for gap in pad]),
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
+    )
     equal = total = 0
-    for request in wanted:
-        ids = torch.tensor([request.prompt_ids])
-        made = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=limit, eos_token_id=ends
-        )
-        expected = tuple(made[0, ids.shape[1] :].tolist())
-        equal += found[request.question_id, 0] == expected
-        total += len(expected)
+    for request, row in zip(wanted, made[:, width:].tolist(), strict=True):
+        stop = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+        equal += found[request.question_id, 0] == tuple(row[:stop])
+        total += stop
     check(equal == len(wanted), f"greedy: {equal} of {len(wanted)} prompts equal transformers' generate")
     return {"prompts": len(wanted), "tokens": total, "equal": equal}
 
@@ -193,7 +200,7 @@ def resumes(
     return {"total": total, "kept": kept, "same": same}
 
 
-# ---- accuracy, through the commands ----
+# ---- accuracy, through the stage ----
 
 
 def widen(source: str, folder: Path) -> None:
@@ -237,21 +244,19 @@ def widen(source: str, folder: Path) -> None:
 
 
 def accuracies(model: Path) -> dict[str, Any]:
-    """Task accuracy at temperature 1 by both engines, through `aft-train`."""
+    """Task accuracy at temperature 1 by both engines, through the stage that evaluates."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         for engine in ("transformers", "vllm"):
-            run = folder / engine
             keys = [
-                *(f"output_dir={run}", f"model.name_or_path={model}", "stages=[evaluate]", "seeds=[0]"),
+                *(f"output_dir={name}/{engine}", f"model.name_or_path={model}", "stages=[evaluate]", "seeds=[0]"),
                 *("evaluate.models=[base]", f"evaluate.engine={engine}", "evaluate.vllm.enforce_eager=true"),
                 *("evaluate.temperature=1.0", f"evaluate.num_questions={QUESTIONS}"),
-                "evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}",
+                *("evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}", "methods={}"),
             ]
-            command = [sys.executable, "-m", "aft.cli.train", "--config", str(RUN)]
-            subprocess.run([*command, *keys], check=True, stdout=subprocess.DEVNULL)
-            metrics = read_json(run / "seed-0" / "evaluate" / "base" / "metrics.json") or {}
+            plan = Plan(load_config(RUN, keys))
+            run_here(plan, "evaluate")
+            metrics = read_json(plan.units("evaluate")[0].folder / METRICS) or {}
             found[engine] = metrics["task_accuracy"]
             print(f"accuracy of {engine}: {json.dumps(found[engine])}", flush=True)
     ours, other = found["transformers"], found["vllm"]

@@ -106,8 +106,8 @@ of the model that read at most so many tokens: raise the batch size, not `gradie
 
 ## Engines
 
-`sample.engine` and `evaluate.engine` choose what samples: transformers, vLLM or an OpenAI-compatible server. vLLM is in the
-interpreter that the environment variable `AFT_VLLM_PYTHON` names, and is looked for there before work starts.
+`sample.engine` and `evaluate.engine` choose what samples: transformers, vLLM or an OpenAI-compatible server. vLLM is in
+the interpreter that the environment variable `AFT_VLLM_PYTHON` names, and is looked for there before work starts.
 [data.md](data.md#who-samples) says what each engine needs and promises.
 
 ## Launching

@@ -99,7 +99,7 @@ MAY_IMPORT = {
     "evaluation": "records stats tasks",
     "convert": "config json_files prompts records tasks",
     "report": "json_files markdown run stats yaml_files",
-    "stages": "config encoding json_files losses model progress prompts records run tasks grading"
+    "stages": "config device encoding json_files losses model progress prompts records run tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
     "launch": "config device json_files model progress run sizes tasks labelling stages training",
     "paper": "config device json_files markdown labelling run stats report yaml_files",

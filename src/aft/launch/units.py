@@ -57,7 +57,7 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
     from .isolation import isolated
 
     cpu = use_cpu(plan.config.launch.device)
-    # A rank that drives no replica of vLLM waits until the others have sampled. By default it would fail within minutes.
+    # A rank that drives no replica of vLLM waits until the others have sampled. By default it would fail in minutes.
     patience = {} if stage in TRAINING_STAGES else {"timeout": datetime.timedelta(days=7)}
     state = PartialState(cpu=cpu, **patience)
     runner = _runner(stage)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Config
 from ..config.schema import EvaluateConfig, OpenaiConfig, SampleConfig
+from ..device import visible_gpus
 from ..encoding import TextEncoder
 from ..errors import ConfigError
 from ..model import model_settings
@@ -17,7 +18,7 @@ from ..run.engines import replica_devices, vllm_python, vllm_versions
 from ..run.folder import Unit
 from ..sampling.openai_engine import OpenaiEngine, Serving
 from ..sampling.vllm_engine import Replicas, VllmEngine
-from ..sizes import positions_of
+from ..sizes import vllm_positions
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CPU_BLOCK = 128  # tokens; vLLM's cache on a CPU grows by so many
@@ -69,7 +70,7 @@ def open_vllm(
     length = own.max_model_len or longest[0] + section.max_new_tokens
     if own.max_model_len is None:
         _check_positions(unit.stage, longest, section.max_new_tokens, settings)
-    gpus = [] if cpu else _gpus()
+    gpus = [] if cpu else visible_gpus()
     arguments: dict[str, Any] = {
         "model": checkpoint,
         "revision": None if local else model.revision,
@@ -111,27 +112,14 @@ def _dtype(key: str, named: str, settings: dict[str, Any]) -> str:
 
 
 def _check_positions(key: str, longest: tuple[int, str], new: int, settings: dict[str, Any]) -> None:
-    """vLLM refuses to go beyond the model's positions. With rotations that are stretched, it counts them itself."""
-    rotations = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
-    stretched = isinstance(rotations, dict) and (rotations.get("rope_type") or "default") != "default"
-    positions = positions_of(settings)
+    positions = vllm_positions(settings)
     length, question = longest
-    if positions is None or stretched or length + new <= positions.count:
+    if positions is None or length + new <= positions.count:
         return
     raise ConfigError(
         f"{key}.max_new_tokens: {new:,} behind the {length:,} tokens of question {question} are more than the model's"
         f" {positions.count:,} positions, which vLLM refuses; make it {max(1, positions.count - length):,} or less"
     )
-
-
-def _gpus() -> list[str]:
-    """The names of this machine's GPUs, as CUDA_VISIBLE_DEVICES has them."""
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    names = [name.strip() for name in named.split(",")] if named else [str(number) for number in range(count)]
-    return names[:count]
 
 
 def _replicas(section: SampleConfig | EvaluateConfig, gpus: list[str], key: str) -> Replicas:
