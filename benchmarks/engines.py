@@ -40,7 +40,8 @@ TITLE = "vLLM as the engine"
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "configs" / "quickstart.yaml"
 SAMPLES, ROWS = 6, 64
-GREEDY, SEEDS = 32, 1000  # questions, draws
+GREEDY = 32  # questions
+PROMPTS, SEEDS = 4, 1000  # draws of the first token
 CUT, CUT_AFTER = 16, 20  # questions, completions
 QUESTIONS = 300  # of the accuracy, at temperature 1
 
@@ -139,20 +140,24 @@ def greedy_agrees(engine: VllmEngine, model: PreTrainedModel, tokenizer: Any, en
 @torch.inference_mode()
 def frequencies_agree(engine: VllmEngine, model: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
     """First tokens of many seeds against the softmax: total variation, and what chance makes of as many draws."""
-    prompt = requests(tokenizer, 1)[0].prompt_ids
-    wanted = [Request("frequencies", prompt, make_seeds("frequencies", range(SEEDS), "engines", 0))]
-    drawn = torch.tensor([ids[0] for ids in tokens_of(engine, wanted, Decoding(1)).values()])
-    expected = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+    found, chances, generator = [], [], torch.Generator().manual_seed(0)
+    for request in requests(tokenizer, PROMPTS, range(SEEDS)):
+        drawn = torch.tensor([ids[0] for ids in tokens_of(engine, [request], Decoding(1)).values()])
+        expected = model(torch.tensor([request.prompt_ids])).logits[0, -1].double().softmax(-1)
+        found.append(_distance(drawn, expected))
+        draws = (torch.multinomial(expected, SEEDS, True, generator=generator) for _ in range(200))
+        chances.append([_distance(tokens, expected) for tokens in draws])
+    # of the mean over prompts
+    by_chance = [statistics.mean(values) for values in zip(*chances, strict=True)]
+    mean, sd, distance = statistics.mean(by_chance), statistics.stdev(by_chance), statistics.mean(found)
+    check(distance < mean + 4 * sd, f"frequencies: total variation {distance:.3f}, by chance {mean:.3f} ± {sd:.3f}")
+    return {"prompts": PROMPTS, "seeds": SEEDS, "distance": distance, "chance": mean, "chance_sd": sd}
 
-    def distance(tokens: torch.Tensor) -> float:
-        counts = torch.bincount(tokens, minlength=len(expected))[: len(expected)] / len(tokens)
-        return float((counts - expected).abs().sum() / 2)
 
-    generator = torch.Generator().manual_seed(0)
-    by_chance = [distance(torch.multinomial(expected, SEEDS, True, generator=generator)) for _ in range(200)]
-    mean, sd, found = statistics.mean(by_chance), statistics.stdev(by_chance), distance(drawn)
-    check(found < mean + 4 * sd, f"frequencies: total variation {found:.3f}, by chance {mean:.3f} ± {sd:.3f}")
-    return {"seeds": SEEDS, "distance": found, "chance": mean, "chance_sd": sd}
+def _distance(tokens: torch.Tensor, expected: torch.Tensor) -> float:
+    """Total variation between drawn tokens and their distribution."""
+    counts = torch.bincount(tokens, minlength=len(expected))[: len(expected)] / len(tokens)
+    return float((counts - expected).abs().sum() / 2)
 
 
 class Counted:
@@ -251,8 +256,9 @@ def accuracies(model: Path) -> dict[str, Any]:
             keys = [
                 *(f"output_dir={name}/{engine}", f"model.name_or_path={model}", "stages=[evaluate]", "seeds=[0]"),
                 *("evaluate.models=[base]", f"evaluate.engine={engine}", "evaluate.vllm.enforce_eager=true"),
+                "sample.pool_questions=0",
                 *("evaluate.temperature=1.0", f"evaluate.num_questions={QUESTIONS}"),
-                *("evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}", "methods={}"),
+                "evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}",
             ]
             plan = Plan(load_config(RUN, keys))
             run_here(plan, "evaluate")
@@ -303,7 +309,7 @@ def render(figures: dict[str, Any]) -> str:
             f"{greedy['equal']} of {greedy['prompts']} prompts equal, {greedy['tokens']:,} tokens",
         ),
         (
-            f"first tokens of {chance['seeds']:,} seeds against the softmax",
+            f"first tokens of {chance['seeds']:,} seeds against the softmax, mean of {chance['prompts']} prompts",
             f"total variation {chance['distance']:.3f}; by chance {chance['chance']:.3f} ± {chance['chance_sd']:.3f}",
         ),
         (

@@ -212,6 +212,13 @@ def test_a_machine_without_vllm(make, fake, tmp_path, monkeypatch):
     assert find_lacking(make("sample.engine=vllm").config) == []
 
 
+def test_a_machine_with_too_few_gpus(make, fake, monkeypatch):
+    monkeypatch.setattr("aft.device.use_cpu", lambda _: False)
+    monkeypatch.setattr("aft.device.visible_gpus", lambda: ["0", "1"])
+    config = make("evaluate.engine=vllm", "evaluate.vllm.tensor_parallel_size=4").config
+    assert find_lacking(config) == ["evaluate.vllm.tensor_parallel_size: 4, more than the 2 GPUs here"]
+
+
 def test_more_tokens_than_positions(make, fake):
     with pytest.raises(ConfigError) as found:
         run(make("sample.engine=vllm", "sample.max_new_tokens=200"), "sample")

@@ -284,9 +284,10 @@ class _Process:
         with stream:
             for line in stream:
                 print(f"vllm: {line.rstrip()}", file=sys.stderr)
-                # the source lines of a traceback are indented, and tell a user nothing
-                if line.strip() and not line[0].isspace() and not line.startswith("Traceback"):
-                    self._kept.append(_one_line(line))
+                told = _one_line(line)
+                # the source lines of a traceback are indented, and tell a user nothing; vLLM repeats warnings
+                if told and not line[0].isspace() and not told.startswith("Traceback") and told not in self._kept:
+                    self._kept.append(told)
 
 
 def child_environment(device: str) -> dict[str, str]:
