@@ -178,6 +178,10 @@ def test_where_a_server_is_does_not_count_and_its_model_does(make):
             ["evaluate.engine=vllm", "launch.workers=3"],
             "launch.workers: must be 1 with evaluate.engine vllm, got 3; vLLM takes all GPUs",
         ),
+        (
+            ["evaluate.engine=vllm", "model.gguf_file=m.gguf"],
+            "evaluate.engine: vllm, but the base model is a GGUF file, which only transformers reads here",
+        ),
         (["sample.vllm.tensor_parallel=2"], "sample.vllm.tensor_parallel: unknown key. Did you mean"),
         (
             ["evaluate.engine=openai", "evaluate.openai.model=m", "evaluate.models=[base,vft]"],

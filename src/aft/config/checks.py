@@ -29,7 +29,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("label seeds", _check_ratings),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
-        ("sample evaluate launch", _check_engines),
+        ("model sample evaluate launch methods stages", _check_engines),
         ("sample evaluate methods stages seeds", _check_served_models),
         ("launch", _check_processes),
     ]
@@ -235,6 +235,11 @@ def _check_engines(config: Config) -> list[str]:
             problems.append(f"{stage}.batching: static, but {stage}.engine {section.engine} replaces finished rows")
         if section.engine == "openai":
             continue
+        reads = [config.sample.model] if stage == "sample" else model_names(config)
+        if config.model.gguf_file is not None and stage in config.stages and BASE in reads:
+            problems.append(
+                f"{stage}.engine: vllm, but the base model is a GGUF file, which only transformers reads here"
+            )
         for key in section.vllm.arguments:
             if key in _VLLM_DECIDES:
                 problems.append(f"{stage}.vllm.arguments.{key}: not to be set here; {_VLLM_DECIDES[key]}")

@@ -101,9 +101,9 @@ def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any]
     trained = found & {*TRAINING_STAGES}
     wanted: list[tuple[int, str, str, Positions | None]] = []
 
-    def sampled(section: SampleConfig | EvaluateConfig, key: str) -> None:
+    def sampled(section: SampleConfig | EvaluateConfig, key: str, engine: str) -> None:
         needed, what = longest + section.max_new_tokens, "a prompt with its completion"
-        if section.engine == "vllm":
+        if engine == "vllm":
             wanted.append((needed, what, key, vllm_positions(settings)))
         else:
             wanted.append((needed - 1, what, key, positions))  # the newest token has no position yet
@@ -113,11 +113,13 @@ def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any]
         needed = min(config.model.max_length, longest + response)
         wanted.append((needed, "a sequence of the training", "model.max_length", positions))
     if "sample" in found:
-        sampled(config.sample, "sample.max_new_tokens")
+        sampled(config.sample, "sample.max_new_tokens", config.sample.engine)
     aligns = [align_config(config, method) for method in config.methods] if "align" in trained else []
     validations = [config.vft.validation if "vft" in trained else None, *(align.validation for align in aligns)]
     if "evaluate" in found or any(validations):
-        sampled(config.evaluate, "evaluate.max_new_tokens")
+        # validation during training samples with transformers
+        engine = config.evaluate.engine if "evaluate" in found else "transformers"
+        sampled(config.evaluate, "evaluate.max_new_tokens", engine)
     problems = []
     for tokens, what, key, limit in wanted:
         try:
