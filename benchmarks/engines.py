@@ -43,7 +43,7 @@ SAMPLES, ROWS = 6, 64
 GREEDY = 32  # questions
 PROMPTS, SEEDS = 4, 1000  # draws of the first token
 CUT, CUT_AFTER = 16, 20  # questions, completions
-QUESTIONS = 300  # of the accuracy, at temperature 1
+QUESTIONS = 200  # of the accuracy, at temperature 1
 
 
 def missing() -> str | None:
@@ -256,7 +256,7 @@ def accuracies(model: Path) -> dict[str, Any]:
             keys = [
                 *(f"output_dir={name}/{engine}", f"model.name_or_path={model}", "stages=[evaluate]", "seeds=[0]"),
                 *("evaluate.models=[base]", f"evaluate.engine={engine}", "evaluate.vllm.enforce_eager=true"),
-                "sample.pool_questions=0",
+                *("sample.pool_questions=0", "launch.workers=1"),
                 *("evaluate.temperature=1.0", f"evaluate.num_questions={QUESTIONS}"),
                 "evaluate.assessment={num_questions: 10, max_samples: 24, samples_per_round: 12}",
             ]
