@@ -153,7 +153,7 @@ def render(figures: dict[str, Any]) -> str:
     version, new, load = figures["vllm"]["vllm"], figures["tokens"], figures["load"]
     lines = [
         f"vLLM {version}, without compilation. Questions of GSM8K, at most {new} new tokens, {ROWS} rows at once;"
-        f" useful tokens per second. The machine's load at the begin and at the end: {load[0]:.1f} and {load[-1]:.1f}.",
+        f" useful tokens per second. The machine's load at the start and at the end: {load[0]:.1f} and {load[-1]:.1f}.",
     ]
     for dtype, sizes in figures["speeds"].items():
         names = list(next(iter(sizes.values())))

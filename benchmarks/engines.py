@@ -325,7 +325,7 @@ def render(figures: dict[str, Any]) -> str:
     ]
     lines = [
         f"vLLM {versions['vllm']}, torch {versions['vllm_torch']}, without compilation; the embedded base model"
-        f" with heads 32 wide. Start: {figures['start']:.0f} s. Load of the machine at the begin and at the end:"
+        f" with heads 32 wide. Start: {figures['start']:.0f} s. Load of the machine at the start and at the end:"
         f" {figures['load'][0]:.1f} and {figures['load'][-1]:.1f}.",
         "",
         table(["check", "result"], rows),
