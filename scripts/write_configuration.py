@@ -148,15 +148,11 @@ goes on from there; what was finished stays as it was.
   optimizer's states, and texts as long as they may be. A line warns if less is free. Nothing is refused.
 - **A log that cannot be written** is given up with a warning, and the run goes on.
 
-## Exit codes
+## Engines
 
-| code | meaning |
-| --- | --- |
-| 0 | done |
-| 1 | the run failed |
-| 2 | the configuration is wrong |
-| 3 | a data file is wrong |
-| 5 | the disk is full, read-only, gone or failing |
+`sample.engine` and `evaluate.engine` choose what samples: transformers, vLLM or an OpenAI-compatible server. vLLM is in
+the interpreter that the environment variable `AFT_VLLM_PYTHON` names, and is looked for there before work starts.
+[data.md](data.md#who-samples) says what each engine needs and promises.
 
 ## Launching
 
@@ -199,6 +195,7 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
 | 2 | the configuration is wrong |
 | 3 | a data file, or a file of the run, is wrong |
 | 4 | another run is at work in the folder |
+| 5 | the disk is full, read-only, gone or failing |
 | 128 + number | a signal ended the run: 130 SIGINT, 143 SIGTERM, 129 SIGHUP |
 
 `peak_memory_bytes` in a manifest is the largest resident size of the process while the unit ran: its own memory, and

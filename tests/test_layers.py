@@ -96,14 +96,15 @@ MAY_IMPORT = {
     "tasks": "json_files text_files records answers own_code",
     "grading": "records answers tasks",
     "scoring": "logps model records",
-    "sampling": "json_files model progress records sizes",
+    "sampling": "json_files labelling model progress records sizes",
     "training": "ending json_files losses model progress scoring",
     "labelling": "config json_files text_files markdown own_code progress records shown answers run stats tasks"
     " grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
-    "stages": "config encoding ending json_files losses markdown model progress prompts records run shown tasks grading"
+    "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
+    " grading"
     " scoring sampling training labelling evaluation sizes stats",
     "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
     "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
@@ -134,7 +135,7 @@ MAY_USE = {
     "model": "torch transformers peft tokenizers gguf",
     "encoding": "transformers tokenizers",
     "scoring": "torch transformers flash_attn",
-    "sampling": "torch transformers accelerate",
+    "sampling": "torch transformers accelerate vllm",
     "training": "torch transformers accelerate safetensors tqdm",
     "stages": "torch transformers accelerate huggingface_hub",
     "launch": "torch transformers accelerate tqdm",

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from aft.errors import ConfigError
 from aft.model import architecture_settings
-from aft.sizes import Positions, check_ids, check_length, positions_of
+from aft.sizes import Positions, check_ids, check_length, positions_of, vllm_positions
 
 SMALL = {
     "hidden_size": 16,
@@ -89,3 +89,18 @@ def test_an_id_without_an_embedding_is_named():
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
         check_ids({"the end": 1, "padding": 32}, 40, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"max_position_embeddings": 64}, 64),
+        ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, 64),
+        ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "yarn", "factor": 4}}, None),
+        ({"max_position_embeddings": 64, "rope_scaling": {"rope_type": "linear", "factor": 2}}, None),
+        ({"model_type": "bloom"}, None),
+    ],
+)
+def test_the_positions_that_vllm_does_not_go_beyond(settings, count):
+    positions = vllm_positions(settings)
+    assert (positions and positions.count) == count and (positions is None or positions.hard)

@@ -37,6 +37,13 @@ def precision(device: str = "auto", cpu_info: Path = _CPU_INFO) -> tuple[list[st
     )
 
 
+def visible_gpus() -> list[str]:
+    """The names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them."""
+    named, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    names = [name.strip() for name in named.split(",")] if named else [str(number) for number in range(count)]
+    return names[:count]
+
+
 def bfloat16_flags(cpu_info: Path = _CPU_INFO) -> list[str]:
     """The processor's instructions for bfloat16, by the flags in `cpu_info`."""
     words = set(cpu_info.read_text(encoding="utf-8").split()) if cpu_info.exists() else set()

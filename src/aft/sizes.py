@@ -38,6 +38,15 @@ def positions_of(settings: Mapping[str, Any]) -> Positions | None:
     return Positions(count, settings.get("model_type") in _TABLES)
 
 
+def vllm_positions(settings: Mapping[str, Any]) -> Positions | None:
+    """The positions beyond which vLLM refuses to go; None: it counts them itself, as where rotations are stretched."""
+    rotations = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    if not isinstance(rotations, dict) or (rotations.get("rope_type") or "default") != "default":
+        return None
+    positions = positions_of(settings)
+    return positions and dataclasses.replace(positions, hard=True)
+
+
 def check_length(tokens: int, positions: Positions | None, what: str, key: str) -> str | None:
     """Compare the tokens of the longest sequence with the positions.
 

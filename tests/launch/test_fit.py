@@ -69,6 +69,12 @@ def test_a_rotary_model_is_only_warned_of(make, capsys):
     assert warning.endswith("the model was made for 64 positions; evaluate.max_new_tokens decides")
 
 
+def test_vllm_refuses_what_a_rotary_model_is_only_warned_of(make):
+    plan = make("llama", "evaluate.max_new_tokens=200", "evaluate.engine=vllm", config={"max_position_embeddings": 64})
+    with pytest.raises(ConfigError, match=r"^evaluate\.max_new_tokens: a prompt with its completion can have 2"):
+        check_fit(plan, plan.stages())
+
+
 def test_a_model_that_the_run_will_make_is_compared_as_well(tiny, tmp_path):
     change = ["model.from_scratch.architecture=gpt2", "model.from_scratch.config={n_positions: 64, n_embd: 16}"]
     plan = Plan(load_config(tiny, [f"output_dir={tmp_path / 'run'}", *change, "evaluate.max_new_tokens=90"]))

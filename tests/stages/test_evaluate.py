@@ -203,7 +203,7 @@ def test_another_engine_fits_and_is_closed_before_the_model_is_loaded(evaluated,
     folder, loaded = plan.units("evaluate")[0].folder, []
 
     @contextlib.contextmanager
-    def engine(subject, section):
+    def engine(subject, unit, section, questions):
         names = ["completions.jsonl", "paths.jsonl", *(path.name for path in folder.glob("own-*.jsonl"))]
         yield Replay([completion for name in names for completion in read_completions(folder / name)])
         loaded.append("model" in vars(subject))

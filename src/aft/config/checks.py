@@ -11,7 +11,7 @@ from ..errors import nearest
 from ..run.folder import BASE, STAGES, VFT
 from .data import MixtureData
 from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
-from .schema import Config
+from .schema import Config, model_names
 
 
 def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
@@ -30,6 +30,8 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample evaluate", _check_temperatures),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
+        ("model sample evaluate launch methods stages", _check_engines),
+        ("sample evaluate methods stages seeds", _check_served_models),
         ("launch", _check_processes),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
@@ -229,6 +231,78 @@ def _check_processes(config: Config) -> list[str]:
     if config.launch.num_processes is None or config.launch.config is not None:
         return []
     return ["launch.num_processes: only with launch.config, which says how the processes work together"]
+
+
+# Arguments of `vllm.LLM` that this package gives itself, and what to set instead.
+_VLLM_DECIDES = {
+    **dict.fromkeys(
+        ("tensor_parallel_size", "gpu_memory_utilization", "max_model_len", "dtype", "enforce_eager"),
+        "it is a key beside arguments",
+    ),
+    "max_num_seqs": "set batch_size beside engine",
+    "data_parallel_size": "set replicas",
+    **dict.fromkeys(("model", "tokenizer"), "the stage gives its checkpoint"),
+    **dict.fromkeys(("revision", "trust_remote_code"), "set it in model"),
+    "seed": "every completion has a seed of its own",
+    "skip_tokenizer_init": "vLLM reads and writes token ids",
+}
+
+
+def _check_engines(config: Config) -> list[str]:
+    problems = []
+    temperatures = {
+        "sample.temperature": config.sample.temperature,
+        "evaluate.temperature": config.evaluate.temperature,
+    }
+    for name in ("assessment", "self_consistency"):
+        if (part := getattr(config.evaluate, name)) is not None:
+            temperatures[f"evaluate.{name}.temperature"] = part.temperature
+    for stage, section in (("sample", config.sample), ("evaluate", config.evaluate)):
+        if section.engine == "transformers":
+            continue
+        if section.batching == "static":
+            problems.append(f"{stage}.batching: static, but {stage}.engine {section.engine} replaces finished rows")
+        if section.engine == "openai":
+            continue
+        reads = [config.sample.model] if stage == "sample" else model_names(config)
+        if config.model.gguf_file is not None and stage in config.stages and BASE in reads:
+            problems.append(
+                f"{stage}.engine: vllm, but the base model is a GGUF file, which only transformers reads here"
+            )
+        for key in section.vllm.arguments:
+            if key in _VLLM_DECIDES:
+                problems.append(f"{stage}.vllm.arguments.{key}: not to be set here; {_VLLM_DECIDES[key]}")
+        # vLLM would raise it to 0.01 without an error
+        for key, value in temperatures.items():
+            if key.startswith(stage) and 0 < value < 0.01:
+                problems.append(f"{key}: must be 0 or at least 0.01 with {stage}.engine vllm, got {value:g}")
+        if config.launch.workers > 1:
+            problems.append(
+                f"launch.workers: must be 1 with {stage}.engine vllm, got {config.launch.workers}; vLLM takes all GPUs,"
+                f" see {stage}.vllm.replicas"
+            )
+    return problems
+
+
+def _check_served_models(config: Config) -> list[str]:
+    """Two units whose models differ must not sample from the same model of a server."""
+    problems = []
+    for stage, names in (("sample", [config.sample.model]), ("evaluate", model_names(config))):
+        section = getattr(config, stage)
+        given = section.openai.model
+        if section.engine != "openai" or given is None:
+            continue
+        where = f"{stage}.openai.model"
+        fields = set(re.findall(r"\{([^{}]*)\}", given))
+        if odd := sorted(fields - {"name", "seed"}):
+            problems.append(f"{where}: '{{{odd[0]}}}' has no meaning, allowed: {{name}}, {{seed}}")
+        if stage not in config.stages:
+            continue
+        if len(names) > 1 and "name" not in fields:
+            problems.append(f"{where}: one name for {len(names)} models ({', '.join(names)}); write {{name}} into it")
+        if len(config.seeds) > 1 and names != [BASE] and "seed" not in fields:
+            problems.append(f"{where}: one name for {len(config.seeds)} seeds; write {{seed}} into it")
+    return problems
 
 
 def _check_self_consistency(config: Config) -> list[str]:

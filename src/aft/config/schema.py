@@ -136,6 +136,51 @@ class VftConfig:
 
 
 @dataclass(frozen=True)
+class VllmConfig:
+    """How vLLM samples. Only with `engine: vllm`.
+
+    The environment variable AFT_VLLM_PYTHON names the interpreter that has vLLM. Without it, this interpreter has it.
+    """
+
+    tensor_parallel_size: int = field(default=1, metadata={"ge": 1})
+    """GPUs that share one copy of the model."""
+    replicas: int | None = field(default=None, metadata={"ge": 1})
+    """Copies of the model on each machine; null: GPUs // tensor_parallel_size, and 1 without a GPU."""
+    gpu_memory_utilization: float = field(default=0.9, metadata={"gt": 0.0, "le": 1.0})
+    """Share of a GPU's whole memory that vLLM may use."""
+    max_model_len: int | None = field(default=None, metadata={"ge": 2})
+    """Longest prompt plus completion, in tokens; null: the stage's longest prompt plus its `max_new_tokens`."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Dtype of the weights; null: `model.inference_dtype` or `model.dtype`."""
+    enforce_eager: bool = False
+    """Compile nothing. vLLM then starts sooner and samples more slowly."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """More arguments of `vllm.LLM`, by their own names. `batch_size` is its `max_num_seqs`."""
+
+
+@dataclass(frozen=True)
+class OpenaiConfig:
+    """Which OpenAI-compatible server samples. Only with `engine: openai`.
+
+    The server must have `/completions`, and the weights of the stage's checkpoint. Nothing checks the weights.
+    """
+
+    base_url: str | None = None
+    """Address up to `/v1`, as http://localhost:8000/v1; null: the environment variable OPENAI_BASE_URL."""
+    model: str | None = None
+    """Name of the model at the server; null: the checkpoint's folder or hub name. `{name}` (base, vft or a method) and
+    `{seed}` stand for those of the unit."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable with the key. It may be unset."""
+    concurrency: int = field(default=64, metadata={"ge": 1})
+    """Most requests of one process at a time."""
+    retries: int = field(default=5, metadata={"ge": 0})
+    """Further tries of a request that failed, with growing delays."""
+    timeout: float = field(default=600.0, metadata={"gt": 0.0})
+    """Seconds until a request without a whole reply has failed."""
+
+
+@dataclass(frozen=True)
 class SampleConfig:
     """Stage 2a: chains of thought sampled from the VFT model."""
 
@@ -150,9 +195,15 @@ class SampleConfig:
     max_new_tokens: int = field(default=512, metadata={"ge": 1, "le": 2**20})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
-    """Completions decoded in one batch on each device."""
+    """Completions decoded in one batch on each device, or by each copy of vLLM's model."""
     batching: Literal["continuous", "static"] = "continuous"
     """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """What samples: this package with a transformers model, vLLM, or an OpenAI-compatible server."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+    """How vLLM samples."""
+    openai: OpenaiConfig = field(default_factory=OpenaiConfig)
+    """Which server samples."""
     pool_questions: int | None = field(default=None, metadata={"ge": 0})
     """Number of validation questions to sample as well: a fixed, held-out pool that every model scores; null: 50, or
     all if there are fewer; 0: no pool."""
@@ -296,9 +347,15 @@ class EvaluateConfig:
     max_new_tokens: int = field(default=512, metadata={"ge": 1, "le": 2**20})
     """Longest completion, in tokens."""
     batch_size: int = field(default=64, metadata={"ge": 1})
-    """Completions decoded in one batch on each device."""
+    """Completions decoded in one batch on each device, or by each copy of vLLM's model."""
     batching: Literal["continuous", "static"] = "continuous"
     """continuous: the next completion replaces a finished one; static: a batch runs until its last row ends."""
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """What samples, see `sample.engine`. Scores always come from the transformers model."""
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+    """See `sample.vllm`."""
+    openai: OpenaiConfig = field(default_factory=OpenaiConfig)
+    """See `sample.openai`."""
     assessment: AssessmentConfig | None = field(default_factory=AssessmentConfig)
     """Assessment accuracy and perplexity; null: not measured."""
     self_consistency: SelfConsistencyConfig | None = None

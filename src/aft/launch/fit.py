@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import align_config
+from ..config.schema import EvaluateConfig, SampleConfig
 from ..errors import ConfigError
 from ..progress import say
 from ..run.folder import BASE, TRAINING_STAGES, Unit
 from ..run.manifest import is_cut
-from ..sizes import check_length, positions_of
+from ..sizes import Positions, check_length, positions_of, vllm_positions
 from ..stages.plan import DONE, Plan
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION
 
@@ -100,24 +101,31 @@ def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any]
     config, positions = plan.config, positions_of(settings)
     found = {unit.stage for unit in waiting}
     trained = found & {*TRAINING_STAGES}
-    wanted: list[tuple[int, str, str]] = []
+    wanted: list[tuple[int, str, str, Positions | None]] = []
+
+    def sampled(section: SampleConfig | EvaluateConfig, key: str, engine: str) -> None:
+        needed, what = longest + section.max_new_tokens, "a prompt with its completion"
+        if engine == "vllm":
+            wanted.append((needed, what, key, vllm_positions(settings)))
+        else:
+            wanted.append((needed - 1, what, key, positions))  # the newest token has no position yet
+
     if trained:
         response = max(reference, config.sample.max_new_tokens if "align" in trained else 0)
         needed = min(config.model.max_length, longest + response)
-        wanted.append((needed, "a sequence of the training", "model.max_length"))
-    # the newest token has no position yet
+        wanted.append((needed, "a sequence of the training", "model.max_length", positions))
     if "sample" in found:
-        needed = longest + config.sample.max_new_tokens - 1
-        wanted.append((needed, "a prompt with its completion", "sample.max_new_tokens"))
+        sampled(config.sample, "sample.max_new_tokens", config.sample.engine)
     aligns = [align_config(config, method) for method in config.methods] if "align" in trained else []
     validations = [config.vft.validation if "vft" in trained else None, *(align.validation for align in aligns)]
     if "evaluate" in found or any(validations):
-        needed = longest + config.evaluate.max_new_tokens - 1
-        wanted.append((needed, "a prompt with its completion", "evaluate.max_new_tokens"))
+        # validation during training samples with transformers
+        engine = config.evaluate.engine if "evaluate" in found else "transformers"
+        sampled(config.evaluate, "evaluate.max_new_tokens", engine)
     problems = []
-    for tokens, what, key in wanted:
+    for tokens, what, key, limit in wanted:
         try:
-            warning = check_length(tokens, positions, what, key)
+            warning = check_length(tokens, limit, what, key)
         except ConfigError as error:
             problems += error.problems
             continue

@@ -18,6 +18,7 @@ from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest, writing
 from ..json_files import read_json
+from ..run.engines import replica_devices, vllm_versions
 from ..run.folder import TRAINING_STAGES
 from ..shown import without_secrets
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, hub_names, make_task
@@ -41,6 +42,10 @@ def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool =
 
 def find_lacking(config: Config) -> list[str]:
     """Returns what this machine lacks for the run: GPUs or a package. A dry run only reports it."""
+    return [*_lacking_vllm(config), *_lacking_machine(config)]
+
+
+def _lacking_machine(config: Config) -> list[str]:
     import torch
 
     if config.model.gguf_file is not None and importlib.util.find_spec("gguf") is None:
@@ -64,6 +69,28 @@ def find_lacking(config: Config) -> list[str]:
         lacking.append(
             f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
         )
+    return lacking
+
+
+def _lacking_vllm(config: Config) -> list[str]:
+    stages = [name for name in ("sample", "evaluate") if name in config.stages]
+    wanting = [name for name in stages if getattr(config, name).engine == "vllm"]
+    if not wanting:
+        return []
+    from ..device import use_cpu, visible_gpus
+
+    try:
+        vllm_versions()
+    except ConfigError as error:
+        return [f"{wanting[0]}.engine: vllm: {error}"]
+    lacking = []
+    gpus = [] if use_cpu(config.launch.device) else visible_gpus()
+    for name in wanting:
+        section = getattr(config, name).vllm
+        try:
+            replica_devices(section.tensor_parallel_size, section.replicas, gpus, f"{name}.vllm")
+        except ConfigError as error:
+            lacking += error.problems
     return lacking
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import os
@@ -64,7 +65,9 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
     from .isolation import isolated
 
     cpu = use_cpu(plan.config.launch.device)
-    state = PartialState(cpu=cpu)
+    # A rank that drives no replica of vLLM waits until the others have sampled. By default it would fail in minutes.
+    patience = {} if stage in TRAINING_STAGES else {"timeout": datetime.timedelta(days=7)}
+    state = PartialState(cpu=cpu, **patience)
     runner = _runner(stage)
     context = Stage(plan, cpu)
     # not before: the first rank of a launch must have found that nobody writes, and by now it has met the others

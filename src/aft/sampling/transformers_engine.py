@@ -13,6 +13,7 @@ from ..progress import say
 from ..records import Completion
 from ..sizes import check_ids, check_length, positions_of
 from .decoding import Decoding, NotFiniteLogits, Vocabulary, Wanted, decode
+from .finished import finished
 from .requests import CONTINUOUS, STATIC, Request, plan_shards
 from .slots import why_rows_cannot_join
 
@@ -68,23 +69,18 @@ class TransformersEngine:
 
     def _generate(self, shard: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         keys = [(request, index) for request in shard for index in request.seeds]
-        tokenizer = self.tokenizer
-        finished = decode(
+        decoded = decode(
             self.model,
             [Wanted(request.prompt_ids, request.seeds[index]) for request, index in keys],
             decoding,
             ends=self._ends,
-            pad=pad_id(tokenizer),
+            pad=pad_id(self.tokenizer),
             slots=self.batch_size if self.batching == CONTINUOUS else None,
             vocabulary=self._vocabulary,
         )
-        for place, tokens in finished:
-            (request, index), ended = keys[place], tokens[-1] in self._ends
-            text = tokenizer.decode(
-                tokens[:-1] if ended else tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-            seed = request.seeds[index]
-            yield Completion(request.question_id, index, text, not ended, len(tokens), seed, tuple(tokens))
+        for place, tokens in decoded:
+            request, index = keys[place]
+            yield finished(request, index, tokens, self._ends, self.tokenizer)
 
 
 def _usable_batching(model: PreTrainedModel, batching: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from ..progress import say
 from ..prompts import check_template_kwargs
 from ..records import Question
 from ..sampling.engine import Engine
+from ..sampling.openai_engine import OpenaiEngine
 from ..sampling.requests import Request, make_seeds
 from ..sampling.transformers_engine import TransformersEngine
+from ..sampling.vllm_engine import VllmEngine
 from ..scoring.entries import Encoder, reference_entries
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import Entry
 from ..sizes import check_ids, check_length, positions_of
+from .engines import open_openai, open_vllm
 from .plan import Plan, Unit
 
 
@@ -160,9 +163,29 @@ class Inference:
         return self.stage.texts(self.tokenizer, self.checkpoint)
 
     @contextlib.contextmanager
-    def engine(self, section: SampleConfig | EvaluateConfig) -> Iterator[Engine]:
-        """The engine that samples from the checkpoint. Everything it holds except `model` is freed at the end."""
-        yield TransformersEngine(self.model, self.tokenizer, section.batch_size, section.batching, ends=self.texts.ends)
+    def engine(
+        self, unit: Unit, section: SampleConfig | EvaluateConfig, questions: Iterable[Question]
+    ) -> Iterator[Engine]:
+        """The engine that samples from the checkpoint. Everything it holds except `model` is freed at the end.
+
+        `questions`: at least all that will be sampled. Only the transformers engine uses `model`.
+        """
+        if section.engine == "transformers":
+            yield TransformersEngine(
+                self.model, self.tokenizer, section.batch_size, section.batching, ends=self.texts.ends
+            )
+            return
+        opened: OpenaiEngine | VllmEngine
+        if section.engine == "openai":
+            name = section.model if isinstance(section, SampleConfig) else unit.name or ""
+            opened = open_openai(unit, section.openai, name, self.checkpoint, self.texts)
+        else:
+            stage, gguf = self.stage, self.stage.plan.gguf_file(self.checkpoint)
+            opened = open_vllm(
+                stage.config, unit, section, self.checkpoint, self.texts, questions, cpu=stage.cpu, gguf_file=gguf
+            )
+        with opened as engine:
+            yield engine
 
     def tell_counts(self, unit: Unit) -> None:
         """Print what was out of the ordinary in the texts that were encoded."""

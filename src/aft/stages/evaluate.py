@@ -72,8 +72,7 @@ class _Sampler:
 
     def questions(self) -> list[Question]:
         """Returns the questions of task accuracy."""
-        section = self.stage.config.evaluate
-        return self.stage.plan.task.load(section.split, seed=self.unit.seed or 0)[: section.num_questions]
+        return _asked_questions(self.stage, self.unit)
 
     def sample(
         self,
@@ -143,7 +142,8 @@ class _Scorer:
 def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     """Measures one model. Writes metrics.json and the JSONL files with its details (docs/metrics.md)."""
     subject = Inference(stage, stage.plan.checkpoint(unit.name or "", unit.seed))
-    with subject.engine(stage.config.evaluate) as engine:
+    questions = _asked_questions(stage, unit) + _assessed_questions(stage, unit)
+    with subject.engine(unit, stage.config.evaluate, questions) as engine:
         sampler = _Sampler(stage, unit, subject.texts, engine)
         predicted, assessed, voted = _predict(sampler), _sample_both_kinds(sampler), _vote(sampler)
     stage.enable_scoring(subject.model)
@@ -181,6 +181,11 @@ def _predict(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
     predictions = grade_all(sampler.stage.plan.task, completions, questions)
     metrics = {"task_accuracy": task_accuracy(predictions), "by_category": category_accuracy(predictions)}
     return metrics, {PREDICTIONS: predictions}
+
+
+def _asked_questions(stage: Stage, unit: Unit) -> list[Question]:
+    section = stage.config.evaluate
+    return stage.plan.task.load(section.split, seed=unit.seed or 0)[: section.num_questions]
 
 
 def _assessed_questions(stage: Stage, unit: Unit) -> list[Question]:

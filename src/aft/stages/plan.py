@@ -23,6 +23,7 @@ from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..prompts import CLOCK
 from ..records import Question
 from ..run.digest import changed_keys
+from ..run.engines import vllm_versions_or_none
 from ..run.environment import versions
 from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
 from ..run.integrity import Integrity, describe_manifest
@@ -194,7 +195,7 @@ class Plan:
             "data": data,
             "config": self._sections(unit),
             "reads": reads,
-            "versions": {name: packages[name] for name in relevant},
+            "versions": {name: packages[name] for name in relevant} | self._engine_versions(unit.stage),
         }
 
     @functools.cached_property
@@ -223,11 +224,17 @@ class Plan:
         if unit.stage == "vft":
             return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":
-            return {**sections, "sample": whole["sample"]}
+            return {**sections, "sample": _engine_keys(whole["sample"])}
         if unit.stage == "align":
             align = align_config(config, unit.name or "")
             return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
-        return {**sections, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "models"}}
+        evaluate = {key: value for key, value in whole["evaluate"].items() if key != "models"}
+        return {**sections, "evaluate": _engine_keys(evaluate)}
+
+    def _engine_versions(self, stage: str) -> dict[str, str]:
+        """Returns the versions of the engine that samples, beyond those of this interpreter."""
+        engines = {"sample": self.config.sample.engine, "evaluate": self.config.evaluate.engine}
+        return vllm_versions_or_none() if engines.get(stage) == "vllm" else {}
 
     def prompt_keys(self, unit: Unit) -> dict[str, Any]:
         """Returns the keys that decide the rendered prompts of a unit, beside the chat template in what it reads.
@@ -438,3 +445,20 @@ class Plan:
             problems.append(f"stage {stage} reads {source}, which is not there or not finished{hint}")
         if problems:
             raise ConfigError(problems)
+
+
+# Keys of an engine that change where and how fast it samples, and no probability.
+_WHERE = ("replicas", "gpu_memory_utilization", "max_model_len")
+
+
+def _engine_keys(section: dict[str, Any]) -> dict[str, Any]:
+    """Returns the keys of `sample` or `evaluate` that its engine uses and that decide what is sampled."""
+    keys = {name: value for name, value in section.items() if name not in ("engine", "vllm", "openai")}
+    if section["engine"] == "transformers":
+        return keys
+    keys["engine"] = section["engine"]
+    del keys["batching"]
+    if section["engine"] == "openai":
+        del keys["batch_size"]
+        return {**keys, "openai": {"model": section["openai"]["model"]}}
+    return {**keys, "vllm": {name: value for name, value in section["vllm"].items() if name not in _WHERE}}

@@ -16,7 +16,7 @@ def run_sample(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     subject = Inference(stage, stage.plan.checkpoint(section.model, unit.seed))
     questions = stage.plan.training_questions(seed) + stage.plan.pool_questions(seed)
     indices = range(section.num_samples)
-    with subject.engine(section) as engine:
+    with subject.engine(unit, section, questions) as engine:
         completions = collect(
             engine,
             stage.requests(subject.texts, questions, indices, purpose="sample", seed=seed),

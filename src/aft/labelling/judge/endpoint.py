@@ -102,11 +102,15 @@ class Endpoint:
 
     def complete(self, body: Mapping[str, Any]) -> Reply:
         """Sends a request and returns the reply. Raises `Failure`, or `Refused` if every request would fail."""
+        return self._read_reply(self._post(self._request("chat/completions", body)))
+
+    def _request(self, path: str, body: Mapping[str, Any] | None) -> urllib.request.Request:
+        """A request to `path` below the endpoint's address. Without a body it is a GET."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": f"aft/{__version__}"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        data = json.dumps(body).encode("ascii")
-        return self._read_reply(self._post(urllib.request.Request(f"{self.url}/chat/completions", data, headers)))
+        data = None if body is None else json.dumps(body).encode("ascii")
+        return urllib.request.Request(f"{self.url}/{path}", data, headers)
 
     def _post(self, request: urllib.request.Request) -> str:
         try:
