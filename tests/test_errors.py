@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from aft.errors import ConfigError, DiskError, disk_error, writing
+from aft.errors import ConfigError, DiskError, disk_error, memory_error, writing
 
 TORCH = "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"
 UNNAMED = "standard output or a file cannot be written"
@@ -100,3 +100,28 @@ def test_what_is_no_error_of_the_disk_passes_through(tmp_path):
     for error in (ConfigError("x"), KeyError("y"), FileNotFoundError(errno.ENOENT, "no", "/elsewhere")):
         with pytest.raises(type(error)), writing(tmp_path / "a", "it"):
             raise error
+
+
+def test_no_memory_is_one_line_that_says_how_much_was_asked_for_and_what_to_set():
+    torch_said = (
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+    )
+    errors = [
+        (MemoryError(), "no memory is left. Set a smaller batch_size"),
+        (
+            RuntimeError(f"{torch_said} allocate 40 bytes. Error code 12"),
+            "no memory is left (tried to allocate 40 bytes)",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"),
+            "(Tried to allocate 2.00 GiB)",
+        ),
+    ]
+    for error, told in errors:
+        found = memory_error(error)
+        assert found is not None and told in str(found) and "\n" not in str(found) and found.exit_code == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("out of memory"), RuntimeError("shapes do not fit"), OSError(12, "x")])
+def test_any_other_error_is_none_of_memory(error):
+    assert memory_error(error) is None

@@ -227,6 +227,16 @@ DAMAGED = [
     ("model.safetensors", "", "header too small"),
     ("model.safetensors", "x" * 100, "header too large"),
     ("model.safetensors.index.json", '{"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensors"}}', ""),
+    (
+        "model.safetensors.index.json",
+        '{"metadata": {}, "weight_map": {"a": "../outside.safetensors"}}',
+        "names a file outside its folder: ../outside.safetensors",
+    ),
+    (
+        "tokenizer_config.json",
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "model_max_length": "x"}',
+        "must be a number, got 'x'",
+    ),
 ]
 
 
@@ -245,3 +255,11 @@ def test_a_damaged_checkpoint_is_one_error_with_the_file(tmp_path, file, content
             said.append(str(error))
     assert said and any(reason in one for one in said)
     assert all(one.startswith("model.name_or_path: ") and str(tmp_path) in one and "\n" not in one for one in said)
+
+
+def test_a_model_of_fewer_than_no_layers_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": -1}))
+    with pytest.raises(ConfigError, match=f"num_hidden_layers of '{tmp_path}' is -1"):
+        load_model(str(tmp_path))

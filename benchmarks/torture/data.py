@@ -15,6 +15,7 @@ from .verdict import _RAW, Ended, Result, flaws, refused, result
 from .workshop import Case, TortureError, Workshop
 
 _CODES = (2, 3)
+_OUT_OF_MEMORY = 1  # of a question that is allowed, and too long for this machine
 # the name of the file that is bad, by task; the files of the other splits are good
 _BAD = {"gsm8k": "test", "aqua": "test", "ecqa": "ecqa_test", "svamp": "test", "math": "test", "jsonl": "test"}
 _OTHERS = {"aqua": ("train", "dev"), "ecqa": ("ecqa_train", "ecqa_val")}
@@ -100,7 +101,7 @@ def _judge(ended: list[Ended], must: bool, folder: Path) -> Result:
     found = [flaw for one in ended for flaw in flaws(one)]
     for one in ended:
         if one.code or must == REFUSED:
-            found += refused(one, _CODES)
+            found += refused(one, _CODES if must == REFUSED else (*_CODES, _OUT_OF_MEMORY))
     for path in (folder / "run").glob("report.*"):
         if path.suffix in (".md", ".csv") and _RAW.search(path.read_text("utf-8")):
             found.append(f"raw control character in {path.name}")

@@ -164,7 +164,7 @@ _OWN: dict[str, list[tuple[str, bytes, bool]]] = {
         *((f"chosen {value!r}"[:60], _changed("preferences", chosen=value), REFUSED)
           for value in (None, 3, [], [3], [{}], {}, [{"role": "user", "content": "?"}])),
         ("no rejected", _without("preferences", "rejected"), REFUSED),
-        ("chosen is rejected", _changed("preferences", rejected="It is 2."), REFUSED),
+        ("chosen is rejected", _changed("preferences", rejected="It is 2."), ORDERLY),  # counted and told
         ("score NaN", _changed("preferences", score_chosen=float("nan"), score_rejected=1.0), REFUSED),
         ("score text", _changed("preferences", score_chosen="high", score_rejected=1.0), REFUSED),
     ],
@@ -205,7 +205,11 @@ def entries(surface: str) -> list[tuple[str, str, bytes | None, Any, bool]]:
     lines = [*_ANY_LINE[len(surface) % step :: step], *texts]
     found += [(what, ".jsonl", good + content, None, refused) for what, content, refused in lines]
     found += [(what, ".jsonl", good + content, None, refused) for what, content, refused in _OWN.get(surface, [])]
-    found += [(what, ".jsonl", None, make, refused) for what, make, refused in _ANY_FILE[len(surface) % step :: step]]
+    lists = surface == "preferences"  # aft-convert takes a JSON list of rows
+    found += [
+        (what, ".jsonl", None, make, refused and not (lists and what == "a list of objects"))
+        for what, make, refused in _ANY_FILE[len(surface) % step :: step]
+    ]
     found += [
         (what, ".jsonl.gz", None, make, refused) for what, make, refused in _ANY_GZIP[len(surface) % step :: step]
     ]

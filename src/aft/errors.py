@@ -163,3 +163,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+
+
+def memory_error(error: BaseException) -> AftError | None:
+    """The error for a user if the machine or a GPU had no memory left; None for any other exception."""
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return None
+    asked = re.search(r"[Tt]ried to allocate [\d.]+ \w+", str(error))
+    return AftError(
+        f"no memory is left{f' ({asked[0]})' if asked else ''}. Set a smaller batch_size, model.max_tokens_per_batch,"
+        " model.max_length or max_new_tokens, or leave out the longest questions"
+    )

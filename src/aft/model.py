@@ -69,6 +69,9 @@ def load_tokenizer(
         ) from None
     if gguf_file is not None:
         _restore_splitting(tokenizer, name_or_path, gguf_file, revision=revision)
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        said = repr(tokenizer.model_max_length)
+        raise ConfigError(f"model.name_or_path: model_max_length of '{name_or_path}' must be a number, got {said}")
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"model.name_or_path: the tokenizer of '{name_or_path}' has no end token (eos_token)")
     return tokenizer
@@ -87,6 +90,7 @@ def load_model(
 
     `gguf_file` names a GGUF file in that place. Its weights are dequantised, and the model can be trained and saved.
     """
+    _check_shards(Path(name_or_path))
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name_or_path,
@@ -101,6 +105,9 @@ def load_model(
         why = _why(name_or_path, error)
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {why}") from None
     _check_family(model, "model.name_or_path")
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and layers < 0:
+        raise ConfigError(f"model.name_or_path: num_hidden_layers of '{name_or_path}' is {layers}")
     missing = sorted(found["missing_keys"])
     if missing:
         # transformers would give the missing weights random values
@@ -115,6 +122,19 @@ _JSON_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
 )
+
+
+def _check_shards(folder: Path) -> None:
+    """Raise `ConfigError` for an index of weights that names a file outside the checkpoint's folder."""
+    for index in _JSON_FILES[-2:]:
+        try:
+            found = read_json(folder / index)
+        except DataError:
+            continue  # loading the model reports it
+        named = (found or {}).get("weight_map")
+        for shard in named.values() if isinstance(named, dict) else ():
+            if isinstance(shard, str) and (Path(shard).name != shard or (folder / shard).is_dir()):
+                raise ConfigError(f"model.name_or_path: {folder / index} names a file outside its folder: {shard}")
 
 
 def _why(name_or_path: str, error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 
 from .. import __version__
 from ..ending import Ended, listening
-from ..errors import AftError, ConfigError, disk_error, nearest
+from ..errors import AftError, ConfigError, disk_error, memory_error, nearest
 from ..shown import libraries_shown, shown, shown_line
 
 EPILOG = """\
@@ -103,9 +103,9 @@ def _guarded(main: Callable[[], None]) -> int:
     except Exception as error:
         from ..progress import tell_failure
 
-        if (found := disk_error(error)) is not None:
+        if (found := disk_error(error) or memory_error(error)) is not None:
             return _fail(found)
-        # a bug, or for example no memory left: report the traceback, because a launcher's own output would bury it
+        # a bug: report the traceback, because a launcher's own output would bury it
         lines = traceback.format_exception(error)
         tell_failure("".join(lines[-4:]).rstrip(), 1)
         print(shown("".join(lines)), end="", file=sys.stderr)
