@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,12 @@ import pytest
 
 # Tests run side by side. With as many threads as cores in each process, they would wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts a background command with SIGINT ignored, and `nohup` one with SIGHUP. Commands under test would
+# inherit that, and rightly stay deaf to the signals that tests send.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 class Ran(NamedTuple):

@@ -96,7 +96,7 @@ MAY_IMPORT = {
     "tasks": "json_files text_files records answers own_code",
     "grading": "records answers tasks",
     "scoring": "logps model records",
-    "sampling": "json_files labelling model progress records sizes",
+    "sampling": "json_files labelling model progress records shown sizes",
     "training": "ending json_files losses model progress scoring",
     "labelling": "config json_files text_files markdown own_code progress records shown answers run stats tasks"
     " grading",

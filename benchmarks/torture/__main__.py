@@ -8,6 +8,7 @@ import importlib
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -48,6 +49,8 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of reliability.md and .json")
     known = parser.parse_args()
+    # a shell starts a background command with SIGINT ignored, and the commands that are tortured would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = time.monotonic()
     if known.fresh:
         shutil.rmtree(known.work, ignore_errors=True)

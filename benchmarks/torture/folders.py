@@ -9,6 +9,9 @@ from typing import Any
 
 # of the moment or the machine: no result
 _TIMES = {
+    "command",  # of report.json: in the first run aft-train's own, later that of the repair
+    # of counts.json: how often a judge was asked, not what it said
+    *("requests", "retries", "failures", "prompt_tokens", "completion_tokens", "replies_without_usage"),
     *("seconds", "peak_memory_bytes", "date", "manifests"),
     "tokens",  # of data.json: only a command that finds a base model counts them
     *("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"),

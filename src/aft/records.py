@@ -168,13 +168,14 @@ def read_questions(path: str | Path) -> list[Question]:
     return questions
 
 
-def read_completions(path: str | Path) -> list[Completion]:
-    """The completions of a JSONL file, in file order. Raises `DataError` for a completion that appears twice."""
+def read_completions(path: str | Path, *, once: bool = True) -> list[Completion]:
+    """The completions of a JSONL file, in file order. Raises `DataError` for one that appears twice, if `once`."""
     completions, lines = [], dict[tuple[str, int], int]()
     for line, value in iter_json_lines(path):
         where = f"{path}:{line}"
         key = require(value, "question_id", str, where), require(value, "index", int, where)
-        _once(f"completion {key[1]} of question '{key[0]}'", line, lines, key, where)
+        if once:
+            _once(f"completion {key[1]} of question '{key[0]}'", line, lines, key, where)
         completions.append(
             Completion(
                 question_id=key[0],

@@ -338,7 +338,7 @@ def test_a_damaged_manifest(refused, tmp_path, content, expected):
     manifest.write_text(content)
     told, how = refused(code=3).splitlines()
     assert told == f"pretrain: {manifest}: {expected.rstrip('.')}"
-    assert how.startswith("To go on, put the files back, or run the same command with --repair: ")
+    assert how.strip().startswith("To go on, put the files back, or run the same command with --repair: ")
 
 
 # ---- dry run ----

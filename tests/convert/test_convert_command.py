@@ -18,7 +18,7 @@ from aft.run.manifest import UnitLog
 from aft.stages.context import Stage
 from aft.stages.plan import DONE, Plan
 from aft.stages.train import run_align
-from planted_text import PLANTED, SECRET, is_clean
+from planted_text import IN_A_FILE, SECRET, is_clean
 from tiny_models import tiny_model, word_tokenizer
 
 GROUP = Group(
@@ -471,12 +471,18 @@ def test_an_input_that_is_no_groups_file_or_has_no_pair(refused):
 
 def test_names_and_texts_of_a_file_are_shown(convert, refused, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    user = {"role": "user", "content": "p", PLANTED: "Ann"}
+    user = {"role": "user", "content": "p", IN_A_FILE: "Ann"}
     turns = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}
-    write_json_lines("prefs.jsonl", [{"prompt": [{"role": "system", "content": PLANTED}, user], **turns, PLANTED: 1}])
+    write_json_lines(
+        "prefs.jsonl", [{"prompt": [{"role": "system", "content": IN_A_FILE}, user], **turns, IN_A_FILE: 1}]
+    )
     printed = convert("--to", "groups", "prefs.jsonl", "out.jsonl")
     assert is_clean(printed) and printed.count("***") == 3
-    for row in ({PLANTED: 1}, {**ROW, "prompt": [{"role": PLANTED, "content": "x"}]}, {**ROW, "chosen": {PLANTED: 1}}):
+    for row in (
+        {IN_A_FILE: 1},
+        {**ROW, "prompt": [{"role": IN_A_FILE, "content": "x"}]},
+        {**ROW, "chosen": {IN_A_FILE: 1}},
+    ):
         write_json_lines("prefs.jsonl", [row])
         message = refused("--to", "groups", "prefs.jsonl", "other.jsonl", code=3)
         assert is_clean(message) and "Traceback" not in message

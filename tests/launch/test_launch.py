@@ -536,7 +536,7 @@ def test_a_log_that_cannot_be_written_is_given_up_and_the_work_goes_on(capfd):
     process = worker.Worker([sys.executable, "-c", code], FULL, "1")
     worker.watch([process], "vft")
     process.thread.join(timeout=HUNG_AFTER)
-    process.stop()
+    stop([process])
     assert process.has_failed and process.message().endswith("the last words")
     told = capfd.readouterr().err
     assert told.count("warning: /dev/full cannot be written: No space left on device") == 1 and "still here" in told

@@ -26,7 +26,7 @@ from aft.report.terminal import summary_table
 from aft.shown import shown
 from aft.stats.estimate import to_json
 from aft.yaml_files import yaml_text
-from planted_text import PLANTED, SECRET, is_clean
+from planted_text import IN_A_FILE, PLANTED, SECRET, is_clean
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 Z = 1.959963984540054
@@ -660,10 +660,10 @@ def test_shares_by_score():
 def test_text_from_outside_is_shown_in_every_part(rich, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     for path in rich.glob("seed-*/evaluate/*/metrics.json"):
-        edit(path, lambda value: value["by_category"]["categories"].update({PLANTED: measure(0.5, 2)}))
+        edit(path, lambda value: value["by_category"]["categories"].update({IN_A_FILE: measure(0.5, 2)}))
     for path in rich.glob("seed-*/label/counts.json"):
-        edit(path, lambda value: value.update({PLANTED: PLANTED}))
-    edit(rich / "environment.json", lambda value: value.update({PLANTED: [PLANTED]}))
+        edit(path, lambda value: value.update({IN_A_FILE: IN_A_FILE}))
+    edit(rich / "environment.json", lambda value: value.update({IN_A_FILE: [IN_A_FILE]}))
     report = build_report(rich)
     report["missing"].append(PLANTED)
     report["run"] = PLANTED

@@ -259,11 +259,16 @@ def test_large_weights_of_an_earlier_version_keep_their_digest(copied, large):
 # ---- how to go on ----
 
 
+def times(folder):
+    """When each file of a run was written, but for its lock."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".lock")}
+
+
 def test_damage_of_any_stage_stops_the_run_before_the_first(copied):
     plan = copied()
     path = plan.run.evaluated("bcl", 1, "predictions.jsonl")
     truncate(path, None)
-    before = {path: path.stat().st_mtime_ns for path in plan.folder.rglob("*")}
+    before = times(plan.folder)
     with pytest.raises(DataError) as caught:
         conduct(plan, plan.stages())
     told, how = str(caught.value).splitlines()
@@ -272,7 +277,7 @@ def test_damage_of_any_stage_stops_the_run_before_the_first(copied):
         "To go on, put the files back, or run the same command with --repair: the damaged unit will be moved to"
         f" {plan.folder}/replaced and made again, and so will what depends on a result that comes out different"
     )
-    assert before == {path: path.stat().st_mtime_ns for path in plan.folder.rglob("*")}
+    assert before == times(plan.folder)
     shown = [line.split() for line in show_plan(plan, plan.stages()).splitlines() if line.startswith("damaged")]
     assert shown == [["damaged", "evaluate", "bcl", "seed", "1", str(path.parent)]]
 

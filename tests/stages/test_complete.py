@@ -36,7 +36,7 @@ CHANGES = {
     "has no completion; 30 were asked for": lambda completions: [],
     "lacks 1 of 30 completions, the first of question 'train-0-1', index 2": lambda found: [*found[:5], *found[6:]],
     "lacks 9 of 30 completions, the first of question 'train-0-0', index 0": lambda found: found[9:],
-    "the completion of question 'train-0-0', index 1 occurs twice": lambda found: [*found, found[1]],
+    ":31: completion 1 of question 'train-0-0' appears twice, first in line 2": lambda found: [*found, found[1]],
 }
 
 
@@ -47,7 +47,7 @@ def test_labels_are_not_made_of_less_than_was_sampled(plan, told):
     change_completions(plan, CHANGES[told])
     with pytest.raises(DataError) as caught:
         run_label(plan, label, lambda: pytest.fail("the labels were begun"))
-    assert str(caught.value).startswith(f"label seed 0: {plan.completions(0)}") and told in str(caught.value)
+    assert str(plan.completions(0)) in str(caught.value) and told in str(caught.value)
     assert before == {path.name: path.read_bytes() for path in label.folder.iterdir()}
 
 

@@ -8,16 +8,6 @@ from torture.__main__ import AREAS, load_cases
 from torture.verdict import LOST
 from torture.workshop import Workshop
 
-# area -> what is still missing for it
-MISSING = {
-    "artifacts": "what a unit wrote is not compared with its manifest",
-    "checkpoints": "a checkpoint without all its parts is resumed",
-    "disk": "a write that fails ends in a traceback",
-    "judges": "a key reaches the terminal through the reason of a status",
-    "strangers": "weights that are a pickle end in a traceback",
-    "together": "no lock is taken",
-}
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
@@ -26,19 +16,7 @@ def shop(tmp_path_factory):
     made.close()
 
 
-def _areas():
-    return [
-        pytest.param(
-            area,
-            marks=[pytest.mark.xfail(strict=True, raises=AssertionError, reason=MISSING[area])]
-            if area in MISSING
-            else [],
-        )
-        for area in AREAS
-    ]
-
-
-@pytest.mark.parametrize("area", _areas())
+@pytest.mark.parametrize("area", AREAS)
 def test_nothing_is_lost(area, shop, tmp_path):
     for number, case in enumerate(load_cases(area, quick=True, seed=0)):
         folder = tmp_path / str(number)

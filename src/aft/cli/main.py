@@ -92,7 +92,7 @@ def _guarded(main: Callable[[], None]) -> int:
     except AftError as error:
         return _fail(error)
     except Ended as ended:
-        print(f"aft: {ended}; the same command goes on from here", file=sys.stderr)
+        print(shown(f"aft: {ended}; the same command goes on from here"), file=sys.stderr)
         return ended.exit_code
     except KeyboardInterrupt:  # raised by code of the user's
         return 130

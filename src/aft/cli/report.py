@@ -35,7 +35,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     if known.export_lm_eval is None:
         # a run at work is read as it is, and its report is written anew when it ends
         if holder := tell_holder(RunFolder(config.output_dir)):
-            print(f"aft: note: {holder}", file=sys.stderr)
+            print(shown(f"aft: note: {holder}"), file=sys.stderr)
         print_report(Path(config.output_dir), picture=not known.no_picture)
         return
     from ..convert.lm_eval import export_lm_eval

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AftError, ConfigError, DataError
+from ..shown import shown
 from .main import add_version, guarded
 
 if TYPE_CHECKING:
@@ -92,11 +93,13 @@ def verify(folder: Path, *, load_data: bool = False) -> None:
             progress.update(note=str(unit))
         rows += [*_absent(plan, units), _check_report(run)]
         progress.update(note="report")
-    print(aligned(("unit", "files", "numbers", "verdict"), [(r.name, r.files, r.numbers, r.verdict) for r in rows]))
+    print(
+        shown(aligned(("unit", "files", "numbers", "verdict"), [(r.name, r.files, r.numbers, r.verdict) for r in rows]))
+    )
     unchecked = dict.fromkeys([*reasons, *(f"{row.name}: {line}" for row in rows for line in row.unchecked)])
     for heading, lines in (("not checked", unchecked), ("wrong", [f"{r.name}: {x}" for r in rows for x in r.wrong])):
         if lines:
-            print(f"\n{heading}:\n" + "\n".join(f"  {line}" for line in lines))
+            print(shown(f"\n{heading}:\n" + "\n".join(f"  {line}" for line in lines)))
     if any(row.wrong for row in rows):
         raise DataError("\n".join([f"{folder}: not all of it is right. To go on:", *_how_to_go_on(run, rows)]))
 
@@ -153,7 +156,7 @@ def _plan(run: RunFolder, *, load_data: bool) -> tuple[Plan | None, list[str]]:
 
 def _check_unit(unit: Unit, integrity: Integrity, plan: Plan | None, reasons: Sequence[str]) -> _Row:
     from ..run.integrity import unverified
-    from ..run.manifest import read_manifest
+    from ..run.manifest import is_cut, read_manifest
     from ..stages.recompute import recompute
 
     row = _Row(str(unit))
@@ -164,6 +167,8 @@ def _check_unit(unit: Unit, integrity: Integrity, plan: Plan | None, reasons: Se
         return row
     if manifest is None:
         row.verdict = "unfinished"
+        if not is_cut(unit.folder):
+            row.damaged([f"{unit.manifest.name} is missing, and {unit.folder} does not say that the unit was cut"])
         return row
     sized = unverified(manifest)
     row.files = f"{len(manifest['outputs']) - len(sized)} as written" + (f", {len(sized)} by size" if sized else "")

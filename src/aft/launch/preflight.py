@@ -74,7 +74,8 @@ def _lacking_machine(config: Config) -> list[str]:
 
 def _lacking_vllm(config: Config) -> list[str]:
     stages = [name for name in ("sample", "evaluate") if name in config.stages]
-    wanting = [name for name in stages if getattr(config, name).engine == "vllm"]
+    sections = {name: getattr(config, name) for name in stages}  # None: a section with problems, which are told
+    wanting = [name for name, section in sections.items() if section is not None and section.engine == "vllm"]
     if not wanting:
         return []
     from ..device import use_cpu, visible_gpus

@@ -375,7 +375,7 @@ def copy_units(step: Copy) -> list[Path]:
     if not finished:
         return []
     made = []
-    with hold(RunFolder(step.target), lambda line: print(line, flush=True)):
+    with hold(RunFolder(step.target), lambda line: print(shown(line), flush=True)):
         for unit in finished:
             target = step.target / unit.folder.relative_to(step.source)
             if target.exists():

@@ -37,7 +37,7 @@ def collect(
             for earlier in parts:
                 _drop_cut_line(earlier)
         state.wait_for_everyone()
-        done = set(_requested(requests, [c for earlier in parts for c in read_completions(earlier)]))
+        done = set(_requested(requests, [c for earlier in parts for c in read_completions(earlier, once=False)]))
         state.wait_for_everyone()
         shards = engine.plan(requests)[state.process_index :: state.num_processes]
         _sample_missing(engine, shards, decoding, part=part, done=done, description=description)
@@ -62,7 +62,7 @@ def _reopen(path: Path, requests: Sequence[Request]) -> None:
     if not path.exists():
         return
     _drop_cut_line(path)
-    completions, wanted = read_completions(path), sum(len(request.seeds) for request in requests)
+    completions, wanted = read_completions(path, once=False), sum(len(request.seeds) for request in requests)
     found = _requested(requests, completions)
     if len(found) == len(completions) == wanted:
         return
@@ -115,6 +115,6 @@ def _drop_cut_line(part: Path) -> None:
 
 def _merge(path: Path, requests: Sequence[Request]) -> None:
     parts = _parts(path)
-    found = _requested(requests, [c for part in parts for c in read_completions(part)])
+    found = _requested(requests, [c for part in parts for c in read_completions(part, once=False)])
     write_json_lines(path, [found[request.question_id, index] for request in requests for index in request.seeds])
     _remove(parts)

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import AftError, ConfigError
 from ..progress import say
 from ..records import Completion
+from ..shown import shown_line
 from .decoding import Decoding
 from .finished import Unnamed, alone, finished
 from .requests import Request
@@ -283,7 +284,7 @@ class _Process:
     def _read_log(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                print(f"vllm: {line.rstrip()}", file=sys.stderr)
+                print(shown_line(f"vllm: {line.rstrip()}"), file=sys.stderr)
                 told = _one_line(line)
                 # the source lines of a traceback are indented, and tell a user nothing; vLLM repeats warnings
                 if told and not line[0].isspace() and not told.startswith("Traceback") and told not in self._kept:
