@@ -183,7 +183,8 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
   checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is saved to
   its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes within
   30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a second
-  later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored.
+  later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you start
+  yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
 - **The same command goes on.** A training that a signal ended has the weights and the logged values of one that was not
   cut, on the same machine and with the same number of processes, but for `train_loss`: in `trainer_state.json` that is
   the mean since the process began.
