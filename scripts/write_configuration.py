@@ -124,8 +124,10 @@ With `training.save_strategy: steps` or `epoch`, a training that was cut resumes
   blocks. Training waits for that, as it waits for the files themselves.
 - **Before a resume the list is compared with the files.** A checkpoint that lacks a part, or has a changed one, is
   named with what is wrong. It is renamed to `damaged-checkpoint-N`, for you to delete, and the one before it is taken.
-  If none is left, the training starts again and says so. With `load_best_model_at_end`, the best checkpoint is compared
-  as well.
+  One that was cut while it was saved is deleted: until its list is written, it has a file `unsealed`. If none is left,
+  the training starts again and says so.
+- **With `load_best_model_at_end`** the best checkpoint is compared as well. If it is missing or damaged, the command
+  ends with exit code 3, and nothing is thrown away. Put it back, or delete the unit's folder to start again.
 - **A checkpoint without a list**, from an earlier version or made by hand, is judged by its parts: weights (whole, in
   shards, or an adapter), optimizer, scheduler, the random state of every process, the scaler of float16, and
   `trainer_state.json`. All must be there and load. torch's own checksums show a changed bit in its files; in
@@ -180,10 +182,12 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
 - **SIGINT, SIGTERM and SIGHUP** end a run at its next safe point. A training ends at the end of a step. It saves a
   checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is saved to
   its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes within
-  30 s, the stage's processes are killed. A second signal, a second later, ends the run at once. A signal that is
-  ignored, as under `nohup`, stays ignored.
+  30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a second
+  later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you start
+  yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
 - **The same command goes on.** A training that a signal ended has the weights and the logged values of one that was not
-  cut, on the same machine and with the same number of processes.
+  cut, on the same machine and with the same number of processes, but for `train_loss`: in `trainer_state.json` that is
+  the mean since the process began.
 - **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds, and so do those
   of a launcher. They look at their parent, because a killed process can tell nobody.
 - **A stage process that dies** is reported with the unit, the signal's name, the last lines of its output and its log.

@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "text_files": "",
     "json_files": "text_files",
     "markdown": "shown",
-    "progress": "shown",
+    "progress": "ending shown",
     "prompts": "",
     "sizes": "",
     "device": "",

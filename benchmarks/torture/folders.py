@@ -30,7 +30,7 @@ def contents(folder: Path, *under: str) -> dict[str, str]:
         parts = inside.parts
         if not path.is_file() or path.name in _NO_RESULT or path.name.startswith(".") or path.suffix == ".lock":
             continue
-        if _NO_FOLDERS & set(parts) or any(part.startswith("checkpoint-") for part in parts):
+        if _NO_FOLDERS & set(parts) or any(part.startswith(("checkpoint-", "damaged-checkpoint-")) for part in parts):
             continue
         if under and not any(inside.is_relative_to(name) for name in under):
             continue

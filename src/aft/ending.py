@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SECONDS_TO_END = 30.0
-"""The longest wait for a safe point. Whoever sent the signal kills the process then."""
+"""The longest wait for a safe point. Whoever sent the signal kills the process then, unless it saves."""
 
 _PARENT = "AFT_PARENT"
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -24,6 +24,7 @@ _SECONDS_OF_ONE_REQUEST = 1.0
 
 _asked: tuple[int, float] | None = None  # the first signal, and when it came
 _deferring = 0
+_saving = 0
 
 
 class Ended(BaseException):
@@ -98,6 +99,17 @@ def deferring() -> Iterator[None]:
         raise ended
 
 
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Inside, a process that a signal has asked to end is not killed because its launcher has ended."""
+    global _saving
+    _saving += 1
+    try:
+        yield
+    finally:
+        _saving -= 1
+
+
 # ---- the parent ----
 
 
@@ -125,7 +137,11 @@ def _watch(parent: int, told: int) -> None:
     while os.getppid() == parent and (not told or _exists(told)):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     if not told and _asked is not None:
-        time.sleep(max(0.0, _asked[1] + SECONDS_TO_END - time.monotonic()))
+        deadline = _asked[1] + SECONDS_TO_END
+        while (now := time.monotonic()) < deadline:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if _saving:
+                deadline = now + SECONDS_TO_END
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -7,14 +7,17 @@ AFT_PROGRESS=lines:KEY the marks hold the key, so that text from outside cannot 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from . import ending
 from .shown import shown, shown_line
 
 ENVIRONMENT_KEY = "AFT_PROGRESS"
@@ -143,6 +146,21 @@ def tell_unit(unit: str) -> None:
 def tell_waiting() -> None:
     """Tell the conductor that all units given to this process are done and that it waits for more."""
     _send({"waits": True})
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """Inside, this process saves what it must not lose: after a signal, the conductor waits until it has saved."""
+    # The first rank saves longest, because it seals what all have written. Others wait for it.
+    told = _to_conductor()[0] and is_first_rank()
+    with ending.saving():
+        if told:
+            _send({"saves": True})
+        try:
+            yield
+        finally:
+            if told:
+                _send({"saves": False})
 
 
 def _send(message: dict[str, Any]) -> None:

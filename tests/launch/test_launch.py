@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from aft.config import load_config
+from aft.ending import Ended, listening
 from aft.errors import ConfigError, DataError, DiskError
 from aft.launch import conductor, units, worker
 from aft.launch.worker import StageFailed, stop
@@ -197,7 +199,8 @@ def test_a_conductor_that_a_signal_ends_ends_its_workers(endless, number, code):
     process.send_signal(number)
     _, told = process.communicate(timeout=HUNG_AFTER)
     assert process.returncode == code
-    assert f"{number.name}: label ends at its next safe point, in 30 s at most; once more ends it now" in told
+    at_most = "in 30 s at most unless it saves; once more ends it now"
+    assert f"{number.name}: label ends at its next safe point, {at_most}" in told
     assert told.endswith(f"aft: ended by {number.name}; the same command goes on from here\n")
     for other in others:
         wait_until_gone(other)
@@ -468,6 +471,44 @@ def test_stopping_ends_what_the_launcher_has_started(tmp_path, deaf):
     stop([worker], **({"seconds": 0.2} if deaf else {}))
     assert worker.process.returncode < 0
     wait_until_gone(number)
+
+
+# It saves for as long as its argument says, and ends by itself.
+SAVING = """
+import pathlib, signal, sys, time
+from aft.ending import deferring, listening
+from aft.progress import saving
+with listening(), deferring(), saving():
+    pathlib.Path(sys.argv[1]).write_text("saves\\n")
+    time.sleep(float(sys.argv[2]))
+    pathlib.Path(sys.argv[1]).write_text("saved\\n")
+"""
+
+
+def start_saving(tmp_path, seconds):
+    command = [sys.executable, "-c", SAVING, str(tmp_path / "file"), str(seconds)]
+    return worker.Worker(command, tmp_path / "log.txt", "1")
+
+
+def test_a_process_that_saves_is_not_killed(tmp_path):
+    process = start_saving(tmp_path, 2)
+    assert wait_for_line(tmp_path / "file") == "saves\n"
+    deadline = time.monotonic() + HUNG_AFTER
+    while not process.saves and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop([process], seconds=0.5)
+    assert (tmp_path / "file").read_text() == "saved\n" and not process.saves
+
+
+def test_a_second_signal_ends_also_what_saves(tmp_path):
+    process = start_saving(tmp_path, HUNG_AFTER)
+    wait_for_line(tmp_path / "file")
+    timer = threading.Timer(1.5, signal.raise_signal, [signal.SIGTERM])
+    begun = time.monotonic()
+    with pytest.raises(Ended), listening():
+        timer.start()
+        stop([process], seconds=0.5)
+    assert time.monotonic() - begun < 30 and (tmp_path / "file").read_text() == "saves\n"
 
 
 def test_threads_are_the_users_choice(monkeypatch):

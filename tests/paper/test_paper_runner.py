@@ -474,13 +474,14 @@ def test_finished_units_are_copied_once(tmp_path):
     for seed in (0, 1):
         unit(source / f"seed-{seed}" / "vft")
         unit(source / f"seed-{seed}" / "align" / "rft", finished=seed == 0)
-    (source / "seed-0" / "vft" / "checkpoint-5").mkdir()
+    for name in ("checkpoint-5", "damaged-checkpoint-4", "damaged-checkpoint-4-2"):
+        (source / "seed-0" / "vft" / name).mkdir()
     unit(source / "seed-0" / "evaluate" / "rft")
     step = Copy(source, target, ("vft", "sample", "align"))
     made = runner.copy_units(step)
     names = {str(path.relative_to(target)) for path in made}
     assert names == {"seed-0/vft", "seed-1/vft", "seed-0/align/rft"}
-    assert not (target / "seed-0" / "vft" / "checkpoint-5").exists()
+    assert not list((target / "seed-0" / "vft").glob("*checkpoint-*"))
     (target / "seed-0" / "vft" / "weights").write_text("another")
     assert runner.copy_units(step) == []
     assert (target / "seed-0" / "vft" / "weights").read_text() == "another"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aft.errors import DiskError
+from aft.errors import DataError, DiskError
 from aft.training import checkpoints
-from aft.training.checkpoints import PARTS, delete_oldest, last_checkpoint, seal, set_aside, what_is_wrong
+from aft.training.checkpoints import PARTS, begin, delete_oldest, last_checkpoint, seal, set_aside, what_is_wrong
 from tiny_trainers import make_trainer
 
 RESUMED = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
@@ -152,12 +152,13 @@ def test_the_best_checkpoint_must_be_whole_too(folder):
     assert last_checkpoint(folder, with_best=True).path == path
     flip(folder / "checkpoint-2" / "model.safetensors")
     assert last_checkpoint(folder).path == path
-    found = last_checkpoint(folder, with_best=True)
-    told = "the best checkpoint until then, checkpoint-2, is damaged: model.safetensors is not what was written"
-    assert found.path is None and found.damaged[path] == told
+    told = f"^{path}: .* not without the best checkpoint until then, checkpoint-2: "
+    with pytest.raises(DataError, match=told + "model.safetensors is not what was written"):
+        last_checkpoint(folder, with_best=True)
     shutil.rmtree(folder / "checkpoint-2")
-    found = last_checkpoint(folder, with_best=True)
-    assert found.damaged == {path: "the best checkpoint until then, checkpoint-2, is missing"}
+    with pytest.raises(DataError, match=rf"{told}it is missing. Put checkpoint-2 back. Or delete {folder}, or set"):
+        last_checkpoint(folder, with_best=True)
+    assert path.exists()
 
 
 def test_a_checkpoint_of_the_model_alone_is_passed_over(tmp_path):
@@ -279,6 +280,19 @@ def test_a_damaged_one_is_set_aside(folder):
     shutil.copytree(first, folder / "checkpoint-4")
     assert (first.name, set_aside(folder / "checkpoint-4").name) == ("damaged-checkpoint-4", "damaged-checkpoint-4-2")
     assert last_checkpoint(folder).path == folder / "checkpoint-2"
+
+
+def test_one_that_was_cut_while_it_was_saved_is_deleted(folder):
+    shutil.copytree(folder / "checkpoint-4", folder / "checkpoint-6")
+    path = folder / "checkpoint-6"
+    (path / PARTS).unlink()
+    (path / "optimizer.pt").unlink()
+    begin(path)
+    assert last_checkpoint(folder).damaged.keys() == {path}
+    assert set_aside(path) is None and not list(folder.glob("*checkpoint-6*"))
+    begin(folder / "checkpoint-4")
+    seal(folder / "checkpoint-4", 1)
+    assert not (folder / "checkpoint-4" / "unsealed").exists() and what_is_wrong(folder / "checkpoint-4") is None
 
 
 def test_a_checkpoint_that_does_not_fit_is_removed(tmp_path, monkeypatch):

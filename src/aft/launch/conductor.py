@@ -172,7 +172,8 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
         failed = next((worker for worker in crew if worker.has_failed), None)
     except Ended as ended:
         say(
-            f"{ended.name}: {stage} ends at its next safe point, in {SECONDS_TO_END:g} s at most; once more ends it now"
+            f"{ended.name}: {stage} ends at its next safe point, in {SECONDS_TO_END:g} s at most unless it saves; once"
+            " more ends it now"
         )
         raise
     finally:

@@ -25,6 +25,7 @@ from .log_file import LONGEST_LINE, LogFile, shown_output
 
 _KEPT_LINES = 200  # a launcher's own come behind those of a rank
 _SHOWN_LINES = 15
+_SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_TO_DIE = 10  # of a process that was killed
 _FIRST_OF_SIGNALS = 128
 
@@ -138,6 +139,7 @@ class Worker:
             self._log(shown_output(f"$ {heading}\n"))
             self.unit = ""
             self.done = False
+            self._saves = False
             self.progress: dict[str, Any] = {}
             self.failure: dict[str, Any] = {}
             self.kept: list[str] = []
@@ -206,6 +208,8 @@ class Worker:
             self.unit, self.progress = message["begins"], {}
         elif "waits" in message:
             self.done = True
+        elif "saves" in message:
+            self._saves = message["saves"] is True
         else:
             self.progress = message
         return True
@@ -214,6 +218,11 @@ class Worker:
     def is_busy(self) -> bool:
         """True if the process runs and has units to do."""
         return not self.done and self.process.poll() is None
+
+    @property
+    def saves(self) -> bool:
+        """True if the process runs and saves a checkpoint or a model."""
+        return self._saves and self.process.poll() is None
 
     @property
     def is_idle(self) -> bool:
@@ -278,13 +287,18 @@ class Worker:
 
 
 def stop(workers: Sequence[Worker], seconds: float = SECONDS_TO_END) -> None:
-    """Asks processes to end, and kills those that have not ended after `seconds`, or when a second signal comes."""
+    """Asks processes to end, and kills those that have not ended after `seconds`, or when a second signal comes.
+
+    The `seconds` begin again when a process has saved: none is killed while one saves.
+    """
     deadline = time.monotonic() + seconds
     try:
         for worker in workers:
             worker.ask_to_end()
-        for worker in workers:
-            worker.thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        while (left := [worker for worker in workers if worker.thread.is_alive()]) and time.monotonic() < deadline:
+            left[0].thread.join(timeout=min(_SECONDS_BETWEEN_LOOKS, seconds))
+            if any(worker.saves for worker in left):
+                deadline = time.monotonic() + seconds
     finally:
         for worker in workers:
             worker.kill()

@@ -381,7 +381,8 @@ def copy_units(step: Copy) -> list[Path]:
             if target.exists():
                 continue
             partial = temporary_path(target)
-            shutil.copytree(unit.folder, partial, ignore=shutil.ignore_patterns("checkpoint-*"))
+            ignored = shutil.ignore_patterns("checkpoint-*", "damaged-checkpoint-*")
+            shutil.copytree(unit.folder, partial, ignore=ignored)
             os.replace(partial, target)
             made.append(target)
     return made

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..config import align_config
@@ -21,7 +22,7 @@ from ..errors import ConfigError, DataError, writing
 from ..json_files import write_text
 from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
-from ..progress import say
+from ..progress import saving, say
 from ..prompts import render_prompt
 from ..records import Group, has_pair, read_groups
 from ..run.digest import digest_file, digest_value
@@ -191,6 +192,8 @@ def _train(stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
     """Train, resume from the last checkpoint if there is one, and save a model that transformers can load."""
     with contextlib.ExitStack() as cut:
         _train_until(cut, stage, unit, log, work)
+        # a rank that a signal ends here would have its launcher end the first one, which may still save
+        PartialState().wait_for_everyone()
 
 
 def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitLog | None, work: _Work) -> None:
@@ -227,6 +230,7 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         shares = (f"{100 * measured[key]:.1f} % {key.removeprefix('eval_').replace('_', ' ')}" for key in measured)
         say(f"{unit}: last validation: {', '.join(shares)}")
     trained = trained_scores(trainer)
+    cut.enter_context(saving())
     adapter = unit.folder / "adapter"
     with writing(unit.folder, "the model"):
         trainer.save_state()
@@ -285,25 +289,37 @@ def _tell_what_fits(unit: Unit, work: _Work) -> None:
 def _checkpoint(unit: Unit, log: UnitLog | None, trainer: AftTrainer) -> str | None:
     """The checkpoint to resume from, after printing its name; None: start from step 0. All ranks call this together.
 
-    The first rank decides for all. It names damaged checkpoints and sets them aside.
+    The first rank decides for all. It names damaged checkpoints and sets them aside. Raises `DataError` on all.
     """
-    found: list[str | None] = [None]
+    found: list[str | None] = [None, None]  # the checkpoint, and what is wrong
     if log is not None:
-        arguments = trainer.args
-        also = ["scaler.pt"] if getattr(trainer.accelerator, "scaler", None) is not None else []
-        last = last_checkpoint(
-            unit.folder, processes=arguments.world_size, also=also, with_best=arguments.load_best_model_at_end
-        )
-        for path, problem in last.damaged.items():
-            say(f"{unit}: {path.name} cannot be resumed: {problem}. It is now {set_aside(path).name}; delete it freely")
-        if last.path is not None:
-            say(f"{unit}: continues from {last.path.name}")
-            found = [str(last.path)]
-        elif last.damaged:
-            say(f"{unit}: no whole checkpoint is left; the training starts again")
-        elif log.was_cut:
-            say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
-    return broadcast_object_list(found)[0]
+        try:
+            found[0] = _first_rank_s_checkpoint(unit, log, trainer)
+        except DataError as error:
+            found[1] = str(error)
+    path, problem = broadcast_object_list(found)
+    if problem is not None:
+        raise DataError(problem)
+    return path
+
+
+def _first_rank_s_checkpoint(unit: Unit, log: UnitLog, trainer: AftTrainer) -> str | None:
+    arguments = trainer.args
+    also = ["scaler.pt"] if getattr(trainer.accelerator, "scaler", None) is not None else []
+    last = last_checkpoint(
+        unit.folder, processes=arguments.world_size, also=also, with_best=arguments.load_best_model_at_end
+    )
+    for path, problem in last.damaged.items():
+        kept = set_aside(path)
+        now = f"It is now {kept.name}; delete it freely" if kept else "It was cut while it was saved, and is deleted"
+        say(f"{unit}: {path.name} cannot be resumed: {problem}. {now}")
+    if last.path is not None:
+        say(f"{unit}: continues from {last.path.name}")
+    elif last.damaged:
+        say(f"{unit}: no whole checkpoint is left; the training starts again")
+    elif log.was_cut:
+        say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
+    return None if last.path is None else str(last.path)
 
 
 def _facts(trainer: AftTrainer) -> dict[str, Any]:

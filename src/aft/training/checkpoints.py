@@ -26,6 +26,8 @@ from ..json_files import read_json, sync_file, sync_folder, write_json
 
 PARTS = "parts.json"
 _STATE = "trainer_state.json"
+# In a checkpoint from before its first part is written until it is sealed.
+_UNSEALED = "unsealed"
 # A large part is digested in blocks, so that several threads share it.
 _BLOCK_BYTES = 64 * 2**20
 _READ_BYTES = 2**20
@@ -46,23 +48,30 @@ def last_checkpoint(folder: Path, *, processes: int = 1, also: Sequence[str] = (
 
     `processes`: how many share the training. `also`: names of further parts that the training needs. `with_best`: the
     best checkpoint that it names must be whole too. Checkpoints of `save_only_model` cannot be resumed and are passed
-    over without a word.
+    over without a word. Raises `DataError` if a whole one could resume but for its best one.
     """
     damaged: dict[Path, str] = {}
     for _, path in sorted(_numbered(folder), reverse=True):
         if _is_model_only(path):
             continue
         problem = what_is_wrong(path, processes=processes, also=also)
-        if problem is None and with_best:
-            problem = _best_problem(path, processes, also)
         if problem is None:
+            if with_best:
+                _check_best(path, processes, also)
             return Found(path, damaged)
         damaged[path] = problem
     return Found(None, damaged)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged `checkpoint-N`, so that nothing counts or overwrites it. Returns its new path."""
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged `checkpoint-N`, so that nothing counts or overwrites it, and return its new path.
+
+    One that was cut while it was saved is deleted, and None returned: nobody can have made anything else of it.
+    """
+    if (path / _UNSEALED).exists() and not (path / PARTS).exists():
+        with writing(path, "what is left of the checkpoint"):
+            shutil.rmtree(path)
+        return None
     number = 1
     target = path.with_name(f"damaged-{path.name}")
     while target.exists():
@@ -71,6 +80,13 @@ def set_aside(path: Path) -> Path:
     with writing(path, "the checkpoint's new name"):
         path.rename(target)
     return target
+
+
+def begin(path: Path) -> None:
+    """Mark a checkpoint as one that is being saved, until `seal`. Call it in one process before any writes."""
+    with writing(path, "the checkpoint"):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / _UNSEALED).touch()
 
 
 def seal(path: Path, processes: int) -> None:
@@ -86,6 +102,8 @@ def seal(path: Path, processes: int) -> None:
             sync_folder(folder)
         parts = {name: {"bytes": file.stat().st_size, "digest": _digest(file)} for name, file in files.items()}
     write_json(path / PARTS, {"processes": processes, "parts": parts})
+    with writing(path, "the checkpoint"):
+        (path / _UNSEALED).unlink(missing_ok=True)
 
 
 def delete_oldest(folder: Path, limit: int | None, keep: Sequence[Path]) -> None:
@@ -113,9 +131,10 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """The files of a checkpoint by their path in it, but for the list of its parts."""
+    """The files of a checkpoint by their path in it, but for the list of its parts and the mark before it."""
     found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-    found.pop(PARTS, None)
+    for name in (PARTS, _UNSEALED):
+        found.pop(name, None)
     return found
 
 
@@ -145,15 +164,22 @@ def _state_problem(path: Path) -> str | None:
     return None if f"checkpoint-{step}" == path.name else f"{_STATE} is of step {step}"
 
 
-def _best_problem(path: Path, processes: int, also: Sequence[str]) -> str | None:
+def _check_best(path: Path, processes: int, also: Sequence[str]) -> None:
+    """Raise `DataError` if the best checkpoint that a whole one names is missing or damaged.
+
+    Going on without it would end in another model, and starting again would throw the whole one away.
+    """
     best = (read_json(path / _STATE) or {}).get("best_model_checkpoint")
     if not isinstance(best, str) or Path(best).name == path.name:
-        return None
-    name = Path(best).name
-    if not (path.parent / name).is_dir():
-        return f"the best checkpoint until then, {name}, is missing"
-    problem = what_is_wrong(path.parent / name, processes=processes, also=also)
-    return problem and f"the best checkpoint until then, {name}, is damaged: {problem}"
+        return
+    kept = path.with_name(Path(best).name)
+    problem = what_is_wrong(kept, processes=processes, also=also) if kept.is_dir() else "it is missing"
+    if problem is not None:
+        raise DataError(
+            f"{path}: the training could go on from here, but not without the best checkpoint until then, {kept.name}:"
+            f" {problem}. Put {kept.name} back. Or delete {path.parent}, or set training.load_best_model_at_end: false:"
+            " either starts the training again."
+        )
 
 
 # ---- with a list of parts ----

@@ -25,7 +25,7 @@ from transformers.trainer_utils import SaveStrategy
 from ..ending import Ended, asked
 from ..errors import AftError, DiskError, writing
 from ..model import first_not_finite, pad_id
-from ..progress import Progress, say
+from ..progress import Progress, saving, say
 from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
 from ..scoring.entries import with_initial_scores
 from ..scoring.layouts import Trial, try_layouts
@@ -40,7 +40,7 @@ from ..scoring.responses import (
     to_device,
 )
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
-from .checkpoints import delete_oldest, seal
+from .checkpoints import begin, delete_oldest, seal
 from .job import TrainingJob
 from .score_log import ScoreLog
 from .sharding import keep_output_precision, more_to_come
@@ -322,6 +322,10 @@ class AftTrainer(Trainer):
 
         Raises `DiskError` if the disk is full, read-only or gone. The half-written checkpoint is removed then.
         """
+        with saving():
+            self._save_whole_checkpoint(model, trial)
+
+    def _save_whole_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))
         path, limit = folder / f"checkpoint-{self.state.global_step}", self.args.save_total_limit
         if not folder.is_dir():
@@ -329,6 +333,8 @@ class AftTrainer(Trainer):
         is_new = not path.exists()
         self.args.save_total_limit = None
         try:
+            if self.args.should_save:
+                begin(path)
             with writing(path, "the checkpoint"):
                 super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -343,6 +349,8 @@ class AftTrainer(Trainer):
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             delete_oldest(folder, limit, [path, *([Path(best)] if best else [])])
+        # a rank that a signal ends here would have its launcher end the one that still seals
+        self.accelerator.wait_for_everyone()
 
     # ---- what is logged ----
 
