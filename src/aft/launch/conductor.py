@@ -41,7 +41,10 @@ def open_folder(plan: Plan) -> None:
 
     Removes the temporary files that an ended run left there. Call it only for a folder that no other run uses.
     """
-    if removed := remove_leftovers(plan.folder, of_safetensors=True):
+    removed = [
+        path for folder, models in plan.run.folders() for path in remove_leftovers(folder, of_safetensors=models)
+    ]
+    if removed:
         files = "temporary file" if len(removed) == 1 else f"{len(removed)} temporary files"
         say(f"{plan.folder}: removed {files} of an ended process")
     try:
