@@ -11,7 +11,7 @@ from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..config.ratings import FunctionRatings
 from ..ending import SECONDS_TO_END, Ended, listening
-from ..errors import ConfigError, DataError, writing
+from ..errors import ConfigError, DataError, raise_of_machine, writing
 from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
@@ -52,6 +52,7 @@ def open_folder(plan: Plan) -> None:
         write_json(plan.run.environment, environment())
         _tell_data(plan)
     except OSError as error:
+        raise_of_machine(error)
         raise ConfigError(f"output_dir: {plan.folder} cannot be written: {error.strerror}") from None
 
 
