@@ -31,7 +31,8 @@ def os_error(number: int, path: str | None = None) -> OSError:
         (os_error(errno.EIO, "/x"), "/x: Input/output error. Check the disk and"),
         (os_error(errno.EFBIG, "/x"), "/x: File too large. Allow larger files"),
         (os_error(errno.ESTALE, "/x"), "/x: Stale file handle. Mount the file system again and"),
-        (os_error(errno.EACCES, "/x"), "/x: Permission denied. Allow writing there and"),
+        (os_error(errno.EACCES, "/x"), "/x: cannot be read or written: Permission denied. Allow it and"),
+        (os_error(errno.EPERM, "/x"), "/x: cannot be read or written: Operation not permitted. Allow it and"),
         (
             SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
             f"{UNNAMED}: No sp",
@@ -100,6 +101,12 @@ def test_what_is_no_error_of_the_disk_passes_through(tmp_path):
     for error in (ConfigError("x"), KeyError("y"), FileNotFoundError(errno.ENOENT, "no", "/elsewhere")):
         with pytest.raises(type(error)), writing(tmp_path / "a", "it"):
             raise error
+
+
+def test_a_write_without_permission_is_told_as_one(tmp_path):
+    told = f"^{tmp_path}/a: it cannot be written: Permission denied. Allow it and run the same command again"
+    with pytest.raises(DiskError, match=told), writing(tmp_path / "a", "it"):
+        raise os_error(errno.EACCES, "/elsewhere")
 
 
 def test_no_memory_is_one_line_that_says_how_much_was_asked_for_and_what_to_set():

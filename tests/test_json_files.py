@@ -175,10 +175,13 @@ def test_the_temporary_files_of_ended_processes_are_removed(tmp_path):
         os.utime(tmp_path / name, (old, old))
     copied = tmp_path / f".vft.{host}-{ended.pid}.tmp"
     (copied / "deep").mkdir(parents=True)
-    assert set(remove_leftovers(tmp_path, deep=False)) == {tmp_path / name for name in [ours[0], *aged]} | {copied}
-    assert set(remove_leftovers(tmp_path)) == {tmp_path / name for name in ours[1:]}
-    assert all((tmp_path / name).exists() for name in kept)
-    assert remove_leftovers(tmp_path, of_safetensors=True) == [tmp_path / kept[-1]]
+    unknown = tmp_path / f".photos.{ended.pid}.tmp"
+    unknown.mkdir()
+    assert set(remove_leftovers(tmp_path)) == {tmp_path / name for name in [ours[0], *aged]} | {copied}
+    assert set(remove_leftovers(inner)) == {tmp_path / name for name in ours[1:]}
+    assert all((tmp_path / name).exists() for name in kept) and unknown.exists()
+    (inner / ".tmpFolder").mkdir()
+    assert remove_leftovers(inner, of_safetensors=True) == [tmp_path / kept[-1]]
     assert remove_leftovers(tmp_path / "absent") == []
 
 

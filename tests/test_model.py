@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, BartConfig, BartForCausalLM, PreTrainedTokenizerFast
 
-from aft.errors import ConfigError
+from aft.errors import AftError, ConfigError, DiskError
 from aft.model import (
     add_lora,
     build_model,
@@ -23,6 +25,7 @@ from aft.model import (
     load_tokenizer,
     merge_lora,
     pad_id,
+    shapes_from_scratch,
 )
 from tiny_models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
@@ -255,6 +258,32 @@ def test_a_damaged_checkpoint_is_one_error_with_the_file(tmp_path, file, content
             said.append(str(error))
     assert said and any(reason in one for one in said)
     assert all(one.startswith("model.name_or_path: ") and str(tmp_path) in one and "\n" not in one for one in said)
+
+
+def test_what_the_disk_or_the_memory_refused_is_no_wrong_model(tmp_path, monkeypatch):
+    """Only the library's call is replaced: the hub's cache cannot be filled here."""
+    causes = [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/x"), DiskError, "/cache/x: No space left on device"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), AftError, "no memory is left"),
+        (MemoryError(), AftError, "no memory is left"),
+    ]
+    for cause, kind, told in causes:
+
+        def fails(*_: object, _cause: Exception = cause, **__: object) -> None:
+            if isinstance(_cause, OSError):  # as transformers tells it
+                raise OSError("Can't load the model") from _cause
+            raise _cause
+
+        for library in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM, transformers.AutoConfig):
+            monkeypatch.setattr(library, "from_pretrained", fails)
+        for load in (load_tokenizer, load_model, generation_ends):
+            with pytest.raises(AftError, match=f"^{told}") as caught:
+                load(str(tmp_path))
+            assert type(caught.value) is kind
+        monkeypatch.setattr(transformers.AutoConfig, "for_model", fails)
+        with pytest.raises(kind, match=f"^{told}"):
+            shapes_from_scratch("llama", {}, 8)
+        monkeypatch.undo()
 
 
 def test_a_model_of_fewer_than_no_layers_is_refused(tmp_path):

@@ -54,14 +54,15 @@ _REMEDIES = {
     errno.EDQUOT: "Free some of your quota",
     errno.EFBIG: "Allow larger files (ulimit -f)",
     errno.EROFS: "Make the file system writable",
-    errno.EACCES: "Allow writing there",
-    errno.EPERM: "Allow writing there",
+    errno.EACCES: "Allow it",
+    errno.EPERM: "Allow it",
     errno.EIO: "Check the disk",
     errno.ENXIO: "Check the disk",
     errno.ENODEV: "Check the disk",
     errno.ESTALE: "Mount the file system again",
     errno.ENOTCONN: "Mount the file system again",
 }
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 # These are errors of the disk only where a path says so; elsewhere a socket or a process can have them.
 _NEED_PATH = {errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV, errno.ENOTCONN}
 # Libraries in Rust put the number into the text of an error of their own.
@@ -106,6 +107,8 @@ def _disk_error(error: BaseException, path: str | Path | None, what: str) -> Dis
         )
     if number in _REMEDIES and not (number in _NEED_PATH and name is None):
         reason, remedy = os.strerror(number), _REMEDIES[number]
+        if number in _NOT_ALLOWED and not what:  # nothing says if it was read or written
+            reason = f"cannot be read or written: {reason}"
     elif of_torch and path is not None:
         reason, remedy = first_line(error), "Check the disk"
     else:
@@ -151,6 +154,12 @@ def writing(path: str | Path, what: str) -> Iterator[None]:
         found = disk_error(error, path, what)
         if found is None:
             raise
+        raise found from None
+
+
+def raise_of_machine(error: BaseException) -> None:
+    """Raises the `DiskError` or the error of memory that an exception stands for. Returns for any other exception."""
+    if (found := disk_error(error) or memory_error(error)) is not None:
         raise found from None
 
 

@@ -61,8 +61,13 @@ def cut_line(path: Path) -> int | None:
     with path.open("rb") as handle:
         while part := handle.read(2**20):
             lines += part.count(b"\n")
-        handle.seek(max(0, size - LONGEST_LINE))
-        end = handle.read()
+        tail, end = 2**20, b""
+        while b"\n" not in end.strip():  # the last line may begin before what was read
+            handle.seek(max(0, size - tail))
+            end = handle.read()
+            if tail >= min(size, LONGEST_LINE):
+                break
+            tail *= 4
     if not end.strip():
         return None
     is_whole = end.endswith(b"\n")
@@ -328,27 +333,26 @@ def _host() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def remove_leftovers(folder: Path, *, deep: bool = True, of_safetensors: bool = False) -> list[Path]:
+def remove_leftovers(folder: Path, *, of_safetensors: bool = False) -> list[Path]:
     """Remove the temporary files and folders that ended processes left in a folder; returns their paths.
 
-    A file stays if its process may live: it runs on this host, or the file is of another host and younger than an hour.
-    `deep`: look into folders inside too. `of_safetensors`: also its half-written files. They have no process id, so
+    Folders inside are not looked into. A file stays if its process may live: it runs on this host, or the file is of
+    another host and younger than an hour. `of_safetensors`: also its half-written files. They have no process id, so
     nobody else may write into the folder then. An error of the disk is ignored.
     """
-    found = []
-    for home, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(home) / name
-            half = of_safetensors and name in files and _OF_SAFETENSORS.fullmatch(name) is not None
-            if half or _is_leftover(path):
-                found.append(path)
-        folders[:] = [name for name in folders if deep and Path(home) / name not in found]
-    return [path for path in found if _remove(path)]
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in paths if _is_leftover(path, of_safetensors) and _remove(path)]
 
 
-def _is_leftover(path: Path) -> bool:
+def _is_leftover(path: Path, of_safetensors: bool) -> bool:
+    is_folder = path.is_dir() and not path.is_symlink()
+    if of_safetensors and not is_folder and _OF_SAFETENSORS.fullmatch(path.name):
+        return True
     match = _TEMPORARY.fullmatch(path.name)
-    if match is None:
+    if match is None or (is_folder and match[1] is None):  # a name without a host may be anybody's
         return False
     try:
         age = time.time() - path.stat().st_mtime

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from .errors import ConfigError, DataError, first_line, nearest
+from .errors import ConfigError, DataError, first_line, nearest, raise_of_machine
 from .json_files import read_json
 from .progress import say
 
@@ -64,6 +64,7 @@ def load_tokenizer(
             name_or_path, revision=revision, trust_remote_code=trust_remote_code, gguf_file=gguf_file
         )
     except Exception as error:  # tokenizers raises plain exceptions, and damaged files any kind
+        raise_of_machine(error)  # the hub's cache is written, too
         raise ConfigError(
             f"model.name_or_path: no tokenizer could be loaded from '{name_or_path}': {_why(name_or_path, error)}"
         ) from None
@@ -102,6 +103,7 @@ def load_model(
             **({} if gguf_file is None else {"gguf_file": gguf_file}),
         )
     except Exception as error:  # damaged files raise any kind, such as an AttributeError for a list as config.json
+        raise_of_machine(error)
         why = _why(name_or_path, error)
         raise ConfigError(f"model.name_or_path: '{name_or_path}' could not be loaded: {why}") from None
     _check_family(model, "model.name_or_path")
@@ -180,6 +182,7 @@ def generation_ends(
             config = AutoConfig.from_pretrained(name_or_path, **load)  # as transformers does when it loads such a model
         ends = as_ends(getattr(config, "eos_token_id", None))
     except Exception as error:
+        raise_of_machine(error)
         why = _why(name_or_path, error)
         raise ConfigError(f"model.name_or_path: no ends could be read from '{name_or_path}': {why}") from None
     if not all(type(end) is int and end >= 0 for end in ends):
@@ -364,6 +367,7 @@ def _untrained(architecture: str, config: dict[str, Any]) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **config))
     except Exception as error:  # whatever an architecture does with arguments that do not fit
+        raise_of_machine(error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"model.from_scratch: {architecture} cannot be built so: {reason}") from None
     return model

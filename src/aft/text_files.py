@@ -20,9 +20,9 @@ from typing import IO, BinaryIO, cast
 
 from .errors import DataError
 
-LONGEST_LINE = 16 * 2**20
+LONGEST_LINE = 256 * 2**20
 """Most bytes of a line of a data file, unpacked."""
-LARGEST_FILE = 256 * 2**20
+LARGEST_FILE = 2**31
 """Most bytes of a file that is read as a whole, unpacked."""
 
 
@@ -31,6 +31,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 class Unreadable(ValueError):
     """A file's content cannot be read as text within the limits. The message does not name the file."""
+
+
+class TooLarge(Unreadable):
+    """A file has more bytes than are read as a whole."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"larger than {_size(most)}")
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -47,13 +54,22 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def read_text(path: str | Path, most: int = LARGEST_FILE) -> str:
-    """The text of a file, `.gz` unpacked. Raises `OSError`, and `Unreadable` for more than `most` bytes or no UTF-8."""
+    """The text of a file, `.gz` unpacked. Raises `OSError`, and `TooLarge` or `Unreadable` for its content."""
     with open_regular(path) as raw:
         try:
-            data = _unpacked(raw, path).read(most + 1)
+            data = _read(_unpacked(raw, path), most)
         except (EOFError, zlib.error) as error:
             raise Unreadable(f"damaged gzip file: {error}") from None
     return decode(data, most)
+
+
+def _read(handle: IO[bytes], most: int) -> bytes:
+    """The bytes of a file, and no more than a little beyond `most`."""
+    data = io.BytesIO()
+    # one `read` of `most` bytes would take the memory for all of them at once
+    while data.tell() <= most and (part := handle.read(2**20)):
+        data.write(part)
+    return data.getvalue()
 
 
 @contextlib.contextmanager
@@ -64,9 +80,9 @@ def open_text(path: str | Path) -> Iterator[IO[str]]:
 
 
 def decode(data: bytes, most: int = LARGEST_FILE) -> str:
-    """The text of a file's bytes. Raises `Unreadable` for more than `most` bytes or no UTF-8."""
+    """The text of a file's bytes. Raises `TooLarge` for more than `most` bytes, and `Unreadable` for no UTF-8."""
     if len(data) > most:
-        raise Unreadable(f"larger than {_megabytes(most)}")
+        raise TooLarge(most)
     return _decode(data.removeprefix(codecs.BOM_UTF8))
 
 
@@ -86,7 +102,7 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, str]]:
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if len(line) > LONGEST_LINE:
-                    raise DataError(f"{path}:{number}: the line is longer than {_megabytes(LONGEST_LINE)}")
+                    raise DataError(f"{path}:{number}: the line is longer than {_size(LONGEST_LINE)}")
                 if line.strip():
                     yield number, _decode_line(line, f"{path}:{number}").removesuffix("\n")
             after = os.fstat(raw.fileno())
@@ -121,8 +137,8 @@ def _decode(data: bytes) -> str:
         raise Unreadable(f"not UTF-8 text: {error.reason} at byte {error.start + 1}") from None
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:g} MB"
+def _size(size: int) -> str:
+    return f"{size / 2**30:g} GB" if size >= 2**30 else f"{size / 2**20:g} MB"
 
 
 def has_half_pair(text: str) -> bool:

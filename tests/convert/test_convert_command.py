@@ -18,6 +18,7 @@ from aft.run.manifest import UnitLog
 from aft.stages.context import Stage
 from aft.stages.plan import DONE, Plan
 from aft.stages.train import run_align
+from aft.text_files import read_text
 from planted_text import IN_A_FILE, SECRET, is_clean
 from tiny_models import tiny_model, word_tokenizer
 
@@ -354,6 +355,14 @@ def test_a_file_that_cannot_be_read(refused, name, content, message):
     Path(name).write_text(content)
     assert refused("--to", "groups", name, "out.jsonl", code=3).startswith(message)
     assert not Path("out.jsonl").exists()
+
+
+def test_a_list_that_is_too_large_says_the_way_on(refused, monkeypatch):
+    Path("x.json").write_text(json.dumps([ROW] * 30_000))
+    monkeypatch.setattr("aft.convert.files.read_text", lambda path: read_text(path, 2**20))
+    assert refused("--to", "groups", "x.json", "out.jsonl", code=3) == (
+        "x.json: larger than 1 MB; convert it to JSON lines, which are read one at a time"
+    )
 
 
 def test_skip_unusable(convert, refused):

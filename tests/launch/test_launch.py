@@ -627,6 +627,25 @@ def test_temporary_files_of_an_ended_run_are_removed_at_the_next_start(make, cap
     assert "removed 2 temporary files of an ended process" in capsys.readouterr().err
 
 
+def test_files_of_the_user_and_of_a_run_inside_stay(make, capsys):
+    plan = make()
+    conductor.open_folder(plan)
+    inner = plan.folder / "inner"
+    kept = [plan.folder / ".tmpbackup", inner / "seed-0" / "vft" / ".tmpAbC123", plan.folder / "logs" / ".tmpAbC123"]
+    for path in [*kept, inner / ".lock"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    conductor.open_folder(plan)
+    assert all(path.exists() for path in kept) and "removed" not in capsys.readouterr().err
+
+
+def test_a_configuration_that_is_a_folder_is_one_line(make):
+    plan = make()
+    plan.run.config.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"^output_dir: .* cannot be written: Is a directory$"):
+        conductor.open_folder(plan)
+
+
 def test_a_unit_whose_folder_was_deleted_is_not_completed(make):
     plan = make()
     write_completions(plan)

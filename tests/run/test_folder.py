@@ -91,6 +91,20 @@ def test_the_units_on_disk_stand_by_seed_stage_and_name(tmp_path):
     assert run.units("evaluate", "vft") == [unit for unit in units if unit.stage in ("evaluate", "vft")]
 
 
+def test_the_folders_that_a_run_writes_into_are_no_links_and_no_other_runs(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert run.folders() == []
+    others = ["notes/x", "inner/.lock", "inner/seed-0/vft/x", "seed-1/.lock", "seed-1/vft/x", "seed-2/align/a/.lock"]
+    for name in [".lock", "logs/x", "base/checkpoint-4/x", "base/other/x", "seed-0/align/bcl/adapter/x", *others]:
+        touch(run.path / name)
+    (run.path / "judge-cache").symlink_to(tmp_path, target_is_directory=True)
+    (run.path / "seed-0" / "vft").symlink_to(run.path / "base", target_is_directory=True)
+    own = ["logs", "seed-0", "seed-0/align", "seed-2", "seed-2/align"]
+    of_models = ["base", "base/checkpoint-4", "seed-0/align/bcl", "seed-0/align/bcl/adapter"]
+    expected = {(run.path, False), *((run.path / x, False) for x in own), *((run.path / x, True) for x in of_models)}
+    assert set(run.folders()) == expected and len(run.folders()) == len(expected)
+
+
 # ---- once ----
 
 FILES = {value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str) and "." in value}

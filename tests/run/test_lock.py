@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from aft.errors import ConfigError
+from aft.errors import ConfigError, DiskError
 from aft.run import lock
 from aft.run.folder import RunFolder
 from aft.run.lock import FolderInUse, hold, tell_holder, writing
@@ -201,6 +201,23 @@ def test_a_folder_that_cannot_be_made_is_a_wrong_output_dir(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"output_dir: .* cannot be written: Not a directory"):
         try_to_hold(RunFolder(tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_an_error_of_the_disk_is_no_wrong_output_dir(run, monkeypatch, number):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", full)
+    with pytest.raises(DiskError, match=f"^{run.path}: the lock cannot be written: {os.strerror(number)}"):
+        try_to_hold(run)
+
+
+def test_an_owners_text_cannot_act(run, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "k3y-0123456789abcdef")
+    owner(run, command="aft-train \x1b[2J\u202e k3y-0123456789abcdef")
+    (line,) = try_to_hold(run)
+    assert "(aft-train \\x1b[2J\\u202e ***)" in line
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"process": "x", "host": 3, "command": "a\\nb"}'])

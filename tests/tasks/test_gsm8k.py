@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 
 import pytest
 
-from aft.errors import ConfigError, DataError
+from aft.errors import ConfigError, DataError, DiskError
 from aft.records import Question
 from aft.tasks.base import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION
 from aft.tasks.gsm8k import Gsm8k
@@ -217,6 +218,18 @@ def test_the_hub_gives_the_same_as_local_files(folder, monkeypatch):
     for split in (TRAIN, VALIDATION, TEST):
         assert hub.load(split) == local.load(split)
     assert hub.fingerprint() == local.fingerprint()
+
+
+def test_a_full_disk_is_no_fault_of_the_hub(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def load_dataset(name, config, split):
+        cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/x.arrow")
+        raise datasets.exceptions.DatasetsError("An error occurred while generating the dataset") from cause
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DiskError, match=r"^/cache/x\.arrow: No space left on device"):
+        Gsm8k().load(TRAIN)
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path):

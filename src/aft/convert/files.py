@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataError
 from ..json_files import iter_json_lines, parse_json, write_json, write_json_lines
-from ..text_files import Unreadable, open_text, read_text
+from ..text_files import TooLarge, Unreadable, open_text, read_text
 from .rows import Row
 
 LINES, LIST, PARQUET = ".jsonl", ".json", ".parquet"
@@ -145,6 +145,8 @@ def _read_value(path: Path) -> Any:
         return parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
+    except TooLarge as error:
+        raise DataError(f"{path}: {error}; convert it to JSON lines, which are read one at a time") from None
     except Unreadable as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:

@@ -11,7 +11,7 @@ from ..config import align_config, to_yaml
 from ..config.launch_file import find_launch_file, read_launch_file
 from ..config.ratings import FunctionRatings
 from ..ending import SECONDS_TO_END, Ended, listening
-from ..errors import ConfigError, DataError, writing
+from ..errors import ConfigError, DataError, raise_of_machine, writing
 from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
@@ -41,7 +41,10 @@ def open_folder(plan: Plan) -> None:
 
     Removes the temporary files that an ended run left there. Call it only for a folder that no other run uses.
     """
-    if removed := remove_leftovers(plan.folder, of_safetensors=True):
+    removed = [
+        path for folder, models in plan.run.folders() for path in remove_leftovers(folder, of_safetensors=models)
+    ]
+    if removed:
         files = "temporary file" if len(removed) == 1 else f"{len(removed)} temporary files"
         say(f"{plan.folder}: removed {files} of an ended process")
     try:
@@ -49,6 +52,7 @@ def open_folder(plan: Plan) -> None:
         write_json(plan.run.environment, environment())
         _tell_data(plan)
     except OSError as error:
+        raise_of_machine(error)
         raise ConfigError(f"output_dir: {plan.folder} cannot be written: {error.strerror}") from None
 
 

@@ -142,6 +142,25 @@ class RunFolder:
                 found += [self.unit(stage, seed, name) for name in (names if stage in _NAMED else [None])]
         return [unit for unit in found if (not stages or unit.stage in stages) and unit.folder.is_dir()]
 
+    def folders(self) -> list[tuple[Path, bool]]:
+        """Returns the folders that the run itself writes into, and whether models are saved there.
+
+        Links, and what lies in the folder of another run, are left out.
+        """
+        homes = [self._home(seed) for seed in self.seeds()]
+        found = [(self.path, False), (self.logs, False), (self.judge_cache, False)]
+        found += [(folder, False) for home in homes for folder in (home, *(home / stage for stage in _NAMED))]
+        for unit in self.units():
+            inside = (unit.folder / "adapter", *sorted(unit.folder.glob("checkpoint-*")))
+            found += [(folder, True) for folder in (unit.folder, *inside)]
+        return [(folder, models) for folder, models in found if folder.is_dir() and self._is_own(folder)]
+
+    def _is_own(self, folder: Path) -> bool:
+        """True if no link and no other run's lock lies between the run's folder and `folder`."""
+        parts = folder.relative_to(self.path).parts
+        between = [self.path.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return not any(place.is_symlink() or (place / self.lock.name).exists() for place in between)
+
     def unit_of(self, path: str | Path) -> Unit | None:
         """Returns the unit whose folder is or contains `path`, or None. Only the text of the path is read."""
         try:

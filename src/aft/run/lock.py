@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import AftError, ConfigError, DataError
+from ..errors import AftError, ConfigError, DataError, disk_error
 from ..json_files import read_json, write_json
+from ..shown import shown_line
 from .folder import RunFolder
 
 _SECONDS_OF_A_BEAT = 10.0  # between two signs of life
@@ -47,8 +48,8 @@ class FolderInUse(AftError):
 def hold(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the lock of a run's folder, which is made if there is none. A process may hold it several times.
 
-    `say` is told whose lock was taken over. Raises `FolderInUse` while another run holds it or still writes, and
-    `ConfigError` if the folder cannot be written.
+    `say` is told whose lock was taken over. Raises `FolderInUse` while another run holds it or still writes,
+    `DiskError` for an error of the disk, and `ConfigError` if there cannot be such a folder.
     """
     folder = run.path.resolve()
     if folder in _held:
@@ -59,7 +60,10 @@ def hold(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
             run.path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(run, say))
         except OSError as error:
-            raise ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from None
+            # a path that leads nowhere is a wrong setting, and not a disk that is gone
+            nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR)
+            found = None if nowhere else disk_error(error, run.path, "the lock")
+            raise found or ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from None
         _held.add(folder)
         stack.callback(_held.discard, folder)
         yield
@@ -213,7 +217,7 @@ def _read(run: RunFolder) -> dict[str, Any] | None:
 def _describe(owner: dict[str, Any]) -> str:
     known = {key: " ".join(str(owner.get(key) or "unknown").split()) for key in ("process", "host", "since", "command")}
     command = known["command"] if len(known["command"]) <= 300 else known["command"][:300] + " …"
-    return f"process {known['process']} on {known['host']} since {known['since']} ({command})"
+    return shown_line(f"process {known['process']} on {known['host']} since {known['since']} ({command})")
 
 
 def _seems_alive(run: RunFolder, owner: dict[str, Any]) -> bool:

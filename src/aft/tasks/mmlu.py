@@ -15,7 +15,7 @@ from ..answers import LETTERS
 from ..errors import ConfigError, DataError
 from ..json_files import require, require_texts
 from ..records import Question
-from ..text_files import LARGEST_FILE, LONGEST_LINE, Unreadable, decode, open_regular, read_text
+from ..text_files import LARGEST_FILE, LONGEST_LINE, TooLarge, Unreadable, decode, open_regular, read_text
 from .base import TEST, VALIDATION
 from .files import FileTask
 from .kinds import with_options
@@ -148,7 +148,7 @@ def _csv_files(path: Path, name: str) -> list[tuple[str, str]]:
             with open_regular(place) as raw, tarfile.open(fileobj=raw) as opened:
                 for member in opened:
                     if member.size > LARGEST_FILE:
-                        raise Unreadable(f"{member.name} is larger than {LARGEST_FILE // 2**20} MB")
+                        raise Unreadable(f"{member.name}: {TooLarge(LARGEST_FILE)}")
                     if member.isfile() and member.name.endswith(ending) and Path(member.name).parent.name == name:
                         files.append((member.name, _member_text(opened, member)))
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:

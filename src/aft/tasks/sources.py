@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, raise_of_machine
 from ..json_files import iter_lines, json_line, json_object
 from ..records import Question
 
@@ -52,6 +52,7 @@ def hub_rows(name: str, config: str | None, split: str, *, instead: str) -> Iter
     try:
         rows = datasets.load_dataset(name, config, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise_of_machine(error)
         reason = " ".join(str(error).split()).rstrip(".")
         if "script" in reason.lower() or "trust_remote_code" in reason:
             raise DataError(
