@@ -173,8 +173,8 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
 ## One run in a folder, and how it ends
 
 - **One run at a time** writes into an `output_dir`. A second one ends with exit code 4, and says which process of
-  which host holds the folder, with which command and since when. `--dry-run` and `aft-report` say so and go on. A run
-  that only reads another run's checkpoint, or shares a judge's cache with it, needs no lock.
+  which host holds the folder, with which command and since when. `--dry-run`, `aft-report` and `aft-verify` say so and
+  go on. A run that only reads another run's checkpoint, or shares a judge's cache with it, needs no lock.
 - **The lock** is the file `.lock` in the folder, with `.lock.json` beside it. If its process is gone, the next run says
   so and takes over. First it waits up to 10 s for stage processes of that run that still write. If the process was on
   another host, and `.lock.json` is younger than ten minutes, the next run first waits 30 s for a sign of life. A file

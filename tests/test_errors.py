@@ -92,7 +92,7 @@ def test_torch_s_cause_is_found_on_the_file_system(tmp_path, monkeypatch):
 )
 def test_a_folder_that_is_gone(tmp_path, write):
     path = tmp_path / "gone" / "file"
-    told = f"^{path}: the model cannot be written: its folder is gone"
+    told = f"^{path}: the model cannot be written: its folder is gone. Make it again or move it back, "
     with pytest.raises(DiskError, match=told), writing(path, "the model"):
         write(path)
 

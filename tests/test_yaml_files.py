@@ -59,7 +59,9 @@ AMBIGUOUS = [
 @pytest.mark.parametrize(("text", "meant"), AMBIGUOUS)
 def test_a_scalar_of_two_readings_is_ambiguous(text, meant):
     found = parse_yaml(text)
-    assert isinstance(found, Ambiguous) and (found, found.meant) == (text, meant)
+    assert isinstance(found, Ambiguous) and found == text
+    assert found.describe() == f"'{text}' {meant}"
+    assert found.describe(may_be_text=False) == f"'{text}' {meant.partition(', or')[0]}"
     quoted = parse_yaml(yaml_line(text))
     assert quoted == text and type(quoted) is str
 

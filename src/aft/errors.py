@@ -102,8 +102,8 @@ def _disk_error(error: BaseException, path: str | Path | None, what: str) -> Dis
         number = _number_in(text) or (None if path is None else _state_of(Path(path)))
     if path is not None and number in (None, errno.ENOENT, errno.ENOTDIR) and _is_gone(Path(path)):
         return DiskError(
-            f"{path}: {what or 'the file'} cannot be written: its folder is gone. Bring it back, or run the same"
-            " command again to make anew what it held."
+            f"{path}: {what or 'the file'} cannot be written: its folder is gone. Make it again or move it"
+            " back, then run the same command again: it makes what is missing."
         )
     if number in _REMEDIES and not (number in _NEED_PATH and name is None):
         reason, remedy = os.strerror(number), _REMEDIES[number]

@@ -28,11 +28,16 @@ _MOST_DIGITS = 1000
 class Ambiguous(str):
     """A scalar without quotes that YAML 1.1 and YAML 1.2 read differently, as it was written.
 
-    `old`: its value in YAML 1.1, which accelerate reads. `meant`: what it may mean, for messages.
+    `old`: its value in YAML 1.1, which accelerate reads. `meant`: what it may mean, and what to write for a value that
+    is no text.
     """
 
     old: Any
     meant: str
+
+    def describe(self, *, may_be_text: bool = True) -> str:
+        """Says what is wrong and what to write. `may_be_text`: whether its key takes text, which needs quotes."""
+        return f"'{self}' {self.meant}" + (f", or '{self}' in quotes" if may_be_text else "")
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,25 +104,24 @@ class _Loader(yaml.SafeLoader):
 
 def _readings(text: str) -> tuple[Any, str]:
     """The value of an ambiguous scalar in YAML 1.1, and what it may mean."""
-    quoted = f"'{text}' in quotes"
     if text.lower() in yaml.SafeLoader.bool_values:
         truth = yaml.SafeLoader.bool_values[text.lower()]
         meant = str(truth).lower()
-        return truth, f"is {meant} in YAML 1.1 and text in YAML 1.2; write {meant}, or {quoted}"
+        return truth, f"is {meant} in YAML 1.1 and text in YAML 1.2; write {meant}"
     if ":" in text:
         number = 0
         for part in text.lstrip("+-").split(":"):
             number = number * 60 + int(part)
         number = -number if text.startswith("-") else number
-        return number, f"is {number} in YAML 1.1, in base 60, and text in YAML 1.2; write {number}, or {quoted}"
+        return number, f"is {number} in YAML 1.1, in base 60, and text in YAML 1.2; write {number}"
     if "o" in text:
         number = int(text, 8)
-        return text, f"is {number} in YAML 1.2, in base 8, and text in YAML 1.1; write {number}, or {quoted}"
+        return text, f"is {number} in YAML 1.2, in base 8, and text in YAML 1.1; write {number}"
     number = int(text)
     if re.fullmatch("[-+]?[0-7]+", text):
         old = int(text, 8)
-        return old, f"is {old} in YAML 1.1, in base 8, and {number} in YAML 1.2; write {number} or {old}, or {quoted}"
-    return text, f"is text in YAML 1.1 and {number} in YAML 1.2; write {number}, or {quoted}"
+        return old, f"is {old} in YAML 1.1, in base 8, and {number} in YAML 1.2; write {number} or {old}"
+    return text, f"is text in YAML 1.1 and {number} in YAML 1.2; write {number}"
 
 
 class _Dumper(yaml.SafeDumper):

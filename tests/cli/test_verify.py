@@ -89,7 +89,7 @@ def test_damage_is_named_with_file_and_how_to_go_on(moved, verify):
             ("sample", 0, None),
             "completions.jsonl",
             lambda lines: lines.pop(3),
-            "completions.jsonl: lacks 1 completions, such as ('train-0-1', 0)",
+            "completions.jsonl: lacks 1 completion, such as ('train-0-1', 0)",
         ),
         (
             ("label", 0, None),
@@ -128,12 +128,12 @@ def test_damage_is_named_with_file_and_how_to_go_on(moved, verify):
             lambda lines: lines[0].update(score=-7.0),
             "metrics.json: perplexity_reference.value is ",
         ),
-        (("evaluate", 0, "bcl"), "pool.jsonl", lambda lines: lines.pop(), "pool.jsonl: lacks 1 chains, such as "),
+        (("evaluate", 0, "bcl"), "pool.jsonl", lambda lines: lines.pop(), "pool.jsonl: lacks 1 chain, such as "),
         (
             ("evaluate", 0, "bcl"),
             "paths.jsonl",
             lambda lines: lines.pop(),
-            "paths.jsonl: lacks 1 completions, such as ",
+            "paths.jsonl: lacks 1 completion, such as ",
         ),
         (
             ("evaluate", 0, "bcl"),
@@ -239,6 +239,31 @@ def test_what_is_absent_or_unfinished_is_told(moved, verify):
     started.unlink()
     code, verdicts, told = verify(moved)
     assert code == 3 and verdicts["evaluate bcl seed 0"] == "damaged" and "manifest.json is missing, and " in told
+
+
+def test_a_report_that_is_not_there_is_absent(moved, verify):
+    moved.run.report("json").unlink()
+    code, verdicts, told = verify(moved)
+    assert (code, verdicts) == (0, {"report": "absent"}), told
+
+
+def test_a_run_at_work_is_told(moved, verify):
+    write_json(moved.run.owner, {"process": 1, "host": "elsewhere", "command": "aft-train \x1b[2J", "since": "now"})
+    code, _, told = verify(moved)
+    note = f"aft: note: {moved.folder} is in use by process 1 on elsewhere since now (aft-train "
+    assert code == 0 and note in told and "\x1b" not in told
+
+
+def test_how_to_go_on_can_be_pasted_and_helps(finished, verify, tmp_path):
+    plan = make_plan(shutil.copytree(finished, tmp_path / "my run"))
+    (plan.run.unit("vft", 0).folder / "tokenizer.json").unlink()
+    command = f"aft-train --config '{plan.run.config}' 'output_dir={plan.folder}' --repair"
+    assert verify(plan)[2].endswith(f"To go on:\n  put the files back, or run: {command}\n")
+    shutil.copy(finished / "seed-0" / "vft" / "tokenizer.json", plan.run.unit("vft", 0).folder)
+    shutil.copytree(plan.run.unit("align", 0, "rft").folder, plan.run.unit("align", 0, "rft_backup").folder)
+    code, verdicts, told = verify(plan)
+    assert (code, verdicts) == (3, {"align rft_backup seed 0": "damaged"})
+    assert told.endswith("To go on:\n  move away the folder of each damaged unit that config.yaml does not have\n")
 
 
 def test_no_run(command, tmp_path):

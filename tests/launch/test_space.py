@@ -117,7 +117,7 @@ def test_a_line_warns_and_nothing_is_refused(make, monkeypatch, capsys):
     space.warn_of_space(plan, units(plan, "vft"), "vft")
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and told.startswith("warning: vft can write up to ")
-    assert f"(1 models, 2 checkpoints), but {plan.folder} has 4.32 kB free; training.save_total_limit" in told
+    assert f"(1 model, 2 checkpoints), but {plan.folder} has 4.32 kB free; training.save_total_limit" in told
     # a model that is not here yet has no size
     monkeypatch.setattr(space, "_cached", lambda *_: None)
     plan = make("model={name_or_path: someone/model, max_length: 64}")

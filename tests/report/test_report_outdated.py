@@ -41,6 +41,14 @@ def test_a_model_trained_again_makes_its_figures_outdated(tmp_path):
     assert told in read_run(tmp_path).notes
 
 
+def test_weights_that_were_deleted_outdate_nothing(tmp_path):
+    trained = make_run(tmp_path, BOUNDARY)
+    manifest = json.loads((trained / "manifest.json").read_text())
+    write(trained / "manifest.json", {**manifest, "outputs": {"config.json": "size:14", "model.safetensors": "size:9"}})
+    write(trained / "config.json", {"weights": 2})
+    assert not any("outdated" in line for line in build_report(tmp_path)["missing"])
+
+
 def test_another_method_by_that_name_is_no_row_of_a_table(tmp_path):
     make_run(tmp_path / "own", BOUNDARY)
     assert set(read_run(tmp_path / "own").models) == {"aft-boundary"}

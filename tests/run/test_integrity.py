@@ -8,9 +8,11 @@ import shutil
 
 import pytest
 
+from aft.config import to_yaml
 from aft.errors import DataError
-from aft.json_files import cut_line
+from aft.json_files import cut_line, write_text
 from aft.launch.conductor import conduct, show_plan
+from aft.report.build import build_report, write_report
 from aft.run import digest
 from aft.run.folder import MANIFEST
 from aft.run.integrity import Integrity
@@ -312,7 +314,71 @@ def test_the_report_is_not_made_of_damaged_files(copied, command):
     swap(plan.run.evaluated("bcl", 0), plan.run.evaluated("vft", 0))
     ran = command("report", "--config", plan.run.config, "--no-picture")
     assert ran.code == 3 and f"evaluate bcl seed 0: {plan.run.evaluated('bcl', 0)} " in ran.err
-    assert "--repair" in ran.err.splitlines()[-1]
+    how = (
+        f"put the files back, or run aft-train --config {plan.run.config} --repair: what is damaged is then made again"
+    )
+    assert ran.err.splitlines()[-1].strip() == f"To go on, {how}"
+
+
+def left_out(run, command, plan):
+    """The units that the report of a run leaves out, as it names them."""
+    ran = command("report", "--config", plan.run.config, f"output_dir={plan.folder}", "--no-picture")
+    assert ran.code == 0, ran.err
+    missing = json.loads(run.report("json").read_text())["missing"]
+    told = [line.partition(": left out, as it is damaged and config.yaml does not have it: ") for line in missing]
+    assert all(unit in ran.out for unit, found, _ in told if found)
+    return {unit: damage for unit, found, damage in told if found}
+
+
+def test_a_damaged_copy_of_a_unit_is_left_out_of_the_report(copied, command):
+    plan = copied()
+    for stage in ("align", "evaluate"):
+        folder = plan.run.unit(stage, 0, "bcl").folder
+        shutil.copytree(folder, folder.with_name("bcl_backup"))
+    shutil.copytree(plan.folder / "seed-0", plan.folder / "seed-7")
+    (plan.folder / "seed-7" / "vft" / "manifest.json").write_text("{")
+    found = left_out(plan.run, command, plan)
+    assert found["align bcl_backup seed 0"] == "seed-0/align/bcl_backup/manifest.json is that of seed-0/align/bcl"
+    assert {"evaluate bcl_backup seed 0", "vft seed 7", "label seed 7", "evaluate bcl seed 7"} < found.keys()
+    report = json.loads(plan.run.report("json").read_text())
+    assert report["seeds"] == [0, 1] and "bcl_backup" not in json.dumps([report["models"], report["stages"]])
+
+
+def test_a_damaged_method_that_was_taken_out_is_left_out_of_the_report(copied, command):
+    plan = copied()
+    truncate(plan.run.unit("align", 0, "bcl").folder / "trainer_state.json", None)
+    with pytest.raises(DataError, match=r"^align bcl seed 0: "):
+        build_report(plan.folder)
+    plan = copied("evaluate.models=[vft]")
+    plan.config.methods.pop("bcl")
+    write_text(plan.run.config, to_yaml(plan.config))
+    found = left_out(plan.run, command, plan)
+    assert list(found) == ["align bcl seed 0"] and "trainer_state.json is truncated: " in found["align bcl seed 0"]
+    (plan.run.unit("align", 0, "bcl").folder / "manifest.json").write_text("{")
+    assert list(left_out(plan.run, command, plan)) == ["align bcl seed 0"]
+    # with a picture too, which reads the training's log
+    assert write_report(plan.folder)
+
+
+def test_the_report_names_a_command_that_makes_what_is_damaged_again(copied):
+    plan = copied()
+    truncate(plan.run.unit("align", 0, "bcl").folder / "trainer_state.json", None)
+    write_text(plan.run.config, to_yaml(plan.config).replace("- align\n", ""))
+    with pytest.raises(DataError, match=" --stage align --repair: "):
+        build_report(plan.folder)
+    plan.run.config.unlink()
+    with pytest.raises(DataError, match=r"put the files back, or move the folder of each damaged unit away$"):
+        build_report(plan.folder)
+
+
+def test_a_command_in_a_message_can_be_pasted(finished, tmp_path):
+    plan = make_plan(shutil.copytree(finished.folder, tmp_path / "my run"))
+    empty(plan.groups(0), None)
+    with pytest.raises(DataError, match=f"run aft-train --config '{plan.run.config}' --stage label --repair: "):
+        plan.check_reads("align")
+    empty(plan.run.evaluated("bcl", 0), None)
+    with pytest.raises(DataError, match=f"run aft-train --config '{plan.run.config}' --repair: "):
+        build_report(plan.folder)
 
 
 # ---- the last line ----

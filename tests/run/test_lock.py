@@ -13,11 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from aft.errors import ConfigError, DiskError
 from aft.run import lock
+from aft.run.environment import command
 from aft.run.folder import RunFolder
 from aft.run.lock import FolderInUse, hold, tell_holder, writing
 from limits import HUNG_AFTER
@@ -192,6 +194,19 @@ def test_without_locks_a_dead_process_holds_nothing(run, no_flock):
     ended.wait()
     owner(run, process=ended.pid)
     assert f"process {ended.pid} on" in try_to_hold(run)[0]
+
+
+# ---- who ----
+
+
+@pytest.mark.parametrize(("program", "name"), [("train.py", "aft-train"), ("report.py", "aft-report")])
+def test_a_command_of_ours_has_its_name_and_hides_its_secrets(run, monkeypatch, program, name):
+    path = Path(lock.__file__).parents[1] / "cli" / program
+    monkeypatch.setattr("sys.argv", [str(path), "--config", "https://me:word@host/x"])
+    with hold(run, print):
+        assert json.loads(run.owner.read_text())["command"] == f"{name} --config 'https://***@host/x'"
+    monkeypatch.setattr("sys.argv", [f"/elsewhere/{program}"])
+    assert command() == [program]
 
 
 # ---- damage ----

@@ -58,9 +58,8 @@ def test_given_completions_may_be_partial_and_are_told(plan, capsys):
     told = capsys.readouterr().err
     assert f"label seed 0: {plan.completions(0)} lacks 26 of 30 completions, the first of question 'train-0-1'" in told
     assert told.endswith("It was given, or made for other questions: label goes on with it\n")
-    for bad in ([], [completions[0], completions[0]]):
-        with pytest.raises(DataError):
-            check_completions(plan, plan.run.unit("label", 0), bad)
+    with pytest.raises(DataError, match="has no completion"):
+        check_completions(plan, plan.run.unit("label", 0), [])
 
 
 def test_more_samples_in_the_configuration_than_were_made_are_not_missed(plan, capsys):
@@ -83,7 +82,6 @@ def test_groups_are_those_of_every_question(plan, capsys):
     for bad, told in (
         ([], "has no group; 8 were asked for"),
         (groups[1:], "lacks 1 of 8 groups, the first of question 'train-0-0'"),
-        ([*groups, groups[2]], "the group of question 'train-0-2' occurs twice"),
     ):
         with pytest.raises(DataError, match=told):
             check_groups(plan, unit, bad, questions, path)

@@ -355,6 +355,14 @@ def test_the_plan_as_it_is_shown(make):
     ]
 
 
+def test_the_plan_keeps_its_columns(make):
+    plan = make()
+    finish_all(plan, "pretrain", "vft", "sample", "label")
+    plan.run.unit("label", 0).manifest.write_text("{")
+    lines = show_plan(plan, ["vft", "label"]).splitlines()
+    assert {len(line) - len(line[8:].lstrip()) for line in lines} == {8}, lines
+
+
 def test_looking_changes_nothing(make):
     plan = make()
     plan.forecast(plan.stages())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ The folder may have been moved or copied. Nothing in it is changed, and no model
 exit codes: 0 all that was checked is right, 1 there is no run, 2 an argument is wrong, 3 a file or a number is wrong
 """
 
-DAMAGED, WRONG = "damaged", "wrong numbers"
+DAMAGED, WRONG, STRAY = "damaged", "wrong numbers", "not configured"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,11 +80,14 @@ def verify(folder: Path, *, load_data: bool = False) -> None:
     from ..progress import Progress
     from ..run.folder import RunFolder
     from ..run.integrity import Integrity
+    from ..run.lock import tell_holder
 
     run = RunFolder(folder)
     units = run.units()
     if not units:
         raise AftError(f"{folder}: no run folder, it has no unit")
+    if holder := tell_holder(run):
+        print(shown(f"aft: note: {holder}"), file=sys.stderr)
     rows = [_check_run_files(run)]
     plan, reasons = _plan(run, load_data=load_data)
     integrity = Integrity(verify=True)
@@ -101,19 +105,28 @@ def verify(folder: Path, *, load_data: bool = False) -> None:
         if lines:
             print(shown(f"\n{heading}:\n" + "\n".join(f"  {line}" for line in lines)))
     if any(row.wrong for row in rows):
-        raise DataError("\n".join([f"{folder}: not all of it is right. To go on:", *_how_to_go_on(run, rows)]))
+        raise DataError("\n".join([f"{folder}: not all of it is right. To go on:", *_how_to_go_on(run, plan, rows)]))
 
 
-def _how_to_go_on(run: RunFolder, rows: Sequence[_Row]) -> list[str]:
-    command, found = (
-        f"aft-train --config {run.config} output_dir={run.path}",
-        {row.verdict for row in rows if row.wrong},
-    )
+def _how_to_go_on(run: RunFolder, plan: Plan | None, rows: Sequence[_Row]) -> list[str]:
+    command = f"aft-train --config {shlex.quote(str(run.config))} {shlex.quote(f'output_dir={run.path}')}"
+    strays = _strays(run, plan)
+    found = {STRAY if row.verdict == DAMAGED and row.name in strays else row.verdict for row in rows if row.wrong}
     lines = {
         DAMAGED: f"put the files back, or run: {command} --repair",
+        STRAY: f"move away the folder of each damaged unit that {run.config.name} does not have",
         WRONG: f"move the folder of a unit with wrong numbers away and run: {command}; the report is then new too",
     }
     return [f"  {lines[verdict]}" for verdict in lines if verdict in found]
+
+
+def _strays(run: RunFolder, plan: Plan | None) -> set[str]:
+    """The names of the units with a folder that the configuration does not have: no command makes them again."""
+    from ..run.folder import STAGES
+
+    if plan is None:
+        return set()
+    return {str(unit) for unit in {*run.units()}.difference(*(plan.units(stage) for stage in STAGES))}
 
 
 def _check_run_files(run: RunFolder) -> _Row:
@@ -206,6 +219,9 @@ def _check_report(run: RunFolder) -> _Row:
     from ..stages.recompute import Recomputed
 
     row, name = _Row("report"), run.report("json").name
+    if not run.report("json").exists():
+        row.verdict = "absent"
+        return row
     try:
         written, computed, notes = recheck_report(run.path)
     except (AftError, KeyError, TypeError, ValueError) as error:

@@ -132,7 +132,8 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> Any:
         if bool in members and isinstance(value.old, bool):
             return value.old
         if not (isinstance(value.old, bool) and {int, float} & set(members)):  # a number is not true or false
-            return _refuse(value, where, problems)
+            may_be_text = bool(set(members) - {int, float, bool, type(None)})
+            return _refuse(value, where, problems, may_be_text=may_be_text)
     if hint is Any:
         return _json(value, where, problems)
     if origin in (Union, types.UnionType):
@@ -235,15 +236,15 @@ def _json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
     return _INVALID
 
 
-def _refuse(value: Ambiguous, where: str, problems: list[str]) -> Any:
-    problems.append(f"{where}: '{value}' {value.meant}")
+def _refuse(value: Ambiguous, where: str, problems: list[str], *, may_be_text: bool = True) -> Any:
+    problems.append(f"{where}: {value.describe(may_be_text=may_be_text)}")
     return _INVALID
 
 
 def _key_problem(key: Any) -> str | None:
     """Returns what is wrong with a key that is chosen freely, or None."""
     if isinstance(key, Ambiguous):
-        return f"a key must be text; '{key}' {key.meant}"
+        return f"a key must be text; {key.describe()}"
     return None if isinstance(key, str) else f"a key must be text, got {_show(key)}; put it in quotes"
 
 

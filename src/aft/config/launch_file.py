@@ -33,6 +33,10 @@ def find_launch_file(name: str) -> Path:
     )
 
 
+# Keys of an accelerate configuration that take no text.
+_NUMBERS = ("num_processes", "num_machines", "machine_rank", "main_process_port")
+
+
 def read_launch_file(name: str) -> dict[str, Any]:
     """Reads the keys of the accelerate configuration that `launch.config` names.
 
@@ -50,7 +54,7 @@ def _as_accelerate(value: Any, key: str, problems: list[str]) -> Any:
         return {name: _as_accelerate(item, f"{key}.{name}".strip("."), problems) for name, item in value.items()}
     if isinstance(value, Ambiguous):
         if not isinstance(value.old, bool):
-            problems.append(f"{key}: '{value}' {value.meant}")
+            problems.append(f"{key}: {value.describe(may_be_text=key not in _NUMBERS)}")
         return value.old
     return value
 

@@ -31,8 +31,8 @@ def show_plan(plan: Plan, stages: Sequence[str]) -> str:
     lines = []
     for unit, status in plan.forecast(list(stages)):
         state = "skip" if status.state == DONE else status.state
-        lines.append(f"{state:<6} {unit!s:<40}{unit.folder}")
-        lines += [f"       because {reason}" for reason in status.reasons]
+        lines.append(f"{state:<7} {unit!s:<40}{unit.folder}")
+        lines += [f"        because {reason}" for reason in status.reasons]
     return "\n".join(lines)
 
 

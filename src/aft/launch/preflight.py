@@ -73,7 +73,7 @@ def _lacking_machine(config: Config) -> list[str]:
 
 
 def _lacking_vllm(config: Config) -> list[str]:
-    stages = [name for name in ("sample", "evaluate") if name in config.stages]
+    stages = [name for name in ("sample", "evaluate") if name in (config.stages or ())]
     sections = {name: getattr(config, name) for name in stages}  # None: a section with problems, which are told
     wanting = [name for name, section in sections.items() if section is not None and section.engine == "vllm"]
     if not wanting:

@@ -38,8 +38,9 @@ def warn_of_space(plan: Plan, units: Sequence[Unit], what: str) -> None:
         there = next(path for path in (plan.folder, *plan.folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         if needed > free:
-            counts = [f"{models} models" if models else "", f"{checkpoints} checkpoints" if checkpoints else ""]
-            parts = f" ({', '.join(filter(None, counts))})" if any(counts) else ""
+            kinds = ((models, "model"), (checkpoints, "checkpoint"))
+            counts = [f"{number} {kind}" if number == 1 else f"{number} {kind}s" for number, kind in kinds if number]
+            parts = f" ({', '.join(counts)})" if counts else ""
             less = "; training.save_total_limit and training.save_strategy decide how many" if checkpoints else ""
             say(
                 f"warning: {what} can write up to {_size(needed)}{parts}, but {plan.folder} has {_size(free)}"

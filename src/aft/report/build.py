@@ -6,13 +6,26 @@ questions. What is absent from the folder is listed under `missing`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import AftError, DataError
 from ..json_files import read_json, write_json, write_text
-from ..run.folder import ASSESSMENT, BASE, COUNTS, EVERY_SEED, METRICS, REFERENCES, TRAINER_STATE, VFT, RunFolder
+from ..run.folder import (
+    ASSESSMENT,
+    BASE,
+    COUNTS,
+    EVERY_SEED,
+    METRICS,
+    REFERENCES,
+    STAGES,
+    TRAINER_STATE,
+    VFT,
+    RunFolder,
+    Unit,
+)
 from ..run.integrity import Integrity
 from ..run.manifest import digest_checkpoint
 from ..stats.comparison import every_pair, paired_by_seed
@@ -40,10 +53,10 @@ __all__ = ["build_report", "write_report"]
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     """Write report.json, report.md, report.csv and, where matplotlib is installed, the pictures into the run folder."""
     run = RunFolder(run_folder)
-    report = build_report(run.path)
+    report, left_out = _build(run.path, compare=True)
     note = canvas.missing_library() if picture else "No picture was asked for."
     written = [run.report(ending) for ending in ("json", "md", "csv")]
-    pictures = [] if note else _draw(run, report)
+    pictures = [] if note else _draw(run, report, left_out)
     report["picture"] = {
         "file": None if note else run.report("png").name,
         "calibration": run.calibration.name if len(pictures) > 1 else None,
@@ -55,13 +68,13 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     return [*written, *pictures]
 
 
-def _draw(run: RunFolder, report: dict[str, Any]) -> list[Path]:
+def _draw(run: RunFolder, report: dict[str, Any], left_out: Collection[Unit]) -> list[Path]:
     names, seeds = [model["name"] for model in report["models"]], report["seeds"]
-    pool = read_scores(run.path, names, seeds)
+    pool = read_scores(run.path, names, seeds, left_out=left_out)
     drawn = [run.report("png")]
-    draw_report(report, pool, read_curves(run.path, names, seeds), drawn[0])
-    own = read_scores(run.path, names, seeds, ASSESSMENT)
-    references = read_scores(run.path, names, seeds, REFERENCES)
+    draw_report(report, pool, read_curves(run.path, names, seeds, left_out), drawn[0])
+    own = read_scores(run.path, names, seeds, ASSESSMENT, left_out)
+    references = read_scores(run.path, names, seeds, REFERENCES, left_out)
     if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
         drawn.append(run.calibration)
         draw_calibration(names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1])
@@ -72,21 +85,26 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
     """The results of a run, with an `Estimate` for each measure of a model; `to_json` makes report.json of it.
 
     No evaluation at all raises `AftError` with the command that makes one. A file that is read and is not what its
-    manifest says raises `DataError`.
+    manifest says raises `DataError`, if the configuration has its unit. Other damaged units are left out: `missing`
+    names them.
 
     `compare`: compare every two models, which takes long if there are many; otherwise `pairs` is empty.
     """
-    run_folder = Path(run_folder)
+    return _build(Path(run_folder), compare=compare)[0]
+
+
+def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collection[Unit]]:
+    """The report, and the damaged units that it leaves out."""
     run = RunFolder(run_folder)
     if not run_folder.is_dir():
         raise AftError(f"{run_folder}: no such run folder")
-    _check_files(run)
     config = read_config(run_folder)
-    metrics = read_metrics(run_folder)
+    left_out = _check_files(run, config)
+    metrics = read_metrics(run_folder, left_out)
     if not metrics:
         raise AftError(
             f"{run_folder}: no evaluation to report (looked for {EVERY_SEED}/evaluate/*/{METRICS}); make one with: "
-            f"aft-train --config {run.config} --stage evaluate"
+            f"aft-train --config {shlex.quote(str(run.config))} --stage evaluate"
         )
     seeds = _seeds(run, config, metrics)
     names = _model_names(config, metrics)
@@ -95,41 +113,80 @@ def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
         for measure in COMPARED
     }
     models = [_model_entry(name, metrics.get(name, {}), values["task_accuracy"], seeds) for name in names]
-    counts = {str(seed): read_json(run.counts(seed)) for seed in seeds}
+    labelled = [seed for seed in seeds if run.unit("label", seed) not in left_out]
+    counts = {str(seed): read_json(run.counts(seed)) for seed in labelled}
     environment = read_json(run.environment)
     splits = sorted({entry["split"] for by_seed in metrics.values() for entry in by_seed.values()})
-    return {
+    report = {
         "run": run_folder.resolve().name,
         "seeds": seeds,
         "splits": splits,
         "models": models,
         "pairs": every_pair(names, values) if compare else [],
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
-        "displacement": read_displacement(run_folder, names, seeds),
-        "stages": stage_times(run_folder, names),
+        "displacement": read_displacement(run_folder, names, seeds, left_out),
+        "stages": stage_times(run_folder, names, left_out),
         "environment": environment,
-        "manifests": model_manifests(run_folder, names, seeds),
+        "manifests": model_manifests(run_folder, names, seeds, left_out),
         "missing": [
             *([] if config is not None else [f"{run.config.name}: absent; models stand in alphabetical order"]),
+            *_tell_left_out(run, left_out),
             *_missing_evaluations(models),
-            *_outdated(run, metrics),
+            *_outdated(run, metrics, left_out),
             *_missing_measures(models),
             *(f"{run.within(run.counts(int(seed)))}: absent" for seed, value in counts.items() if value is None),
             *([] if environment is not None else [f"{run.environment.name}: absent; versions are unknown"]),
         ],
     }
+    return report, left_out
 
 
-def _check_files(run: RunFolder) -> None:
-    """Raises `DataError` if a file that the report reads is not what the manifest of its unit says."""
+def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, list[str]]:
+    """Compares the files that the report reads with the manifests of their units.
+
+    Raises `DataError` for damaged units of the configuration, and for all if there is none. Returns the other damaged
+    units, with what is wrong: no command makes these again.
+    """
     read = {"label": (COUNTS,), "align": (TRAINER_STATE,), "evaluate": None}
-    integrity = Integrity()
-    found = {unit: integrity.damages(unit, read[unit.stage]) for unit in run.units(*read)}
-    lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in found.items() for line in damages]
-    if lines:
-        command = f"aft-train --config {run.config} --repair"
-        how = f"To go on, put the files back, or run {command}: it makes what is damaged again"
-        raise DataError("\n".join([*lines, how]))
+    integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
+    for unit in run.units():
+        is_configured = not config or _is_configured(unit, config)
+        if is_configured and unit.stage not in read:
+            continue
+        if damages := integrity.damages(unit, read.get(unit.stage, ())):
+            (wrong if is_configured else left_out)[unit] = damages
+    if wrong:
+        lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in wrong.items() for line in damages]
+        raise DataError("\n".join([*lines, _how_to_go_on(run, config, list(wrong))]))
+    return left_out
+
+
+def _is_configured(unit: Unit, config: dict[str, Any]) -> bool:
+    seeds = config.get("seeds")
+    if unit.seed is not None and isinstance(seeds, list) and unit.seed not in seeds:
+        return False
+    if unit.stage == "evaluate":
+        return unit.name in _model_names(config, {})
+    return unit.stage != "align" or "methods" not in config or unit.name in (config["methods"] or ())
+
+
+def _how_to_go_on(run: RunFolder, config: dict[str, Any] | None, units: Sequence[Unit]) -> str:
+    if not config:
+        return "To go on, put the files back, or move the folder of each damaged unit away"
+    stages, command = config.get("stages"), f"aft-train --config {shlex.quote(str(run.config))}"
+    alone = [s for s in STAGES if isinstance(stages, list) and s not in stages and any(u.stage == s for u in units)]
+    commands = [f"{command} --stage {stage} --repair" for stage in alone]
+    if any(unit.stage not in alone for unit in units):
+        commands.append(f"{command} --repair")
+    return f"To go on, put the files back, or run {' and '.join(commands)}: what is damaged is then made again"
+
+
+def _tell_left_out(run: RunFolder, left_out: Mapping[Unit, Sequence[str]]) -> list[str]:
+    return [
+        f"{unit}: left out, as it is damaged and {run.config.name} does not have it: {run.within(unit.folder)}/{line}"
+        for unit, damages in left_out.items()
+        for line in damages
+    ]
 
 
 def _seeds(run: RunFolder, config: dict[str, Any] | None, metrics: Mapping[str, Mapping[int, Any]]) -> list[int]:
@@ -208,14 +265,20 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]]) -> list[str]:
+def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]], left_out: Collection[Unit]) -> list[str]:
     """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
     lines = []
     for name, by_seed in metrics.items():
         for seed in by_seed if name != BASE else ():
+            maker = run.unit("vft", seed) if name == VFT else run.unit("align", seed, name)
+            if maker in left_out:
+                continue
+            outputs = (read_json(maker.manifest) or {}).get("outputs", {})
+            if not all((maker.folder / file).exists() for file in outputs):
+                continue  # weights that were deleted to save space were not trained again
             evaluated = read_json(run.unit("evaluate", seed, name).manifest) or {}
             recorded = evaluated.get("inputs", {}).get("reads", {}).get("model")
-            trained = digest_checkpoint(run.checkpoint(name, seed))
+            trained = digest_checkpoint(maker.folder)
             if None not in (trained, recorded) and recorded != trained:
                 lines.append(f"{name}: outdated for seed {seed}: trained again since it was evaluated")
     return lines

@@ -1,12 +1,13 @@
 """What a run folder holds, read for the report: metrics, predictions, pool scores, training curves, times.
 
 An absent file is None or an absent entry; a file that is there but cannot be used raises `DataError` or `ConfigError`.
+`left_out`: units whose files are not read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +32,30 @@ def read_config(run_folder: Path) -> dict[str, Any] | None:
     return read_yaml(path) if path.exists() else None
 
 
-def read_metrics(run_folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
+def read_metrics(run_folder: Path, left_out: Collection[Unit] = ()) -> dict[str, dict[int, dict[str, Any]]]:
     """Model -> seed -> {measure: `Estimate` or None, "checkpoint", "split", families}.
 
     A family is a mapping of estimates: `vote` and `pass` by number of paths, `categories` by name; empty if absent.
     """
     metrics: dict[str, dict[int, dict[str, Any]]] = {}
     for unit in RunFolder(run_folder).units("evaluate"):
-        raw = read_json(unit.folder / METRICS)
+        raw = None if unit in left_out else read_json(unit.folder / METRICS)
         if raw is not None:
             metrics.setdefault(unit.name or "", {})[unit.seed or 0] = _read_one(raw, str(unit.folder / METRICS))
     return metrics
 
 
-def model_manifests(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, str]:
+def model_manifests(
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], left_out: Collection[Unit] = ()
+) -> dict[str, str]:
     """Path within the run folder -> digest of the manifest of each model's alignment and evaluation, where it is there.
 
     That of an evaluation holds its inputs, the digest of the model among them; that of an alignment its last log.
     """
     run = RunFolder(run_folder)
     kinds = [(stage, model) for model in models for stage in ("align", "evaluate")]
-    paths = [run.unit(stage, seed, model).manifest for seed in seeds for stage, model in kinds]
+    units = [run.unit(stage, seed, model) for seed in seeds for stage, model in kinds]
+    paths = [unit.manifest for unit in units if unit not in left_out]
     return {run.within(path): digest_file(path) for path in paths if path.exists()}
 
 
@@ -153,7 +157,7 @@ def _value(entry: dict[str, Any], key: str, where: str) -> float | None:
     return None if largest is None else require(votes, largest, (int, float), where)
 
 
-def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
+def stage_times(run_folder: Path, models: list[str], left_out: Collection[Unit] = ()) -> list[dict[str, Any]]:
     """Per stage (`vft`, `align/rft`, ...), in order: seconds of each of its runs, and their largest peak memory."""
     run = RunFolder(run_folder)
 
@@ -162,7 +166,7 @@ def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
 
     stages: dict[str, dict[str, Any]] = {}
     for unit in sorted(run.units(), key=position):
-        manifest = read_json(unit.manifest)
+        manifest = None if unit in left_out else read_json(unit.manifest)
         if manifest is None:
             continue
         where = run.within(unit.folder)
@@ -175,7 +179,11 @@ def stage_times(run_folder: Path, models: list[str]) -> list[dict[str, Any]]:
 
 
 def read_scores(
-    run_folder: Path, models: Iterable[str], seeds: Iterable[int], file: str = POOL
+    run_folder: Path,
+    models: Iterable[str],
+    seeds: Iterable[int],
+    file: str = POOL,
+    left_out: Collection[Unit] = (),
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Model -> (scores of right chains, of wrong chains), all seeds together; nats per token.
 
@@ -186,8 +194,9 @@ def read_scores(
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            path = RunFolder(run_folder).evaluated(model, seed, file)
-            if not path.exists():
+            unit = RunFolder(run_folder).unit("evaluate", seed, model)
+            path = unit.folder / file
+            if unit in left_out or not path.exists():
                 continue
             right, wrong = scores.setdefault(model, ([], []))
             for line, value in iter_json_lines(path):
@@ -199,7 +208,9 @@ def read_scores(
     return scores
 
 
-def read_curves(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> Curves:
+def read_curves(
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], left_out: Collection[Unit] = ()
+) -> Curves:
     """Model -> a measure of `LOGGED` -> seed -> {step: value} as training logged it, where it did.
 
     A log of scores without a value, as of steps without a pair, is nan where the measure has others.
@@ -208,7 +219,9 @@ def read_curves(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -
     seeds = list(seeds)
     for model in models:
         for seed in seeds:
-            logs = [entry for entry in _log(run_folder, model, seed) if "step" in entry and _of_training(entry)]
+            logs = [
+                entry for entry in _log(run_folder, model, seed, left_out) if "step" in entry and _of_training(entry)
+            ]
             for measure in LOGGED:
                 if any(measure.log in entry for entry in logs):
                     points = {int(entry["step"]): float(entry.get(measure.log, math.nan)) for entry in logs}
@@ -221,7 +234,9 @@ def _of_training(entry: Mapping[str, Any]) -> bool:
     return "loss" in entry or any(measure.log in entry for measure in LOGGED)
 
 
-def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[int]) -> dict[str, dict[str, Any]]:
+def read_displacement(
+    run_folder: Path, models: Iterable[str], seeds: Iterable[int], left_out: Collection[Unit] = ()
+) -> dict[str, dict[str, Any]]:
     """Model -> seed -> {a measure of `LOGGED`: its last logged value, "stopped": why training ended early or None}.
 
     The last log with a pair counts. Only where training has logged how far scores moved.
@@ -231,7 +246,7 @@ def read_displacement(run_folder: Path, models: Iterable[str], seeds: Iterable[i
     drift = MEASURES["positive_drift"].log
     for model in models:
         for seed in seeds:
-            logged = [entry for entry in _log(run_folder, model, seed) if drift in entry]
+            logged = [entry for entry in _log(run_folder, model, seed, left_out) if drift in entry]
             if logged:
                 manifest = read_json(_unit(run_folder, model, seed).manifest) or {}
                 last = {m.name: float(logged[-1][m.log]) for m in LOGGED if m.log in logged[-1]}
@@ -243,8 +258,9 @@ def _unit(run_folder: Path, model: str, seed: int) -> Unit:
     return RunFolder(run_folder).unit("align", seed, model)
 
 
-def _log(run_folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
-    state = read_json(_unit(run_folder, model, seed).folder / TRAINER_STATE)
+def _log(run_folder: Path, model: str, seed: int, left_out: Collection[Unit]) -> list[dict[str, Any]]:
+    unit = _unit(run_folder, model, seed)
+    state = None if unit in left_out else read_json(unit.folder / TRAINER_STATE)
     log: list[dict[str, Any]] = (state or {}).get("log_history", [])
     return log
 

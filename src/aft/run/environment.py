@@ -54,6 +54,17 @@ def git_revision() -> str | None:
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
+def command() -> list[str]:
+    """Returns the command that this process was started with, without secrets.
+
+    A command of this package that was started with `python -m` has its own name.
+    """
+    program = Path(sys.argv[0])
+    is_ours = program.resolve().parent == Path(__file__).resolve().parents[1] / "cli"
+    name = f"aft-{program.stem}" if is_ours else program.name
+    return [without_secrets(argument) for argument in (name, *sys.argv[1:])]
+
+
 def environment() -> dict[str, Any]:
     """Returns what a reader needs to judge a run's figures, in addition to its configuration."""
     return {
@@ -62,7 +73,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
-        "command": [without_secrets(argument) for argument in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "command": command(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 

@@ -16,7 +16,6 @@ import json
 import os
 import shlex
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from typing import IO, Any
 from ..errors import AftError, ConfigError, DataError, disk_error
 from ..json_files import read_json, write_json
 from ..shown import shown_line
+from .environment import command
 from .folder import RunFolder
 
 _SECONDS_OF_A_BEAT = 10.0  # between two signs of life
@@ -165,7 +165,7 @@ def _wait_for_writers(run: RunFolder) -> None:
         if not _try_until(time.monotonic() + _SECONDS_FOR_WRITERS, lambda: _flock(handle, shared=False)):
             raise FolderInUse(
                 f"output_dir: {run.path} is in use: a process of an earlier run still writes into it;"
-                f" `fuser {run.writers}` names it"
+                f" `fuser {shlex.quote(str(run.writers))}` names it"
             )
 
 
@@ -195,12 +195,11 @@ def _try_until(deadline: float, attempt: Callable[[], bool]) -> bool:
 
 def _myself() -> dict[str, Any]:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     number = os.getpid()
     return {
         "process": number,
         "host": socket.gethostname(),
-        "command": command,
+        "command": shlex.join(command()),
         "since": now,
         "started": _started(number),
     }
@@ -216,8 +215,8 @@ def _read(run: RunFolder) -> dict[str, Any] | None:
 
 def _describe(owner: dict[str, Any]) -> str:
     known = {key: " ".join(str(owner.get(key) or "unknown").split()) for key in ("process", "host", "since", "command")}
-    command = known["command"] if len(known["command"]) <= 300 else known["command"][:300] + " …"
-    return shown_line(f"process {known['process']} on {known['host']} since {known['since']} ({command})")
+    shortened = known["command"] if len(known["command"]) <= 300 else known["command"][:300] + " …"
+    return shown_line(f"process {known['process']} on {known['host']} since {known['since']} ({shortened})")
 
 
 def _seems_alive(run: RunFolder, owner: dict[str, Any]) -> bool:

@@ -1,12 +1,12 @@
 """Whether a file that a stage reads has all that the stage before was asked for. Needs neither a model nor torch.
 
 A file beside a manifest was written by a stage of this run: it must be complete. A file without a manifest was given.
-It may be partial, but not empty, and a line says what it lacks.
+It may be partial, but not empty, and a line says what it lacks. The readers have refused what occurs twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .plan import Plan
 
 
 def check_completions(plan: Plan, unit: Unit, completions: Sequence[Completion]) -> None:
-    """Raises `DataError` unless every requested (question, index) is there exactly once.
+    """Raises `DataError` unless every requested (question, index) is there.
 
     `unit`: the one that reads. What was requested stands in the manifest of the sample unit, otherwise in the
     configuration. Completions of other questions are left to labelling, which refuses them.
@@ -34,7 +34,7 @@ def check_completions(plan: Plan, unit: Unit, completions: Sequence[Completion])
 
 
 def check_groups(plan: Plan, unit: Unit, groups: Sequence[Group], questions: Sequence[Question], path: Path) -> None:
-    """Raises `DataError` unless every question has exactly one group. `unit`: the one that reads them from `path`."""
+    """Raises `DataError` unless every question has a group. `unit`: the one that reads them from `path`."""
     is_pool = path == plan.pool(unit.seed)
     strict = _is_of_same_questions(plan, plan.run.unit("label", unit.seed), pool=is_pool)
     keys = [group.question_id for group in groups]
@@ -62,9 +62,7 @@ def _check(
     """Compares the keys of a file's records with the wanted ones."""
     if wanted and not found:
         raise DataError(f"{unit}: {path} has no {kind}; {len(wanted):,} were asked for")
-    there, twice = set(found), _first_repeated(found)
-    if twice is not None:
-        raise DataError(f"{unit}: {path}: the {kind} of {_name(twice)} occurs twice")
+    there = set(found)
     missing = [key for key in wanted if key not in there]
     if not missing:
         return
@@ -72,15 +70,6 @@ def _check(
     if strict:
         raise DataError(f"{unit}: {lacks}. Move the folder {path.parent} away, and aft-train makes it again")
     say(f"{unit}: {lacks}. It was given, or made for other questions: {unit.stage} goes on with it")
-
-
-def _first_repeated(keys: Iterable[Hashable]) -> Hashable | None:
-    seen: set[Hashable] = set()
-    for key in keys:
-        if key in seen:
-            return key
-        seen.add(key)
-    return None
 
 
 def _name(key: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -419,7 +420,8 @@ class Plan:
     def _how_to_go_on(self, units: Sequence[Unit], stages: Sequence[str]) -> str:
         what = "the damaged unit" if len(units) == 1 else f"the {len(units)} damaged units"
         others = [stage for stage in STAGES if any(unit.stage == stage not in stages for unit in units)]
-        commands = [f"aft-train --config {self.run.config} --stage {stage} --repair" for stage in others]
+        config = shlex.quote(str(self.run.config))
+        commands = [f"aft-train --config {config} --stage {stage} --repair" for stage in others]
         again = f"run {' and '.join(commands)}" if others else "run the same command with --repair"
         return (
             f"To go on, put the files back, or {again}: {what} will be moved to {self.run.replaced} and made again, and"
@@ -441,7 +443,8 @@ class Plan:
                 problems.append(f"{FILE_KEYS[name]}: no file {source} (looked in {Path.cwd()})")
                 continue
             maker = self.run.unit_of(source)
-            hint = f"; make it with: aft-train --config {self.run.config} --stage {maker.stage}" if maker else ""
+            config = shlex.quote(str(self.run.config))
+            hint = f"; make it with: aft-train --config {config} --stage {maker.stage}" if maker else ""
             problems.append(f"stage {stage} reads {source}, which is not there or not finished{hint}")
         if problems:
             raise ConfigError(problems)

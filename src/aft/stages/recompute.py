@@ -75,14 +75,15 @@ class Recomputed:
             self.wrong.append(f"{where}: and {len(found) - _SHOWN:,} more")
 
     def compare_keys(self, where: str, found: Sequence[Any], wanted: Sequence[Any], kind: str) -> None:
-        """Compares what a file has with what was asked for, each exactly once."""
+        """Compares what a file has with what was asked for, each exactly once. `kind`: the name of one."""
         self.numbers += len(wanted)
         there, asked = set(found), set(wanted)
         for what, keys in (("lacks", asked - there), ("was not asked for", there - asked)):
             if keys:
-                self.wrong.append(f"{where}: {what} {len(keys):,} {kind}, such as {min(keys, key=str)}")
-        if len(there) < len(found):
-            self.wrong.append(f"{where}: {len(found) - len(there):,} {kind} occur more than once")
+                self.wrong.append(f"{where}: {what} {_count(len(keys), kind)}, such as {min(keys, key=str)}")
+        if repeated := len(found) - len(there):
+            verb = "occurs" if repeated == 1 else "occur"
+            self.wrong.append(f"{where}: {_count(repeated, kind)} {verb} more than once")
 
 
 def recompute(plan: Plan, unit: Unit, manifest: Mapping[str, Any]) -> Recomputed:
@@ -126,6 +127,10 @@ def differences(written: Any, computed: Any, path: str = "") -> tuple[list[str],
 def _is_close(one: Any, other: Any) -> bool:
     numbers = isinstance(one, (int, float)) and isinstance(other, (int, float))
     return numbers and math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+
+
+def _count(number: int, kind: str) -> str:
+    return f"{number:,} {kind}" if number == 1 else f"{number:,} {kind}s"
 
 
 def _short(value: Any) -> str:
@@ -180,7 +185,7 @@ def _compare_requests(
     found: Recomputed, where: str, completions: Sequence[Completion], questions: Sequence[Question], indices: range
 ) -> None:
     wanted = [(question.id, index) for question in questions for index in indices]
-    found.compare_keys(where, [(c.question_id, c.index) for c in completions], wanted, "completions")
+    found.compare_keys(where, [(c.question_id, c.index) for c in completions], wanted, "completion")
 
 
 def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
@@ -235,7 +240,7 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
 
 def _compare_groups(found: Recomputed, where: str, written: Sequence[Group], computed: Sequence[Group]) -> None:
     keys = [group.question_id for group in written]
-    found.compare_keys(where, keys, [group.question_id for group in computed], "groups")
+    found.compare_keys(where, keys, [group.question_id for group in computed], "group")
     by_id = {group.question_id: group for group in computed}
     for group in written:
         if group.question_id in by_id:
@@ -275,7 +280,7 @@ def _scored(path: Path) -> Lines:
 
 def _compare_scored(found: Recomputed, where: str, lines: Lines, wanted: Sequence[tuple[Any, ...]]) -> None:
     keys = [(line.get("question_id"), line.get("index"), line.get("is_positive")) for line in lines]
-    found.compare_keys(where, keys, wanted, "chains")
+    found.compare_keys(where, keys, wanted, "chain")
 
 
 def _assessment(plan: Plan, unit: Unit, found: Recomputed) -> dict[str, Any]:
@@ -305,7 +310,7 @@ def _assessment(plan: Plan, unit: Unit, found: Recomputed) -> dict[str, Any]:
     ]
     _compare_scored(found, ASSESSMENT, lines, wanted)
     known = [question.id for question in questions if question.rationale is not None]
-    found.compare_keys(REFERENCES, [line["question_id"] for line in references], known, "references")
+    found.compare_keys(REFERENCES, [line["question_id"] for line in references], known, "reference")
     found.compare(ASSESSMENT_QUESTIONS, _lines(unit.folder / ASSESSMENT_QUESTIONS), assessment_lines(assessed, lines))
     return assessment_metrics(assessed, lines, references, dataclasses.asdict(section) if section else None)
 
