@@ -64,12 +64,13 @@ def test_progress_bars_are_no_words(line, words):
 def test_what_a_killed_process_said_last_is_no_progress_bar(tmp_path):
     program = (
         "import os, sys\nfrom tqdm import tqdm\nprint('the last words', flush=True)\n"
-        "for number in tqdm(range(60), desc='loading', mininterval=0):\n    pass\n"
+        "for number in tqdm(range(60), desc='loading', mininterval=0):\n"
+        "    for _ in tqdm(range(2), desc='within', position=1, leave=False, mininterval=0):\n        pass\n"
         "tqdm.write('', file=sys.stderr)\nos.kill(os.getpid(), 9)\n"
     )
     worker = Worker([sys.executable, "-c", program], tmp_path / "log.txt", "1")
     worker.process.wait()
-    assert worker.message().strip() == "the last words" and "60/60" in (tmp_path / "log.txt").read_text()
+    assert worker.message().split("\n") == ["the last words", ""] and "60/60" in (tmp_path / "log.txt").read_text()
 
 
 def test_colours_are_left_out_and_the_rest_is_escaped():

@@ -11,10 +11,15 @@ LONGEST_LINE = 2**20  # characters; a longer line is read in parts
 _LONGEST_LOG = 32 * 2**20  # characters
 _LONGEST_REST = 16 * 2**20
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# A progress bar of tqdm, with a total or without. What a process writes next may follow on its line.
+_LONGEST_BAR = 300  # characters; the pattern below takes the square of a line's length
+# A progress bar of tqdm as it is shown: with a total, without one, or cut. What a process writes next may follow on its
+# line. A bar below another ends with moves up.
 _BAR = re.compile(
-    r"^.*?(?:\d+%\|[\u2588-\u258f#\d ]*\|\s*\S+/\S+ \[[^\]]*\]|\b\d\S* \[\d+:\d\d[^\]]*(?:/s|s/)[^\]]*\]|"
-    r"\d+%\|[\u2588-\u258f#\d ]*(?:\|.*)?$)"
+    r"^(?:.*?(?:"
+    r"\d+%\|[\u2588-\u258f#\d ]*\|\s*\S+/\S+ \[[^\]]*\]"
+    r"|\b\d\S* \[\d+:\d\d[^\]]*(?:/s|s/)[^\]]*\]"
+    r"|\d+%\|[\u2588-\u258f#\d ]*(?:\|.*)?$"
+    r")(?:\s*\\x1b\[A)*|(?:\s*\\x1b\[A)+)"
 )
 
 
@@ -25,6 +30,8 @@ def shown_output(line: str) -> str:
 
 def without_bar(line: str) -> str:
     """Returns what a line says besides a progress bar: "" for a bar alone, the line itself if it has none."""
+    if len(line) > _LONGEST_BAR:
+        return line
     rest = _BAR.sub("", line, count=1)
     return line if rest == line else rest.strip()
 

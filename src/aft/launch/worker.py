@@ -184,7 +184,7 @@ class Worker:
         if not self._log(line):
             return  # the same line once more
         words = without_bar(line.rstrip())
-        if words or not line.strip():
+        if words or (not line.strip() and self.kept and self.kept[-1]):  # bars leave empty lines behind
             self.kept = [*self.kept[-_KEPT_LINES:], words]
         if told:
             _tell(line.rstrip())
