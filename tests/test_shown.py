@@ -27,7 +27,17 @@ from aft.launch.log_file import shown_output
 from aft.markdown import aligned, code, csv_text, inline, markdown
 from aft.progress import Progress, describe, say
 from aft.run.environment import environment
-from aft.shown import hide, libraries_shown, secrets, shown, shown_line, without_secrets
+from aft.shown import (
+    SHORTEST,
+    _base64_forms,
+    _sought,
+    hide,
+    libraries_shown,
+    secrets,
+    shown,
+    shown_line,
+    without_secrets,
+)
 from aft.yaml_files import parse_yaml, yaml_text
 from limits import HUNG_AFTER
 from planted_text import ACTS, HTML, PLANTED, SECRET, is_clean, texts, unseen
@@ -145,6 +155,37 @@ def test_a_secret_is_hidden_in_every_form(written):
 def test_the_text_around_a_secret_stays(before, after):
     assert hide(f"{before} {SECRET} {after}") == f"{before} *** {after}"
     assert hide(before) == before or SECRET[:12] in before
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_every_piece_of_a_secret_is_hidden_and_nothing_else(data):
+    secret = data.draw(st.text("ab0", min_size=SHORTEST, max_size=40))
+    pieces = st.builds(
+        lambda form, first, length: form[first : first + length],
+        st.sampled_from([secret, base64.b64encode(b"x" + secret.encode()).decode()[2:-4]]),
+        *(st.integers(0, 30), st.integers(1, 40)),
+    )
+    text = "".join(data.draw(st.lists(st.one_of(pieces, st.text("ab0 ", max_size=5)), max_size=6)))
+    forms = [secret, *_base64_forms(secret)]
+    hidden = set()
+    for first in range(len(text) - 11):
+        if any(text[first : first + 12] in form for form in forms):
+            hidden |= set(range(first, first + 12))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENAI_API_KEY", secret)
+        found = hide(text)
+    assert found.replace("***", "") == "".join(character for i, character in enumerate(text) if i not in hidden)
+    assert ("***" in found) == bool(hidden)
+
+
+def test_a_long_secret_is_looked_for_once(monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "".join(f"{number:x}/" for number in range(400)))
+    for _ in range(20):
+        shown("a line")
+    made = _sought.cache_info().misses
+    shown("another line")
+    assert _sought.cache_info().misses == made
 
 
 def test_which_variables_are_secrets(monkeypatch):

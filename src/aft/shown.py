@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import bisect
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 # Control characters except tab and line feed, separators of lines, marks of direction, characters without width, tags,
@@ -29,9 +30,11 @@ UNSEEN = re.compile(
 HIDDEN = "***"
 SHORTEST = 16  # characters; a shorter value may be a placeholder such as "none", which a text may contain by chance
 _PIECE = 12  # characters; as long a part of a secret is hidden, too
+_BLOCK = _PIECE // 2
 
 _NAME = re.compile(r"(?:^|_)(?:API_?KEY|ACCESS_KEY|SECRET_KEY|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 _LOGIN = re.compile(r"://[^\s/@]+@")  # a name or password before the host of an address
+_PASSWORD = re.compile(r"://[^\s/@:]*:[^\s/@]+@")
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")  # it may come from a file
 # ways of writing one character in JSON, Python, an address, or HTML
 _ESCAPED = re.compile(
@@ -69,6 +72,16 @@ def secrets() -> dict[str, str]:
     return {name: value for name, value in found.items() if len(value) >= SHORTEST and not re.search(r"\s", value)}
 
 
+def secret_in(text: str) -> str:
+    """Returns what secret the text holds whole and in plain form, in words that do not show it. "": none."""
+    for name, value in secrets().items():
+        if value in text:
+            return f"the value of the environment variable {name}"
+    if _PASSWORD.search(text):
+        return "a password in an address"
+    return "a token of the Hugging Face hub" if _HUB_TOKEN.search(text) else ""
+
+
 def without_secrets(text: str) -> str:
     """Returns the text as `hide` does, also without names and passwords in addresses and tokens of the hub's form."""
     return _HUB_TOKEN.sub(HIDDEN, _LOGIN.sub(f"://{HIDDEN}@", hide(text)))
@@ -79,7 +92,7 @@ def hide(text: str, also: Iterable[str] = ()) -> str:
 
     A secret is found in plain, escaped, percent-encoded and base64 form, and in pieces of at least 12 characters.
     """
-    wanted = list(dict.fromkeys([*secrets().values(), *also]))
+    wanted = tuple(dict.fromkeys([*secrets().values(), *also]))
     if not wanted or not text:
         return text
     parts, done = [], 0
@@ -90,10 +103,9 @@ def hide(text: str, also: Iterable[str] = ()) -> str:
     return "".join([*parts, text[done:]])
 
 
-def _spans(text: str, secrets: Sequence[str], levels: int) -> Iterator[tuple[int, int]]:
+def _spans(text: str, secrets: tuple[str, ...], levels: int) -> Iterator[tuple[int, int]]:
     """Yields the spans of secrets in the text. `levels`: how many times a secret may have been escaped."""
-    for secret in filter(None, secrets):
-        yield from _places(text, secret)
+    yield from _places(text, secrets)
     if levels and _ESCAPED.search(text):
         plain, start = _unescaped(text)
         for first, last in _spans(plain, secrets, levels - 1):
@@ -102,18 +114,41 @@ def _spans(text: str, secrets: Sequence[str], levels: int) -> Iterator[tuple[int
             yield start(first), escaped.end() if escaped else final + 1
 
 
-def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Yields the spans of a secret, its base64 forms and its long pieces in the text."""
-    for form in [secret, *_base64_forms(secret)] if len(secret) >= SHORTEST else [secret]:
-        length = min(_PIECE, len(form)) if len(form) >= SHORTEST else len(form)
-        for first in range(len(form) - length + 1):
-            at = text.find(form[first : first + length])
-            while at >= 0:
-                end = at + length
-                while end < len(text) and end - at + first < len(form) and text[end] == form[end - at + first]:
-                    end += 1
-                yield at, end
-                at = text.find(form[first : first + length], end)
+def _places(text: str, secrets: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Yields the spans of secrets, their base64 forms and their long pieces in the text."""
+    short, pieces, blocks = _sought(secrets)
+    for secret in short:
+        yield from ((match.start(), match.end()) for match in re.finditer(re.escape(secret), text))
+    begin = end = first = 0
+    # every piece holds a whole block of the text's, and few blocks are of a secret
+    for block in range(0, len(text) - _BLOCK + 1, _BLOCK):
+        if block < first or text[block : block + _BLOCK] not in blocks:
+            continue
+        first = max(first, block + _BLOCK - _PIECE)
+        while first <= block:
+            if text[first : first + _PIECE] not in pieces:
+                first += 1
+                continue
+            if first >= end:
+                if end:
+                    yield begin, end
+                begin = first
+            end = first + _PIECE
+            # what lies between two pieces that overlap needs no look
+            first += _PIECE - 1 if text[end - 1 : end - 1 + _PIECE] in pieces else 1
+    if end:
+        yield begin, end
+
+
+@functools.lru_cache(maxsize=8)
+def _sought(secrets: tuple[str, ...]) -> tuple[list[str], frozenset[str], frozenset[str]]:
+    """Returns the secrets that are found whole only, the pieces of all others, and the blocks of those pieces."""
+    forms = [form for secret in secrets if len(secret) >= SHORTEST for form in (secret, *_base64_forms(secret))]
+
+    def parts(length: int) -> frozenset[str]:
+        return frozenset(form[first : first + length] for form in forms for first in range(len(form) - length + 1))
+
+    return [secret for secret in secrets if 0 < len(secret) < SHORTEST], parts(_PIECE), parts(_BLOCK)
 
 
 def _base64_forms(secret: str) -> set[str]:

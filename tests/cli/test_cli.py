@@ -544,7 +544,8 @@ def test_a_secret_is_refused_where_files_would_keep_it(refused, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     message = refused(f"model.name_or_path=http://me:pw@host/{SECRET}", "stages=[vft]", f"training.hub_token={SECRET}")
     assert is_clean(message) and "pw" not in message
-    assert "model.name_or_path: holds a key, a token or a password, which the files of the run would keep" in message
+    told = "holds the value of the environment variable OPENAI_API_KEY, which the files of the run would keep"
+    assert f"model.name_or_path: {told}" in message
     assert "training.hub_token: not to be set here; set the environment variable HF_TOKEN" in message
 
 

@@ -132,7 +132,7 @@ def test_the_error_of_a_process_comes_through_with_its_exit_code(make):
     assert caught.value.exit_code == DataError.exit_code
     log = plan.folder / "logs" / "label-0.log"
     assert str(caught.value) == (
-        f"label seed 0 failed (exit code 3); its whole output is in {log}\n"
+        f"label seed 0 failed (exit code 3); its output is in {log}\n"
         f"{plan.completions(0)}:2: missing 'question_id' (the line has no keys)"
     )
 
@@ -159,7 +159,7 @@ def test_a_unit_whose_process_dies_is_named_and_the_next_command_goes_on(make, t
         conductor.conduct(plan, ["label"])
     log = plan.folder / "logs" / "label-0.log"
     told = str(caught.value).splitlines()
-    assert told[0] == f"label seed 0 failed ({how}); its whole output is in {log}" and told[-1] == "the last words"
+    assert told[0] == f"label seed 0 failed ({how}); its output is in {log}" and told[-1] == "the last words"
     assert caught.value.exit_code == 1
     capfd.readouterr()
     conductor.conduct(make("seeds=[0,1]"), ["label"])
@@ -384,7 +384,7 @@ def test_a_signal_that_killed_a_rank_is_named_across_a_launcher(tmp_path, launch
     failed = StageFailed("vft seed 0", worker.exit_code, worker.message(), worker.log)
     assert str(failed) == (
         "vft seed 0 failed (killed by SIGSEGV: native code, of a library or a driver, read memory that is not its own);"
-        f" its whole output is in {worker.log}\nthe last words"
+        f" its output is in {worker.log}\nthe last words"
     )
     code = "print('  exitcode  : -15 (pid: 8)')\nprint('  exitcode  : 1 (pid: 9)')\nraise SystemExit(1)\n"
     assert wait(start(tmp_path, code)).exit_code == 1
@@ -402,7 +402,7 @@ def test_a_signal_that_killed_a_rank_is_named_across_a_launcher(tmp_path, launch
     ],
 )
 def test_the_end_of_a_process_is_told_in_words(tmp_path, code, how):
-    assert f"vft failed ({how}); its whole output" in str(StageFailed("vft", code, "", tmp_path / "log"))
+    assert f"vft failed ({how}); its output" in str(StageFailed("vft", code, "", tmp_path / "log"))
 
 
 def test_an_untold_failure_shows_the_end_of_the_output(tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aft.launch.log_file import LogFile, shown_output
+from aft.launch.log_file import LogFile, shown_output, without_bar
 from aft.launch.worker import Worker
 from planted_text import PLANTED, SECRET, is_clean
 
@@ -28,10 +28,49 @@ def test_a_repeated_line_is_counted(tmp_path):
     assert written(tmp_path / "log", ["a\n", "\n", "\n", "b\n"])[0] == ["a", "", "", "b"], "empty lines are layout"
 
 
-def test_a_log_has_an_end(tmp_path):
-    lines, _ = written(tmp_path / "log", (f"line {number}\n" for number in range(1_000)), longest=100)
-    assert lines[-1] == "(the log has reached its limit; what follows is left out)"
-    assert lines[:-1] == [f"line {number}" for number in range(len(lines) - 1)] and 12 < len(lines) < 18
+def test_a_log_is_bounded_and_has_its_begin_and_its_end(tmp_path):
+    said = [f"line {number}" for number in range(1_000)]
+    lines, _ = written(tmp_path / "log", (f"{line}\n" for line in said), longest=100, longest_rest=200)
+    assert lines[-1].startswith("(this log has reached its limit; the end of the output is in log.rest, ")
+    assert lines[:-1] == said[: len(lines) - 1] and 12 < len(lines) < 18
+    end = [(tmp_path / name).read_text().splitlines() for name in ("log.rest.before", "log.rest")]
+    assert 20 < len(end[0]) < 30 and end[1] and [*end[0], *end[1]] == said[-len(end[0]) - len(end[1]) :]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.rest", "log.rest.before"]
+    written(tmp_path / "log", ["short\n"])
+    assert [path.name for path in tmp_path.iterdir()] == ["log"], "the end of an earlier output is not this one's"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (" 45%|████▌     | 45/100 [00:01<00:01, 33.10it/s, loss=1]", ""),
+        ("Loading weights: 100%|##########| 272/272 [00:00<00:00, 1.2kit/s]", ""),
+        (
+            "  0%|          | 0/3 [00:00<?, ?it/s]Traceback (most recent call last):",
+            "Traceback (most recent call last):",
+        ),
+        (" 45%|███", ""),
+        ("12it [00:01, 10.21it/s]", ""),
+        *[
+            (line, line)
+            for line in ("  accuracy: 45%", "| 45% | 3 |", "epoch [3/10]", "at 45%|x", "", "  took [00:12]")
+        ],
+    ],
+)
+def test_progress_bars_are_no_words(line, words):
+    assert without_bar(line) == words
+
+
+def test_what_a_killed_process_said_last_is_no_progress_bar(tmp_path):
+    program = (
+        "import os, sys\nfrom tqdm import tqdm\nprint('the last words', flush=True)\n"
+        "for number in tqdm(range(60), desc='loading', mininterval=0):\n"
+        "    for _ in tqdm(range(2), desc='within', position=1, leave=False, mininterval=0):\n        pass\n"
+        "tqdm.write('', file=sys.stderr)\nos.kill(os.getpid(), 9)\n"
+    )
+    worker = Worker([sys.executable, "-c", program], tmp_path / "log.txt", "1")
+    worker.process.wait()
+    assert worker.message().split("\n") == ["the last words", ""] and "60/60" in (tmp_path / "log.txt").read_text()
 
 
 def test_colours_are_left_out_and_the_rest_is_escaped():

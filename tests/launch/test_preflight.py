@@ -172,6 +172,20 @@ def test_a_list_in_the_place_of_a_tensor(argument):
         alignment_loss(**arguments)
 
 
+def test_a_whole_secret_is_refused_and_its_variable_is_named(problems, monkeypatch, tmp_path):
+    folder = f"{tmp_path}/some"
+    monkeypatch.setenv("SECRET_TOKEN", f"{folder}/secret/path.txt")
+    assert not problems(f"output_dir={folder}/run"), "a piece of a secret is in many a path"
+    assert not problems(f"output_dir={folder}/ssh://git@host/run")
+    told = "which the files of the run would keep; leave it to the environment"
+    for value, what in {
+        f"{folder}/secret/path.txt.d": "the value of the environment variable SECRET_TOKEN",
+        f"{folder}/https://me:pw@host": "a password in an address",
+        f"{folder}/hf_{'a' * 34}": "a token of the Hugging Face hub",
+    }.items():
+        assert problems(f"output_dir={value}") == [f"output_dir: holds {what}, {told}"]
+
+
 def test_a_read_only_file_system_is_no_mistake_of_the_configuration(problems, monkeypatch, tmp_path):
     """As `mount -o ro` leaves it: not even root may write there."""
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)

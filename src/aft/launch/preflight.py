@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError, nearest, writing
 from ..json_files import read_json
 from ..run.engines import replica_devices, vllm_versions
 from ..run.folder import TRAINING_STAGES
-from ..shown import without_secrets
+from ..shown import secret_in
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, hub_names, make_task
 
 
@@ -160,20 +160,20 @@ def find_lacking_judge(section: Ratings) -> list[str]:
 
 
 def _check_secrets(config: Config) -> list[str]:
-    """Returns the keys whose values are secrets: the files of a run would keep them."""
+    """Returns the keys whose values hold secrets: the files of a run would keep them."""
 
-    def find(value: Any, key: str) -> Iterator[str]:
+    def find(value: Any, key: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from find(inner, f"{key}.{name}" if key else str(name))
         elif isinstance(value, (list, tuple)):
             for place, inner in enumerate(value):
                 yield from find(inner, f"{key}[{place}]")
-        elif isinstance(value, str) and without_secrets(value) != value:
-            yield key
+        elif isinstance(value, str) and (secret := secret_in(value)):
+            yield key, secret
 
-    told = "holds a key, a token or a password, which the files of the run would keep; set an environment variable"
-    return [f"{key}: {told}" for key in find(dataclasses.asdict(config), "")]
+    told = "which the files of the run would keep; leave it to the environment"
+    return [f"{key}: holds {secret}, {told}" for key, secret in find(dataclasses.asdict(config), "")]
 
 
 def _check_output_dir(config: Config) -> list[str]:

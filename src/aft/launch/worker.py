@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..ending import SECONDS_TO_END, signal_name, tied
 from ..errors import AftError, writing
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
-from .log_file import LONGEST_LINE, LogFile, shown_output
+from .log_file import LONGEST_LINE, LogFile, shown_output, without_bar
 
 _KEPT_LINES = 200  # a launcher's own come behind those of a rank
 _SHOWN_LINES = 15
@@ -52,7 +52,7 @@ class StageFailed(AftError):
 
     def __init__(self, what: str, exit_code: int, message: str, log: Path) -> None:
         self.exit_code = exit_code if 1 <= exit_code < _FIRST_OF_SIGNALS else 1
-        super().__init__(f"{what} failed ({_how(exit_code)}); its whole output is in {log}\n{message}")
+        super().__init__(f"{what} failed ({_how(exit_code)}); its output is in {log}\n{message}")
 
 
 def _how(exit_code: int) -> str:
@@ -185,7 +185,9 @@ class Worker:
         told, line = line.startswith(self._told), shown_output(line.removeprefix(self._told))
         if not self._log(line):
             return  # the same line once more
-        self.kept = [*self.kept[-_KEPT_LINES:], line.rstrip()]
+        words = without_bar(line.rstrip())
+        if words or (not line.strip() and self.kept and self.kept[-1]):  # bars leave empty lines behind
+            self.kept = [*self.kept[-_KEPT_LINES:], words]
         if told:
             _tell(line.rstrip())
 
