@@ -170,6 +170,7 @@ def _only_whole(run: Path) -> Path:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        json.loads((checkpoint / "parts.json").read_text("utf-8"))  # written last
     except (OSError, ValueError):
         return False
     return True
