@@ -88,7 +88,7 @@ gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, an
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu_checks.py
 
 # ARGS: --only AREA, --quick, --seed N
-torture: $(VENV)/.plots  ## cuts, damages and deceives runs: docs/reliability.md, under an hour on two cores
+torture: $(VENV)/.plots  ## cuts, damages and deceives runs: docs/reliability.md, sized for an hour on two cores
 	PYTHONPATH=benchmarks $(BIN)/python -m torture $(ARGS)
 
 # atheris has wheels for few versions of Python. SECONDS: of each target
