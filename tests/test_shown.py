@@ -291,7 +291,7 @@ def test_an_argument(capsys):
 
 def test_libraries(capsys):
     handler = logging.StreamHandler(sys.stderr)
-    logger = logging.getLogger("a.library")
+    logger = logging.getLogger("a.package")
     logger.addHandler(handler)
     with libraries_shown():
         print(warnings.formatwarning(PLANTED, UserWarning, PLANTED, 1), file=sys.stderr)
