@@ -185,9 +185,9 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
   30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a second
   later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you start
   yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
-- **The same command goes on.** A training that a signal ended has the weights and the logged values of one that was not
-  cut, on the same machine and with the same number of processes, but for `train_loss`: in `trainer_state.json` that is
-  the mean since the process began.
+- **The same command goes on.** On one machine, with one number of processes, a training that a signal ended has the
+  weights and the logged values of one that was not cut. Only `train_loss` in `trainer_state.json` differs: it is the
+  mean since the process began.
 - **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds, and so do those
   of a launcher. They look at their parent, because a killed process can tell nobody.
 - **A stage process that dies** is reported with the unit, the signal's name, the last lines of its output and its log.
