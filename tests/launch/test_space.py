@@ -108,6 +108,13 @@ def test_texts_count_as_long_as_they_may_be(make):
     assert space.estimate(plan, units(plan, "label", "evaluate"))[0] > 0
 
 
+def test_no_pool_writes_no_texts(make):
+    none, some = (make(f"sample.pool_questions={count}") for count in (0, 2))
+    each = space.estimate(some, units(some, "sample"))[0] - space.estimate(none, units(none, "sample"))[0]
+    config = some.config.sample
+    assert each == 2 * config.num_samples * (config.max_new_tokens * 4 + 300)
+
+
 def test_a_line_warns_and_nothing_is_refused(make, monkeypatch, capsys):
     plan = make("vft.training={}", SAVING)
     capsys.readouterr()

@@ -170,7 +170,7 @@ def _checkpoints(plan: Plan, unit: Unit) -> tuple[int, int]:
 def _texts(plan: Plan, unit: Unit) -> float:
     """The bytes of a unit's JSON lines, if every completion is as long as allowed."""
     config, seed = plan.config, unit.seed or 0
-    pool = min(config.sample.pool_questions or 50, len(plan.task.load(VALIDATION, seed=seed)))
+    pool = len(plan.pool_questions(seed))
     per_question = config.sample.num_samples
     if unit.stage == "evaluate":
         split = VALIDATION if config.evaluate.split == "validation" else TEST
