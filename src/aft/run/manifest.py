@@ -154,8 +154,8 @@ class UnitLog:
     def complete(self, outputs: list[str], **facts: Any) -> None:
         """Writes the manifest. `outputs` are file names in the folder. `facts` are more JSON values.
 
-        The content of every output is hashed. Raises `DiskError` if the folder was deleted since the unit was started: what
-        it read may be gone as well.
+        The content of every output is hashed. Raises `DiskError` if the folder was deleted since the unit was started:
+        what it read may be gone as well.
         """
         if not (self.folder / STARTED).exists():
             raise DiskError(
