@@ -25,7 +25,7 @@ from aft.paper import runner
 from aft.paper.commands import Command, Copy
 from aft.paper.controls import matched_steps
 from aft.paper.methods import ALIASES, CONTROLS, METHODS, changes, parent, variants
-from aft.paper.runs import RATES, SCALES, Run, page_of, plan, seeds_of
+from aft.paper.runs import METHOD_RATES, RATES, SCALES, Run, page_of, plan, seeds_of
 from aft.paper.specs import SPECS
 from limits import HUNG_AFTER
 
@@ -41,7 +41,7 @@ ALL = [(key, scale) for key in SCRIPTS for scale in SCALES if plan(key, scale)]
 def options(scale="tiny", **given) -> argparse.Namespace:
     known = {"scale": scale, "seeds": None, "tuning_seeds": (100, 101), "rates": [1e-3], "output": Path("runs/tables")}
     known |= {"overrides": [], "only": None, "print": True, "same_rate": None, "accelerate": False, "slurm": False}
-    known |= {"data": None, "page": False}
+    known |= {"data": None, "page": False, "method_rates": [1e-3]}
     return argparse.Namespace(**{**known, **given})
 
 
@@ -365,8 +365,10 @@ def test_problems_are_told():
         runner.main("4", ["--scale", "paper", "--print", "--only", "llama"])
     with pytest.raises(ConfigError, match="--rates, --same-rate: --scale paper has the paper's learning rate"):
         runner.main("4", ["--scale", "paper", "--same-rate", "1e-3"])
-    with pytest.raises(ConfigError, match="--same-rate: at --scale small every method has the same learning rate"):
+    with pytest.raises(ConfigError, match="--same-rate: --scale small has --method-rates RATE"):
         runner.main("2", ["--scale", "small", "--same-rate", "1e-3"])
+    with pytest.raises(ConfigError, match="--method-rates: only --scale small takes it"):
+        runner.main("2", ["--scale", "tiny", "--method-rates", "1e-3"])
     with pytest.raises(ConfigError, match=r"--data: only --scale small takes it; data\.path=DIR is for"):
         runner.main("2", ["--data", "folder"])
     with pytest.raises(SystemExit):
@@ -411,15 +413,41 @@ def test_a_real_models_rate_is_vfts_best_on_validation_questions(tmp_path):
         (folder / "manifest.json").write_text('{"inputs": {}, "outputs": {}}')
         log = [{"eval_task_accuracy": 1.0}, {"loss": 2.0}, {"eval_task_accuracy": accuracy}]
         (folder / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    known.method_rates = [1e-6]
     *_, copied, first, second = runner.steps_of([run], known, (0, 1))
     assert copied == Copy(trials[1].folder, tmp_path / "small" / run.name, ("vft",))
-    assert (
-        first.load().vft.training["learning_rate"]
-        == rates[1]
-        == align_config(first.load(), "aft").training["learning_rate"]
-    )
+    assert first.load().vft.training["learning_rate"] == rates[1]
+    assert align_config(first.load(), "aft").training["learning_rate"] == 1e-6
     # a trial and the run have one VFT, or it would be trained again
     assert dataclasses.replace(trials[1].load().vft) == first.load().vft and second.load().seeds == [0, 1]
+
+
+def test_a_real_models_methods_have_their_best_rates_on_validation_questions(tmp_path):
+    (run, *_) = plan("2", "small")
+    known = options("small", output=tmp_path, method_rates=None)
+    steps = runner.steps_of([run], known, (0, 1))
+    labelled, copied, grid = next(steps), next(steps), next(steps)
+    assert labelled.load().stages == ["vft", "sample", "label"] and labelled.load().seeds == [0]
+    assert copied == Copy(labelled.folder, tmp_path / "small" / f"{run.name}-grid", ("vft", "sample", "label"))
+    config = grid.load()
+    assert (grid.folder, config.seeds, config.evaluate.split) == (copied.target, [0], "validation")
+    names = [f"{name}-lr{rate:g}" for name in run.methods for rate in METHOD_RATES]
+    assert list(config.methods) == names and config.evaluate.assessment is config.evaluate.self_consistency is None
+    # the grid takes over VFT and samples, or it would make them again
+    assert config.vft == labelled.load().vft and config.sample == labelled.load().sample
+    assert align_config(config, "rft-lr1e-05").training["learning_rate"] == 1e-5
+    with pytest.raises(AftError, match=r"learning rates of .*-grid: not known yet"):
+        next(steps)
+    best = dict(zip(run.methods, (1e-5, 3e-5, 1e-4, 1e-5, 3e-5, 1e-4), strict=True))
+    winners = {f"{method}-lr{rate:g}" for method, rate in best.items()}
+    grid_report(grid.folder, {name: float(name in winners) for name in names})
+    *_, first, second = runner.steps_of([run], known, (0, 1))
+    rates = {name: align_config(first.load(), name).training["learning_rate"] for name in run.methods}
+    assert rates == best and second.load().seeds == [0, 1]
+    (told,) = runner._trials_told([run], known)
+    assert told.startswith("  and 6 methods of one seed a world 3 times")
+    (shown,) = runner._grids([run], known)
+    assert shown[1:] == (run.methods, METHOD_RATES)
 
 
 def test_a_page_of_what_has_finished_names_what_has_not(tmp_path, capsys):
@@ -456,7 +484,7 @@ def test_methods_and_their_variants():
 
 def test_rates_are_those_of_every_scale_with_a_grid():
     grids = {scale for key, scale in ALL for run in plan(key, scale) if run.grid is not None}
-    assert grids == set(RATES) - {"small"}  # there one rate, that of VFT, is for all
+    assert grids == set(RATES) - {"small"}  # whose grid rests on the VFT of the run itself
 
 
 # ---- copies ----

@@ -29,6 +29,11 @@ def at_rate(changes: Mapping[str, Any] | None, rate: float) -> dict[str, Any]:
     return merge(changes or {}, {"training": {"learning_rate": rate}})
 
 
+def at_rates_of(methods: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
+    """Every method's changes to `align` with its own learning rate among them."""
+    return {name: at_rate(keys, rates[name]) for name, keys in methods.items()}
+
+
 def best_rates(report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
     """The rate of each method with the best mean task accuracy in a grid's report.json; the lowest of equal ones."""
     measured = accuracies(report, methods, rates)

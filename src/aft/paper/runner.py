@@ -30,8 +30,8 @@ from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
 from .forecast import Forecast, forecast, forecast_lines, unfinished
 from .methods import CONTROLS, changes, parent
-from .rates import at_rate, at_rates, best_rates, grid_page
-from .runs import HUB_DATA, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, seeds_of
+from .rates import at_rate, at_rates, at_rates_of, best_rates, grid_page
+from .runs import HUB_DATA, LABELLED, METHOD_RATES, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, real_grid, seeds_of
 from .runs import VFT as VFT_UNIT
 from .specs import SPECS
 from .write import FORMATS, write_table
@@ -73,6 +73,12 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
         help="learning rates of the grids, at --scale small of VFT; one alone is taken as it is",
     )
     parser.add_argument(
+        "--method-rates",
+        type=float,
+        nargs="+",
+        help=f"small: those of the methods ({' '.join(map('{:g}'.format, METHOD_RATES))}); one alone is taken as it is",
+    )
+    parser.add_argument(
         "--same-rate",
         type=float,
         help="beside it the table with this learning rate for every method but the controls of equal work",
@@ -101,7 +107,9 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
             " training.learning_rate=RATE gives it another"
         )
     if known.scale == "small" and known.same_rate:
-        raise ConfigError("--same-rate: at --scale small every method has the same learning rate already")
+        raise ConfigError("--same-rate: --scale small has --method-rates RATE, one learning rate for every method")
+    if known.scale != "small" and known.method_rates:
+        raise ConfigError("--method-rates: only --scale small takes it; --rates are those of other scales")
     if known.scale != "small" and known.data:
         raise ConfigError(f"--data: only --scale small takes it; data.path=DIR is for --scale {known.scale}")
     return known
@@ -119,10 +127,8 @@ def run(key: str, options: argparse.Namespace) -> None:
     if real:
         said, found = forecasts(runs, options, seeds_of(key, options.scale))
         print(shown("\n".join([said, *forecast_lines(found)])), flush=True)
-        tried = options.rates or RATES[options.scale]
-        if len(tried) > 1:
-            told = f"  and VFT of one seed a world {len(tried)} times, to choose its learning rate"
-            print(shown(told), flush=True)
+        for line in _trials_told(runs, options):
+            print(shown(line), flush=True)
     for step in () if options.page else steps:
         _take(step)
     folder, every = options.output / options.scale, _folders(runs, options)
@@ -143,8 +149,8 @@ def run(key: str, options: argparse.Namespace) -> None:
         more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=part)
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
-    for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
-        page = grid_page(folder / grid.name, tuned(runs, grid), _rates(grid, options))
+    for grid, methods, tried in _grids(runs, options):
+        page = grid_page(folder / grid.name, methods, tried)
         if page is not None:
             written += [written[0].with_name(f"{written[0].stem}-{grid.name}{ending}") for ending in (".md", ".json")]
             write_text(written[-2], page[0] + "\n")
@@ -152,6 +158,25 @@ def run(key: str, options: argparse.Namespace) -> None:
             text += f"\n{page[0]}\n"
     minutes = f"{(time.monotonic() - begun) / 60:.1f} minutes"
     print(shown("\n".join([text, *(f"wrote {path}" for path in written), minutes])))
+
+
+def _trials_told(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[str]:
+    """Lines on the trials of learning rates that a real model's forecast leaves out."""
+    vft, methods = options.rates or RATES[options.scale], options.method_rates or METHOD_RATES
+    if len(vft) > 1:
+        yield f"  and VFT of one seed a world {len(vft)} times, to choose its learning rate"
+    if len(methods) > 1:
+        names = max(len(run.methods) for run in runs)
+        yield f"  and {names} methods of one seed a world {len(methods)} times, to choose theirs by validation"
+
+
+def _grids(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[tuple[Run, Sequence[str], Sequence[float]]]:
+    """The grids of methods whose pages stand below a table, with the methods and rates of each."""
+    for grid in dict.fromkeys(run.grid for run in runs if run.grid is not None):
+        yield grid, tuned(runs, grid), _rates(grid, options)
+    for run in runs:
+        if run.vft_rates:
+            yield real_grid(run), run.methods, options.method_rates or METHOD_RATES
 
 
 def evaluated(folder: Path) -> bool:
@@ -229,11 +254,12 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
             yield Copy(folder / run.source, folder / run.name, run.takes)
         own = _methods(run)
         if run.grid is not None:
-            chosen = {name: at_rate(keys, rates[run.grid][parent(name)]) for name, keys in own.items()}
+            chosen = at_rates_of(own, {name: rates[run.grid][parent(name)] for name in own})
             own = {**chosen, **(at_rates(own, [options.same_rate]) if options.same_rate and not run.tuning else {})}
         wanted = _enough(options.tuning_seeds) if run.tuning else options.seeds or seeds
         if run.vft_rates:
             run = yield from _at_best_vft_rate(run, seeds[0], options)
+            own = yield from _at_best_method_rates(run, seeds[0], own, options)
         # all seeds so far are named, so that the report of a call has them
         for number in range(1, len(wanted) + 1) if run.seed_by_seed else [len(wanted)]:
             yield command(run, folder / run.name, wanted[:number], own, _suited(run, options))
@@ -275,7 +301,7 @@ def _tune(
 def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Generator[Step, None, Run]:
     """Yields VFT of the first seed at each learning rate, and a copy of the best by validation accuracy into the run.
 
-    Returns the run with that rate, also for alignment. A single rate is taken without a trial.
+    Returns the run with that rate. A single rate is taken without a trial.
     """
     folder, tried = options.output / options.scale, tuple(options.rates or RATES[options.scale])
     best = tried[0]
@@ -291,8 +317,29 @@ def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Gener
             raise _Waiting([trials[rate] for rate in tried if rate not in known], "validation accuracies of VFT")
         best = min(known, key=lambda rate: (-known[rate], rate))
         yield Copy(trials[best], folder / run.name, VFT_UNIT)
-    chosen = (f"vft.training.learning_rate={best:g}", f"align.training.learning_rate={best:g}")
-    return replace(run, overrides=(*run.overrides, *chosen))
+    return replace(run, overrides=(*run.overrides, f"vft.training.learning_rate={best:g}"))
+
+
+def _at_best_method_rates(
+    run: Run, seed: int, own: Mapping[str, Any], options: argparse.Namespace
+) -> Generator[Step, None, dict[str, Any]]:
+    """Yields VFT and samples of the first seed, then every method at each rate on validation questions.
+
+    Returns the methods, each with its best rate. A single rate is taken without a trial.
+    """
+    tried = tuple(options.method_rates or METHOD_RATES)
+    if len(tried) == 1:
+        return at_rates_of(own, dict.fromkeys(own, tried[0]))
+    folder, grid = options.output / options.scale, real_grid(run)
+    labelled = replace(run, overrides=(*run.overrides, f"stages=[{', '.join(LABELLED)}]", "evaluate.models=null"))
+    yield command(labelled, folder / run.name, [seed], own, _suited(run, options))
+    yield Copy(folder / run.name, folder / grid.name, LABELLED)
+    names = at_rates(own, tried)
+    yield command(grid, folder / grid.name, [seed], names, _suited(run, options))
+    report = read_json(RunFolder(folder / grid.name).report("json"))
+    if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
+        raise _Waiting([folder / grid.name], "learning rates")
+    return at_rates_of(own, best_rates(report, list(own), tried))
 
 
 def validation_accuracy(folder: Path, seed: int) -> float | None:

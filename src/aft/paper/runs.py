@@ -17,6 +17,8 @@ SCALES = ("tiny", "small", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
 RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4), "small": (1e-4, 3e-4)}
+# beside the scale's: a real model's methods go on from a trained VFT, whose rate is too high for most
+METHOD_RATES = (1e-5, 3e-5, 1e-4)
 HIGHER_RATES = {"tiny": (3e-3,), "gpu": (1e-3,)}  # also tried where there is more to unlearn
 KS = (8, 16, 32, 64)
 BETAS = (-0.8, -0.4, -0.2, 0.0, 0.2, 0.4, 0.8)  # Figure 2b
@@ -43,7 +45,7 @@ class Run:
     None: the configuration's. `higher_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
     model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
     `seed_by_seed`: each seed is finished before the next begins. `vft_rates`: the learning rate of VFT is the best of
-    the scale's by validation accuracy, and alignment takes it too.
+    the scale's by validation accuracy; the one of each method comes from a grid on the first seed's VFT and samples.
     """
 
     name: str
@@ -161,6 +163,13 @@ def _grid(run: Run) -> Run:
     """The run that chooses learning rates for another: same model and task, nothing measured but accuracy."""
     overrides = (*run.overrides, *_VALIDATION, "sample.pool_questions=0")
     return replace(run, name=f"{run.name}-grid", overrides=overrides, tuning=True, grid=None)
+
+
+def real_grid(run: Run) -> Run:
+    """The grid of a real model's methods, on validation questions and the VFT and samples of one seed of the run."""
+    measured = ("evaluate.split=validation", "evaluate.assessment=null", "evaluate.self_consistency=null")
+    overrides = (*run.overrides, *measured, "evaluate.models=null")
+    return replace(run, name=f"{run.name}-grid", overrides=overrides, vft_rates=False, seed_by_seed=False)
 
 
 def _tuned(run: Run, methods: tuple[str, ...]) -> Run:
