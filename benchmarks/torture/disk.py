@@ -67,16 +67,11 @@ def _small(size: int, shop: Workshop, folder: Path) -> Result:
     with _disk(folder, size) as place:
         if place is None:
             return _UNMOUNTED
-        ended = Running(folder, *_COMMAND, "output_dir=disk/run").end()
+        ended = Running(place, *_COMMAND).end()
         found = flaws(ended) + (refused(ended, {DISK}) if ended.code else [])
         _again("size=64m", place)
-        ended = Running(folder, *_COMMAND, "output_dir=disk/run").end()
-        return result(found + flaws(ended) + done(ended) + differences(_moved(uncut.expected), place / "run"))
-
-
-def _moved(expected: dict[str, str]) -> dict[str, str]:
-    """Without what holds the folder's own name."""
-    return {path: value for path, value in expected.items() if not path.endswith("config.yaml")}
+        ended = Running(place, *_COMMAND).end()
+        return result(found + flaws(ended) + done(ended) + differences(uncut.expected, place / "run"))
 
 
 def _limited(size: int, shop: Workshop, folder: Path) -> Result:
@@ -110,15 +105,15 @@ def _read_only(share: float, shop: Workshop, folder: Path) -> Result:
         if place is None:
             return _UNMOUNTED
         if share:
-            running = Running(folder, *_COMMAND, "output_dir=disk/run")
+            running = Running(place, *_COMMAND)
             running.wait(uncut.seconds * share)
             running.kill()
         _again("ro", place)
-        ended = Running(folder, *_COMMAND, "output_dir=disk/run").end()
+        ended = Running(place, *_COMMAND).end()
         found = flaws(ended) + refused(ended, {DISK})
         _again("rw", place)
-        ended = Running(folder, *_COMMAND, "output_dir=disk/run").end()
-        return result(found + flaws(ended) + done(ended) + differences(_moved(uncut.expected), place / "run"))
+        ended = Running(place, *_COMMAND).end()
+        return result(found + flaws(ended) + done(ended) + differences(uncut.expected, place / "run"))
 
 
 def _gone(share: float, shop: Workshop, folder: Path) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 # of the moment or the machine: no result
 _TIMES = {
     "command",  # of report.json: in the first run aft-train's own, later that of the repair
+    "git_revision",  # the page of an area, written in between, is a change of the tree
     # of counts.json: how often a judge was asked, not what it said
     *("requests", "retries", "failures", "prompt_tokens", "completion_tokens", "replies_without_usage"),
     *("seconds", "peak_memory_bytes", "date", "manifests"),
