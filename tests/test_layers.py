@@ -79,6 +79,7 @@ MAY_IMPORT = {
     "json_files": "text_files",
     "markdown": "shown",
     "progress": "ending shown",
+    "endpoint": "shown",
     "prompts": "",
     "sizes": "",
     "device": "",
@@ -96,18 +97,18 @@ MAY_IMPORT = {
     "tasks": "json_files text_files records answers own_code",
     "grading": "records answers tasks",
     "scoring": "logps model records",
-    "sampling": "json_files labelling model progress records shown sizes",
+    "sampling": "endpoint json_files model progress records shown sizes",
     "training": "ending json_files losses model progress scoring",
-    "labelling": "config json_files text_files markdown own_code progress records shown answers run stats tasks"
-    " grading",
+    "labelling": "config endpoint json_files text_files markdown own_code progress records answers run stats"
+    " tasks grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
     "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
     " grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
-    "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
+    "launch": "config device ending endpoint json_files model progress run shown sizes tasks labelling stages training",
+    "paper": "config device ending endpoint json_files markdown run shown stats report yaml_files",
     "cli": "config ending json_files markdown progress prompts records shown convert labelling launch paper report run"
     " stages",
     # old names of public modules
@@ -220,6 +221,7 @@ def test_a_judge_knows_no_configuration():
         assert others(name) == set()
         assert {package(module) for module in ours(name)} <= {
             "aft",
+            "endpoint",
             "errors",
             "json_files",
             "text_files",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import page
 from .commands import ROOT
+from .disk import unmount_below
 from .verdict import LOST, SKIPPED, SURVIVED, Result
 from .workshop import Case, TortureError, Workshop
 
@@ -89,6 +90,7 @@ def _try_area(area: str, known: argparse.Namespace, shop: Workshop) -> tuple[dic
         flush=True,
     )
     folder = known.work / area
+    unmount_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
     with ThreadPoolExecutor(known.jobs) as pool:
         for case, one in zip(

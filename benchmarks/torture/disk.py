@@ -55,6 +55,15 @@ def _disk(folder: Path, size: int) -> Iterator[Path | None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def unmount_below(folder: Path) -> None:
+    """Takes away the disks that a killed torture left in the folder."""
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text(encoding="utf-8").splitlines() if mounts.exists() else []:
+        place = line.split()[1]
+        if Path(place).is_relative_to(folder.resolve()):
+            subprocess.run(["umount", "--lazy", place], check=False)
+
+
 def _again(options: str, place: Path) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_server import HANG, HANG_UP, USAGE, Answer, judge_server, says, scores
 
+from aft.endpoint import Endpoint, Failure, Refused, Reply, _retry_after
 from aft.errors import AftError, ConfigError, DataError
 from aft.labelling.judge.cache import ReplyCache
-from aft.labelling.judge.endpoint import Endpoint, Failure, Refused, Reply, _retry_after
 from aft.labelling.judge.judge import Asking, Judge
 from aft.labelling.judge.prompt import BUILT_IN, read_score, read_template, render
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.ratings import FileRatings, FunctionRatings, JudgeRatings, Ratings
+from ..endpoint import MODEL
 from ..errors import ConfigError
 from ..own_code import find_source
 from ..run.digest import digest_value
-from .judge.endpoint import MODEL
 from .judge.prompt import BUILT_IN
 
 # the configuration key of each file in `rating_files`

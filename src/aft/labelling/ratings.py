@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from ..config.ratings import GIVEN, BinaryRatings, FileRatings, FunctionRatings, JudgeRatings, Ratings
+from ..endpoint import Endpoint
 from ..errors import AftError, ConfigError, DataError, nearest
 from ..json_files import iter_json_lines, require
 from ..markdown import aligned, plain
@@ -21,7 +22,6 @@ from ..own_code import OWN_ERRORS, describe_error, load_module
 from ..progress import Progress, say
 from ..records import Candidate, Completion, Group
 from .judge.cache import ReplyCache
-from .judge.endpoint import Endpoint
 from .judge.judge import Asking, Judge, JudgeCounts
 from .judge.prompt import read_template, render
 from .labels import CandidateKey

@@ -145,7 +145,7 @@ def check_ratings(section: Ratings, *, runs_code: bool = True) -> list[str]:
 
 def find_lacking_judge(section: Ratings) -> list[str]:
     """Returns what the environment lacks for a judge. A dry run only reports it."""
-    from ..labelling.judge.endpoint import Endpoint
+    from ..endpoint import Endpoint
     from ..labelling.rating_sources import judge_model
 
     if not isinstance(section, JudgeRatings):

@@ -12,8 +12,8 @@ from typing import Any
 from ..config import Config, load_config
 from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.ratings import JudgeRatings
+from ..endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
 from ..errors import ConfigError
-from ..labelling.judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
 from ..run.folder import BASE, EVERY_SEED, STAGES, RunFolder
 from ..yaml_files import yaml_line
 from .runs import Run

@@ -17,8 +17,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL, Endpoint, Failure, Refused
 from ..errors import AftError, ConfigError
-from ..labelling.judge.endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL, Endpoint, Failure, Refused
 from ..progress import say
 from ..records import Completion
 from .decoding import Decoding

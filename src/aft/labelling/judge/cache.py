@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ...endpoint import Reply
 from ...errors import ConfigError, DataError
 from ...json_files import LineWriter, require
-from .endpoint import Reply
 
 
 class ReplyCache:

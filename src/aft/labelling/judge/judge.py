@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...endpoint import Endpoint, Failure, Reply
 from ...errors import AftError
 from ...progress import Progress, say
 from .cache import ReplyCache
-from .endpoint import Endpoint, Failure, Reply
 from .prompt import read_score
 
 Candidate = tuple[str, int | None]

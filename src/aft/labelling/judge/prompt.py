@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ...endpoint import Failure
 from ...errors import ConfigError, nearest
 from ...text_files import Unreadable, read_text
-from .endpoint import Failure
 
 # The wording is ours: the paper describes the kind of prompt and does not give its text.
 BUILT_IN = """\

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ... import __version__
-from ...errors import AftError, ConfigError
-from ...shown import SHORTEST, hide, shown
+from . import __version__
+from .errors import AftError, ConfigError
+from .shown import SHORTEST, hide, shown
 
 BASE_URL, API_KEY, MODEL = "OPENAI_BASE_URL", "OPENAI_API_KEY", "AFT_JUDGE_MODEL"
 DEFAULT_URL = "https://api.openai.com/v1"
