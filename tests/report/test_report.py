@@ -132,6 +132,11 @@ def page_of(run):
     return (run / "report.md").read_text(encoding="utf-8")
 
 
+def part_of(page, title):
+    """The text of one part of the appendix."""
+    return page.partition(f"<summary>{title}</summary>")[2].partition("</details>")[0]
+
+
 def edit(path, change):
     value = json.loads(path.read_text(encoding="utf-8"))
     change(value)
@@ -218,7 +223,9 @@ def test_a_model_shared_by_all_seeds_keeps_its_interval(run):
 def test_every_cell_of_the_tables_has_its_spread(run):
     write_report(run, picture=False)
     page = (run / "report.md").read_text(encoding="utf-8")
-    table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    table = [
+        line.strip("| ").split(" | ") for line in part_of(page, "All measures").splitlines() if line.startswith("| ")
+    ]
     main = table[: 2 + len(MODELS)]
     assert {len(row) for row in main} == {10}
     assert [row[0] for row in main[2:]] == MODELS
@@ -232,7 +239,7 @@ def test_every_cell_of_the_tables_has_its_spread(run):
 
 def test_parsed_and_ended_shares_have_columns_where_a_model_leaves_answers_unparsed(run):
     # of four answers one is unparsed on seed 1, in every model
-    table = page_of_written(run).splitlines()
+    table = part_of(page_of_written(run), "All measures").splitlines()
     heading = next(line for line in table if line.startswith("| method | task accuracy"))
     assert " | task accuracy (%) | parsed (%) | ended (%) | " in heading
     row = next(line for line in table if line.startswith("| bounded | 62.50"))
@@ -256,15 +263,22 @@ def test_page_is_well_formed_markdown(run):
     for block in page.split("\n\n"):
         rows = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in rows}) <= 1, block
-    assert [line for line in page.splitlines() if line.startswith("#")] == [
-        "# Report: run",
-        "## Differences from VFT",
-        "## Every pair of models",
-        "## What the numbers rest on",
-        "## Labelled samples",
-        "## Time and memory",
-        "## Versions",
+    assert [line for line in page.splitlines() if line.startswith("#")] == ["# Report: run", "## Appendix"]
+    assert re.findall("<summary>(.*)</summary>", page) == [
+        "All measures",
+        "Differences from VFT",
+        "Every pair of models",
+        "What the numbers rest on",
+        "Labelled samples",
+        "Time and memory",
+        "Versions",
     ]
+    assert page.count("<details>\n<summary>") == page.count("\n\n</details>") == 7
+    # the first screen: a verdict, three columns, at most three warnings
+    first = page.partition("## Appendix")[0]
+    headings = "| method | task accuracy (%) | vs VFT (percentage points) | assessment accuracy (%), pool |"
+    assert next(line for line in first.splitlines() if line.startswith("| method")).startswith(headings)
+    assert first.splitlines()[2].startswith("**") and 1 <= first.count("\n- ") <= 3
     assert "4 questions a seed (test split)" in page
     assert "| candidates.positive | 1,234 | 1,235 |" in page
     assert "| vft | 2 | 9.0 ± 1.4 | 18.0 | 1.00 |" in page
@@ -329,7 +343,7 @@ def test_a_run_without_vft_says_nothing_of_it(run):
     assert report["missing"] == ["base: not evaluated on any seed"]
     write_report(run, picture=False)
     page = page_of(run)
-    assert "VFT" not in page and "| loose − bounded |" in page.partition("## Every pair of models")[2]
+    assert "VFT" not in page and "| loose − bounded |" in part_of(page, "Every pair of models")
     assert "vft" not in summary_table(report).lower()
 
 
@@ -517,7 +531,7 @@ def test_without_matplotlib_the_page_says_how_to_get_it(run, monkeypatch):
     line = "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
     assert missing_library() == line
     assert line in (run / "report.md").read_text(encoding="utf-8").splitlines()
-    assert summary_table(read_report(run / "report.json")).endswith(line)
+    assert f"\n{line}\n" in summary_table(read_report(run / "report.json"))
 
 
 # ---- votes, categories, further perplexities ----
@@ -583,7 +597,7 @@ def test_votes_are_aggregated_over_seeds_for_every_number_of_paths(rich):
 
 def test_categories_with_macro_and_micro(rich):
     write_report(rich, picture=False)
-    section = page_of(rich).split("## Accuracy by category")[1].split("##")[0]
+    section = part_of(page_of(rich), "Accuracy by category")
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
     assert rows[0] == ["category", "questions", *MODELS]
     assert [row[:2] for row in rows[2:4]] == [["algebra", "1"], ["law", "3"]]
@@ -670,7 +684,8 @@ def test_text_from_outside_is_shown_in_every_part(rich, monkeypatch):
     for text in (markdown_page(report), csv_report(report)):
         assert is_clean(text) and r"\x1b[31m" in text
     page = markdown_page(report)
-    assert "<" not in re.sub("`.*?`", "", page)
+    ours = r"</?details>|</?summary>|`.*?`"
+    assert "<" not in re.sub(ours, "", page)
     assert re.findall(r"(?<=\]\()[^)]*", page) == [], "no picture was drawn, so the page has no link"
     bars = re.compile(r"(?<!\\)(?:\\\\)*\|")
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):

@@ -11,41 +11,80 @@ from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
 from .columns import columns
-from .measures import COMPARED, DISPLACEMENT, FAMILIES, POINTS, SHARE, Family, has_pool
+from .measures import COMPARED, DISPLACEMENT, FAMILIES, MEASURES, POINTS, SHARE, Family, Measure, has_pool
 from .spread import amount, model_number, number
+from .verdict import verdict, warnings
 
 
 def markdown_page(report: dict[str, Any]) -> str:
-    """report.md: main table with caption, picture, and everything that the numbers rest on."""
+    """report.md: the verdict, a table of three measures, a picture and warnings; below, all that they rest on."""
     picture = report.get("picture") or {"file": None, "note": None}
+    pooled = has_pool(report["models"])
     parts = [
         f"# Report: {inline(report['run'])}",
-        _main_table(report),
-        _caption(report),
-        _picture(picture["file"], has_pool(report["models"])) if picture["file"] else picture["note"],
-        _calibration(picture.get("calibration"), has_pool(report["models"])),
-        _section("Missing", "\n".join(f"- {inline(line)}" for line in report["missing"])),
-        _section("Differences from VFT", _differences(report) if _has_vft(report) else None),
-        _section("Every pair of models", _pairs(report)),
-        _section("Self-consistency", _votes(report)),
-        _section("How far alignment moved the scores", _displacement(report)),
-        _section("Accuracy by category", _categories(report)),
-        _section("What the numbers rest on", _sizes(report)),
-        _section("Labelled samples", _labelled(report)),
-        _section("Time and memory", _times(report)),
-        _section("Versions", _versions(report)),
+        f"**{verdict(report, inline)}**",
+        _first_table(report),
+        _first_caption(report),
+        f"![Accuracies, scores and training curves]({picture['file']})" if picture["file"] else picture["note"],
+        _look_at(report),
+        "## Appendix",
+        _folded("All measures", f"{_main_table(report)}\n\n{_caption(report)}"),
+        _folded("The picture, explained", _picture(pooled) if picture["file"] else None),
+        _folded("How well scores tell right from wrong", _calibration(picture.get("calibration"), pooled)),
+        _folded("Missing", "\n".join(f"- {inline(line)}" for line in report["missing"])),
+        _folded("Differences from VFT", _differences(report) if _has_vft(report) else None),
+        _folded("Every pair of models", _pairs(report)),
+        _folded("Self-consistency", _votes(report)),
+        _folded("How far alignment moved the scores", _displacement(report)),
+        _folded("Accuracy by category", _categories(report)),
+        _folded("What the numbers rest on", _sizes(report)),
+        _folded("Labelled samples", _labelled(report)),
+        _folded("Time and memory", _times(report)),
+        _folded("Versions", _versions(report)),
     ]
     return shown("\n\n".join(part for part in parts if part)) + "\n"
 
 
-def _section(title: str, text: str | None) -> str | None:
-    return f"## {title}\n\n{text}" if text else None
+def _folded(title: str, text: str | None) -> str | None:
+    """A part of the appendix, which a reader opens; None where the run has nothing for it."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>" if text else None
 
 
-def _picture(file: str, pooled: bool) -> str:
+def _first_measures(report: Mapping[str, Any]) -> list[Measure]:
+    """What the first screen shows: task accuracy, its difference from VFT, and one assessment accuracy."""
+    assessment = "pool_assessment_accuracy" if has_pool(report["models"]) else "assessment_accuracy"
+    wanted = ["task_accuracy", *(["vs_vft"] if _has_vft(report) else []), assessment]
+    return [
+        MEASURES[name]
+        for name in wanted
+        if name != assessment or any(model[assessment] is not None for model in report["models"])
+    ]
+
+
+def _first_table(report: Mapping[str, Any]) -> str:
+    return _table(report, _first_measures(report))
+
+
+def _first_caption(report: Mapping[str, Any]) -> str:
+    several = len(report["seeds"]) > 1
+    spread = "± is the standard deviation over seeds; " if several else ""
+    measures = [measure.name for measure in _first_measures(report)]
+    told = f"Seeds: {', '.join(map(str, report['seeds']))}. {spread}[95 % interval] over questions."
+    if measures[-1].endswith("assessment_accuracy"):
+        told += (
+            " Assessment accuracy: the share of pairs in which the right chain has the higher score; chance is 50 %."
+        )
+    return told
+
+
+def _look_at(report: Mapping[str, Any]) -> str | None:
+    lines = warnings(report, inline)
+    return "\n".join(["Look at this first:", "", *(f"- {line}" for line in lines)]) if lines else None
+
+
+def _picture(pooled: bool) -> str:
     scores = "right chains above each line and wrong ones below, all seeds together"
     return (
-        f"![Accuracies, scores and training curves]({file})\n\n"
         "*a*: bars are the spreads of the table."
         + (f" *b*: the pool's scores, {scores}." if pooled else "")
         + " *c*: as logged while aligning, each log over the questions of its steps; below, the share of questions on"
@@ -75,7 +114,10 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
 
 
 def _main_table(report: dict[str, Any]) -> str:
-    measures = [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)]
+    return _table(report, [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)])
+
+
+def _table(report: Mapping[str, Any], measures: Sequence[Measure]) -> str:
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
     return markdown(["method", *(measure.heading for measure in measures)], rows)
 
@@ -327,7 +369,11 @@ def _labelled(report: dict[str, Any]) -> str:
     }
     flat = {seed: _flatten(counts) for seed, counts in without_pool.items()}
     keys = list(dict.fromkeys(key for counts in flat.values() for key in counts))
-    rows = [[key, *(plain(counts.get(key)) for counts in flat.values())] for key in keys]
+    rows = [
+        [key, *(plain(counts.get(key)) for counts in flat.values())]
+        for key in keys
+        if any(counts.get(key) is not None for counts in flat.values())
+    ]
     return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
 
 

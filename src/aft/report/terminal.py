@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from .columns import columns, estimate
 from .measures import SHARE
 from .page import spread_caption
 from .spread import model_number, number
+from .verdict import verdict, warnings
 
 Column = tuple[str, Sequence[str]]  # heading, cells
 WIDTH = 100  # characters
 
 
 def summary_table(report: Mapping[str, Any]) -> str:
-    """The main table as aligned plain text, at most 100 characters wide, with its caption and what is missing."""
+    """The main table as aligned plain text, at most 100 characters wide, its caption, what is missing, the verdict."""
     models = report["models"]
     shown = [
         (measure.short, [model_number(model, measure, brief=True) for model in models])
@@ -27,8 +29,11 @@ def summary_table(report: Mapping[str, Any]) -> str:
     votes = [(f"vote@{n} %", [number(model["vote"].get(str(n)), SHARE, brief=True) for model in models]) for n in sizes]
     blocks = [*_blocks(names, shown), *(_blocks(names, votes) if votes else [])]
     notes = [spread_caption(report), *(f"missing: {line}" for line in report["missing"])]
+    told = textwrap.wrap(verdict(report, str), WIDTH)
+    for line in warnings(report, str):
+        told += textwrap.wrap(line, WIDTH, initial_indent="- ", subsequent_indent="  ")
     picture = (report.get("picture") or {}).get("note")
-    return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else []))])
+    return "\n\n".join([*map(_aligned, blocks), "\n".join(notes + ([picture] if picture else [])), "\n".join(told)])
 
 
 def _blocks(names: Column, columns: Sequence[Column]) -> list[list[Column]]:
