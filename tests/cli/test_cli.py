@@ -564,3 +564,10 @@ def test_an_output_that_cannot_be_written_is_one_line(silent):
 def test_a_wrong_model_section_is_a_line_and_no_traceback(override, command, tiny, tmp_path):
     ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", override, "--dry-run")
     assert ran.code == 2 and "model" in ran.err
+
+
+def test_a_worker_whose_folder_is_gone_says_so(command, tmp_path):
+    gone = tmp_path / "run" / "config.yaml"
+    ran = command("train", "--config", gone, "--stage", "vft", "--worker", "-")
+    assert (ran.code, ran.out) == (5, "")
+    assert ran.err == f"aft: error: {gone}: gone. The run's folder was moved or removed while the run was at work.\n"

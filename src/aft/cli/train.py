@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..ending import end_with_parent
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, DiskError, nearest
 from ..shown import shown
 from .main import guarded, parse
 
@@ -72,6 +73,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         from ..launch.units import run_here, serve
         from ..progress import tell_waiting
 
+        if not os.path.lexists(known.config):  # the run wrote it
+            raise DiskError(f"{known.config}: gone. The run's folder was moved or removed while the run was at work.")
         plan = Plan(load_config(known.config, overrides))
         if known.worker == "-":
             serve(plan)
