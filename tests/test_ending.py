@@ -115,3 +115,16 @@ def test_a_child_whose_parent_is_gone_before_it_looks_ends():
     code = "import time\nfrom aft.ending import end_with_parent\nend_with_parent()\ntime.sleep(600)\n"
     child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "AFT_PARENT": str(ended.pid)})
     assert child.wait(timeout=HUNG_AFTER) == -signal.SIGKILL
+
+
+def test_an_interrupt_while_a_command_is_imported_has_no_traceback():
+    # the interrupt comes from within an import of the command's own module
+    code = "import os, runpy, signal, sys; sys.argv = ['-m']; import aft.cli; os.kill(os.getpid(), signal.SIGINT)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_importing_a_command_changes_no_handler_of_another_program():
+    code = "import signal, aft.cli.main; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
+    assert ran.stdout == "True\n"
