@@ -117,12 +117,12 @@ def load_model(
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
     model = model if gguf_file is None else _unquantised(model)
-    model = _language_model(model)
+    model = language_model(model)
     _keep_soft_capping(model, attn_implementation)
     return model
 
 
-def _language_model(model: PreTrainedModel) -> PreTrainedModel:
+def language_model(model: PreTrainedModel) -> PreTrainedModel:
     """The language model of a checkpoint that also has a model for images; any other model as it is.
 
     Questions are text. The other part would take memory, would be saved, and would be found by names of target modules.
@@ -430,7 +430,7 @@ def check_lora(checkpoint: str, lora: dict[str, Any], **load: Any) -> None:
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            add_lora(_language_model(AutoModelForCausalLM.from_config(model_config(checkpoint, **load))), lora)
+            add_lora(language_model(AutoModelForCausalLM.from_config(model_config(checkpoint, **load))), lora)
     except ConfigError:
         raise
     except Exception:  # whatever an architecture does without weights: the stage itself tries with them

@@ -16,9 +16,17 @@ from aft.yaml_files import read_yaml
 from shared_data import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def parents(path: Path) -> list[Path]:
+    """The files that a configuration extends."""
+    named = read_yaml(path).get("extends", [])
+    return [path.parent / name for name in ([named] if isinstance(named, str) else named)]
+
+
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 LAUNCH = [path for path in FILES if path.parent.name == "accelerate"]
-PARENTS = {(path.parent / read_yaml(path)["extends"]).resolve() for path in FILES if "extends" in read_yaml(path)}
+PARENTS = {parent.resolve() for path in FILES for parent in parents(path)}
 # a file that others extend may leave to them what must be chosen
 RUNS = [path for path in FILES if path not in LAUNCH and ("output_dir" in read_yaml(path) or path not in PARENTS)]
 PARTS = [path for path in FILES if path not in LAUNCH and path not in RUNS]

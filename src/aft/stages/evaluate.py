@@ -112,7 +112,7 @@ class _Scorer:
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
-        """The model. It is loaded when there is something to score: vLLM may sample from one that fits no single GPU."""
+        """The model, loaded when there is something to score: vLLM may sample from one that fits no single GPU."""
         model = self.subject.model
         self.stage.enable_scoring(model)
         return model
