@@ -13,7 +13,8 @@ import tokenizer_kinds
 from published_models import PUBLISHED
 from tiny_models import CONFIGS
 
-_LLAMA3 = PUBLISHED["meta-llama/Llama-3.2-1B"][2]["rope_parameters"]
+# short texts reach the stretched positions
+_LLAMA3 = {**PUBLISHED["meta-llama/Llama-3.2-1B"][2]["rope_parameters"], "original_max_position_embeddings": 64}
 _ROOM = {"max_position_embeddings": 512}
 # A family's file in configs/models -> (model_type, settings, tokenizer). The embeddings have rows without a token, as
 # most published ones do.

@@ -143,6 +143,8 @@ def language_model(model: PreTrainedModel) -> PreTrainedModel:
     alone.config.tie_word_embeddings = head.weight is inside.get_input_embeddings().weight
     alone.config.architectures, alone.config._name_or_path = [type(alone).__name__], model.config._name_or_path
     alone.name_or_path, alone.generation_config = model.name_or_path, model.generation_config
+    for key, value in vars(model).items():  # what loading noted of it, such as how it is quantised
+        alone.__dict__.setdefault(key, value)
     return alone
 
 
