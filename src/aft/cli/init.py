@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from ..errors import ConfigError, nearest
@@ -12,7 +13,8 @@ from .main import Parser, add_version, guarded
 
 EPILOG = """\
 Without TASK: jsonl, for data of your own. python: a task as a class of your own.
-aft has a file for each of these models, which the configuration then extends: {models}.
+models that aft has a file for, which the configuration then extends:
+{models}
 
 exit codes: 0 done, 2 an argument is wrong
 """
@@ -27,7 +29,9 @@ def _main(arguments: Sequence[str] | None) -> None:
     from ..config.packaged import model_file_names
     from ..config.starter import TASK_NAMES, starter
 
-    models = ", ".join(name.removeprefix("models/") for name in model_file_names())
+    models = textwrap.fill(
+        ", ".join(name.removeprefix("models/") for name in model_file_names()), 100, break_on_hyphens=False
+    )
 
     parser = Parser(
         prog="aft-init",
