@@ -54,7 +54,8 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 - **Paths** are relative to the folder where the command is started, in a file as on the command line: `output_dir`,
   data, models, ratings, launch files, your own code. `extends` alone is relative to the file that it stands in.
 - **Names** of what comes with aft work from every folder. A file, or a checkpoint's folder, of that name comes first.
-  - `--config` and `extends`: {run_names}
+  - `--config` and `extends`: {run_names}, and `models/NAME` for each model of [models.md](models.md#the-models)
+  - `extends` alone, because they are parts of a run: {part_names}
   - `launch.config`: {launch_files}
   - `model.name_or_path`: {model_names}, the quickstart's base model
 - **A dry run** needs neither data nor network and runs no code of yours. The plan comes first, then a line for
@@ -66,13 +67,14 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
   They are refused, in overrides too, with what may be meant. `yes` and its like are read where a key takes true or
   false. Write text of this form in quotes; on the command line `training.save_strategy="'no'"`.
 - **Limits.** A file, and each file that it extends, is a regular file of at most 1 MB. It has at most 10,000 keys and
-  values on at most 32 levels. At most 20 files extend each other. Aliases (`*name`) and merge keys (`<<`) are read.
-  Each counts as often as it is used, and becomes a value of its own. A whole number without a bound in the tables below
-  is at most 2,147,483,647. A name of a file or folder has at most 255 bytes.
+  values on at most 32 levels. A chain of files that extend each other has at most 20. Aliases (`*name`) and merge keys
+  (`<<`) are read. Each counts as often as it is used, and becomes a value of its own. A whole number without a bound in
+  the tables below is at most 2,147,483,647. A name of a file or folder has at most 255 bytes.
 - **`extends: other.yaml`** takes another file first, named relative to this one; that file may extend a third. Own keys
   beat the other's, mapping by mapping; a list replaces the other's list. A mapping with another `name` replaces the
   other's mapping as a whole, so that no key of the old constraint or task is left behind. The other file's `methods`
-  stay beside the own ones.
+  stay beside the own ones. A list of files, `extends: [models/qwen2.5-1.5b, tasks/ecqa]`, takes them in this order:
+  later ones beat earlier ones.
 - **Overrides** on the command line beat the file: `key=value`, `--key value` or `--key=value`, with dots between
   sections and the value in YAML. An override replaces the key that it names; another `name` is another kind of section,
   and the old one's keys go with it: `align.loss.constraint.name=detached` needs no `beta` taken away. What a method
@@ -218,6 +220,7 @@ def render() -> str:
     for key, names in (
         ("{tasks}", starter.TASK_NAMES),
         ("{run_names}", packaged.run_names()),
+        ("{part_names}", packaged.part_names()),
         ("{model_names}", packaged.MODEL_NAMES),
     ):
         page = page.replace(key, ", ".join(f"`{name}`" for name in names))

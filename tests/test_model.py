@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
-from transformers import AutoTokenizer, BartConfig, BartForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, BartConfig, BartForCausalLM, PreTrainedTokenizerFast
 
 from aft.errors import AftError, ConfigError, DiskError
 from aft.model import (
@@ -20,6 +20,7 @@ from aft.model import (
     build_model,
     build_tokenizer,
     build_word_tokenizer,
+    check_lora,
     generation_ends,
     load_model,
     load_tokenizer,
@@ -27,6 +28,7 @@ from aft.model import (
     pad_id,
     shapes_from_scratch,
 )
+from families import save_family
 from tiny_models import CONFIGS, WORDS, same_weights, tiny_model, word_tokenizer
 
 CHUNK_BYTES = 2**10
@@ -292,3 +294,19 @@ def test_a_model_of_fewer_than_no_layers_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": -1}))
     with pytest.raises(ConfigError, match=f"num_hidden_layers of '{tmp_path}' is -1"):
         load_model(str(tmp_path))
+
+
+def test_a_checkpoint_with_a_model_for_images_gives_its_language_model(tmp_path):
+    folder = save_family("gemma-3-4b", tmp_path / "base")
+    whole, alone = AutoModelForCausalLM.from_pretrained(folder).eval(), load_model(str(folder)).eval()
+    assert (type(whole).__name__, type(alone).__name__) == ("Gemma3ForConditionalGeneration", "Gemma3ForCausalLM")
+    assert not any("vision" in name for name, _ in alone.named_parameters())
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        assert torch.equal(alone(ids).logits, whole(ids).logits)
+    alone.save_pretrained(tmp_path / "alone")
+    again = load_model(str(tmp_path / "alone"))
+    assert again.config.tie_word_embeddings and same_weights(again, alone)
+    # adapters are checked on it as well: a target of the other part's would stand nowhere
+    with pytest.raises(ConfigError, match=r"^model.lora: Target modules .*fc1"):
+        check_lora(str(folder), {"target_modules": ["fc1"]})

@@ -37,6 +37,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "attn_logit_softcapping": 2.0,
         "final_logit_softcapping": 1.5,
     },
+    # no caps, queries and keys are normalised, and one layer of two has the window
+    "gemma3_text": {
+        **_LLAMA_LIKE,
+        "head_dim": 8,
+        "sliding_window": 4,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    # the second layer has no positions
+    "smollm3": {**_LLAMA_LIKE, "no_rope_layers": [1, 0]},
+    # norms behind attention and feed-forward instead of before them, and of queries and keys over all heads
+    "olmo2": _LLAMA_LIKE,
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 128, "initializer_range": 0.4},
     "opt": {
         "hidden_size": 16,

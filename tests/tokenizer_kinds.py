@@ -1,4 +1,4 @@
-"""Tokenizers in the kinds of Llama, GPT-2, Qwen and Gemma, built from code."""
+"""Tokenizers in the kinds of Llama 2 and 3, GPT-2, Qwen and Gemma, built from code."""
 
 from __future__ import annotations
 
@@ -99,10 +99,23 @@ def gpt2() -> PreTrainedTokenizerFast:
     return _wrapped(_byte_level([end]), None, bos_token=end, eos_token=end, unk_token=end)
 
 
+def llama3() -> PreTrainedTokenizerFast:
+    """A base model's: bytes, a token at the beginning of a text and one at its end, neither padding nor a template."""
+    begin, end = "<|begin_of_text|>", "<|end_of_text|>"
+    tokenizer = _byte_level([begin, end, "<|eot_id|>"])
+    _begin(tokenizer, begin)
+    return _wrapped(tokenizer, None, bos_token=begin, eos_token=end)
+
+
 def qwen(eos: str = "<|im_end|>") -> PreTrainedTokenizerFast:
     """ChatML. A base model's end token is `<|endoftext|>`."""
     tokenizer = _byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     return _wrapped(tokenizer, CHATML, eos_token=eos, pad_token="<|endoftext|>")
+
+
+def qwen_base() -> PreTrainedTokenizerFast:
+    """Qwen's for a base model: the end of a text is its padding too."""
+    return qwen("<|endoftext|>")
 
 
 def unmarked() -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -116,8 +117,35 @@ def load_model(
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise ConfigError(f"model.name_or_path: '{name_or_path}' lacks {len(missing)} of its weights: {shown}")
     model = model if gguf_file is None else _unquantised(model)
+    model = language_model(model)
     _keep_soft_capping(model, attn_implementation)
     return model
+
+
+def language_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The language model of a checkpoint that also has a model for images; any other model as it is.
+
+    Questions are text. The other part would take memory, would be saved, and would be found by names of target modules.
+    """
+    text = model.config.get_text_config(decoder=True)
+    inside = getattr(model.base_model, "language_model", None)
+    if text is model.config or inside is None or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return model
+    with torch.device("meta"):
+        alone: PreTrainedModel = AutoModelForCausalLM.from_config(text, dtype=model.dtype)
+    if type(alone.base_model) is not type(inside):
+        return model
+    head: Any = model.get_output_embeddings()
+    setattr(alone, alone.base_model_prefix, inside)
+    alone.set_output_embeddings(head)
+    # the layers look their attention up in the configuration that they were built with
+    alone.config = inside.config
+    alone.config.tie_word_embeddings = head.weight is inside.get_input_embeddings().weight
+    alone.config.architectures, alone.config._name_or_path = [type(alone).__name__], model.config._name_or_path
+    alone.name_or_path, alone.generation_config = model.name_or_path, model.generation_config
+    for key, value in vars(model).items():  # what loading noted of it, such as how it is quantised
+        alone.__dict__.setdefault(key, value)
+    return alone
 
 
 _JSON_FILES = (
@@ -404,7 +432,7 @@ def check_lora(checkpoint: str, lora: dict[str, Any], **load: Any) -> None:
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            add_lora(AutoModelForCausalLM.from_config(model_config(checkpoint, **load)), lora)
+            add_lora(language_model(AutoModelForCausalLM.from_config(model_config(checkpoint, **load))), lora)
     except ConfigError:
         raise
     except Exception:  # whatever an architecture does without weights: the stage itself tries with them

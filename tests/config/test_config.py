@@ -133,6 +133,20 @@ def test_another_constraint_replaces_the_extended_one_as_a_whole(tmp_path):
     assert dataclasses.asdict(config.align.loss.constraint) == {"name": "detached", "lowest_only": False}
 
 
+def test_extends_a_list_of_files_of_which_later_ones_win(tmp_path):
+    (tmp_path / "model.yaml").write_text(
+        "output_dir: x\nextends: task.yaml\nmodel: {name_or_path: a/b, max_length: 64}\n"
+    )
+    (tmp_path / "task.yaml").write_text("data: {name: arithmetic, num_test: 9}\nsample: {num_samples: 3}\n")
+    (tmp_path / "other.yaml").write_text("data: {name: gsm8k}\nsample: {max_new_tokens: 7}\n")
+    config = load(tmp_path, "extends: [model.yaml, other.yaml]\nseeds: [4]\n")
+    assert (config.model.max_length, config.data.name, config.seeds) == (64, "gsm8k", [4])
+    assert (config.sample.num_samples, config.sample.max_new_tokens) == (3, 7), "mapping by mapping"
+    assert load(tmp_path, "extends: [other.yaml, model.yaml]\n").data.num_test == 9
+    # two of them may extend the same file
+    load(tmp_path, "extends: [task.yaml, model.yaml]\n")
+
+
 def test_extends_in_a_circle(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: run.yaml\n")
     assert message(tmp_path, "extends: a.yaml\n") == "run.yaml: extends: the files extend each other in a circle"
@@ -142,7 +156,9 @@ def test_extends_in_a_circle(tmp_path):
 def test_extends_a_missing_file_or_none(tmp_path):
     told = message(tmp_path, "extends: gone.yaml\n")
     assert told.startswith("run.yaml: extends: gone.yaml: no such file, and aft has no configuration of this name.")
-    assert message(tmp_path, "extends: [a.yaml]\n") == "run.yaml: extends: expected a file name, got ['a.yaml']"
+    told = "run.yaml: extends: expected a file name or a list of file names, got "
+    for given in ("[]", "[3]", "{a: b}"):
+        assert message(tmp_path, f"extends: {given}\n").startswith(told)
 
 
 # ---- what is refused ----

@@ -8,8 +8,20 @@ import pytest
 
 from aft.config import load_config
 from aft.config.launch_file import find_launch_file, read_launch_file
-from aft.config.packaged import CONFIGS, LAUNCH_FILES, MODEL_NAMES, MODELS, ROOT, find_config, find_model, run_names
+from aft.config.packaged import (
+    CONFIGS,
+    LAUNCH_FILES,
+    MODEL_NAMES,
+    MODELS,
+    ROOT,
+    find_config,
+    find_model,
+    model_file_names,
+    part_names,
+    run_names,
+)
 from aft.errors import ConfigError
+from aft.yaml_files import read_yaml
 
 tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11")
 
@@ -60,7 +72,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(tmp_path, monkeypatch):
         find_config("quikstart")
     assert str(caught.value) == (
         "quikstart: no such file, and aft has no configuration of this name. Did you mean 'quickstart'?"
-        f" It has: {', '.join(run_names())}"
+        f" It has: {', '.join([*run_names(), *part_names()])}, and models/NAME for {len(model_file_names())} models"
+        " (docs/models.md)"
     )
 
 
@@ -68,16 +81,18 @@ def test_a_wheel_holds_every_file_that_has_a_name():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     held = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert {source: target.removeprefix("aft/files/") for source, target in held.items()} == {s: s for s in held}
-    needed = {CONFIGS / f"{name}.yaml" for name in run_names()} | set(LAUNCH_FILES.iterdir())
+    named = {CONFIGS / f"{name}.yaml" for name in [*run_names(), *part_names(), *model_file_names()]}
+    needed = named | set(LAUNCH_FILES.iterdir())
     needed |= {path for name in MODEL_NAMES for path in (MODELS / name).iterdir()}
-    for path in [CONFIGS / f"{name}.yaml" for name in run_names()]:  # and what it extends, in turn
-        while (parent := _parent(path)) is not None:
-            needed.add(parent)
-            path = parent
+    rest = list(named)
+    while rest:  # and what they extend, in turn
+        extended = _parents(rest.pop())
+        needed.update(extended)
+        rest += extended
     lacking = [path for path in needed if not any(path.is_relative_to(ROOT / source) for source in held)]
     assert lacking == []
 
 
-def _parent(path: Path) -> Path | None:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("extends: ")]
-    return (path.parent / lines[0].removeprefix("extends: ")).resolve() if lines else None
+def _parents(path: Path) -> list[Path]:
+    named = read_yaml(path).get("extends", [])
+    return [(path.parent / name).resolve() for name in ([named] if isinstance(named, str) else named)]

@@ -19,8 +19,8 @@ from transformers import TrainingArguments
 from aft.cli.convert import parse_arguments
 from aft.cli.report import parse_table
 from aft.config import load_config
-from aft.config.load import merge, parse_overrides, read_yaml
-from aft.config.packaged import run_names
+from aft.config.load import parse_overrides, read_yaml
+from aft.config.packaged import model_file_names, part_names, run_names
 from aft.config.schema import STAGES, Config
 from aft.config.starter import TASK_NAMES
 from aft.training.arguments import make_arguments
@@ -40,6 +40,7 @@ KEY = re.compile(rf"(?:{'|'.join(sorted(SECTIONS))})(?:\.[A-Za-z_][\w-]*)+")
 FILE_ENDINGS = {"json", "jsonl", "md", "png", "py", "safetensors", "yaml"}
 FREE = ("data.options", "model.from_scratch.config")  # what stands below belongs to others
 SWITCHES = {"--audit", "--dry-run", "--no-picture", "--help", "--verify", "--repair"}
+NAMES = {*run_names(), *part_names(), *model_file_names()}
 # what a YAML excerpt of the documents is laid over, so that it makes a whole configuration
 REST = {"output_dir": "runs/example", "data": {"name": "arithmetic"}, "model": {"name_or_path": "a/b"}}
 
@@ -204,7 +205,7 @@ def test_every_command_line_would_be_accepted():
         assert problems == [] and unknown == [], f"{page.name}: {command}"
         if config is not None and config.startswith("configs/"):
             load_config(ROOT / config, overrides)
-        elif config in run_names():
+        elif config in NAMES:
             load_config(config, overrides)
 
 
@@ -228,8 +229,10 @@ def test_yaml_examples_load(page, line, text, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
     excerpt = read_yaml(path)
-    excerpt.pop("extends", None)
-    path.write_text(yaml.safe_dump(merge(REST, excerpt)), encoding="utf-8")
+    extended = excerpt.pop("extends", [])
+    ours = [name for name in ([extended] if isinstance(extended, str) else extended) if name in NAMES]
+    (tmp_path / "rest.yaml").write_text(yaml.safe_dump(REST), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"extends": ["rest.yaml", *ours], **excerpt}), encoding="utf-8")
     config = load_config(path)
     for section in (config.training, config.vft.training, config.align.training):
         make_arguments(section, tmp_path, seed=0, data_seed=0, cpu=True)

@@ -110,6 +110,13 @@ def test_evaluation_samples_everything_then_ends_vllm_then_loads_the_model(make,
     assert metrics["assessment"]["samples"] > 0 and metrics["perplexity_reference"]["n"] == 4
 
 
+def test_a_model_that_fits_nowhere_is_evaluated_if_nothing_is_scored(make, fake, tmp_path):
+    plan = make("evaluate.engine=vllm", "evaluate.assessment=null")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    metrics = json.loads((run(plan, "evaluate") / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["task_accuracy"]["n"] > 0 and len(fake.asked) > 0
+
+
 def test_scores_are_those_of_the_model_whatever_sampled(make, fake, tmp_path):
     both = {}
     for engine in ("transformers", "vllm"):

@@ -24,8 +24,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), check: Check | 
     """Reads the configuration in a YAML file. Overrides are `key=value`, `--key value` or `--key=value`.
 
     `path` is a file, or the name of a configuration that comes with aft, such as `quickstart`.
-    An override replaces the file's value. A file may extend another one with `extends`: a path relative to the file, or
-    such a name. The extending file's keys win.
+    An override replaces the file's value. A file may extend others with `extends`, one or a list of them: a path
+    relative to the file, or such a name. Later files win over earlier ones, and the extending file's keys over all.
     Raises `ConfigError` with all problems: file, dotted key, given value, allowed values, nearest name.
 
     `check(config, broken)` returns further problems for the same report. It must not read the `broken` sections: they
@@ -144,12 +144,16 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if len(seen) == _LONGEST_CHAIN:
         raise ConfigError(f"{path}: extends: a chain of more than {_LONGEST_CHAIN} files")
     data = read_yaml(path)
-    parent = data.pop("extends", None)
-    if parent is None:
+    parents = data.pop("extends", None)
+    if parents is None:
         return data
-    if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends: expected a file name, got {parent!r}")
-    return merge(_read_with_parents(_find_parent(path, parent), (*seen, path.resolve())), data)
+    names = [parents] if isinstance(parents, str) else parents
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: extends: expected a file name or a list of file names, got {parents!r}")
+    extended: dict[str, Any] = {}
+    for name in names:
+        extended = merge(extended, _read_with_parents(_find_parent(path, name), (*seen, path.resolve())))
+    return merge(extended, data)
 
 
 def _find_parent(path: Path, parent: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..yaml_files import yaml_line
+from .packaged import find_model_file, hub_name
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M"
 
@@ -61,7 +62,7 @@ TASK_NAMES = tuple(_DATA)
 _HEAD = """\
 # A run of aft:  aft-train --config run.yaml --dry-run   shows the plan,  aft-train --config run.yaml   runs it.
 # Every key can be set on the command line too: sample.num_samples=8. Paths are relative to the folder where you start.
-output_dir: runs/{task}
+{extends}output_dir: runs/{name}
 seeds: [0]                # seeds: [0, 1, 2] repeats everything; tables then show mean and spread
 """
 
@@ -73,14 +74,22 @@ model:
 prompt:
   template: {template}
 """
+_EXTENDS = "extends: {file}   # what aft knows of the model: dtype, LoRA or all weights, rate, epochs, batches\n"
+_KNOWN_MODEL = """\
+# model: {{name_or_path: my-folder}}   # the same model from a folder; without it {model} of the hub
+prompt:
+  template: {template}
+"""
 _CHAT = """\
   chat: true              # the template becomes a user's turn of the model's chat template
   # system: "..."         # a system turn before every question
 """
 _PLAIN = "  # chat: true            # for a model with a chat template\n"
 
-_TRAIN = """\
+_STAGES = """\
 stages: [vft, sample, label, align, evaluate]
+"""
+_TRAINING = """\
 # launch: {config: fsdp2, num_processes: 4}   # several GPUs, weights divided among them; without it, one process
 training:                 # transformers' TrainingArguments, for every training
   learning_rate: 2e-5
@@ -89,6 +98,8 @@ training:                 # transformers' TrainingArguments, for every training
   warmup_steps: 0.03      # below 1: a share of all steps
   # bf16: true            # on a GPU
   # activation_checkpointing: true  # less memory, more time
+"""
+_METHODS = """\
 sample:
   num_samples: 6          # chains for each question
   max_new_tokens: 512
@@ -134,18 +145,26 @@ _GENERATED = ("arithmetic", "creatures")
 def starter(task: str, model: str | None = None, *, chat: bool = False) -> str:
     """Returns a commented configuration for a task of `TASK_NAMES`, as YAML that `load_config` reads.
 
-    `model`: hub name or folder of the base model. Without one, the task `arithmetic` takes the model that comes with
-    aft, `creatures` trains one from scratch, and every other task takes a small model of the hub.
+    `model`: hub name or folder of the base model, or the name of a model that aft has a file for, such as
+    `qwen2.5-1.5b`. The configuration then extends that file. Without a model, the task `arithmetic` takes the one that
+    comes with aft, `creatures` trains one from scratch, and every other task takes a small model of the hub.
     """
     small = task in _GENERATED and model is None
-    text = _HEAD.format(task=task) + _DATA[task]
+    known = find_model_file(model) if model else None
+    name = f"{known.removeprefix('models/')}-{task}" if known else task
+    text = _HEAD.format(extends=_EXTENDS.format(file=known) if known else "", name=name) + _DATA[task]
     if small and task == "creatures":
         return text + _SCRATCH + _QUICK.replace("stages: [", "stages: [pretrain, ")
-    name = model or ("arithmetic-base" if small else DEFAULT_MODEL)
-    template = "{question}" if chat or small else "Question: {question}\nAnswer:\n"
-    text += _MODEL.format(model=yaml_line(name), length=128 if small else 512, template=_quoted(template))
+    template = _quoted("{question}" if chat or small else "Question: {question}\nAnswer:\n")
+    if known:
+        text += _KNOWN_MODEL.format(model=hub_name(known), template=template)
+    else:
+        model = yaml_line(model or ("arithmetic-base" if small else DEFAULT_MODEL))
+        text += _MODEL.format(model=model, length=128 if small else 512, template=template)
     text += _CHAT if chat else "" if small else _PLAIN
-    return text + (_EVALUATE if task == "mmlu" else _QUICK if small else _TRAIN)
+    if task == "mmlu":
+        return text + _EVALUATE
+    return text + (_QUICK if small else _STAGES + ("" if known else _TRAINING) + _METHODS)
 
 
 def _quoted(text: str) -> str:

@@ -99,7 +99,7 @@ def try_layouts(
         return Trial(PADDED if wanted == PADDED else SHARED)
     items = _some(entries)
     judge = _Judge(model, items, pad_id, rough, prepare)
-    known = _what_is_known(model)
+    known = what_is_known(model)
     reasons: dict[str, str] = {}
     for layout in LAYOUTS if wanted == "auto" else (wanted,):
         if known is not None and layout != PADDED:
@@ -281,7 +281,7 @@ def _causal(model: torch.nn.Module) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 
-def _what_is_known(model: torch.nn.Module) -> str | None:
+def what_is_known(model: torch.nn.Module) -> str | None:
     """Why the model cannot have packed rows, as far as that is known without trying; None: nothing is known."""
     adapted = getattr(model, "module", model)
     if getattr(getattr(adapted, "active_peft_config", None), "is_prompt_learning", False):

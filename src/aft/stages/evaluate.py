@@ -102,9 +102,20 @@ class _Scorer:
 
     stage: Stage
     unit: Unit
-    texts: TextEncoder
-    model: PreTrainedModel
+    subject: Inference
     said: set[str | None] = dataclasses.field(default_factory=set)
+
+    @property
+    def texts(self) -> TextEncoder:
+        """How the model reads and ends its texts."""
+        return self.subject.texts
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        """The model, loaded when there is something to score: vLLM may sample from one that fits no single GPU."""
+        model = self.subject.model
+        self.stage.enable_scoring(model)
+        return model
 
     def score(self, groups: Sequence[Group], description: str) -> Lines:
         """Returns one line with a score for every candidate of the groups."""
@@ -146,8 +157,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     with subject.engine(unit, stage.config.evaluate, questions) as engine:
         sampler = _Sampler(stage, unit, subject.texts, engine)
         predicted, assessed, voted = _predict(sampler), _sample_both_kinds(sampler), _vote(sampler)
-    stage.enable_scoring(subject.model)
-    scorer = _Scorer(stage, unit, subject.texts, subject.model)
+    scorer = _Scorer(stage, unit, subject)
     metrics: dict[str, Any] = {
         "model": unit.name,
         "seed": unit.seed,
