@@ -75,9 +75,14 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
 
 
 def _main_table(report: dict[str, Any]) -> str:
+    return markdown(*main_rows(report))
+
+
+def main_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The headings and the rows of the main table, as text."""
     measures = [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)]
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
-    return markdown(["method", *(measure.heading for measure in measures)], rows)
+    return ["method", *(measure.heading for measure in measures)], rows
 
 
 def spread_caption(report: Mapping[str, Any]) -> str:
