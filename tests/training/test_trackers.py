@@ -287,7 +287,8 @@ def test_wandb_offline_has_a_run_in_the_run_s_folder(tmp_path):
 @needs("trackio")
 def test_trackio_has_the_run_with_its_figures(tmp_path):
     in_a_process("trackio", tmp_path / "unit", TRACKIO_DIR=str(tmp_path / "trackio"))
-    code = "import trackio; print([dict(r.config)['_Group'] for r in trackio.Api().runs('project')])"
+    show = "[(run.name, dict(run.config)['_Group'], dict(run.config)['aft']['seed']) for run in runs]"
+    code = f"import trackio; runs = trackio.Api().runs('project'); print({show})"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")},
@@ -295,4 +296,4 @@ def test_trackio_has_the_run_with_its_figures(tmp_path):
         text=True,
         timeout=HUNG_AFTER,
     )
-    assert ran.stdout.strip() == "['run']", ran.stderr
+    assert ran.stdout.strip() == "[('run/seed-0/align/bcl', 'run', 0)]", ran.stderr

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..training.trackers import TrackedRun, Trackers
 
+# arguments of trackio -> the keys of TrainingArguments that hold them
+_OF_TRACKIO = {"space_id": "trackio_space_id", "bucket_id": "trackio_bucket_id", "private": "hub_private_repo"}
 _REPORTED = ".tracked-report.json"  # which report the trackers have
 
 
@@ -59,6 +61,7 @@ def _named(plan: Plan, place: str, folder: Path, training: Mapping[str, Any], se
         folder,
         plan.folder,
         settings,
+        {argument: training[key] for argument, key in _OF_TRACKIO.items() if training.get(key) is not None},
     )
 
 

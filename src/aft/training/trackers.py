@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -39,7 +40,7 @@ class TrackedRun:
     """What a tracker is told of a run: its name, its project, the group that it belongs to, and its settings.
 
     `folder`: of the unit; the id of the run is kept there, and tensorboard's files are written there. `home`: the
-    folder of the whole run, for wandb's files.
+    folder of the whole run, for wandb's files. `trackio`: further arguments of its `init`, such as the Space.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TrackedRun:
     folder: Path
     home: Path
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trackio: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def tensorboard(self) -> Path:
@@ -343,18 +345,37 @@ def _add_to_mlflow(run: TrackedRun, findings: Findings, identity: dict[str, str]
 def _add_to_trackio(run: TrackedRun, findings: Findings, _: dict[str, str]) -> None:
     import trackio
 
-    # with `auto_log`, a run of a moment would have figures of the machine alone
-    trackio.init(
-        project=run.project, name=run.name, group=run.group, resume="allow", auto_log_gpu=False, auto_log_cpu=False
-    )
-    try:
-        logged: dict[str, Any] = dict(findings.figures)
-        logged |= {picture.stem: trackio.Image(str(picture)) for picture in findings.pictures}
-        if findings.rows:
-            logged["table"] = trackio.Table(list(findings.headings), [list(row) for row in findings.rows])
-        trackio.log(logged)
-    finally:
-        trackio.finish()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints several lines a run
+        trackio.init(
+            project=run.project,
+            name=run.name,
+            group=run.group,
+            config=_trackio_config(run),
+            resume="allow",
+            # figures of the machine say nothing about a run of a moment
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+            **run.trackio,
+        )
+        try:
+            logged: dict[str, Any] = dict(findings.figures)
+            logged |= {picture.stem: trackio.Image(str(picture)) for picture in findings.pictures}
+            if findings.rows:
+                logged["table"] = trackio.Table(list(findings.headings), [list(row) for row in findings.rows])
+            trackio.log(logged)
+        finally:
+            trackio.finish()
+
+
+def _trackio_config(run: TrackedRun) -> dict[str, Any]:
+    """The settings of a run that is opened again, which would be gone otherwise. Empty for a new run."""
+    import trackio
+
+    with contextlib.suppress(Exception):  # no such project yet, or one that lies elsewhere
+        for found in trackio.Api().runs(run.project):
+            if found.name == run.name:
+                return {key: value for key, value in dict(found.config).items() if not key.startswith("_")}
+    return {}
 
 
 _ADDING: dict[str, Callable[[TrackedRun, Findings, dict[str, str]], None]] = {
