@@ -32,8 +32,8 @@ def test_no_tracker_is_the_default(finished):
 
 
 def test_a_tracker_or_another_name_outdates_no_unit(finished):
-    keys = ["training={report_to: [tensorboard, wandb], run_name: x, project: y, trackio_space_id: me/z}"]
-    plan = make_plan(finished.folder, *keys)
+    keys = ["report_to=[tensorboard, wandb]", "run_name=x", "project=y", "trackio_space_id=me/z"]
+    plan = make_plan(finished.folder, *(f"training.{key}" for key in keys))
     assert {status.state for _, status in plan.forecast(plan.stages())} == {DONE}
     assert find_trackers(plan) == ["tensorboard", "wandb"]
     # a manifest of an earlier version has the keys
