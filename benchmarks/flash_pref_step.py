@@ -1,8 +1,8 @@
 """The alignment step with flash-pref's shared prefix, in an interpreter of its own: `rivals.py` starts it.
 
-It needs torch, transformers as flash-pref wants it, flash-attn and flash-pref; of this package it imports `aft.losses`,
-which needs torch alone. Reads one JSON request and prints one JSON line. The loss must be that of the same model without
-sharing. Without `shared`, the step is computed without flash-pref.
+It needs torch, transformers as flash-pref wants it, flash-attn and flash-pref. Of this package it imports `aft.losses`,
+which needs torch alone. Reads one JSON request and prints one JSON line. The loss must be that of the same model
+without sharing. Without `shared`, the step is computed without flash-pref.
 """
 
 from __future__ import annotations

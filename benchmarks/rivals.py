@@ -202,7 +202,7 @@ def gpu_bars(figures: dict[str, Any] | None) -> list[Bar]:
     cases = figures["cases"] if figures else [None] * len(GPU_CASES)
     return [
         Bar(
-            f"one GPU, {known.name}: alignment step against packed rows that repeat the question, share of the ceiling",
+            f"one GPU, {known.name}: against packed rows that repeat the question, share of the ceiling",
             "≥",
             BAR,
             share_of_ceiling(case) if case else None,
@@ -216,8 +216,8 @@ def gpu_bars(figures: dict[str, Any] | None) -> list[Bar]:
 def render(figures: dict[str, Any]) -> str:
     """The part of docs/performance.md."""
     lines = [
-        f"Lengths: {figures['lengths']}; {GROUPS} groups at once, forward and backward, logits kept. MFU counts 6 N D over"
-        f" the tokens that a way reads; the head's weights count for predicted positions, attention is left out."
+        f"Lengths: {figures['lengths']}; {GROUPS} groups at once, forward and backward, logits kept. MFU counts 6 N D"
+        " over the tokens that a way reads; the head's weights count for predicted positions, attention is left out."
         f" Elsewhere: {ELSEWHERE}, attention counted.",
     ]
     for case in figures["cases"]:

@@ -2,8 +2,8 @@
 
 The weights are random, so that nothing has to be fetched: completions end by chance or at the limit. On a GPU the model
 has Llama 3.2's 1B shape, on a CPU the smallest. vLLM is measured where AFT_VLLM_PYTHON, or this interpreter, has it.
-Memory: of the transformers engine the most that torch has reserved, of vLLM what the device has less while it runs; on a
-CPU the largest resident size of the process. vLLM reserves a share of the device for its cache whatever it needs.
+Memory: of the transformers engine the most that torch has reserved, of vLLM what the device has less while it runs; on
+a CPU the largest resident size of the process. vLLM reserves a share of the device for its cache whatever it needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,10 @@ def _resident(process: int) -> int:
 
 def _timed(engine: Any, wanted: Sequence[Request], limit: int, settings: Settings) -> list[list[float]]:
     """[tokens, seconds] of each repeat."""
-    sample: Callable[[Sequence[Request]], int] = lambda some: sum(  # noqa: E731
-        completion.num_tokens for completion in engine.generate(engine.plan(some), Decoding(limit))
-    )
+
+    def sample(some: Sequence[Request]) -> int:
+        return sum(completion.num_tokens for completion in engine.generate(engine.plan(some), Decoding(limit)))
+
     sample(wanted[:2])  # warms up
     runs = []
     for _ in range(settings.repeats):
@@ -141,8 +142,8 @@ def render(figures: dict[str, Any]) -> str:
             [name, rate.text("{:,.0f}"), f"{gigabytes:.1f} GB", f"{rate.median / gigabytes:,.0f}"],
         )
     text = (
-        f"{figures['shape']}, {figures['dtype']}, random weights; {figures['prompts']} prompts with the lengths of GSM8K's"
-        f" questions, {SAMPLES} completions of at most {figures['limit']} tokens each, all at once."
+        f"{figures['shape']}, {figures['dtype']}, random weights; {figures['prompts']} prompts with the lengths of"
+        f" GSM8K's questions, {SAMPLES} completions of at most {figures['limit']} tokens each, all at once."
     )
     left_out = f"\n\nvLLM was left out: {figures['left_out']}." if figures["left_out"] else ""
     header = ["engine", "useful tokens a second", "memory", "tokens a second and gigabyte"]
