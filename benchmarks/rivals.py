@@ -56,7 +56,7 @@ CPU_CASES = (Case("smallest", SMALLEST, "float32"),)
 def cases_for(settings: Settings) -> tuple[Case, ...]:
     """What is measured on this device."""
     if settings.smoke:
-        return tuple(dataclasses.replace(case, shape=TINY) for case in GPU_CASES)
+        return tuple(dataclasses.replace(case, shape=TINY, dtype="float32") for case in GPU_CASES)
     return GPU_CASES if settings.on_gpu else CPU_CASES
 
 
@@ -126,6 +126,8 @@ def with_flash_pref(
         return {"left_out": "flash-pref needs CUDA"}
     if shared and not python:
         return {"left_out": "no AFT_FLASH_PREF_PYTHON names an interpreter with flash-pref, flash-attn and torch"}
+    if shared and (absent := _absent(python or sys.executable)):
+        return {"left_out": f"{python} has no {absent}"}
     items = [alignment_items(lengths, shape.vocabulary, seed=turn) for turn, lengths in enumerate(batches)]
     request = {
         "shape": dataclasses.asdict(shape),
@@ -151,6 +153,18 @@ def with_flash_pref(
         return {"left_out": f"{FLASH_PREF}: {lines[-1]}"}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def _absent(python: str) -> str:
+    """The packages that an interpreter lacks for flash-pref, found without importing them."""
+    code = (
+        "import importlib.util as u; print(*[n for n in ('flash_pref', 'flash_attn', 'torch') if not u.find_spec(n)])"
+    )
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"answer: {error}"
+    return ", ".join(done.stdout.split())
 
 
 # ---- reading the figures ----

@@ -63,7 +63,8 @@ GPU_CASES = (
 def cases_for(settings: Settings) -> tuple[Case, ...]:
     """What is measured on this device."""
     if settings.smoke:
-        return tuple(dataclasses.replace(case, shape=TINY, sizes=(1, 4), most_batches=1) for case in GPU_CASES)
+        tiny = {"shape": TINY, "dtype": "float32", "sizes": (1,), "most_batches": 1}
+        return tuple(dataclasses.replace(case, **tiny) for case in GPU_CASES)
     return GPU_CASES if settings.on_gpu else CPU_CASES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
 import sys
@@ -372,6 +373,7 @@ def test_rivals_are_told_against_their_ceiling_with_their_utilisation(monkeypatc
     assert len(rivals.gpu_bars(None)) == 2
 
 
+@pytest.mark.slow
 def test_the_step_for_flash_pref_without_it_is_ours(monkeypatch):
     monkeypatch.delenv("AFT_FLASH_PREF_PYTHON", raising=False)
     batches = [[Lengths(5, (4, 2, 7)), Lengths(3, (6, 6, 3))]]
@@ -379,11 +381,19 @@ def test_the_step_for_flash_pref_without_it_is_ours(monkeypatch):
     engine = Engine(build(TINY, torch.float32, "cpu"), VARIANTS["shared"])
     items = groups.alignment_items(batches[0], TINY.vocabulary)
     assert found["batches"][0]["loss"] == pytest.approx(engine.step(engine.collate(items)).item(), rel=1e-5)
-    told = rivals.with_flash_pref(TINY, "float32", batches, Settings("cuda"))["left_out"]
-    assert told.startswith("no AFT_FLASH_PREF_PYTHON names an interpreter")
+
+
+def test_without_flash_pref_the_reason_is_told(monkeypatch):
+    def reason() -> str:
+        return rivals.with_flash_pref(TINY, "float32", [[Lengths(5, (4, 2))]], Settings("cuda"))["left_out"]
+
+    monkeypatch.delenv("AFT_FLASH_PREF_PYTHON", raising=False)
+    assert reason().startswith("no AFT_FLASH_PREF_PYTHON names an interpreter")
     monkeypatch.setenv("AFT_FLASH_PREF_PYTHON", sys.executable)
-    told = rivals.with_flash_pref(TINY, "float32", batches, Settings("cuda"))["left_out"]
-    assert told.startswith("flash-pref: ") and "\n" not in told
+    if importlib.util.find_spec("flash_pref") is None:
+        assert reason().startswith(f"{sys.executable} has no flash_pref")
+    monkeypatch.setenv("AFT_FLASH_PREF_PYTHON", "/no/such/python")
+    assert reason().startswith("/no/such/python has no answer: ")
 
 
 @pytest.mark.parametrize(
