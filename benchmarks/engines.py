@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from aft.config import load_config
 from aft.config.packaged import find_model
+from aft.device import visible_gpus
 from aft.encoding import TextEncoder
 from aft.errors import AftError
 from aft.json_files import read_json
@@ -73,9 +74,17 @@ def ends_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
 
 
 def open_vllm(
-    folder: Path, dtype: str, tokenizer: Any, ends: list[int], wanted: Sequence[Request], new: int, rows: int = ROWS
+    folder: Path,
+    dtype: str,
+    tokenizer: Any,
+    ends: list[int],
+    wanted: Sequence[Request],
+    new: int,
+    rows: int = ROWS,
+    *,
+    on_gpu: bool = False,
 ) -> VllmEngine:
-    """The engine as `sample.engine: vllm` opens it on a CPU, without compilation."""
+    """The engine as `sample.engine: vllm` opens it; on a CPU without compilation."""
     longest = max(len(request.prompt_ids) for request in wanted)
     arguments = {
         "model": str(folder),
@@ -84,10 +93,13 @@ def open_vllm(
         "max_model_len": longest + new,
         "max_num_seqs": rows,
         "max_num_batched_tokens": max(4096, rows * longest),
-        "enforce_eager": True,
+        "enforce_eager": not on_gpu,
         "disable_log_stats": True,
         "seed": 0,
     }
+    if on_gpu:
+        arguments["gpu_memory_utilization"] = 0.5
+        return VllmEngine(vllm_python(), "check", arguments, tokenizer, ends, Replicas(visible_gpus()[:1]))
     where = {"VLLM_CPU_KVCACHE_SPACE": "2"}
     return VllmEngine(vllm_python(), "check", arguments, tokenizer, ends, Replicas([""]), environment=where)
 

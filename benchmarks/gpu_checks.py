@@ -1,7 +1,8 @@
 """What only a GPU can show, in one command of at most ten minutes: `make gpu-checks`.
 
 First the trial of layouts for Llamas of 1B and 7B shape in bfloat16, then `pytest -m gpu`, then the benchmarks of one
-GPU. Each part has a time limit. A part that fails does not stop the others.
+GPU. Each part has a time limit. A part that fails does not stop the others. `--smoke` runs the same on the CPU, on
+tiny shapes.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trial", choices=SHAPES, help="only the trial of this shape, in this process")
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"), help="of --trial")
+    parser.add_argument("--smoke", action="store_true", help="on the CPU, on tiny shapes, to see that every part runs")
     parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT") or ROOT / "gpu-checks"))
     known = parser.parse_args()
+    if known.smoke:
+        known.device = "cpu"
     if known.device == "cuda" and not torch.cuda.is_available():
         print("gpu-checks: torch finds no CUDA device here; nothing was checked")
         return 1
@@ -43,18 +47,22 @@ def main() -> int:
         return int(figures["layout"] != "shared")
     for name in ("performance.md", "performance.json"):
         shutil.copy(ROOT / "docs" / name, known.output)
-    own = [sys.executable, str(Path(__file__)), "--output", str(known.output), "--trial"]
-    benchmarks = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--device", "cuda"]
-    failed = [
-        name
-        for name, seconds, command in (
-            ("trial-1B", 60, [*own, "1B"]),
-            ("trial-7B", 90, [*own, "7B"]),
-            ("pytest", 150, [sys.executable, "-m", "pytest", "-m", "gpu"]),
-            ("benchmarks", 290, [*benchmarks, "--output", str(known.output)]),
-        )
-        if not run(name, seconds, command, known.output)
+    own = [sys.executable, str(Path(__file__)), "--output", str(known.output), "--device", known.device, "--trial"]
+    benchmarks = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--output", str(known.output)]
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu"]
+    parts = [
+        ("trial-1B", 45, [*own, "1B"]),
+        ("trial-7B", 75, [*own, "7B"]),
+        ("pytest", 120, tests),
+        ("benchmarks", 350, [*benchmarks, "--device", "cuda", "--repeats", "2"]),
     ]
+    if known.smoke:
+        parts = [
+            ("trial-smallest", 300, [*own, "smallest"]),
+            ("pytest", 300, [*tests, "--collect-only"]),
+            ("benchmarks", 900, [*benchmarks, "--smoke", "--repeats", "1"]),
+        ]
+    failed = [name for name, seconds, command in parts if not run(name, seconds, command, known.output)]
     print(f"gpu-checks: {', '.join(failed)} failed" if failed else f"gpu-checks: all passed; see {known.output}")
     return len(failed)
 

@@ -13,7 +13,7 @@ import torch
 
 from bars import Bar, table
 from groups import Lengths, alignment_items, load_groups, typical_batches
-from shapes import LLAMA_1B, SMALL, Shape, build, that_fits
+from shapes import LLAMA_1B, SMALL, TINY, Shape, build, that_fits
 from timing import MB, Settings, Summary, added_memory, in_own_process, ratios, summary, without_huge_pages
 from variants import CHUNK_BYTES, KEPT, NAIVE, PADDED, RECOMPUTED, SHARED, VARIANTS, Engine
 
@@ -24,7 +24,8 @@ MEASURED = (NAIVE, PADDED, SHARED, KEPT, RECOMPUTED)
 
 def measure(settings: Settings, shape: Shape | None = None, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Bytes added by one step on the same batches, for each variant."""
-    shape = that_fits(shape or (LLAMA_1B if settings.on_gpu else SMALL), settings.device)
+    usual = TINY if settings.smoke else LLAMA_1B if settings.on_gpu else SMALL
+    shape = that_fits(shape or usual, settings.device)
     dtype = "bfloat16" if settings.on_gpu else "float32"
     found, source = load_groups()
     # one in the middle: the allocator's count hardly varies, and another batch would cost a minute

@@ -36,7 +36,8 @@ PARTS = (
     "engines",
     "engine_speed",
 )
-GPU_PARTS = ("step", "memory", "scaling")
+# those that say most first, as a check of bounded time may end before the last
+GPU_PARTS = ("rivals", "step", "serving", "trl_dpo", "memory", "scaling")
 WITH_BARS = ("real", "step", "trl_dpo", "memory", "sampling", "scaling", "startup")  # in the order of the summary
 JSON, TEXT = "performance.json", "performance.md"
 SCHEMA = 1
@@ -138,7 +139,7 @@ def all_bars(parts: dict[str, Any]) -> list[Bar]:
         return parts[name]["figures"] if name in parts else None
 
     bars = [bar for name in WITH_BARS for bar in load_part(name).bars(figures(name))]
-    return bars + load_part("step").gpu_bars(figures("step-gpu"))
+    return bars + [bar for name in ("rivals", "step") for bar in load_part(name).gpu_bars(figures(f"{name}-gpu"))]
 
 
 def _origin(entry: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
     python benchmarks/run.py                        every part on the CPU
     python benchmarks/run.py --only step            one part; the others keep their figures and dates
     python benchmarks/run.py --device cuda          the parts that a GPU is measured by
+    python benchmarks/run.py --smoke                the GPU's parts on the CPU, on tiny shapes, to see that they run
     python benchmarks/run.py --tables               write the tables again from the JSON file, measuring nothing
 
 Each part runs in a process of its own. The text between the marks of docs/performance.md is written; the rest is kept.
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,14 +29,19 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Parse, dispatch; the number of parts that failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=page.PARTS, help="measure this part in this process")
+    parser.add_argument(
+        "--only", choices=list(dict.fromkeys([*page.PARTS, *page.GPU_PARTS])), help="measure this part in this process"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the CPU (default: all)")
     parser.add_argument("--repeats", type=int, default=3, help="batches of each size, or rounds (default: 3)")
+    parser.add_argument("--smoke", action="store_true", help="the GPU's parts on tiny shapes; docs/ stays as it is")
     parser.add_argument("--tables", action="store_true", help="measure nothing, write the tables again")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of performance.md and .json")
     known = parser.parse_args()
-    settings = Settings(known.device, known.threads, known.repeats)
+    settings = Settings(known.device, known.threads, known.repeats, known.smoke)
+    if known.smoke and known.output == ROOT / "docs":
+        return smoke(sys.argv[1:])
     if settings.on_gpu and not _has_gpu():
         print("no CUDA device here: the GPU's figures stay as they are", file=sys.stderr)
         return 1
@@ -44,7 +52,7 @@ def main() -> int:
         return measure(known.only, settings, known.output)
     begun = time.perf_counter()
     arguments = [*sys.argv[1:]]
-    names = page.GPU_PARTS if settings.on_gpu else page.PARTS
+    names = page.GPU_PARTS if settings.on_gpu or settings.smoke else page.PARTS
     failed = [
         name for name in names if subprocess.run([sys.executable, __file__, *arguments, "--only", name]).returncode
     ]
@@ -52,6 +60,14 @@ def main() -> int:
     if failed:
         print(f"failed, and left as they were: {', '.join(failed)}", file=sys.stderr)
     return len(failed)
+
+
+def smoke(arguments: list[str]) -> int:
+    """The same command with a copy of the page, which is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (page.TEXT, page.JSON):
+            shutil.copy(ROOT / "docs" / name, folder)
+        return subprocess.run([sys.executable, __file__, *arguments, "--output", folder]).returncode
 
 
 def measure(name: str, settings: Settings, folder: Path) -> int:

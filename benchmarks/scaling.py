@@ -15,7 +15,7 @@ from aft.scoring.batching import Packer
 from aft.scoring.packing import Item
 from bars import Bar, table
 from groups import PAD_ID, Lengths, alignment_items, generated_groups
-from shapes import LLAMA_1B, SMALLEST, Shape, build, that_fits
+from shapes import LLAMA_1B, SMALLEST, TINY, Shape, build, that_fits
 from timing import Settings, Summary, in_turn, seconds, summary
 from variants import SHARED, Collated, Engine
 
@@ -39,7 +39,10 @@ def measure(
     groups, at least 16 and as many as a step has, in steps of that many. All in micro-batches within the budget; groups
     are never split.
     """
-    shape = that_fits(shape or (LLAMA_1B if settings.on_gpu else SMALLEST), settings.device)
+    usual = TINY if settings.smoke else LLAMA_1B if settings.on_gpu else SMALLEST
+    shape = that_fits(shape or usual, settings.device)
+    if settings.smoke:
+        samples, groups, tokens = samples[:3], groups[:3], 1_000
     model = build(shape, torch.bfloat16 if settings.on_gpu else torch.float32, settings.device)
     engine = Engine(model, SHARED)
     steps: dict[str, list[list[Lengths]]] = {}

@@ -46,6 +46,7 @@ class Shape:
 SMALL = Shape("512 × 8, vocabulary 32k", 512, 8, 8, 8, 1376, 32_000)
 SMALL_2K = dataclasses.replace(SMALL, name="512 × 8, vocabulary 2k", vocabulary=2_000)
 SMALLEST = Shape("256 × 4, vocabulary 2k", 256, 4, 4, 4, 688, 2_000)
+TINY = Shape("64 × 2, vocabulary 500", 64, 2, 2, 1, 96, 500)  # to see that a benchmark runs
 LLAMA_1B = Shape("1B-like", 2048, 16, 32, 8, 8192, 128_256, tied=True)
 LLAMA_7B = Shape("7B-like", 4096, 32, 32, 32, 11_008, 32_000)
 

@@ -12,7 +12,7 @@ import torch
 from aft.device import forget
 from bars import NOT_MEASURED, Bar, table
 from groups import Lengths, alignment_items, load_groups, padding_ratio, typical_batches
-from shapes import LLAMA_1B, LLAMA_7B, SMALL, SMALL_2K, Shape, build, floor_operations, that_fits
+from shapes import LLAMA_1B, LLAMA_7B, SMALL, SMALL_2K, TINY, Shape, build, floor_operations, that_fits
 from timing import Settings, Summary, in_turn, matrix_rate, ratios, seconds, summary
 from variants import (
     CHUNK_BYTES,
@@ -62,6 +62,9 @@ GPU_CASES = (
 
 def cases_for(settings: Settings) -> tuple[Case, ...]:
     """What is measured on this device."""
+    if settings.smoke:
+        tiny = {"shape": TINY, "dtype": "float32", "sizes": (1,), "most_batches": 1}
+        return tuple(dataclasses.replace(case, **tiny) for case in GPU_CASES)
     return GPU_CASES if settings.on_gpu else CPU_CASES
 
 

@@ -25,11 +25,15 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where and how long to measure. `threads` of the CPU; `repeats` of each measurement, or batches of each size."""
+    """Where and how long to measure. `threads` of the CPU; `repeats` of each measurement, or batches of each size.
+
+    `smoke`: the GPU's parts on the smallest shapes, to see that they run.
+    """
 
     device: str = "cpu"
     threads: int = 1
     repeats: int = 3
+    smoke: bool = False
 
     @property
     def on_gpu(self) -> bool:

@@ -107,6 +107,8 @@ are laid over it. These defaults are ours, every other key keeps transformers' o
 
 {defaults}
 
+[trackers.md](trackers.md) has what `training.report_to`, `run_name` and `project` do.
+
 These keys are refused, because the run sets them or because they would act against its losses:
 
 {owned}

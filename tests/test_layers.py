@@ -137,7 +137,8 @@ MAY_USE = {
     "encoding": "transformers tokenizers",
     "scoring": "torch transformers flash_attn",
     "sampling": "torch transformers accelerate vllm",
-    "training": "torch transformers accelerate safetensors tqdm",
+    # the last four are trackers, an extra
+    "training": "torch transformers accelerate safetensors tqdm mlflow tensorboard trackio wandb",
     "stages": "torch transformers accelerate huggingface_hub",
     "launch": "torch transformers accelerate tqdm",
     "cli": "torch",

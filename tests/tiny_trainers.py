@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from aft.config.losses import AlignmentLoss, BoundaryConstraint, DetachedConstraint, NoConstraint
 from aft.model import add_lora
@@ -74,6 +76,7 @@ def make_trainer(
     dtype: torch.dtype = torch.float32,
     lora: dict[str, Any] | None = None,
     job: dict[str, Any] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
     **training: Any,
 ) -> AftTrainer:
     """A trainer on a tiny model. Plain gradient descent with a constant rate, so that a step shows its gradient.
@@ -98,6 +101,7 @@ def make_trainer(
     return AftTrainer(
         TrainingJob(model, word_tokenizer(), entries, **{"objective": OBJECTIVES[name][0], **(job or {})}),
         make_arguments(values, folder, seed=0, data_seed=DATA_SEED, cpu=True),
+        callbacks,
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +16,14 @@ import torch
 import groups
 import page
 import real
+import rivals
 import run
 import sampling_rows
 import scaling
+import serving
 import step
 import timing
+import utilisation
 from aft.scoring.packing import pack
 from bars import Bar
 from groups import Lengths
@@ -232,7 +238,7 @@ def test_bars_are_met_missed_or_not_measured():
 
 def test_what_no_gpu_measured_says_so():
     rows = [line for line in page.section("summary", {}).splitlines() if line.startswith("| one GPU")]
-    assert len(rows) == 4 and all(row.endswith("| not measured | not measured |") for row in rows)
+    assert len(rows) == 6 and all(row.endswith("| not measured | not measured |") for row in rows)
     assert page.section("step-gpu", {}) == "Not measured."
 
 
@@ -342,6 +348,97 @@ def test_scaling_measures_the_same_groups_in_every_step_size():
     assert [setting["groups"] for setting in by_groups] == [4, 4, 4]
     assert [setting["micro_batches"] for setting in by_groups] == [4, 2, 1]
     assert "k = 2" in scaling.render(figures) and len(scaling.bars(figures)) == 2
+
+
+# ---- rivals ----
+
+
+def test_rivals_are_told_against_their_ceiling_with_their_utilisation(monkeypatch):
+    monkeypatch.setenv(utilisation.OVERRIDE, "0.5")
+    monkeypatch.setattr(rivals, "load_groups", lambda: (groups.generated_groups(20), "generated"))
+    figures = rivals.measure(Settings(repeats=2), [rivals.Case("tiny", TINY, "float32")])
+    (case,) = figures["cases"]
+    assert case["left_out"] == "flash-pref needs CUDA" and case["peak"] == 0.5e12
+    for batch in case["batches"]:
+        batch["variants"]["packed"]["seconds"], batch["variants"]["shared"]["seconds"] = 1.5, 1.0
+    assert rivals.speed(case, "packed").median == 1.5
+    limit = statistics.median(rivals.ceilings(case))
+    assert 1.3 < limit < 2 and rivals.share_of_ceiling(case).high == pytest.approx(1.5 / min(rivals.ceilings(case)))
+    batch = case["batches"][0]
+    operations = utilisation.step_operations(TINY, batch["unique"], batch["predicted"])
+    assert operations == 6 * (TINY.body_weights * batch["unique"] + TINY.head_weights * batch["predicted"])
+    assert rivals.utilisation(case, "shared").low <= operations / 0.5e12 <= rivals.utilisation(case, "shared").high
+    text = rivals.render(figures)
+    assert "33–39 %" in text and "flash-pref was left out: flash-pref needs CUDA." in text
+    assert len(rivals.gpu_bars(None)) == 2
+
+
+@pytest.mark.slow
+def test_the_step_for_flash_pref_without_it_is_ours(monkeypatch):
+    monkeypatch.delenv("AFT_FLASH_PREF_PYTHON", raising=False)
+    batches = [[Lengths(5, (4, 2, 7)), Lengths(3, (6, 6, 3))]]
+    found = rivals.with_flash_pref(TINY, "float32", batches, Settings(), shared=False)
+    engine = Engine(build(TINY, torch.float32, "cpu"), VARIANTS["shared"])
+    items = groups.alignment_items(batches[0], TINY.vocabulary)
+    assert found["batches"][0]["loss"] == pytest.approx(engine.step(engine.collate(items)).item(), rel=1e-5)
+
+
+def test_without_flash_pref_the_reason_is_told(monkeypatch):
+    def reason() -> str:
+        return rivals.with_flash_pref(TINY, "float32", [[Lengths(5, (4, 2))]], Settings("cuda"))["left_out"]
+
+    monkeypatch.delenv("AFT_FLASH_PREF_PYTHON", raising=False)
+    assert reason().startswith("no AFT_FLASH_PREF_PYTHON names an interpreter")
+    monkeypatch.setenv("AFT_FLASH_PREF_PYTHON", sys.executable)
+    if importlib.util.find_spec("flash_pref") is None:
+        assert reason().startswith(f"{sys.executable} has no flash_pref")
+    monkeypatch.setenv("AFT_FLASH_PREF_PYTHON", "/no/such/python")
+    assert reason().startswith("/no/such/python has no answer: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "rate"),
+    [
+        ("NVIDIA H200", "bfloat16", 989e12),
+        ("NVIDIA H100 PCIe", "bfloat16", 756e12),
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
+        ("NVIDIA L40S", "bfloat16", 362e12),
+        ("NVIDIA H200", "float32", 7.0),
+        ("of tomorrow", "bfloat16", 7.0),
+    ],
+)
+def test_the_peak_is_the_data_sheet_s_or_measured(monkeypatch, name, dtype, rate):
+    monkeypatch.delenv(utilisation.OVERRIDE, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: 7.0)
+    found, source = utilisation.peak_rate("cuda", getattr(torch, dtype))
+    assert found == rate and ("measured" in source) == (rate == 7.0)
+    monkeypatch.setenv(utilisation.OVERRIDE, "12")
+    assert utilisation.peak_rate("cuda", torch.bfloat16) == (12e12, "AFT_PEAK_TFLOPS=12")
+
+
+def test_serving_says_why_an_engine_is_left_out(monkeypatch):
+    monkeypatch.delenv("AFT_VLLM_PYTHON", raising=False)
+    monkeypatch.setattr(serving, "load_groups", lambda: (groups.generated_groups(20), "generated"))
+    figures = serving.measure(Settings(repeats=1), TINY, prompts=2, limit=3)
+    tokens, taken = figures["engines"][serving.OURS]["runs"][0]
+    assert 0 < tokens <= 2 * serving.SAMPLES * 3 and taken > 0
+    assert "vLLM was left out: " in serving.render(figures)
+
+
+def test_the_parts_of_a_gpu_have_their_place_on_the_page():
+    text = (run.ROOT / "docs" / page.TEXT).read_text(encoding="utf-8")
+    assert all(f"<!-- measured: {name}-gpu -->" in text for name in page.GPU_PARTS)
+
+
+def test_a_smoke_run_leaves_the_page_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        run.subprocess, "run", lambda command, **_: asked.append(command) or SimpleNamespace(returncode=0)
+    )
+    monkeypatch.setattr(sys, "argv", ["run.py", "--smoke"])
+    assert run.main() == 0
+    assert asked[0][2:4] == ["--smoke", "--output"] and not Path(asked[0][4]).is_relative_to(run.ROOT)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -176,7 +176,8 @@ def test_a_missing_extra_is_told_before_anything_runs(refused):
     import importlib.util
 
     absent = next(name for name in ("wandb", "mlflow", "comet_ml") if importlib.util.find_spec(name) is None)
-    expected = f"training: report_to: {absent} is not installed here; pip install it, or report_to=none"
+    package = {"comet_ml": "comet-ml"}.get(absent, f"{absent}, or 'aft[trackers]',")
+    expected = f"training: report_to: {absent} is not installed here; pip install {package} or set report_to to none"
     assert refused(f"training.report_to={absent}") == expected
 
 

@@ -6,9 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..shown import shown
 from .main import Parser, add_version, guarded, parse
+
+if TYPE_CHECKING:
+    from ..stages.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,6 +104,18 @@ def print_report(folder: Path, *, picture: bool = True) -> None:
     written = write_report(folder, picture=picture)
     print(shown(summary_table(read_report(written[0]))), end="\n\n")
     _tell_written(written)
+
+
+def track_report(plan: Plan) -> None:
+    """Adds the report that was just written to the trackers of the run's trainings, if it has any."""
+    from ..report.figures import mean_figures, seed_figures
+    from ..report.page import main_rows
+    from ..report.read import read_report
+    from ..stages.tracking import add_report, find_trackers
+
+    if names := find_trackers(plan):
+        report = read_report(plan.run.report("json"))
+        add_report(plan, names, main_rows(report), mean_figures(report), seed_figures(report))
 
 
 if __name__ == "__main__":

@@ -124,9 +124,10 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     with hold(plan.run, say):
         conduct(plan, stages)
         if "evaluate" in stages:
-            from .report import print_report
+            from .report import print_report, track_report
 
             print_report(plan.folder)
+            track_report(plan)
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

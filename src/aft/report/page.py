@@ -62,7 +62,7 @@ def _first_measures(report: Mapping[str, Any]) -> list[Measure]:
 
 
 def _first_table(report: Mapping[str, Any]) -> str:
-    return _table(report, _first_measures(report))
+    return markdown(*_rows(report, _first_measures(report)))
 
 
 def _first_caption(report: Mapping[str, Any]) -> str:
@@ -114,12 +114,17 @@ def _has_vft(report: Mapping[str, Any]) -> bool:
 
 
 def _main_table(report: dict[str, Any]) -> str:
-    return _table(report, [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)])
+    return markdown(*main_rows(report))
 
 
-def _table(report: Mapping[str, Any], measures: Sequence[Measure]) -> str:
+def main_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The headings and the rows of the main table, as text."""
+    return _rows(report, [measure for measure in columns(report) if measure.name != "vs_vft" or _has_vft(report)])
+
+
+def _rows(report: Mapping[str, Any], measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
     rows = [[model["name"], *(model_number(model, measure) for measure in measures)] for model in report["models"]]
-    return markdown(["method", *(measure.heading for measure in measures)], rows)
+    return ["method", *(measure.heading for measure in measures)], rows
 
 
 def spread_caption(report: Mapping[str, Any]) -> str:

@@ -221,7 +221,7 @@ class Plan:
             return {"data": data, "label": {**label, "ratings": ratings}}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
-            return {**sections, "pretrain": {"training": self.training(config.pretrain.training)}}
+            return {**sections, "pretrain": {"training": _untracked(self.training(config.pretrain.training))}}
         if unit.stage == "vft":
             return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":
@@ -288,7 +288,7 @@ class Plan:
             **keys["validation"],
             "max_new_tokens": self.config.evaluate.max_new_tokens,
         }
-        return {**keys, "training": self.training(section.training), "validation": validation}
+        return {**keys, "training": _untracked(self.training(section.training)), "validation": validation}
 
     def _digest(self, source: str | Path) -> str | None:
         if isinstance(source, Path):
@@ -310,7 +310,7 @@ class Plan:
     def changed_settings(self, unit: Unit, inputs: dict[str, Any]) -> list[str]:
         """Returns how the stage's version, the seed, the data and the configuration differ from recorded inputs."""
         keys = ("stage_version", "seed", "data", "config")
-        now = self._inputs(unit, {}, self._fingerprint)
+        now, inputs = self._inputs(unit, {}, self._fingerprint), _recorded_inputs(inputs)
         return changed_keys({key: inputs.get(key) for key in keys}, {key: now[key] for key in keys})
 
     def has_same_data(self, unit: Unit, inputs: dict[str, Any]) -> bool:
@@ -354,12 +354,12 @@ class Plan:
         inputs = self._inputs(unit, reads, self._fingerprint if self.sees_data else recorded["inputs"].get("data"))
         if manifest is not None:
             # outdated results are not used, so that nothing depends on whether they are whole
-            if reasons := changed_keys(manifest["inputs"], inputs):
+            if reasons := changed_keys(_recorded_inputs(manifest["inputs"]), inputs):
                 return Status(RERUN, tuple(reasons))
             damages = self.integrity.damages(unit)
             return Status(DAMAGED, tuple(damages)) if damages else Status(DONE)
         assert started is not None
-        reasons = changed_keys(started["inputs"], inputs)
+        reasons = changed_keys(_recorded_inputs(started["inputs"]), inputs)
         # Not part of `inputs`: otherwise a finished run would look outdated on a machine with another process count.
         before, now = started.get("processes"), self.processes(unit)
         if None not in (before, now) and before != now:
@@ -448,6 +448,25 @@ class Plan:
             problems.append(f"stage {stage} reads {source}, which is not there or not finished{hint}")
         if problems:
             raise ConfigError(problems)
+
+
+# Keys of TrainingArguments that say who is told of a training, and change nothing in it.
+_OF_TRACKERS = ("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
+
+
+def _untracked(training: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in training.items() if key not in _OF_TRACKERS}
+
+
+def _recorded_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Returns recorded inputs as this version would have recorded them: earlier ones had the keys of trackers."""
+    sections = {
+        name: {**section, "training": _untracked(section["training"])}
+        if isinstance(section, dict) and isinstance(section.get("training"), dict)
+        else section
+        for name, section in (inputs.get("config") or {}).items()
+    }
+    return {**inputs, "config": sections} if "config" in inputs else inputs
 
 
 # Keys of an engine that change where and how fast it samples, and no probability.

@@ -44,6 +44,7 @@ from .context import Stage, check_sizes, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import Unit
+from .tracking import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +222,11 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     ends = SaveEnds(lambda: set_ends(job.model, work.texts))
     # once it trains, a signal ends it at the end of a step, or when what was trained is saved
     to_a_safe_point = OnceItTrains(lambda _: cut.enter_context(deferring()))
-    trainer = AftTrainer(job, arguments, [ends, to_a_safe_point, *([work.collapse] if work.collapse else [])])
-    trainer.train(resume_from_checkpoint=_checkpoint(unit, log, trainer))
+    tracked = track(stage.plan, unit, arguments)
+    callbacks = [ends, to_a_safe_point, tracked, *([work.collapse] if work.collapse else [])]
+    trainer = AftTrainer(job, arguments, callbacks)
+    with tracked.ending():
+        trainer.train(resume_from_checkpoint=_checkpoint(unit, log, trainer))
     stopped = work.collapse.reason if work.collapse else None
     if stopped:
         say(f"{unit}: {stopped}")

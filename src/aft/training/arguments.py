@@ -26,6 +26,10 @@ DEFAULTS: dict[str, Any] = {
     "lr_scheduler_type": "linear",
 }
 
+# What to install for a tracker whose package has another name.
+PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml", "kubeflow": "kubeflow-trainer"}
+EXTRA = ("mlflow", "tensorboard", "trackio", "wandb")  # of the extra `trackers`
+
 # Keys that a run sets itself, and what to set instead.
 OWNED: dict[str, str] = {
     "output_dir": "set the run's output_dir",
@@ -153,11 +157,13 @@ def check_whole(values: Mapping[str, Any], *, cpu: bool) -> list[str]:
     if arguments.load_best_model_at_end and arguments.eval_strategy == "no":
         return ["load_best_model_at_end: nothing is evaluated; set eval_strategy, and save_strategy like it"]
     installed = get_available_reporting_integrations()
-    return [
-        f"report_to: {name} is not installed here; pip install it, or report_to=none"
-        for name in arguments.report_to
-        if name not in installed
-    ]
+    return [_how_to_install(name) for name in arguments.report_to if name not in installed]
+
+
+def _how_to_install(tracker: str) -> str:
+    extra = ", or 'aft[trackers]'," if tracker in EXTRA else ""
+    package = PACKAGES.get(tracker, tracker)
+    return f"report_to: {tracker} is not installed here; pip install {package}{extra} or set report_to to none"
 
 
 def _check_type(value: Any, annotation: Any, where: str) -> list[str]:
