@@ -106,10 +106,11 @@ MAY_IMPORT = {
     "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
     " grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
+    "forecast": "config device json_files losses model run scoring stages tasks",
+    "launch": "config device ending forecast json_files model progress run shown sizes tasks labelling stages training",
     "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
-    "cli": "config ending json_files markdown progress prompts records shown convert labelling launch paper report run"
-    " stages",
+    "cli": "config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
+    " report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -138,6 +139,7 @@ MAY_USE = {
     "sampling": "torch transformers accelerate vllm",
     "training": "torch transformers accelerate safetensors tqdm",
     "stages": "torch transformers accelerate huggingface_hub",
+    "forecast": "torch transformers",
     "launch": "torch transformers accelerate tqdm",
     "cli": "torch",
 }
@@ -187,7 +189,7 @@ WITHOUT_TORCH = [
     *("aft.records", "aft.prompts", "aft.grading", "aft.progress", "aft.own_code", "aft.json_files", "aft.markdown"),
     "aft.yaml_files",
     *("aft.stages", "aft.stages.plan", "aft.stages.label", "aft.stages.card", "aft.stages.complete"),
-    *("aft.stages.recompute", "aft.cli.verify"),
+    *("aft.stages.recompute", "aft.cli.verify", "aft.forecast.optimizers", "aft.forecast.hardware"),
     *(
         name
         for top in ("answers", "tasks", "config", "convert", "labelling", "evaluation")

@@ -66,6 +66,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
+    from ..run.folder import TRAINING_STAGES
     from ..run.integrity import Integrity
     from ..stages.plan import Plan
 
@@ -115,6 +116,11 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         if holder := tell_holder(plan.run):
             print(shown(f"aft: note: {holder}"), file=sys.stderr)
         print(shown(show_plan(plan, stages)))
+        with contextlib.suppress(ConfigError):  # --plan says what is missing
+            from ..forecast.page import brief
+
+            if {*stages} & {*TRAINING_STAGES}:
+                print(shown(f"\n{brief(plan)}"))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
         absent = "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking])

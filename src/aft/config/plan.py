@@ -7,8 +7,21 @@ from typing import Any, Literal
 
 # The names of `aft.forecast.hardware`.
 Hardware = Literal[
-    *("t4", "v100", "a10", "l4", "rtx-3090", "rtx-4090", "a6000", "l40s", "a100-40gb", "a100", "h100", "h200"),
-    *("b200", "mi250x", "mi300x"),
+    "t4",
+    "v100",
+    "a10",
+    "l4",
+    "rtx-3090",
+    "rtx-4090",
+    "a6000",
+    "l40s",
+    "a100-40gb",
+    "a100",
+    "h100",
+    "h200",
+    "b200",
+    "mi250x",
+    "mi300x",
 ]
 
 
@@ -19,7 +32,7 @@ class PlanConfig:
     gpus: int | None = field(default=None, metadata={"ge": 1, "le": 100_000})
     """GPUs; null: the processes that `launch` starts."""
     hardware: Hardware | None = None
-    """Name of the GPU: sets `memory_gb`, `tflops` and `bandwidth_gb`. null: the GPU of this machine, if there is one."""
+    """Name of the GPU, which sets `memory_gb`, `tflops` and `bandwidth_gb`; null: memory of this machine's GPU."""
     memory_gb: float | None = field(default=None, metadata={"gt": 0.0})
     """Memory of one GPU, in GB of 10^9 bytes; null: the hardware's."""
     reserve: float = field(default=0.05, metadata={"ge": 0.0, "lt": 1.0})

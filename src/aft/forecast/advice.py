@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterator
 
 from ..errors import ConfigError
-from .memory import DDP, FSDP, ONE, ZERO1, ZERO2, ZERO3, Memory, Setup, largest_budget
+from .memory import DDP, FSDP, ONE, ZERO1, ZERO2, ZERO3, Memory, Setup
 from .run import DEFAULT_LORA, RunForecast, StageForecast
 from .work import Work
 
 _MOST_GPUS = 1024
+_MOST_TOKENS = 2**24
+_UNIT = 128  # tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +81,18 @@ def fitting_budget(run: RunForecast, unit: Work, setup: Setup | None = None) -> 
     if memory is None:
         return None
     low, high = max(256, least.tokens), max(2 * least.tokens, 4096)
-    found: int | None = low
-    for _ in range(4):
+    found = low
+    for _ in range(3):
         at_low, at_high = total(low), total(high)
         slope = (at_high - at_low) / (high - low)
-        base = at_low - slope * low
-        most = min(2**24, 64 * high)
-        found = largest_budget(lambda budget: base + slope * budget <= memory, least.tokens, most)
-        if found is None or abs(found - high) < 0.1 * high or found >= most:
+        reached = low + (memory - at_low) / slope if slope > 0 else math.inf
+        found = int(max(0.0, min(reached, 64 * high, _MOST_TOKENS))) // _UNIT * _UNIT
+        if found < least.tokens or abs(found - high) < 0.1 * high or found >= 64 * high:
             break
         low, high = high, found
-    while found is not None and found > least.tokens and total(found) > memory:
-        found = int(0.97 * found) // 128 * 128
-    return found if found is not None and total(max(found, least.tokens)) <= memory else None
+    while found >= least.tokens and total(found) > memory:
+        found = int(0.97 * found) // _UNIT * _UNIT
+    return found if found >= least.tokens else None
 
 
 def advise(run: RunForecast, found: StageForecast) -> list[str]:
@@ -124,10 +125,14 @@ def _changes(run: RunForecast, unit: Work) -> Iterator[Option]:
             yield _option(run, unit, taken, f"model.max_tokens_per_batch={budget}{_and(also)}", budget)
     many = run.machine.gpus
     if own.kind in (ONE, DDP) and many > 1:
-        yield _option(run, unit, dataclasses.replace(checkpointed, kind=FSDP, processes=many), f"launch.config=fsdp2{_and(key)}")
+        yield _option(
+            run, unit, dataclasses.replace(checkpointed, kind=FSDP, processes=many), f"launch.config=fsdp2{_and(key)}"
+        )
     if own.lora is None:
         adapted = dataclasses.replace(checkpointed, lora=DEFAULT_LORA)
-        yield _option(run, unit, adapted, f"model.lora='{{r: {DEFAULT_LORA['r']}, target_modules: all-linear}}'{_and(key)}")
+        yield _option(
+            run, unit, adapted, f"model.lora='{{r: {DEFAULT_LORA['r']}, target_modules: all-linear}}'{_and(key)}"
+        )
     power = 2 ** (math.floor(math.log2(max(1, many))) + 1)
     while power <= _MOST_GPUS:
         more = dataclasses.replace(checkpointed, kind=own.kind if own.kind in (FSDP, ZERO3) else FSDP, processes=power)

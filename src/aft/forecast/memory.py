@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from .optimizers import Trained, state_bytes, step_bytes
@@ -16,7 +15,7 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # DeepSpeed's own sizes of its buckets and of what ZeRO-3 keeps whole, in values.
 _BUCKET, _LIVE = 500_000_000, 1_000_000_000
 
-ONE, DDP, FSDP, ZERO1, ZERO2, ZERO3 = "one GPU", "DDP", "FSDP2", "ZeRO-1", "ZeRO-2", "ZeRO-3"
+ONE, DDP, FSDP, ZERO1, ZERO2, ZERO3 = "one process", "DDP", "FSDP2", "ZeRO-1", "ZeRO-2", "ZeRO-3"
 DIVIDES_ALL = (FSDP, ZERO3)
 
 
@@ -151,18 +150,6 @@ def _count(shape: Any) -> int:
     for side in shape:
         count *= side
     return count
-
-
-def largest_budget(fits: Callable[[int], bool], least: int, most: int) -> int | None:
-    """The largest multiple of 128 tokens from `least` to `most` that fits, or None. `fits` is monotone."""
-    unit = 128
-    low, high = -(-least // unit), most // unit
-    if high < low or not fits(low * unit):
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * unit) else (low, middle - 1)
-    return low * unit
 
 
 # ---- sampling ----

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ..errors import ConfigError
+from ..stages.plan import Plan
 from .advice import advise, alternatives, fitting_budget
 from .memory import Memory, states
 from .run import RunForecast, StageForecast
@@ -17,14 +20,18 @@ def render(run: RunForecast, stages: Sequence[str]) -> str:
     return "\n".join(_lines(run, stages))
 
 
-def brief(run: RunForecast) -> str:
-    """Two lines without activations, which need no trace: for a dry run."""
+def brief(plan: Plan) -> str:
+    """A line without activations, for a dry run: it needs no trace and no network.
+
+    Raises `ConfigError` if no configuration of the model is here.
+    """
+    run = RunForecast(plan, network=False)
     training = run.plan.training(run.config.vft.training)
     setup = run.setup(training)
     held = states(run.model, setup)
     line = (
-        f"memory: {_count(run.model.count)} parameters; a training ({setup.describe()}) holds {_gb(held.total)} GB in each"
-        " process before activations"
+        f"memory: {_count(run.model.count)} parameters; a training ({setup.describe()}) holds {_gb(held.total)} GB"
+        " in each process before activations"
     )
     if run.machine.memory is not None:
         fits = "more than" if held.total > run.machine.memory else "of"
@@ -34,20 +41,23 @@ def brief(run: RunForecast) -> str:
 
 def _lines(run: RunForecast, stages: Sequence[str]) -> Iterator[str]:
     machine = run.machine
-    room = "memory not known: set plan.hardware or plan.memory_gb" if machine.memory is None else (
-        f"{_gb(machine.memory)} GB of each to use"
+    room = (
+        "memory not known: set plan.hardware or plan.memory_gb"
+        if machine.memory is None
+        else (f"{_gb(machine.memory)} GB of each to use")
     )
     devices = "CPU" if machine.cpu else f"{machine.gpus} × {machine.shown}"
     kind = getattr(run.model.config, "model_type", "model")
-    yield f"{kind}: {_count(run.model.count)} parameters in {run.model.layers} layers, vocabulary {run.model.vocabulary:,}"
+    size = f"{_count(run.model.count)} parameters in {run.model.layers} layers"
+    yield f"{kind}: {size}, vocabulary {run.model.vocabulary:,}"
     yield f"on {devices}: {room}"
     units = run.units(stages)
     seeds = len(run.config.seeds)
     yield ""
     yield "GB of one process at its peak"
     yield _row("", _COLUMNS)
-    for unit in units:
-        yield from _unit(unit)
+    for group in _alike(units, lambda unit: (unit.work.stage, unit.memory, unit.shown, unit.details)):
+        yield from _unit(group)
     first = next((unit for unit in units if unit.work.stage in ("align", "vft") and unit.memory), None)
     heaviest = max(
         (unit for unit in units if unit.work.stage in ("align", "vft") and unit.memory),
@@ -76,14 +86,29 @@ def _distinct(units: Sequence[StageForecast]) -> list[StageForecast]:
     return list(found.values())
 
 
-def _unit(unit: StageForecast) -> Iterator[str]:
+def _alike(units: Sequence[StageForecast], key: Callable[[StageForecast], Any]) -> list[list[StageForecast]]:
+    """Units with equal figures together, in the order of the first."""
+    groups: dict[str, list[StageForecast]] = {}
+    for unit in units:
+        groups.setdefault(repr(key(unit)), []).append(unit)
+    return list(groups.values())
+
+
+def _name(group: Sequence[StageForecast]) -> str:
+    first = group[0].work
+    return str(first) if len(group) == 1 else f"{first.stage}, {len(group)} models"
+
+
+def _unit(group: Sequence[StageForecast]) -> Iterator[str]:
+    unit, name = group[0], _name(group)
     fits = {True: "fits", False: "does not fit", None: ""}[unit.fits]
-    name = str(unit.work)
     if unit.memory is None:
         yield f"{name}  ({unit.shown})"
     else:
         yield f"{_row(name, _values(unit.memory))}  {fits}".rstrip()
         yield f"    {unit.shown}"
+        if len(group) > 1:
+            yield f"    {', '.join(one.work.name or '' for one in group)}"
     yield from (f"    {line}" for line in unit.details)
 
 
@@ -110,17 +135,18 @@ def _work(run: RunForecast, units: Sequence[StageForecast], seeds: int) -> Itera
         f"work of one seed: {lengths.questions:,} questions, prompts of {lengths.prompt:.0f} tokens, references of"
         f" {lengths.response:.0f}, samples of {lengths.sampled:.0f}"
     )
-    total: float | None = 0.0
-    for unit in units:
-        work = unit.work
+    for group in _alike(units, lambda unit: (dataclasses.replace(unit.work, name=None), unit.operations, unit.seconds)):
+        work, seconds = group[0].work, group[0].seconds
         parts = [(work.trained, "trained"), (work.scored, "scored"), (work.sampled, "sampled")]
-        tokens = ", ".join(f"{_count(count)} tokens {what}" for count, what in parts if count)
-        saved = ""
+        line = f"  {_name(group)}: " + ", ".join(f"{_count(count)} tokens {what}" for count, what in parts if count)
         if work.repeated > work.trained + work.scored > 0:
-            saved = f", {1 - (work.trained + work.scored) / work.repeated:.0%} saved by the shared question"
-        operations = "" if unit.operations is None else f", {unit.operations:.2g} operations"
-        yield f"  {work}: {tokens}{saved}{operations}, {_hours(unit.seconds)}"
-        total = None if total is None or unit.seconds is None else total + unit.seconds
+            line += f", {1 - (work.trained + work.scored) / work.repeated:.0%} saved by the shared question"
+        if group[0].operations is not None:
+            line += f", {group[0].operations:.2g} operations"
+        line += "" if seconds is None else f", {_hours(seconds)}"
+        yield line + (" each" if len(group) > 1 else "")
+    taken = [unit.seconds for unit in units]
+    total = None if None in taken else sum(second for second in taken if second is not None)
     if total is None:
         yield "hours: set plan.hardware, or plan.tflops and plan.bandwidth_gb, or measured rates"
         return
@@ -131,9 +157,7 @@ def _work(run: RunForecast, units: Sequence[StageForecast], seeds: int) -> Itera
     yield line
 
 
-def _hours(seconds: float | None) -> str:
-    if seconds is None:
-        return "time not known"
+def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
@@ -143,7 +167,7 @@ def _values(memory: Memory) -> list[str]:
 
 
 def _row(name: str, values: Sequence[str]) -> str:
-    return f"{name:<34}" + "".join(f"{value:>12}" for value in values)
+    return f"{name:<44}" + "".join(f"{value:>12}" for value in values)
 
 
 def _gb(count: float) -> str:

@@ -40,7 +40,7 @@ from .memory import (
 )
 from .optimizers import DEFAULT, is_known
 from .trace import StepMemory, Texts, trace_step
-from .weights import Architecture, read_architecture
+from .weights import read_architecture
 from .work import Costs, Lengths, Speed, Work, seconds, work
 
 _SAMPLED_QUESTIONS = 256
@@ -48,7 +48,7 @@ _CHARACTERS_PER_TOKEN = 4
 # LoRA as an alternative, where the run has none.
 DEFAULT_LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 # Questions of the traced call. More of them would only take longer: their tokens go into these.
-_TRACED = 4
+_TRACED = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -464,4 +464,6 @@ def _encoder(plan: Plan, notes: list[str]) -> Any:
         notes.append(f"the tokenizer is not here: a token is counted for {_CHARACTERS_PER_TOKEN} characters")
         template = len(plan.config.prompt.template.replace("{question}", ""))
         return lambda text, prompt: (len(text) + (template if prompt else 0)) / _CHARACTERS_PER_TOKEN
-    return lambda text, prompt: len(texts.prompt(text) if prompt else tokenizer(text, add_special_tokens=False).input_ids)
+    return lambda text, prompt: len(
+        texts.prompt(text) if prompt else tokenizer(text, add_special_tokens=False).input_ids
+    )

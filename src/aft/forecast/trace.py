@@ -90,10 +90,14 @@ class StepMemory:
 
 
 def trace_step(config: Any, settings: StepSettings, texts: Texts) -> StepMemory:
-    """The memory of a step on `texts`. Raises the errors of the architecture, which may need data, as some routers do."""
-    model = _small(config, settings)
-    with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+    """The memory of a step on `texts`. Raises what an architecture raises that needs data, as some routers do."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        return _trace(_small(config, settings), settings, texts)
+
+
+def _trace(model: torch.nn.Module, settings: StepSettings, texts: Texts) -> StepMemory:
+    with FakeTensorMode(allow_non_fake_inputs=True):
         _give_memory(model)
         enable_scoring(model, chunk_bytes=settings.chunk_bytes, keep_bytes=settings.keep_bytes)
         _trust_scoring(model)

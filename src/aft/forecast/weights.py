@@ -98,12 +98,16 @@ def read_architecture(config: Any, lora: dict[str, Any] | None = None) -> Archit
     if lora is not None:
         adapted = with_lora(model, lora)
         adapters = tuple(
-            Weight(name, tuple(weight.shape), None) for name, weight in adapted.named_parameters() if weight.requires_grad
+            Weight(name, tuple(weight.shape), None)
+            for name, weight in adapted.named_parameters()
+            if weight.requires_grad
         )
     heads = int(getattr(text, "num_attention_heads", 0) or 0)
     size = int(getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0))
     shared = int(getattr(text, "num_key_value_heads", None) or heads)
-    experts = next((n for key in ("num_experts", "num_local_experts", "n_routed_experts") if (n := getattr(text, key, 0))), 0)
+    experts = next(
+        (n for key in ("num_experts", "num_local_experts", "n_routed_experts") if (n := getattr(text, key, 0))), 0
+    )
     chosen = getattr(text, "num_experts_per_tok", None)
     return Architecture(
         config=config,

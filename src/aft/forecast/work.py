@@ -59,7 +59,9 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
     units = []
     k, prompt = config.sample.num_samples, lengths.prompt
     questions, referenced = lengths.questions or 0, lengths.referenced or 0
-    pool = min(lengths.validation, DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions)
+    pool = min(
+        lengths.validation, DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions
+    )
     if "vft" in config.stages:
         passes = _passes({**config.training, **config.vft.training}, referenced, processes)
         units.append(_trained("vft", None, passes * referenced, prompt, [lengths.response]))
@@ -76,7 +78,7 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
             passes = _passes({**config.training, **align.training}, questions, processes)
             responses = [lengths.response, *[lengths.sampled] * int(share)]
             unit = _trained("align", name, passes * questions, prompt, responses)
-            needs = align.drift or align.stop_on_collapse or align.loss and align.loss.name in REFERENCE_LOSSES
+            needs = align.drift or align.stop_on_collapse or (align.loss and align.loss.name in REFERENCE_LOSSES)
             if align.loss is not None and needs and (align.init_from, used) not in scored:
                 scored.add((align.init_from, used))
                 unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
