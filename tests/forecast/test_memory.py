@@ -145,6 +145,7 @@ def test_hardware_has_the_names_of_the_configuration():
 # ---- against real models ----
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_meta_device_counts_a_family_s_weights(name):
     model = tiny_model(name)
@@ -209,6 +210,7 @@ def measured(name, layers, *, checkpointing=False, lora=None):
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
 @pytest.mark.parametrize("way", [{}, {"checkpointing": True}, {"lora": {"r": 2, "target_modules": "all-linear"}}])
 def test_the_traced_step_of_two_layers_stands_for_four(name, way):

@@ -63,7 +63,10 @@ def test_without_a_configuration_of_the_model_the_message_says_what_to_set(tiny,
 
 
 def test_what_does_not_fit_says_which_key_to_change_nearest_first(forecast):
-    keys = ("stages=[vft]", "plan.model={hidden_size: 64, num_hidden_layers: 8, num_attention_heads: 2, vocab_size: 500}")
+    keys = (
+        "stages=[vft]",
+        "plan.model={hidden_size: 64, num_hidden_layers: 8, num_attention_heads: 2, vocab_size: 500}",
+    )
     texts = ("plan.prompt_tokens=60", "plan.response_tokens=40", "training.per_device_train_batch_size=64")
     open_ended = forecast(*keys, *texts, "plan.memory_gb=1")
     (vft,) = open_ended.units(["vft"])

@@ -35,7 +35,9 @@ def test_tokens_of_every_unit(tiny, tmp_path):
 
 
 def test_steps_decide_where_they_are_given(tiny, tmp_path):
-    found = units(tiny, tmp_path, "stages=[vft]", "training.per_device_train_batch_size=4", "vft.training={max_steps: 5}")
+    found = units(
+        tiny, tmp_path, "stages=[vft]", "training.per_device_train_batch_size=4", "vft.training={max_steps: 5}"
+    )
     assert found["vft"].trained == pytest.approx(5 * 4 * (50 + 30))
 
 
