@@ -84,7 +84,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             tell_waiting()
         return
     launched = is_launched()
-    planning = known.dry_run or known.plan
+    forecasts = getattr(known, "plan", False)  # the commands of one stage have no such option
+    planning = known.dry_run or forecasts
     if launched and stage is None and not planning:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
@@ -106,7 +107,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     lacking += problems
     for line in idle_overrides(known.config, overrides, config):
         print(shown(f"aft: note: {line}"), file=sys.stderr)
-    if known.plan:
+    if forecasts:
         from ..forecast.page import render
         from ..forecast.run import RunForecast
 

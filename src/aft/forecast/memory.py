@@ -165,7 +165,7 @@ def sampling_memory(
     """
     size = BYTES[dtype]
     weights = float(found.count * size)
-    cache = rows * (prompt + new + spare) * found.cache_values * size
+    cache = float(rows * (prompt + new + spare) * found.cache_values * size)
     cache += cache / max(1, found.layers) + prompts * prompt * found.cache_values * size
     # logits and their probabilities: float32, and float64 twice
     choosing = rows * found.vocabulary * (4 + 8 + 8)

@@ -79,7 +79,7 @@ def _lines(run: RunForecast, stages: Sequence[str]) -> Iterator[str]:
 
 def _distinct(units: Sequence[StageForecast]) -> list[StageForecast]:
     """The units that do not fit, one for each stage with the same memory."""
-    found = {}
+    found: dict[tuple[str, int], StageForecast] = {}
     for unit in units:
         if unit.fits is False and unit.memory is not None:
             found.setdefault((unit.work.stage, round(unit.memory.total)), unit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from .memory import (
 )
 from .optimizers import DEFAULT, is_known
 from .trace import StepMemory, Texts, trace_step
-from .weights import read_architecture
+from .weights import Architecture, read_architecture
 from .work import Costs, Lengths, Speed, Work, seconds, work
 
 _SAMPLED_QUESTIONS = 256
@@ -93,7 +94,8 @@ class RunForecast:
         config = find_model_config(plan, network=network)
         lora = plan.config.model.lora
         self.lora = dataclasses.asdict(lora) if lora is not None else None
-        self.model = read_architecture(config, self.lora or DEFAULT_LORA)
+        self.model = read_architecture(config, self.lora)
+        self._adapted: dict[str, Architecture] = {}
         self.machine = self._machine()
         self._steps: dict[Any, StepMemory | str] = {}
 
@@ -106,7 +108,7 @@ class RunForecast:
         named = GPUS.get(asked.hardware or "")
         cpu = asked.hardware is None and asked.memory_gb is None and asked.tflops is None
         cpu = cpu and (on_cpu(self.launch_file) if launch.config is not None else use_cpu(launch.device))
-        memory, shown = asked.memory_gb and asked.memory_gb * 1e9, asked.hardware or "GPU"
+        memory, shown = asked.memory_gb and asked.memory_gb * 1e9, str(asked.hardware or "GPU")
         if memory is None and named is not None:
             memory = named.memory_gb * 1e9
         elif memory is None and cpu:
@@ -150,7 +152,7 @@ class RunForecast:
         kind = str(self.launch_file.get("distributed_type") or "NO")
         if kind == "DEEPSPEED":
             stage = (self.launch_file.get("deepspeed_config") or {}).get("zero_stage")
-            divided = {1: ZERO1, 2: ZERO2}.get(stage, ZERO3)
+            divided = {1: ZERO1, 2: ZERO2}.get(int(stage or 3), ZERO3)
         else:
             divided = {"FSDP": FSDP, "MULTI_GPU": DDP, "MULTI_CPU": DDP}.get(kind, ONE)
         checkpointing = training.get("activation_checkpointing", training.get("gradient_checkpointing", False))
@@ -217,8 +219,11 @@ class RunForecast:
     def memory(self, setup: Setup, texts: Texts, *, again: bool) -> Memory:
         """The peak of one process in a training."""
         found = self.model
-        if setup.lora is not None and setup.lora != (self.lora or DEFAULT_LORA):
-            found = read_architecture(self.model.config, setup.lora)
+        if setup.lora is not None and setup.lora != self.lora:
+            key = repr(setup.lora)
+            if key not in self._adapted:
+                self._adapted[key] = read_architecture(self.model.config, setup.lora)
+            found = self._adapted[key]
         return training_memory(found, setup, self.step(setup, texts), again=again)
 
     def fits(self, memory: Memory) -> bool | None:
@@ -227,12 +232,10 @@ class RunForecast:
 
     # ---- lengths ----
 
-    @property
+    @functools.cached_property
     def lengths(self) -> Lengths:
         """The numbers and lengths of the texts."""
-        if not hasattr(self, "_lengths"):
-            self._lengths = count_lengths(self.plan)
-        return self._lengths
+        return count_lengths(self.plan)
 
     # ---- units ----
 

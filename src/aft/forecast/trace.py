@@ -128,7 +128,7 @@ def _small(config: Any, settings: StepSettings) -> torch.nn.Module:
     model.train()
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-    return with_lora(model, settings.lora) if settings.lora is not None else model  # type: ignore[arg-type]
+    return with_lora(model, settings.lora) if settings.lora is not None else model
 
 
 def _give_memory(model: torch.nn.Module) -> None:
@@ -259,7 +259,8 @@ def _read(model: Any, held: _Held, marks: _Marks) -> StepMemory:
             others += size
     forward = top = 0.0
     if marks.reached is not None and len(marks.after) > 1:
-        forward, top = (_kept(held, *marks.after[-2:], until) for until in (marks.after[-1], marks.backward))
+        begin, end = marks.after[-2:]
+        forward, top = _kept(held, begin, end, end), _kept(held, begin, end, marks.backward)
     steps = ((forward, forward), (top, top), (of_layer, 0.0))
     windows = tuple(Window(*found) for found in zip(most, again, steps, strict=True))
     return StepMemory(windows, float(sum(gradients.values())), of_layer, len(layers))

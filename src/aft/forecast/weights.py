@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -90,8 +90,8 @@ def read_architecture(config: Any, lora: dict[str, Any] | None = None) -> Archit
     model = build(config)
     text = model.config.get_text_config(decoder=True)
     layers = int(text.num_hidden_layers)
-    stack, places = layers_of(model), {}
-    for number, layer in enumerate(stack):
+    places: dict[int, int] = {}
+    for number, layer in enumerate(layers_of(model)):
         places |= dict.fromkeys(map(id, layer.parameters()), number)
     weights = tuple(_weights(model, places))
     adapters: tuple[Weight, ...] = ()
@@ -141,7 +141,7 @@ def with_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
         return add_lora(model, lora)
 
 
-def layers_of(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The decoder's layers. Raises `ConfigError` if there is no such list."""
     count = model.config.get_text_config(decoder=True).num_hidden_layers
     decoder: Any = model.get_decoder() if hasattr(model, "get_decoder") else model
