@@ -211,7 +211,7 @@ def measured(name, layers, *, checkpointing=False, lora=None):
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "gpt2"))])
 @pytest.mark.parametrize("way", [{}, {"checkpointing": True}, {"lora": {"r": 2, "target_modules": "all-linear"}}])
 def test_the_traced_step_of_two_layers_stands_for_four(name, way):
     most, model = measured(name, 4, **way)
