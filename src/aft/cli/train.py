@@ -66,6 +66,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
+    from ..config.plan import PlanConfig
     from ..run.folder import TRAINING_STAGES
     from ..run.integrity import Integrity
     from ..stages.plan import Plan
@@ -120,7 +121,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         with contextlib.suppress(ConfigError):  # --plan says what is missing
             from ..forecast.page import brief
 
-            if {*stages} & {*TRAINING_STAGES}:
+            if {*stages} & {*TRAINING_STAGES} and config.plan != PlanConfig():
                 print(shown(f"\n{brief(plan)}"))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
