@@ -246,7 +246,8 @@ def render_published() -> str:
         [f"Llama-2 {model}", trained, f"{held(model, trained):,.1f}", f"{published:g}", source]
         for model, trained, published, source in PUBLISHED
     ]
-    return table(["model", "trained", "forecast without activations, GB", "published, GB", "source"], rows)
+    found = table(["model", "trained", "forecast without activations, GB", "published, GB", "source"], rows)
+    return found.replace("]\\(", "](")  # the table's cells are escaped, and these are links
 
 
 def render(figures: dict[str, Any]) -> str:
