@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-gpu vllm-check \
+.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-plan bench-gpu vllm-check \
 	gpu-checks torture fuzz soak tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
@@ -65,6 +65,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench  ## docs/performance.md's figures, on a CPU
 	$(BIN)/python benchmarks/run.py
+
+bench-plan: $(VENV)/.bench  ## docs/plan.md's figures: forecasts beside measured peaks, on a CPU
+	$(BIN)/python benchmarks/plan.py
 
 # torch's build is the machine's choice: PYTHON is an interpreter that has it and this package's dependencies
 # AFT_FLASH_PREF_PYTHON and AFT_VLLM_PYTHON name interpreters with those rivals; without them they are left out

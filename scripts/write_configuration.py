@@ -14,7 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from aft.config import data, losses, packaged, ratings, schema, starter
+from aft.config import data, losses, packaged, plan, ratings, schema, starter
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 from aft.yaml_files import yaml_line
@@ -47,6 +47,7 @@ model: {name_or_path: meta-llama/Llama-2-7b-hf}
 ```bash
 aft-train --config run.yaml                            # every stage that the file lists, then the report
 aft-train --config run.yaml --dry-run                  # the plan and the resolved configuration, nothing else
+aft-train --config run.yaml --plan                     # forecast memory, hours and cost (docs/plan.md), nothing else
 aft-train --config run.yaml --stage align              # one stage
 aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 ```
@@ -233,7 +234,7 @@ def render() -> str:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    modules = (schema, data, losses, ratings)
+    modules = (schema, data, losses, plan, ratings)
     nodes = [node for module in modules for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
     for node in nodes:
         if isinstance(node, ast.ClassDef):

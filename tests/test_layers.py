@@ -107,10 +107,12 @@ MAY_IMPORT = {
     "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
     " grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device ending endpoint json_files model progress run shown sizes tasks labelling stages training",
+    "forecast": "config device json_files losses model run scoring stages tasks",
+    "launch": "config device ending endpoint forecast json_files model progress run shown sizes tasks labelling stages"
+    " training",
     "paper": "config device ending endpoint json_files markdown run shown stats report yaml_files",
-    "cli": "config ending json_files markdown progress prompts records shown convert labelling launch paper report run"
-    " stages",
+    "cli": "config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
+    " report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",
@@ -140,6 +142,7 @@ MAY_USE = {
     # the last four are trackers, an extra
     "training": "torch transformers accelerate safetensors tqdm mlflow tensorboard trackio wandb",
     "stages": "torch transformers accelerate huggingface_hub",
+    "forecast": "torch transformers",
     "launch": "torch transformers accelerate tqdm",
     "cli": "torch",
 }
@@ -189,7 +192,7 @@ WITHOUT_TORCH = [
     *("aft.records", "aft.prompts", "aft.grading", "aft.progress", "aft.own_code", "aft.json_files", "aft.markdown"),
     "aft.yaml_files",
     *("aft.stages", "aft.stages.plan", "aft.stages.label", "aft.stages.card", "aft.stages.complete"),
-    *("aft.stages.recompute", "aft.cli.verify"),
+    *("aft.stages.recompute", "aft.cli.verify", "aft.forecast.optimizers", "aft.forecast.hardware"),
     *(
         name
         for top in ("answers", "tasks", "config", "convert", "labelling", "evaluation")

@@ -41,6 +41,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
+    parser.add_argument(
+        "--plan", action="store_true", help="forecast memory, tokens, hours and cost of each stage, and stop"
+    )
     add_integrity(parser)
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -64,6 +67,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
     from ..config import idle_overrides, load_config, to_yaml
     from ..config.launch_file import is_launched
+    from ..config.plan import PlanConfig
+    from ..run.folder import TRAINING_STAGES
     from ..run.integrity import Integrity
     from ..stages.plan import Plan
 
@@ -83,12 +88,14 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             tell_waiting()
         return
     launched = is_launched()
-    if launched and stage is None and not known.dry_run:
+    forecasts = getattr(known, "plan", False)  # the commands of one stage have no such option
+    planning = known.dry_run or forecasts
+    if launched and stage is None and not planning:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
     unseen: list[str] = []
-    config = load_config(known.config, overrides, functools.partial(_check, stage, known.dry_run, lacking, unseen))
-    integrity = Integrity(verify=known.verify, remember=not known.dry_run)
+    config = load_config(known.config, overrides, functools.partial(_check, stage, planning, lacking, unseen))
+    integrity = Integrity(verify=known.verify, remember=not planning)
     plan = Plan(config, sees_data=not unseen, integrity=integrity, repair=known.repair)
     config = plan.config  # with what the run's folder decides
     stages = [stage] if stage else plan.stages()
@@ -99,15 +106,26 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     from ..run.lock import hold, tell_holder
 
     problems = _lacking_judge(plan, stages)
-    if problems and not known.dry_run:
+    if problems and not planning:
         raise ConfigError([f"{known.config}: {problem}" for problem in problems])
     lacking += problems
     for line in idle_overrides(known.config, overrides, config):
         print(shown(f"aft: note: {line}"), file=sys.stderr)
+    if forecasts:
+        from ..forecast.page import render
+        from ..forecast.run import RunForecast
+
+        print(shown(render(RunForecast(plan), stages)))
+        return
     if known.dry_run:
         if holder := tell_holder(plan.run):
             print(shown(f"aft: note: {holder}"), file=sys.stderr)
         print(shown(show_plan(plan, stages)))
+        with contextlib.suppress(ConfigError):  # --plan says what is missing
+            from ..forecast.page import brief
+
+            if {*stages} & {*TRAINING_STAGES} and config.plan != PlanConfig():
+                print(shown(f"\n{brief(plan)}"))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
         absent = "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking])

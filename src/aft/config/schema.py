@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ..run.folder import BASE, STAGES, VFT, Stage
 from .data import DataConfig
 from .losses import AlignmentLoss, RankingLoss
+from .plan import PlanConfig
 from .ratings import BinaryRatings, Ratings
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
@@ -411,6 +412,8 @@ class Config:
     """Stage 4."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     """How the processes of a stage are started."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    """What `--plan` assumes. It changes no result."""
 
 
 def model_names(config: Config) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import align_config
 from ..config.launch_file import count_processes, read_launch_file
 from ..errors import ConfigError, DataError
+from ..forecast.optimizers import DEFAULT, Trained, state_bytes
 from ..progress import say
 from ..run.folder import BASE, TRAINING_STAGES, Unit
 from ..stages.plan import Plan
@@ -20,8 +21,6 @@ from ..tasks import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, closed_vocab
 
 _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
 _BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
-# States for each trained weight, in units of its own size. Every other optimizer counts as AdamW.
-_STATES = {"adafactor": 0.1, "sgd": 1.0, "adamw_bnb_8bit": 0.5, "adamw_8bit": 0.5, "adamw_torch_8bit": 0.5}
 _CHARACTERS_PER_TOKEN, _BYTES_PER_LINE = 4, 300
 # A label file holds each completion again, and an evaluation writes completions, predictions and scores.
 _COPIES = {"sample": 1, "label": 1, "evaluate": 2}
@@ -76,6 +75,9 @@ class _Weights:
 
     def __init__(self, shapes: Sequence[tuple[str, Sequence[int], int]], dtype: str) -> None:
         self.count = sum(math.prod(shape) for _, shape, _ in shapes)
+        self.trained: list[Trained] = [
+            (shape, _BYTES_OF_DTYPE.get(dtype, size), "embed" in name) for name, shape, size in shapes
+        ]
         self.bytes = sum(math.prod(shape) * _BYTES_OF_DTYPE.get(dtype, size) for _, shape, size in shapes)
         ends = ("embed", "lm_head", "wte", "wpe")
         self.sides = sum(
@@ -99,14 +101,15 @@ class _Weights:
 
     def checkpoint_bytes(self, plan: Plan, training: dict[str, Any]) -> float:
         """The bytes of one of a training's checkpoints."""
-        lora, size = plan.config.model.lora, self.bytes / max(1, self.count)
+        lora = plan.config.model.lora
         # an adapter has a matrix of rank r on both sides of each weight, in float32
         trained, saved = (self.count, self.bytes) if lora is None else (lora.r * self.sides, lora.r * self.sides * 4)
         if training.get("save_only_model"):
             return saved
         launch = plan.config.launch.config
         kind = read_launch_file(launch).get("distributed_type") if launch is not None else None
-        states = _STATES.get(str(training.get("optim")), 2.0) * trained * (4 if lora else size)
+        adapters: list[Trained] = [((lora.r, self.sides), 4, False)] if lora else []
+        states = state_bytes(str(training.get("optim", DEFAULT)), adapters or self.trained)
         again = {"FSDP": saved, "DEEPSPEED": saved + 4 * trained}.get(str(kind), 0)
         return saved + states + again
 

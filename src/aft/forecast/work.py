@@ -1,0 +1,208 @@
+"""Tokens, operations and seconds of each stage, from lengths on average."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..config import Config, align_config
+from ..config.schema import DEFAULT_POOL, model_names
+from ..losses import REFERENCE_LOSSES
+
+# Rounds of sampling that assessment accuracy is assumed to need.
+ASSESSMENT_ROUNDS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Numbers of questions and mean tokens. `longest`: of the longest prompt. `notes`: where the figures come from.
+
+    `response`: of a reference with its end. `sampled`: of a completion. `referenced`: questions with a known chain.
+    """
+
+    referenced: int | None
+    questions: int | None
+    validation: int
+    test: int
+    prompt: float
+    longest: int
+    response: float
+    sampled: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One unit's work. Tokens: `trained` forward and backward, `scored` forward only, `sampled` one after the other.
+
+    `read`: tokens of the prompts of the samples. `repeated`: what `trained` and `scored` would be with the question
+    repeated for each response. `predicted`: response tokens among the trained and scored ones, (trained, scored).
+    `pairs`: of tokens in attention, for the trained and for the scored tokens.
+    """
+
+    stage: str
+    name: str | None = None
+    trained: float = 0.0
+    scored: float = 0.0
+    sampled: float = 0.0
+    read: float = 0.0
+    repeated: float = 0.0
+    predicted: tuple[float, float] = (0.0, 0.0)
+    pairs: tuple[float, float] = (0.0, 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.name}" if self.name else self.stage
+
+
+def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
+    """The units of one seed. `processes`: those that share a training, which decide how many steps are an epoch."""
+    units = []
+    k, prompt = config.sample.num_samples, lengths.prompt
+    questions, referenced = lengths.questions or 0, lengths.referenced or 0
+    pool = min(
+        lengths.validation, DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions
+    )
+    if "vft" in config.stages:
+        passes = _passes({**config.training, **config.vft.training}, referenced, processes)
+        units.append(_trained("vft", None, passes * referenced, prompt, [lengths.response]))
+    if "sample" in config.stages:
+        count = questions + pool
+        units.append(Work("sample", sampled=count * k * lengths.sampled, read=count * prompt))
+    if "align" in config.stages:
+        scored: set[tuple[str, int]] = set()  # methods share the scores before training
+        for name in config.methods:
+            align = align_config(config, name)
+            used = min(k, align.max_candidates or k)
+            # without a loss on candidates, only right samples are used: half of them is an assumption
+            share = float(used) if align.loss is not None else used / 2 if align.supervise != "reference" else 0.0
+            passes = _passes({**config.training, **align.training}, questions, processes)
+            responses = [lengths.response, *[lengths.sampled] * int(share)]
+            unit = _trained("align", name, passes * questions, prompt, responses)
+            needs = align.drift or align.stop_on_collapse or (align.loss and align.loss.name in REFERENCE_LOSSES)
+            if align.loss is not None and needs and (align.init_from, used) not in scored:
+                scored.add((align.init_from, used))
+                unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
+            units.append(unit)
+    if "evaluate" in config.stages:
+        section = config.evaluate
+        held = lengths.validation if section.split == "validation" else lengths.test
+        greedy = min(held, section.num_questions or held)
+        sampled, read = float(greedy), float(greedy)
+        if section.assessment is not None:
+            asked = min(questions, section.assessment.num_questions or questions)
+            each = min(section.assessment.max_samples, ASSESSMENT_ROUNDS * section.assessment.samples_per_round)
+            sampled, read = sampled + asked * each, read + asked * ASSESSMENT_ROUNDS
+        if section.self_consistency is not None:
+            asked = min(greedy, section.self_consistency.num_questions or greedy)
+            sampled, read = sampled + asked * section.self_consistency.num_paths, read + asked
+        for name in model_names(config):
+            unit = Work("evaluate", name, sampled=sampled * lengths.sampled, read=read * prompt)
+            if section.assessment is not None:
+                asked = min(questions, section.assessment.num_questions or questions)
+                own = [lengths.sampled] * (2 * section.assessment.per_label)
+                unit = _with_scores(unit, asked, prompt, [lengths.response, *own])
+            units.append(_with_scores(unit, pool, prompt, [lengths.sampled] * k))
+    return units
+
+
+def _passes(training: dict[str, Any], entries: int, processes: int) -> float:
+    """How often a training sees each of its entries."""
+    steps = int(training.get("max_steps", -1))
+    if steps < 1 or not entries:
+        return float(training.get("num_train_epochs", 3))
+    batch = int(training.get("per_device_train_batch_size", 8)) * int(training.get("gradient_accumulation_steps", 1))
+    return steps * batch * processes / entries
+
+
+def _shared(prompt: float, responses: list[float]) -> tuple[float, float, float, float]:
+    """(unique tokens, tokens if the question is repeated, pairs in attention, response tokens) of a question."""
+    own = [response - 1 for response in responses]
+    pairs = prompt * (prompt + 1) / 2 + sum(one * prompt + one * (one + 1) / 2 for one in own)
+    return prompt + sum(own), len(own) * prompt + sum(own), pairs, sum(responses)
+
+
+def _trained(stage: str, name: str | None, count: float, prompt: float, responses: list[float]) -> Work:
+    unique, repeated, pairs, predicted = _shared(prompt, responses)
+    return Work(
+        stage,
+        name,
+        trained=count * unique,
+        repeated=count * repeated,
+        predicted=(count * predicted, 0.0),
+        pairs=(count * pairs, 0.0),
+    )
+
+
+def _with_scores(unit: Work, count: float, prompt: float, responses: list[float]) -> Work:
+    unique, repeated, pairs, predicted = _shared(prompt, responses)
+    return dataclasses.replace(
+        unit,
+        scored=unit.scored + count * unique,
+        repeated=unit.repeated + count * repeated,
+        predicted=(unit.predicted[0], unit.predicted[1] + count * predicted),
+        pairs=(unit.pairs[0], unit.pairs[1] + count * pairs),
+    )
+
+
+# ---- operations and time ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What a token costs a model: its matrices' weights, those of the head, the width of attention times layers.
+
+    `frozen`: no gradient of the weights is computed. `again`: the layers are computed twice.
+    """
+
+    matrices: float
+    head: float
+    attention: float
+    frozen: bool = False
+    again: bool = False
+
+    def operations(self, unit: Work) -> float:
+        """Floating point operations of a unit: 6ND with attention, less the frozen weights' gradients, and what
+        checkpointing computes again. A sampled token counts as a forward pass of the matrices."""
+        # in units of the forward pass; attention has no weights, so nothing of it is frozen
+        layers, attention = 3 + self.again - self.frozen, 3 + self.again
+        inside = 2 * self.matrices * (layers * unit.trained + unit.scored)
+        pairs = attention * unit.pairs[0] + unit.pairs[1]
+        # a frozen head is never computed again
+        head = 2 * self.head * ((2 if self.frozen else layers) * unit.predicted[0] + unit.predicted[1])
+        sampling = 2 * (self.matrices + self.head) * unit.sampled + 2 * self.matrices * unit.read
+        return inside + 4 * self.attention * pairs + head + sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """One GPU: operations a second in training, and bytes a second in sampling; or measured tokens a second."""
+
+    operations: float | None
+    bytes: float | None
+    train_tokens: float | None = None
+    sample_tokens: float | None = None
+
+
+def seconds(unit: Work, costs: Costs, speed: Speed, sampling: tuple[float, float, int], gpus: int) -> float | None:
+    """Seconds of a unit on `gpus`; None: a rate is not known.
+
+    `sampling`: (bytes of the weights, bytes of a row's cache on average, rows at once). Each step of sampling reads the
+    weights once, and every row's cache.
+    """
+    total, computed = 0.0, dataclasses.replace(unit, sampled=0.0, read=0.0)
+    if unit.trained or unit.scored:
+        if speed.train_tokens is not None:
+            total += (unit.trained + unit.scored / 3) / speed.train_tokens
+        elif speed.operations is not None:
+            total += costs.operations(computed) / speed.operations
+        else:
+            return None
+    if unit.sampled:
+        weights, cache, rows = sampling
+        if speed.sample_tokens is not None:
+            total += unit.sampled / speed.sample_tokens
+        elif speed.bytes is not None:
+            total += unit.sampled / rows * (weights + rows * cache) / speed.bytes
+        else:
+            return None
+    return total / gpus

@@ -1,0 +1,106 @@
+"""`aft-train --plan`: the command, what is missing, what to change, and what a dry run shows of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aft.config import load_config
+from aft.errors import ConfigError
+from aft.forecast.advice import advise, fitting_budget
+from aft.forecast.page import brief, render
+from aft.forecast.run import RunForecast
+from aft.stages.plan import Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+LLAMA_2 = (
+    "plan.model={model_type: llama, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32,"
+    " num_attention_heads: 32, num_key_value_heads: 32, vocab_size: 32000}"
+)
+SMALL = (
+    "plan.model={hidden_size: 64, intermediate_size: 128, num_hidden_layers: 8, num_attention_heads: 2,"
+    " vocab_size: 500}"
+)
+LENGTHS = ("plan.questions=7473", "plan.prompt_tokens=60", "plan.response_tokens=100")
+
+
+@pytest.fixture
+def forecast(tiny, tmp_path):
+    def make(*overrides, config=None, sees_data=True):
+        given = load_config(config or tiny, [f"output_dir={tmp_path / 'run'}", *overrides])
+        return RunForecast(Plan(given, sees_data=sees_data), network=False)
+
+    return make
+
+
+@pytest.mark.slow
+def test_the_quickstart(forecast):
+    run = forecast(config=ROOT / "configs" / "quickstart.yaml")
+    page = render(run, run.plan.stages())
+    assert "align, 5 models" in page and "saved by the shared question" in page and "800 questions" in page
+    assert "does not fit" not in page and "largest model.max_tokens_per_batch that fits" in page
+    assert "hours: set plan.hardware" in page
+
+
+def test_llama_2_7b_on_eight_gpus(forecast):
+    run = forecast(
+        *(LLAMA_2, *LENGTHS, "plan.hardware=a100", "plan.price_per_hour=2"),
+        config=ROOT / "configs" / "gsm8k" / "llama2-7b.yaml",
+        sees_data=False,
+    )
+    (vft,) = run.units(["vft"])
+    # 6.74B weights in float32 and AdamW's states, divided among 8
+    assert vft.memory.weights == pytest.approx(6_738_415_616 * 4 / 8)
+    assert vft.memory.optimizer == pytest.approx(6_738_415_616 * 8 / 8)
+    assert vft.fits and vft.shown.startswith("FSDP2 × 8, all weights, checkpointing")
+    # 7,473 references of three epochs: 6ND and a quarter of that again for the recomputation
+    assert vft.operations == pytest.approx(8 * 6.5e9 * 3 * 7473 * 159, rel=0.05)
+    assert vft.seconds == pytest.approx(vft.operations / (0.35 * 312e12 * 8))
+
+
+def test_without_a_configuration_of_the_model_the_message_says_what_to_set(tiny, tmp_path):
+    given = load_config(tiny, [f"output_dir={tmp_path}", "model={name_or_path: some/model}", "stages=[vft]"])
+    with pytest.raises(ConfigError, match=r"config\.json of 'some/model' cannot be read here .* set plan\.model"):
+        RunForecast(Plan(given), network=False)
+    with pytest.raises(ConfigError, match=r"plan\.model: no file nowhere/config\.json"):
+        RunForecast(Plan(load_config(tiny, [f"output_dir={tmp_path}", "plan.model=nowhere"])))
+
+
+def test_what_does_not_fit_says_which_key_to_change_nearest_first(forecast):
+    keys = ("stages=[vft]", SMALL)
+    texts = ("plan.prompt_tokens=60", "plan.response_tokens=40", "training.per_device_train_batch_size=64")
+    open_ended = forecast(*keys, *texts, "plan.memory_gb=1")
+    (vft,) = open_ended.units(["vft"])
+    assert vft.fits and advise(open_ended, vft) == []
+    tight = forecast(*keys, *texts, f"plan.memory_gb={0.5 * vft.memory.total / 1e9}")
+    (found,) = tight.units(["vft"])
+    assert found.fits is False
+    advice = advise(tight, found)
+    assert advice[0].startswith("training.activation_checkpointing=true: ")
+    assert advice[1].startswith("model.max_tokens_per_batch=")
+    budget = int(advice[1].partition("=")[2].partition(":")[0])
+    smaller = forecast(*keys, *texts, f"plan.memory_gb={tight.asked.memory_gb}", f"model.max_tokens_per_batch={budget}")
+    assert smaller.units(["vft"])[0].fits
+    assert fitting_budget(tight, found.work) == budget
+    hopeless = forecast(*keys, *texts, "plan.memory_gb=0.0001")
+    assert advise(hopeless, hopeless.units(["vft"])[0]) == [
+        "nothing here fits: take GPUs with more memory, or a smaller model"
+    ]
+
+
+def test_sampling_that_does_not_fit_takes_fewer_rows(forecast):
+    run = forecast("stages=[sample]", "plan.memory_gb=0.01", "sample.batch_size=4096")
+    (sample,) = run.units(["sample"])
+    rows = int(advise(run, sample)[0].partition("=")[2].partition(":")[0])
+    assert sample.fits is False and rows < 4096 and run.fits(run.sampling("sample", rows))
+
+
+def test_a_dry_run_has_a_line_of_it(forecast):
+    assert brief(forecast().plan).startswith("memory: ")
+
+
+def test_the_command_prints_and_ends(command, tiny, tmp_path):
+    ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", "--plan", "--stage", "vft")
+    assert ran.code == 0 and "GB of one process at its peak" in ran.out
+    assert "other ways for vft" in ran.out and not (tmp_path / "run").exists()
