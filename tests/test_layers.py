@@ -92,6 +92,7 @@ MAY_IMPORT = {
     "run": "json_files shown",
     "config": "records run yaml_files",
     "model": "json_files progress",
+    "quantised": "model",
     "encoding": "model prompts text_files",
     "tasks": "json_files text_files records answers own_code",
     "grading": "records answers tasks",
@@ -103,8 +104,8 @@ MAY_IMPORT = {
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
-    "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
-    " grading"
+    "stages": "config device encoding ending json_files losses markdown model progress prompts quantised records run"
+    " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
     "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
     "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
@@ -132,7 +133,8 @@ MAY_USE = {
     "report": "matplotlib numpy",
     "stats": "numpy",
     "evaluation": "numpy",
-    "model": "torch transformers peft tokenizers gguf",
+    "model": "torch transformers peft safetensors tokenizers gguf",
+    "quantised": "torch transformers peft bitsandbytes",
     "encoding": "transformers tokenizers",
     "scoring": "torch transformers flash_attn",
     "sampling": "torch transformers accelerate vllm",
