@@ -22,6 +22,7 @@ PEFT_WARNING = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 DATA = {
     "name": "arithmetic",
     "num_train": 8,
+    "num_answer_only": 0,
     "num_validation": 2,
     "num_test": 2,
     "options": {"min_statements": 1, "max_statements": 1},

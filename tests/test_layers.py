@@ -107,7 +107,8 @@ MAY_IMPORT = {
     "stages": "config device encoding ending json_files losses markdown model progress prompts quantised records run"
     " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
-    "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
+    "launch": "config device ending json_files markdown model progress report run shown sizes stats tasks labelling"
+    " stages training",
     "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
     "cli": "config ending json_files markdown progress prompts records shown convert labelling launch paper report run"
     " stages",
@@ -140,7 +141,7 @@ MAY_USE = {
     "sampling": "torch transformers accelerate vllm",
     "training": "torch transformers accelerate safetensors tqdm",
     "stages": "torch transformers accelerate huggingface_hub",
-    "launch": "torch transformers accelerate tqdm",
+    "launch": "torch transformers accelerate huggingface_hub tqdm",
     "cli": "torch",
 }
 

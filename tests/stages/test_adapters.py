@@ -15,6 +15,7 @@ from aft.run.manifest import UnitLog, read_manifest
 from aft.stages.context import Inference, Stage
 from aft.stages.plan import DONE, RERUN, Plan
 
+
 @pytest.mark.filterwarnings(PEFT_WARNING)
 def test_every_form_of_an_adapter_is_the_same_model_to_the_next_stages(tmp_path):
     found, outputs = {}, {}
@@ -30,7 +31,7 @@ def test_every_form_of_an_adapter_is_the_same_model_to_the_next_stages(tmp_path)
         assert Inference(stage, str(vft)).texts.ends == (1,)
         unit = plan.run.unit("evaluate", 0, "after")
         below = ["model_base", "model_base_base"] if save == "adapter" else []
-        assert list(plan.reads(unit)) == ["model", *below]
+        assert [name for name in plan.reads(unit) if name != "pool"] == ["model", *below]
     for save in ("merged", "adapter"):
         for one, other in zip(found[save], found["both"], strict=True):
             assert torch.equal(one, other)
@@ -80,12 +81,11 @@ def test_a_copy_of_an_adapter_is_a_base_model(tmp_path):
 
 
 @pytest.mark.filterwarnings(PEFT_WARNING)
-@pytest.mark.parametrize("save", ["adapter", "merged"])
-def test_a_cut_stage_ends_as_an_uncut_one_in_every_form(tmp_path, save):
+def test_a_cut_stage_that_leaves_an_adapter_ends_as_an_uncut_one(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 9}
-    plan = plan_of(tmp_path, save, vft={"training": saving})
+    plan = plan_of(tmp_path, "adapter", vft={"training": saving})
     folder = run_unit(plan, "vft")
-    name = "adapter_model.safetensors" if save == "adapter" else "model.safetensors"
+    name = "adapter_model.safetensors"
     weights = (folder / name).read_bytes()
     for path in folder.iterdir():
         if path.name != "checkpoint-2":

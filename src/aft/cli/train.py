@@ -91,6 +91,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     stages = [stage] if stage else plan.stages()
 
     from ..launch.conductor import conduct, open_folder, show_plan
+    from ..launch.push import describe_pushes, push_models, tell_lacking_token
     from ..launch.units import run_here
     from ..progress import is_first_rank, say
     from ..run.lock import hold, tell_holder
@@ -104,7 +105,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     if known.dry_run:
         if holder := tell_holder(plan.run):
             print(shown(f"aft: note: {holder}"), file=sys.stderr)
-        print(shown(show_plan(plan, stages)))
+        print(shown("\n".join([show_plan(plan, stages), *(describe_pushes(plan) if "evaluate" in stages else [])])))
         if unseen:
             unseen[-1] += "; finished stages count as made of the same data"
         absent = "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking])
@@ -119,11 +120,14 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             run_here(plan, stage)
         return
     with hold(plan.run, say):
+        if "evaluate" in stages:
+            tell_lacking_token(plan)
         conduct(plan, stages)
         if "evaluate" in stages:
             from .report import print_report
 
             print_report(plan.folder)
+            push_models(plan)
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

@@ -152,8 +152,13 @@ def _check_hub(config: Config) -> list[str]:
                 f"hub: the adapter of '{name}' stands on the vft adapter, which is not pushed with it; set"
                 " model.lora.save to merged or both"
             )
+    measured = model_names(config)
     if not {"vft", "align"} & {*config.stages}:
         problems.append("hub: no stage of this run trains a model; allowed: null")
+    elif "evaluate" not in config.stages:
+        problems.append("hub: models are pushed with their metrics, but 'evaluate' is not among the stages")
+    elif absent := [name for _, name, _ in hub_repos(config) if name not in measured]:
+        problems.append(f"hub: models are pushed with their metrics, but '{absent[0]}' is not in evaluate.models")
     return problems
 
 

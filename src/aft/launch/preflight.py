@@ -34,6 +34,7 @@ def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool =
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
         ("launch model", _check_launch),
+        ("hub model", _check_pushed_adapter),
         *([("data seeds", _check_data)] if sees_data else []),
     ]
     problems = [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
@@ -193,6 +194,17 @@ def _check_output_dir(config: Config) -> list[str]:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return [f"output_dir: {config.output_dir} cannot be written: no permission in {there}"]
     return []
+
+
+def _check_pushed_adapter(config: Config) -> list[str]:
+    """Others can use an adapter only if they have the model that it names."""
+    lora, name = config.model.lora, config.model.name_or_path
+    if config.hub is None or lora is None or lora.save != "adapter":
+        return []
+    if name is not None and not Path(find_model(name)).exists():
+        return []
+    where = f"the folder {name}" if name else "a model that this run makes"
+    return [f"hub: the pushed adapters would stand on {where}; set model.lora.save to merged or both"]
 
 
 def _check_model_folder(config: Config) -> list[str]:

@@ -323,13 +323,13 @@ class Plan:
             dtype = model.inference_dtype or model.dtype
             found = {"inference_dtype": dtype, "attn_implementation": model.attn_implementation}
             return {**found, **(_quantization_keys(model) if self._in_4_bits(stage) else {})}
-        found = {name: value for name, value in dataclasses.asdict(model).items() if name in names}
-        if found.get("lora"):
+        kept = {name: value for name, value in dataclasses.asdict(model).items() if name in names}
+        if kept.get("lora"):
             # absent where they are as before they were there, so that earlier runs stay up to date
             for key, usual in (("save", "both"), ("modules_to_save", None)):
-                if found["lora"][key] == usual:
-                    del found["lora"][key]
-        return {**found, **(_quantization_keys(model) if self._in_4_bits(stage) else {})}
+                if kept["lora"][key] == usual:
+                    del kept["lora"][key]
+        return {**kept, **(_quantization_keys(model) if self._in_4_bits(stage) else {})}
 
     def _in_4_bits(self, stage: str) -> bool:
         section = self.config.model.quantization
