@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from .errors import ConfigError, first_line, raise_of_machine
 from .model import load_model
@@ -52,6 +53,7 @@ def dequantised(model: PreTrainedModel, quantised: torch.nn.Module) -> PreTraine
         for name, layer in _layers(quantised):
             plain: Any = model.get_submodule(name)
             weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+            weight = weight.T if isinstance(plain, Conv1D) else weight  # GPT-2 has its weights the other way round
             plain.weight.copy_(weight.to(plain.weight))
             if layer.bias is not None:  # bitsandbytes rounds it at the first call
                 plain.bias.copy_(layer.bias.to(layer.compute_dtype).to(plain.bias))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from adapter_runs import PEFT_WARNING, logits, plan_of, run_unit, write_groups
+from adapter_runs import LORA, PEFT_WARNING, logits, plan_of, run_unit, write_groups
 from aft.errors import ConfigError
 from aft.run.manifest import UnitLog, read_manifest
 from aft.stages.context import Inference, Stage
@@ -104,6 +104,13 @@ def test_modules_that_are_trained_whole_are_saved_with_the_adapter(tmp_path, sav
     stage = Stage(plan, cpu=True)
     head, base = (stage.model(str(path)).lm_head.weight for path in (folder, plan.checkpoint("base", 0)))
     assert (head - base).abs().max() > 1e-3
+
+
+def test_the_usual_form_is_no_new_input_of_a_run(tmp_path):
+    """Runs of earlier versions, which left both, stay up to date."""
+    keys = plan_of(tmp_path, "both").model_keys("vft")
+    assert keys["lora"] == {**LORA, "lora_dropout": 0.0} and "quantization" not in keys
+    assert plan_of(tmp_path, "merged").model_keys("vft")["lora"]["save"] == "merged"
 
 
 def test_forms_that_cannot_work_are_refused_in_one_line(tmp_path):

@@ -41,7 +41,7 @@ def plan_in_4_bits(folder, save="both", *, architecture="llama", model=None, **c
     return plan_of(folder, save, architecture=architecture, model=given, **changes)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "opt"])  # without and with biases
+@pytest.mark.parametrize("architecture", ["llama", "opt", "gpt2"])  # without and with biases, and transposed
 def test_a_model_is_quantised_in_memory_as_from_its_checkpoint(tmp_path, architecture):
     plan = plan_of(tmp_path, "both", architecture=architecture)
     path = plan.checkpoint("base", 0)
@@ -63,7 +63,17 @@ def test_a_model_is_quantised_in_memory_as_from_its_checkpoint(tmp_path, archite
 
 @pytest.mark.parametrize(
     ("architecture", "compute", "dtype"),
-    [("llama", "float32", "float32"), ("opt", "bfloat16", "float32"), ("llama", "bfloat16", "bfloat16")],
+    [
+        ("llama", "bfloat16", "bfloat16"),
+        *(
+            pytest.param(*others, marks=pytest.mark.slow)
+            for others in (
+                ("llama", "float32", "float32"),
+                ("opt", "bfloat16", "float32"),
+                ("gpt2", "float32", "float32"),
+            )
+        ),
+    ],
 )
 def test_a_training_in_4_bits_shares_questions_and_saves_what_it_trained(tmp_path, architecture, compute, dtype):
     section = {"dtype": dtype, "quantization": {"bnb_4bit_compute_dtype": compute}}
@@ -119,6 +129,7 @@ def test_a_merge_into_other_weights_than_those_of_the_training_is_noticed(tmp_pa
         check_saved(kept[0], merged, CPU, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["adapter", "both"])
 def test_a_cut_training_in_4_bits_ends_as_an_uncut_one(tmp_path, save):
     saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 9, "gradient_checkpointing": True}

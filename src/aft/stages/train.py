@@ -250,7 +250,7 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         _save_configs(job.model, unit)
     elif work.lora and work.start:
         _save_merged(stage, unit, work, adapter)
-    _check_saved(stage, unit, trained, trainer)
+    saved_check = _check_saved(stage, unit, trained, trainer)
     if work.save == "merged":
         shutil.rmtree(adapter, ignore_errors=True)
     write_text(unit.folder / "README.md", model_card(config, unit, work.start))
@@ -262,6 +262,7 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         texts=work.texts.counts(),
         stopped=stopped,
+        saved_check=saved_check,
         peak_gpu_memory_bytes=peak_gpu_memory,
     )
 
@@ -293,7 +294,9 @@ def _save_configs(model: Any, unit: Unit) -> None:
             model.generation_config.save_pretrained(unit.folder)
 
 
-def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
+def _check_saved(
+    stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer
+) -> dict[str, float | None] | None:
     """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model.
 
     A model that trained in 4 bits is loaded in `model.dtype`: quantising what was merged would make it another.
@@ -307,7 +310,7 @@ def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftT
 
     check_tokenizer(trained, stage.tokenizer(folder), trainer.job.tokenizer, unit.folder)
     forget_optimizer(trainer)
-    check_saved(trained, load, stage.device, unit.folder)
+    return check_saved(trained, load, stage.device, unit.folder)
 
 
 def _tell_what_fits(unit: Unit, work: _Work) -> None:
