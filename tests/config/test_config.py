@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import yaml
 
 from aft.config import align_config, idle_overrides, load_config, to_yaml
 from aft.config.load import merge
