@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from peft import AutoPeftModelForCausalLM
 
 from adapter_runs import LORA, PEFT_WARNING, logits, plan_of, run_unit, write_groups
 from aft.errors import ConfigError
@@ -40,9 +40,9 @@ def test_every_form_of_an_adapter_is_the_same_model_to_the_next_stages(tmp_path)
     assert whole in outputs["both"] and {f"adapter/{name}" for name in adapter} < outputs["both"]
     assert whole in outputs["merged"] and not [name for name in outputs["merged"] if "adapter" in name]
     assert whole not in outputs["adapter"] and {*adapter, "config.json", "tokenizer.json"} < outputs["adapter"]
-    # transformers finds base and adapter by itself
+    # peft finds base and adapter by itself
     vft = tmp_path / "adapter" / "run" / "seed-0" / "vft"
-    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(vft)), found["adapter"][0])
+    torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(vft)), found["adapter"][0])
     assert not (tmp_path / "merged" / "run" / "seed-0" / "vft" / "adapter").exists()
 
 

@@ -16,7 +16,7 @@ from ..report.spread import number
 from ..run.digest import digest_value
 from ..run.folder import INITIAL_SCORES, TRAINER_STATE, VFT, Unit
 from ..run.manifest import read_manifest
-from ..stages.plan import DONE, Plan
+from ..stages.plan import ADAPTER_CONFIG, DONE, Plan
 from ..stats.estimate import Estimate
 from ..tasks import hub_names
 
@@ -137,7 +137,9 @@ def _push(api: HfApi, plan: Plan, push: _Push, measured: dict[str, Any], before:
 def _model_files(unit: Unit) -> list[str]:
     """The files that make the model of a unit's folder: weights, configurations, tokenizer."""
     outputs = (read_manifest(unit.manifest) or {})["outputs"]
-    return [name for name in outputs if name not in _STAYS and not name.startswith("adapter/")]
+    # beside a config.json, transformers looks for whole weights and not for those that an adapter names
+    stays = _STAYS | ({"config.json"} if ADAPTER_CONFIG in outputs else set())
+    return [name for name in outputs if name not in stays and not name.startswith("adapter/")]
 
 
 def _card(plan: Plan, push: _Push, measured: dict[str, Any]) -> str:
