@@ -93,6 +93,7 @@ MAY_IMPORT = {
     "run": "json_files shown",
     "config": "records run yaml_files",
     "model": "json_files progress",
+    "quantised": "model",
     "encoding": "model prompts text_files",
     "tasks": "json_files text_files records answers own_code",
     "grading": "records answers tasks",
@@ -104,12 +105,12 @@ MAY_IMPORT = {
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
     "report": "json_files markdown run shown stats yaml_files",
-    "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
-    " grading"
+    "stages": "config device encoding ending json_files losses markdown model progress prompts quantised records run"
+    " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
     "forecast": "config device json_files losses model run scoring stages tasks",
-    "launch": "config device ending endpoint forecast json_files model progress run shown sizes tasks labelling stages"
-    " training",
+    "launch": "config device ending endpoint forecast json_files markdown model progress report run shown sizes stats"
+    " tasks labelling stages training",
     "paper": "config device ending endpoint json_files markdown run shown stats report yaml_files",
     "cli": "config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
     " report run stages",
@@ -135,7 +136,8 @@ MAY_USE = {
     "report": "matplotlib numpy",
     "stats": "numpy",
     "evaluation": "numpy",
-    "model": "torch transformers peft tokenizers gguf",
+    "model": "torch transformers peft safetensors tokenizers gguf",
+    "quantised": "torch transformers peft bitsandbytes",
     "encoding": "transformers tokenizers",
     "scoring": "torch transformers flash_attn",
     "sampling": "torch transformers accelerate vllm",
@@ -143,7 +145,7 @@ MAY_USE = {
     "training": "torch transformers accelerate safetensors tqdm mlflow tensorboard trackio wandb",
     "stages": "torch transformers accelerate huggingface_hub",
     "forecast": "torch transformers",
-    "launch": "torch transformers accelerate tqdm",
+    "launch": "torch transformers accelerate huggingface_hub tqdm",
     "cli": "torch",
 }
 

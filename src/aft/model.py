@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -87,10 +88,12 @@ def load_model(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     gguf_file: str | None = None,
+    **more: Any,
 ) -> PreTrainedModel:
     """A causal language model from the hub or a folder. Raises `ConfigError` if it is damaged or incomplete.
 
     `gguf_file` names a GGUF file in that place. Its weights are dequantised, and the model can be trained and saved.
+    `more`: arguments of transformers' `from_pretrained`.
     """
     _check_shards(Path(name_or_path))
     try:
@@ -102,6 +105,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             **({} if gguf_file is None else {"gguf_file": gguf_file}),
+            **more,
         )
     except Exception as error:  # damaged files raise any kind, such as an AttributeError for a list as config.json
         raise_of_machine(error)
@@ -401,8 +405,13 @@ def _untrained(architecture: str, config: dict[str, Any]) -> PreTrainedModel:
     return model
 
 
+def lora_arguments(section: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of peft's LoraConfig, from the keys of `model.lora`."""
+    return {key: value for key, value in section.items() if key != "save"}
+
+
 def add_lora(model: PreTrainedModel, lora: dict[str, Any]) -> torch.nn.Module:
-    """`model` with trainable LoRA adapters; all other weights are frozen. `lora`: arguments of peft's LoraConfig.
+    """`model` with trainable LoRA adapters; all other weights are frozen. `lora`: see `lora_arguments`.
 
     Raises `ConfigError` for an adapter on one of two tied weights: the merged checkpoint has one matrix for both.
     """
@@ -447,11 +456,22 @@ def _wrapped(module: torch.nn.Module) -> list[Any]:
 
 def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
     """`base` with the saved adapter added to its weights."""
+    merged: PreTrainedModel = attach_lora(base, adapter).merge_and_unload()  # type: ignore[operator]
+    merged.requires_grad_(True)  # peft froze it
+    return merged
+
+
+def attach_lora(base: PreTrainedModel, adapter: str | Path) -> torch.nn.Module:
+    """`base` with the saved adapter in front of its weights, which stay as they are. Raises `ConfigError`."""
     from peft import PeftModel
 
     with _without_peft_warnings():
-        merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
-    return merged
+        try:
+            adapted: torch.nn.Module = PeftModel.from_pretrained(base, str(adapter))
+        except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:
+            raise_of_machine(error)
+            raise ConfigError(f"{adapter}: the adapter could not be loaded: {first_line(error)}") from None
+    return adapted
 
 
 @contextlib.contextmanager
@@ -460,4 +480,5 @@ def _without_peft_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # peft sets it right by itself
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import yaml
 
 from aft.config import align_config, idle_overrides, load_config, to_yaml
 from aft.config.load import merge
@@ -180,7 +181,7 @@ launhc: {}
     assert problems(tmp_path, text, "vft.validation.batch_size=0", "--dtype") == [
         "--dtype: needs a value, as in '--dtype VALUE' or 'dtype=VALUE'",
         "launhc: unknown key. Did you mean 'launch'? Allowed: output_dir, data, model, stages, seeds, prompt, training,"
-        " pretrain, vft, sample, label, align, methods, evaluate, launch",
+        " pretrain, vft, sample, label, align, methods, evaluate, launch, hub",
         "data.num_trian: unknown key. Did you mean 'num_train'? Allowed: name, num_train, num_answer_only,"
         " num_validation, num_test, num_pretrain, answer_marker, options",
         "model.dtype: got 'floaty' (str), allowed: auto, float32, bfloat16, float16. Did you mean 'float32'?",
@@ -475,3 +476,27 @@ def test_an_override_that_every_method_covers_is_told(tmp_path):
     ]
     # as it was: nothing is lost
     assert told("align.loss.constraint.beta=0.15") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        ({"quantization": {}}, r"model\.quantization: weights of 4 bits cannot be trained; set model\.lora"),
+        (
+            {"lora": {}, "quantization": {"load_in_8bit": True}},
+            r"model\.quantization\.load_in_8bit: true; 8-bit products",
+        ),
+        ({"lora": {}, "quantization": {"load_in_4bit": False}}, r"model\.quantization\.load_in_4bit: must be true"),
+        ({"lora": {}, "quantization": {"inference": True}}, r"inference: needs model\.lora\.save: adapter, got both"),
+        ({"lora": {}, "quantization": {}, "dtype": "auto"}, r"bnb_4bit_compute_dtype: must be given"),
+        ({"lora": {}, "quantization": {}, "gguf_file": "a.gguf"}, r"model\.quantization: not with model\.gguf_file"),
+        ({"lora": {}, "quantization": {"bnb_4bit_quant_type": "nf8"}}, r"bnb_4bit_quant_type: .*nf4"),
+    ],
+)
+def test_quantization_that_cannot_work_is_refused_in_one_line(tmp_path, model, match):
+    path = tmp_path / "config.yaml"
+    values = {"output_dir": "out", "data": {"name": "gsm8k"}, "model": {"name_or_path": "a/b", **model}}
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(path)
+    assert len(caught.value.problems) == 1

@@ -101,6 +101,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     stages = [stage] if stage else plan.stages()
 
     from ..launch.conductor import conduct, open_folder, show_plan
+    from ..launch.push import describe_pushes, push_models, tell_lacking_token
     from ..launch.units import run_here
     from ..progress import is_first_rank, say
     from ..run.lock import hold, tell_holder
@@ -120,7 +121,8 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     if known.dry_run:
         if holder := tell_holder(plan.run):
             print(shown(f"aft: note: {holder}"), file=sys.stderr)
-        print(shown(show_plan(plan, stages)))
+        pushes = describe_pushes(plan) if "evaluate" in stages else []
+        print(shown("\n".join([show_plan(plan, stages), *pushes])))
         with contextlib.suppress(ConfigError):  # --plan says what is missing
             from ..forecast.page import brief
 
@@ -140,12 +142,15 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             run_here(plan, stage)
         return
     with hold(plan.run, say):
+        if "evaluate" in stages:
+            tell_lacking_token(plan)
         conduct(plan, stages)
         if "evaluate" in stages:
             from .report import print_report, track_report
 
             print_report(plan.folder)
             track_report(plan)
+            push_models(plan)
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

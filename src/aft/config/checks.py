@@ -11,7 +11,7 @@ from ..errors import nearest
 from ..run.folder import BASE, STAGES, VFT
 from .data import MixtureData
 from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
-from .schema import Config, model_names
+from .schema import Config, hub_repos, model_names
 
 
 def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
@@ -22,6 +22,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("seeds", _check_seeds),
         ("methods stages", _check_method_names),
         ("model stages", _check_base_model),
+        ("model", _check_quantization),
         ("evaluate methods", _check_models),
         ("prompt", _check_prompt),
         ("sample data", _check_pool),
@@ -33,6 +34,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("model sample evaluate launch methods stages", _check_engines),
         ("sample evaluate methods stages seeds", _check_served_models),
         ("launch", _check_processes),
+        ("hub model align methods seeds stages", _check_hub),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
 
@@ -101,6 +103,71 @@ def _check_base_model(config: Config) -> list[str]:
     if model.from_scratch is None and "pretrain" in config.stages:
         return ["stages: 'pretrain' makes a from-scratch base model, but model.name_or_path names one"]
     return []
+
+
+def _check_quantization(config: Config) -> list[str]:
+    model, section, key = config.model, config.model.quantization, "model.quantization"
+    if section is None:
+        return []
+    problems = []
+    if model.lora is None:
+        problems.append(f"{key}: weights of 4 bits cannot be trained; set model.lora, whose adapters are")
+    if section.load_in_8bit:
+        problems.append(
+            f"{key}.load_in_8bit: true; 8-bit products of a row depend on the other rows of its batch, so no layout"
+            " could be trusted; allowed: false, with load_in_4bit: true"
+        )
+    elif not section.load_in_4bit:
+        problems.append(f"{key}.load_in_4bit: must be true; {key}: null holds the weights in model.dtype")
+    if model.gguf_file is not None:
+        problems.append(f"{key}: not with model.gguf_file; name the unquantised checkpoint as model.name_or_path")
+    if model.dtype == "auto" and section.bnb_4bit_compute_dtype is None:
+        problems.append(f"{key}.bnb_4bit_compute_dtype: must be given, because model.dtype is auto")
+    if section.inference and model.lora is not None and model.lora.save != "adapter":
+        problems.append(
+            f"{key}.inference: needs model.lora.save: adapter, got {model.lora.save}; merged weights would be"
+            " quantised again, and be another model"
+        )
+    return problems
+
+
+_REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_LONGEST_REPO = 96  # characters that the hub allows
+
+
+def _check_hub(config: Config) -> list[str]:
+    """The names that the hub allows, and adapters that would stand on a model that nobody else has."""
+    if config.hub is None:
+        return []
+    problems = []
+    for repo, name, _ in hub_repos(config):
+        if not _REPO.fullmatch(repo) or any(part[0] in ".-" or part[-1] in ".-" for part in repo.split("/")):
+            problems.append(f"hub.repo: expected account/name of letters, digits, '.', '_' and '-', got '{repo}'")
+        elif "--" in repo or ".." in repo:
+            problems.append(f"hub.repo: the hub allows no '--' and no '..' in a name, got '{repo}'")
+        elif len(repo) > _LONGEST_REPO:
+            problems.append(f"hub.repo: '{repo}' has {len(repo)} characters, allowed: at most {_LONGEST_REPO}")
+        elif _is_chained(config, name):
+            problems.append(
+                f"hub: the adapter of '{name}' stands on the vft adapter, which is not pushed with it; set"
+                " model.lora.save to merged or both"
+            )
+    measured = model_names(config)
+    if not {"vft", "align"} & {*config.stages}:
+        problems.append("hub: no stage of this run trains a model; allowed: null")
+    elif "evaluate" not in config.stages:
+        problems.append("hub: models are pushed with their metrics, but 'evaluate' is not among the stages")
+    elif absent := [name for _, name, _ in hub_repos(config) if name not in measured]:
+        problems.append(f"hub: models are pushed with their metrics, but '{absent[0]}' is not in evaluate.models")
+    return problems
+
+
+def _is_chained(config: Config, name: str) -> bool:
+    lora = config.model.lora
+    if lora is None or lora.save != "adapter" or name == VFT:
+        return False
+    own = config.methods.get(name)
+    return (own or {}).get("init_from", config.align.init_from) == VFT
 
 
 def _check_models(config: Config) -> list[str]:
@@ -265,6 +332,14 @@ def _check_engines(config: Config) -> list[str]:
         if section.engine == "openai":
             continue
         reads = [config.sample.model] if stage == "sample" else model_names(config)
+        lora, quantization = config.model.lora, config.model.quantization
+        if lora is not None and lora.save == "adapter" and stage in config.stages and reads != [BASE]:
+            problems.append(
+                f"{stage}.engine: vllm, but model.lora.save: adapter leaves it no whole model; set that to merged or"
+                " both, or take the transformers engine"
+            )
+        if quantization is not None and quantization.inference and stage in config.stages:
+            problems.append(f"{stage}.engine: vllm, but model.quantization.inference: only transformers does it here")
         if config.model.gguf_file is not None and stage in config.stages and BASE in reads:
             problems.append(
                 f"{stage}.engine: vllm, but the base model is a GGUF file, which only transformers reads here"

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from ..run.folder import BASE, STAGES, VFT, Stage
 from .data import DataConfig
+from .hub import HubConfig
 from .losses import AlignmentLoss, RankingLoss
 from .plan import PlanConfig
+from .quantization import QuantizationConfig
 from .ratings import BinaryRatings, Ratings
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
@@ -40,7 +42,7 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters (peft). A stage's checkpoint is the merged model."""
+    """Low-rank adapters (peft)."""
 
     r: int = field(default=16, metadata={"ge": 1, "le": 65536})
     """Rank of the adapters."""
@@ -50,6 +52,11 @@ class LoraConfig:
     """Dropout on the adapters' input."""
     target_modules: list[str] | str | None = None
     """Modules to adapt, or 'all-linear'; null: peft's choice for the architecture."""
+    modules_to_save: list[str] | None = None
+    """Modules that are trained whole and saved with the adapter, for example `lm_head`; null: none."""
+    save: Literal["adapter", "merged", "both"] = "both"
+    """What a stage leaves. both: the merged model, and the adapter in `adapter/`; merged: the merged model alone;
+    adapter: the adapter alone, which later stages load onto its base model (docs/lora.md)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class ModelConfig:
     cases are counted."""
     lora: LoraConfig | None = None
     """Train adapters instead of all weights."""
+    quantization: QuantizationConfig | None = None
+    """Hold the base model in 4 bits while adapters train (QLoRA); null: in `dtype`."""
     layout: Literal["auto", "shared", "packed", "padded"] = "auto"
     """shared: a question is computed once for all its responses; packed: the question is repeated, without padding;
     padded: the question is repeated, with padding; auto: the best layout that the model supports."""
@@ -414,6 +423,8 @@ class Config:
     """How the processes of a stage are started."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     """What `--plan` assumes. It changes no result."""
+    hub: HubConfig | None = None
+    """Push the trained models to the Hugging Face hub; null: they stay here."""
 
 
 def model_names(config: Config) -> list[str]:
@@ -424,3 +435,11 @@ def model_names(config: Config) -> list[str]:
     if "vft" in config.stages:
         names.append(VFT)
     return names + (list(config.methods) if "align" in config.stages else [])
+
+
+def hub_repos(config: Config) -> list[tuple[str, str, int]]:
+    """(repository, model, seed) of each model that the section `hub` pushes, in order: the methods, or vft."""
+    if config.hub is None:
+        return []
+    names = list(config.methods) if "align" in config.stages else [VFT]
+    return [(f"{config.hub.repo}-{name}-seed-{seed}", name, seed) for name in names for seed in config.seeds]

@@ -41,7 +41,7 @@ def check_fit(plan: Plan, stages: Sequence[str]) -> dict[str, Any] | None:
     ]
     if not waiting:
         return None
-    from ..model import check_lora
+    from ..model import check_lora, lora_arguments
 
     checkpoint = _checkpoint(plan, waiting)
     settings = _settings(plan, checkpoint)
@@ -63,7 +63,7 @@ def check_fit(plan: Plan, stages: Sequence[str]) -> dict[str, Any] | None:
     _check_lengths(plan, waiting, settings, longest, reference)
     lora = plan.config.model.lora
     if checkpoint is not None and lora is not None and any(unit.stage in ("vft", "align") for unit in waiting):
-        check_lora(checkpoint, dataclasses.asdict(lora), **_load(plan, checkpoint))
+        check_lora(checkpoint, lora_arguments(dataclasses.asdict(lora)), **_load(plan, checkpoint))
     return counts
 
 

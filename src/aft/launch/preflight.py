@@ -33,7 +33,8 @@ def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool =
         ("", _check_secrets),
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
-        ("launch", _check_launch),
+        ("launch model", _check_launch),
+        ("hub model", _check_pushed_adapter),
         *([("data seeds", _check_data)] if sees_data else []),
     ]
     problems = [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
@@ -50,6 +51,11 @@ def _lacking_machine(config: Config) -> list[str]:
 
     if config.model.gguf_file is not None and importlib.util.find_spec("gguf") is None:
         return ["model.gguf_file: reading it needs gguf, which is not installed here; pip install 'aft[gguf]'"]
+    if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        return [
+            "model.quantization: needs bitsandbytes, which is not installed here; pip install 'aft[qlora]', or set it"
+            " to null"
+        ]
     if config.launch.config is None:
         wants = config.launch.device == "cuda" and not torch.cuda.is_available()
         return ["launch.device: cuda, but torch finds no GPU here; allowed: auto, cpu"] if wants else []
@@ -190,6 +196,17 @@ def _check_output_dir(config: Config) -> list[str]:
     return []
 
 
+def _check_pushed_adapter(config: Config) -> list[str]:
+    """Others can use an adapter only if they have the model that it names."""
+    lora, name = config.model.lora, config.model.name_or_path
+    if config.hub is None or lora is None or lora.save != "adapter":
+        return []
+    if name is not None and not Path(find_model(name)).exists():
+        return []
+    where = f"the folder {name}" if name else "a model that this run makes"
+    return [f"hub: the pushed adapters would stand on {where}; set model.lora.save to merged or both"]
+
+
 def _check_model_folder(config: Config) -> list[str]:
     name = config.model.name_or_path
     if not name:
@@ -207,6 +224,11 @@ def _check_model_folder(config: Config) -> list[str]:
     if folder.is_dir():
         if (folder / "config.json").is_file():
             return _check_model_family(name, folder / "config.json")
+        if (folder / "adapter_config.json").is_file():
+            return [
+                f"model.name_or_path: {name} is an adapter without the config.json of its base model; copy that file"
+                " into it"
+            ]
         return [f"model.name_or_path: {name} is no model: it has no config.json"]
     if folder.exists():
         return [f"model.name_or_path: {name} is a file; expected a folder or a hub name"]
@@ -247,6 +269,11 @@ def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
     if kind not in ("FSDP", "DEEPSPEED"):
         return []
     problems = []
+    if config.model.quantization is not None:
+        problems.append(
+            f"model.quantization: not with {where}, which divides weights or optimizer among processes; weights of 4"
+            " bits stay whole: launch.config=multi-gpu, or null"
+        )
     if kind == "DEEPSPEED":
         problems += _check_deepspeed(where, asked)
         if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:

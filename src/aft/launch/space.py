@@ -61,7 +61,7 @@ def estimate(plan: Plan, units: Sequence[Unit]) -> tuple[int, int, int]:
                 continue
             kept, peak = _checkpoints(plan, unit)
             each = weights.checkpoint_bytes(plan, _training(plan, unit))
-            written = weights.bytes + kept * each
+            written = weights.model_bytes(plan, unit) + kept * each
             spare = max(spare, (peak - kept) * each)
             models, checkpoints = models + 1, checkpoints + kept
         else:
@@ -98,6 +98,13 @@ class _Weights:
         if files:
             return cls([shape for path in files for shape in _shapes(path)], model.dtype)
         return cls(_of_architecture(plan), "float32") if model.from_scratch else None
+
+    def model_bytes(self, plan: Plan, unit: Unit) -> float:
+        """The bytes of what a training leaves."""
+        lora = plan.config.model.lora
+        if lora is None or unit.stage == "pretrain":
+            return self.bytes
+        return {"adapter": 0, "merged": self.bytes}.get(lora.save, self.bytes) + lora.r * self.sides * 4
 
     def checkpoint_bytes(self, plan: Plan, training: dict[str, Any]) -> float:
         """The bytes of one of a training's checkpoints."""

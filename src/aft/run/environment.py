@@ -27,8 +27,14 @@ def versions() -> dict[str, str]:
 @functools.cache
 def _versions() -> dict[str, str]:
     # reading a package's metadata takes milliseconds, and every unit of a plan asks for all of them
-    found = {"python": platform.python_version(), "aft": __version__}
-    for package in PACKAGES:
+    return {"python": platform.python_version(), "aft": __version__, **package_versions(*PACKAGES)}
+
+
+@functools.cache
+def package_versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of installed packages, and `not installed` for others."""
+    found = {}
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -3,6 +3,7 @@
     RUN/
       config.yaml  environment.json  data.json      of the whole run
       .lock  .lock.json  .lock.writers              who is at work (run/lock)
+      hub.json                                      what was pushed to the hub
       report.{json,md,csv,png}  calibration.png     what aft-report writes
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
@@ -69,6 +70,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.data = self.path / "data.json"
+        self.hub = self.path / "hub.json"
         self.calibration = self.path / "calibration.png"
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"

@@ -30,6 +30,13 @@ def why_not_in_float32(model: torch.nn.Module) -> str | None:
     return None
 
 
+def is_rough(model: torch.nn.Module) -> bool:
+    """Whether a model holds weights of sixteen bits, or computes in them with weights of four (bitsandbytes)."""
+    held = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    computed = {getattr(module, "compute_dtype", None) for module in model.modules()}
+    return bool((held | computed) & {*_SIXTEEN_BITS})
+
+
 @contextlib.contextmanager
 def in_float32() -> Iterator[None]:
     """Every torch function inside computes in float32: no autocast, no TF32, and sixteen-bit tensors are widened.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from ..config import Config
 from ..config.schema import EvaluateConfig, SampleConfig
 from ..encoding import TextEncoder
 from ..errors import ConfigError
-from ..model import generation_ends, load_model, load_tokenizer, pad_id
+from ..model import attach_lora, generation_ends, load_model, load_tokenizer, merge_lora, pad_id
 from ..progress import say
 from ..prompts import check_template_kwargs
+from ..quantised import dequantised, load_quantised, quantise, quantization_arguments
 from ..records import Question
 from ..sampling.engine import Engine
 from ..sampling.openai_engine import OpenaiEngine
@@ -61,18 +63,57 @@ class Stage:
         return tokenizer
 
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
-        """The model of a checkpoint, in the dtype for training or for inference."""
+        """The model of a checkpoint as training or inference uses it: in its dtype, or in 4 bits.
+
+        An adapter is merged into its base model. In inference in 4 bits it stays in front of it.
+        """
+        section = self.config.model
+        base, arguments = self.plan.base_of(checkpoint), self._quantization
+        if arguments is None or (inference and not (section.quantization and section.quantization.inference)):
+            dtype = section.inference_dtype if inference and section.inference_dtype else section.dtype
+            if base is None:
+                return load_model(checkpoint, dtype=dtype, **self._load(checkpoint))
+            whole = self.whole_model(checkpoint)
+            return whole if dtype in ("auto", section.dtype) else whole.to(getattr(torch, dtype))
+        if base is None:
+            return load_quantised(checkpoint, arguments, self.device, dtype=section.dtype, **self._load(checkpoint))
+        if inference:
+            adapted: Any = attach_lora(self.model(base, inference=True), checkpoint)
+            return adapted
+        return quantise(self.whole_model(checkpoint), arguments, self.device)
+
+    def whole_model(self, checkpoint: str) -> PreTrainedModel:
+        """The model of a checkpoint in the dtype of training, with nothing in 4 bits. An adapter is merged."""
+        base = self.plan.base_of(checkpoint)
+        if base is None:
+            return load_model(checkpoint, dtype=self.config.model.dtype, **self._load(checkpoint))
+        return merge_lora(self.model_under_adapter(base), checkpoint)
+
+    def model_under_adapter(self, checkpoint: str) -> PreTrainedModel:
+        """The model of a checkpoint with the weights that an adapter meets in training.
+
+        If training holds them in 4 bits, they are what the 4 bits say, in the dtype of training.
+        """
+        whole = self.whole_model(checkpoint)
+        if self._quantization is None:
+            return whole
+        return dequantised(whole, quantise(whole, self._quantization, self.device))
+
+    @property
+    def _quantization(self) -> dict[str, Any] | None:
         model = self.config.model
-        dtype = model.inference_dtype if inference and model.inference_dtype else model.dtype
-        return load_model(
-            checkpoint,
-            dtype=dtype,
-            revision=None if Path(checkpoint).is_dir() else model.revision,
+        section = model.quantization
+        return None if section is None else quantization_arguments(dataclasses.asdict(section), model.dtype)
+
+    def _load(self, checkpoint: str) -> dict[str, Any]:
+        model = self.config.model
+        return {
+            "revision": None if Path(checkpoint).is_dir() else model.revision,
             # this attention is used for sampling and padded batches, which `varlen` does not support
-            attn_implementation=None if model.attn_implementation == "varlen" else model.attn_implementation,
-            trust_remote_code=model.trust_remote_code,
-            gguf_file=self.plan.gguf_file(checkpoint),
-        )
+            "attn_implementation": None if model.attn_implementation == "varlen" else model.attn_implementation,
+            "trust_remote_code": model.trust_remote_code,
+            "gguf_file": self.plan.gguf_file(checkpoint),
+        }
 
     def texts(self, tokenizer: PreTrainedTokenizerBase, checkpoint: str | None = None) -> TextEncoder:
         """Texts as token ids, with the run's prompt. It decides how a response of the checkpoint's model ends.

@@ -19,6 +19,7 @@ from ..run.folder import Unit
 from ..sampling.openai_engine import OpenaiEngine, Serving
 from ..sampling.vllm_engine import Replicas, VllmEngine
 from ..sizes import vllm_positions
+from .plan import ADAPTER_CONFIG
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CPU_BLOCK = 128  # tokens; vLLM's cache on a CPU grows by so many
@@ -59,6 +60,11 @@ def open_vllm(
         raise ConfigError(
             f"{unit.stage}.engine: vllm, but the checkpoint is the GGUF file {gguf_file}; save it as a checkpoint of"
             " transformers first, or take the transformers engine"
+        )
+    if (Path(checkpoint) / ADAPTER_CONFIG).is_file():
+        raise ConfigError(
+            f"{unit.stage}.engine: vllm, but {checkpoint} is an adapter without its model; set model.lora.save to"
+            " merged or both, or take the transformers engine"
         )
     own, model, local = section.vllm, config.model, Path(checkpoint).is_dir()
     vllm_versions()

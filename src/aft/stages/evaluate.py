@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
@@ -51,6 +50,7 @@ from ..scoring.batching import Packer, StepSampler, entry_loader
 from ..scoring.entries import scoring_entries
 from ..scoring.layouts import choose_layout
 from ..scoring.packing import Batch, Entry
+from ..scoring.precise import is_rough
 from ..scoring.responses import score_candidates, to_device
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
@@ -142,8 +142,9 @@ class _Scorer:
         """Returns a packer with the layout for these entries. Logs once why a question cannot be shared."""
         section = self.stage.config.model
         pad = pad_id(self.texts.tokenizer)
-        rough = self.model.dtype not in (torch.float32, torch.float64)
-        layout, line = choose_layout(self.model, entries, pad, wanted=section.layout, rough=rough, prepare=prepare)
+        layout, line = choose_layout(
+            self.model, entries, pad, wanted=section.layout, rough=is_rough(self.model), prepare=prepare
+        )
         if line and line not in self.said:
             say(f"{self.unit}: {line}")
         self.said.add(line)

@@ -18,14 +18,15 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.schema import DEFAULT_POOL, AlignConfig, VftConfig, model_names
+from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names
 from ..errors import ConfigError, DataError
+from ..json_files import read_json
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
 from ..prompts import CLOCK
 from ..records import Question
 from ..run.digest import changed_keys
 from ..run.engines import vllm_versions_or_none
-from ..run.environment import versions
+from ..run.environment import package_versions, versions
 from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
 from ..run.integrity import Integrity, describe_manifest
 from ..run.manifest import digest_checkpoint, read_manifest
@@ -36,6 +37,9 @@ STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, 
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
+
+ADAPTER_CONFIG = "adapter_config.json"  # peft's name, in the folder of an adapter
+_MOST_READ = 20  # adapters that name each other as their base models end here
 
 DONE, RESUME, RUN, RERUN, DAMAGED = "done", "resume", "run", "rerun", "damaged"
 
@@ -110,6 +114,30 @@ class Plan:
         model = self.config.model
         return model.gguf_file if model.gguf_file and checkpoint == self.checkpoint(BASE, None) else None
 
+    def base_of(self, checkpoint: str) -> str | None:
+        """The model that a checkpoint is an adapter of, a folder or hub name. None: it is a whole model.
+
+        Raises `ConfigError` for an adapter from elsewhere that does not name its model.
+        """
+        unit, lora = self.run.unit_of(checkpoint), self.config.model.lora
+        if unit is not None:
+            if unit.stage not in ("vft", "align") or lora is None or lora.save != "adapter":
+                return None
+            start = BASE if unit.stage == "vft" else align_config(self.config, unit.name or "").init_from
+            return self.checkpoint(start, unit.seed)
+        try:
+            found = read_json(Path(checkpoint) / ADAPTER_CONFIG)
+        except DataError as error:
+            raise ConfigError(f"model.name_or_path: {str(error).removesuffix('.')}") from None
+        if found is None:
+            return None
+        named = found.get("base_model_name_or_path")
+        if not isinstance(named, str) or not named:
+            raise ConfigError(f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names no base_model_name_or_path")
+        if named == checkpoint:
+            raise ConfigError(f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names itself as its base model")
+        return find_model(named)
+
     def completions(self, seed: int | None) -> Path:
         """The file of a seed's sampled completions."""
         return self.run.completions(seed)
@@ -158,7 +186,19 @@ class Plan:
     # ---- inputs ----
 
     def reads(self, unit: Unit) -> dict[str, str | Path]:
-        """Returns what a unit reads. Checkpoints are text (a folder or hub name) and files are paths."""
+        """Returns what a unit reads. Checkpoints are text (a folder or hub name) and files are paths.
+
+        The model that an adapter stands on is read with it, as `NAME_base`.
+        """
+        found: dict[str, str | Path] = {}
+        for name, source in self._reads(unit).items():
+            found[name] = source
+            while isinstance(source, str) and (below := self.base_of(source)) is not None and len(found) < _MOST_READ:
+                name, source = f"{name}_base", below
+                found[name] = source
+        return found
+
+    def _reads(self, unit: Unit) -> dict[str, str | Path]:
         config, seed = self.config, unit.seed
         if unit.stage == "vft":
             return {BASE: self.checkpoint(BASE, seed)}
@@ -233,7 +273,9 @@ class Plan:
         return {**sections, "evaluate": _engine_keys(evaluate)}
 
     def _engine_versions(self, stage: str) -> dict[str, str]:
-        """Returns the versions of the engine that samples, beyond those of this interpreter."""
+        """Returns the versions of what only some runs use: the engine that samples, and bitsandbytes."""
+        if stage != "label" and self._in_4_bits(stage):
+            return package_versions("bitsandbytes")
         engines = {"sample": self.config.sample.engine, "evaluate": self.config.evaluate.engine}
         return vllm_versions_or_none() if engines.get(stage) == "vllm" else {}
 
@@ -279,8 +321,19 @@ class Plan:
             names = ["dtype", "attn_implementation", "max_length", "overlong", "lora"]
         else:
             dtype = model.inference_dtype or model.dtype
-            return {"inference_dtype": dtype, "attn_implementation": model.attn_implementation}
-        return {name: value for name, value in dataclasses.asdict(model).items() if name in names}
+            found = {"inference_dtype": dtype, "attn_implementation": model.attn_implementation}
+            return {**found, **(_quantization_keys(model) if self._in_4_bits(stage) else {})}
+        kept = {name: value for name, value in dataclasses.asdict(model).items() if name in names}
+        if kept.get("lora"):
+            # absent where they are as before they were there, so that earlier runs stay up to date
+            for key, usual in (("save", "both"), ("modules_to_save", None)):
+                if kept["lora"][key] == usual:
+                    del kept["lora"][key]
+        return {**kept, **(_quantization_keys(model) if self._in_4_bits(stage) else {})}
+
+    def _in_4_bits(self, stage: str) -> bool:
+        section = self.config.model.quantization
+        return section is not None and stage != "pretrain" and (stage in TRAINING_STAGES or section.inference)
 
     def _trained(self, section: VftConfig | AlignConfig, keys: dict[str, Any]) -> dict[str, Any]:
         """Returns a training section with the shared arguments, and with `max_new_tokens` for its validation."""
@@ -467,6 +520,12 @@ def _recorded_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
         for name, section in (inputs.get("config") or {}).items()
     }
     return {**inputs, "config": sections} if "config" in inputs else inputs
+
+
+def _quantization_keys(model: ModelConfig) -> dict[str, Any]:
+    assert model.quantization is not None
+    keys = dataclasses.asdict(model.quantization)
+    return {"quantization": {name: value for name, value in keys.items() if name.startswith("bnb_")}}
 
 
 # Keys of an engine that change where and how fast it samples, and no probability.

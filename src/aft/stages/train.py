@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from ..ending import deferring
 from ..errors import ConfigError, DataError, writing
 from ..json_files import write_text
 from ..losses import REFERENCE_LOSSES
-from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, merge_lora
+from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, lora_arguments, merge_lora
 from ..progress import saving, say
 from ..prompts import render_prompt
 from ..records import Group, has_pair, read_groups
@@ -53,7 +55,8 @@ class _Work:
 
     `start`: the checkpoint that the model starts from; None: random weights. `texts`: encodes texts and decides how a
     response ends. `encoder`: made the job's entries and has counted the responses that did not fit. `training`: the
-    keys of TrainingArguments. `facts`: further keys of the manifest.
+    keys of TrainingArguments. `lora`: arguments of peft's LoraConfig. `save`: what is left of an adapter. `facts`:
+    further keys of the manifest.
     """
 
     job: TrainingJob
@@ -64,6 +67,7 @@ class _Work:
     validation: ValidationConfig | None = None
     collapse: StopOnCollapse | None = None
     lora: dict[str, Any] | None = None
+    save: str = "both"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -102,7 +106,7 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         stage.plan.training(config.vft.training),
         start=base,
         validation=config.vft.validation,
-        lora=_lora(stage),
+        **_lora(stage),
     )
     _train(stage, unit, log, work)
 
@@ -153,7 +157,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         start=start,
         validation=align.validation,
         collapse=StopOnCollapse(**vars(align.stop_on_collapse)) if align.stop_on_collapse else None,
-        lora=_lora(stage),
+        **_lora(stage),
         facts=facts,
     )
     _train(stage, unit, log, work)
@@ -171,10 +175,10 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
     return digest_value(decides)
 
 
-def _lora(stage: Stage) -> dict[str, Any] | None:
-    """The run's LoRA arguments; None: no adapters."""
+def _lora(stage: Stage) -> dict[str, Any]:
+    """The keys of `_Work` that say how adapters are trained and saved. Empty: there are none."""
     section = stage.config.model.lora
-    return dataclasses.asdict(section) if section else None
+    return {"lora": lora_arguments(dataclasses.asdict(section)), "save": section.save} if section else {}
 
 
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
@@ -235,7 +239,10 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         say(f"{unit}: last validation: {', '.join(shares)}")
     trained = trained_scores(trainer)
     cut.enter_context(saving())
-    adapter = unit.folder / "adapter"
+    alone = bool(work.lora) and work.save == "adapter"
+    adapter = unit.folder if alone else unit.folder / "adapter"
+    if work.lora:
+        _name_base(model, stage, work.start)
     with writing(unit.folder, "the model"):
         trainer.save_state()
         trainer.save_model(str(adapter if work.lora else unit.folder))
@@ -243,9 +250,13 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     if log is None:
         return
     peak_gpu_memory = None if stage.cpu else torch.cuda.max_memory_allocated()
-    if work.lora and work.start:
+    if alone:
+        _save_configs(job.model, unit)
+    elif work.lora and work.start:
         _save_merged(stage, unit, work, adapter)
-    _check_saved(stage, unit, trained, trainer)
+    saved_check = _check_saved(stage, unit, trained, trainer)
+    if work.save == "merged":
+        shutil.rmtree(adapter, ignore_errors=True)
     write_text(unit.folder / "README.md", model_card(config, unit, work.start))
     log.complete(
         checkpoint_outputs(unit.folder),
@@ -255,31 +266,55 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
         texts=work.texts.counts(),
         stopped=stopped,
+        saved_check=saved_check,
         peak_gpu_memory_bytes=peak_gpu_memory,
     )
 
 
 def _save_merged(stage: Stage, unit: Unit, work: _Work, adapter: Path) -> None:
     """Save base and adapter as one model. It is freed at the end, before the saved one is loaded."""
-    merged = merge_lora(stage.model(str(work.start)), adapter)
+    merged = merge_lora(stage.model_under_adapter(str(work.start)), adapter)
     set_ends(merged, work.texts)
     with writing(unit.folder, "the model"):
         merged.save_pretrained(unit.folder)
         work.job.tokenizer.save_pretrained(unit.folder)
 
 
-def _check_saved(stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer) -> None:
-    """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model."""
+def _name_base(model: Any, stage: Stage, start: str | None) -> None:
+    """Write into the adapter's configuration what it stands on: peft takes that from a model, which may not know."""
+    for found in model.peft_config.values():
+        found.base_model_name_or_path = start
+        found.revision = None if Path(str(start)).is_dir() else stage.config.model.revision
+
+
+def _save_configs(model: Any, unit: Unit) -> None:
+    """Save the configurations of a whole model beside an adapter, without what says that it was held in 4 bits."""
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with writing(unit.folder, "the model's configuration"):
+        config.save_pretrained(unit.folder)
+        if model.generation_config is not None:
+            model.generation_config.save_pretrained(unit.folder)
+
+
+def _check_saved(
+    stage: Stage, unit: Unit, trained: TrainedScores, trainer: AftTrainer
+) -> dict[str, float | None] | None:
+    """Raise `AftError` if the saved folder, loaded as the next stage loads it, is not the trained model.
+
+    A model that trained in 4 bits is loaded in `model.dtype`: quantising what was merged would make it another.
+    """
     folder = str(unit.folder)
 
     def load() -> torch.nn.Module:
-        model = stage.model(folder)
+        model = stage.whole_model(folder)
         stage.enable_scoring(model)
         return model
 
     check_tokenizer(trained, stage.tokenizer(folder), trainer.job.tokenizer, unit.folder)
     forget_optimizer(trainer)
-    check_saved(trained, load, stage.device, unit.folder)
+    return check_saved(trained, load, stage.device, unit.folder)
 
 
 def _tell_what_fits(unit: Unit, work: _Work) -> None:

@@ -68,11 +68,12 @@ def check_tokenizer(
 
 def check_saved(
     trained: TrainedScores, load: Callable[[], torch.nn.Module], device: torch.device, folder: Path
-) -> None:
+) -> dict[str, float | None] | None:
     """Raise `AftError` if the model that `load` loads scores the sequences otherwise than the trained model did.
 
     Where sixteen bits are involved, the loaded model says how much they may change: it is scored with and without them.
-    Prints a line if they lost most of what an adapter learnt, or if there is no memory for a second model. `load`
+    Prints a line if they lost most of what an adapter learnt, or if there is no memory for a second model. Returns the
+    mean difference, the largest that is allowed, and how far an adapter moved its base model, in nats per token. `load`
     returns a model that has been through `enable_scoring`. Only the process that saved calls this.
     """
     try:
@@ -90,14 +91,14 @@ def check_saved(
         if not _is_out_of_memory(error):
             raise
         say(f"{folder}: not loaded and compared with the trained model: there is no memory for it beside that one")
-        return
+        return None
     found = exact if trained.precise else rounded
     noise = _distance(rounded, exact) if precise else _UNKNOWN
     difference, allowed = _distance(found, trained.logps), _EXACT + _TIMES * noise
     wrong = not difference <= allowed
     told = ""
-    if trained.without_adapter is not None and difference > _EXACT / 10:
-        learnt = _distance(trained.without_adapter, trained.logps)
+    learnt = None if trained.without_adapter is None else _distance(trained.without_adapter, trained.logps)
+    if trained.without_adapter is not None and learnt is not None and difference > _EXACT / 10:
         is_base = _distance(found, trained.without_adapter) < learnt / 10
         lost = difference > learnt / 2
         # both sides are rounded if the trained one is
@@ -118,6 +119,7 @@ def check_saved(
         )
     if told:
         say(f"{folder}: {told}")
+    return {"difference": difference, "allowed": allowed, "adapter_moved": learnt}
 
 
 def _kept(folder: Path) -> str:

@@ -30,7 +30,7 @@ from ..scoring.batching import Calls, Packer, StepSampler, entry_loader
 from ..scoring.entries import with_initial_scores
 from ..scoring.layouts import Trial, try_layouts
 from ..scoring.packing import Batch, Entry
-from ..scoring.precise import uses_tf32
+from ..scoring.precise import is_rough, uses_tf32
 from ..scoring.responses import (
     Scores,
     as_groups,
@@ -112,8 +112,7 @@ class AftTrainer(Trainer):
 
     def choose_layout(self) -> None:
         """Set a layout of batches that this model supports. Prints a line if responses do not share their question."""
-        types = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
-        sixteen = self.args.bf16 or self.args.fp16 or not types <= {torch.float32, torch.float64}
+        sixteen = self.args.bf16 or self.args.fp16 or is_rough(self.model)
         rough = sixteen or (self.args.device.type == "cuda" and uses_tf32())
         self.trial = try_layouts(
             self.model_wrapped,
