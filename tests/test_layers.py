@@ -106,10 +106,11 @@ MAY_IMPORT = {
     "stages": "config device encoding ending json_files losses markdown model progress prompts records run shown tasks"
     " grading"
     " scoring sampling training labelling evaluation sizes stats",
+    "slurm": "config run",
     "launch": "config device ending json_files model progress run shown sizes tasks labelling stages training",
-    "paper": "config device ending json_files markdown labelling run shown stats report yaml_files",
-    "cli": "config ending json_files markdown progress prompts records shown convert labelling launch paper report run"
-    " stages",
+    "paper": "slurm config device ending json_files markdown labelling run shown stats report yaml_files",
+    "cli": "slurm config ending json_files markdown progress prompts records shown convert labelling launch paper"
+    " report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",

@@ -40,6 +40,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and the resolved configuration, and stop"
     )
+    parser.add_argument(
+        "--sbatch", action="store_true", help="print the script with which Slurm's sbatch runs this, and stop"
+    )
     add_integrity(parser)
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -80,6 +83,9 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             tell_waiting()
         return
     launched = is_launched()
+    if known.sbatch:
+        _print_script(known, overrides, stage)
+        return
     if launched and stage is None and not known.dry_run:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
     lacking: list[str] = []
@@ -124,6 +130,17 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             from .report import print_report
 
             print_report(plan.folder)
+
+
+def _print_script(known: argparse.Namespace, overrides: Sequence[str], stage: str | None) -> None:
+    """Prints the script for Slurm's sbatch. The machine that prints it needs neither the GPUs nor the data."""
+    from ..config import load_config
+    from ..slurm import run_script
+
+    config = load_config(known.config, overrides, functools.partial(_check, stage, True, [], []))
+    options = [f"--{name}" for name in ("verify", "repair") if getattr(known, name)]
+    arguments = ["--config", known.config, *overrides, *(["--stage", stage] if stage else []), *options]
+    print(shown(run_script(config, arguments)))
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Config, align_config
 from ..config.checks import function_problems
 from ..config.data import JsonlData, MixtureData, PythonData
-from ..config.launch_file import asked_processes, on_cpu, read_launch_file
+from ..config.launch_file import asked_machines, asked_processes, is_launched, on_cpu, read_launch_file
 from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest, writing
@@ -60,11 +60,16 @@ def _lacking_machine(config: Config) -> list[str]:
     where, lacking = f"launch.config: {config.launch.config}", []
     if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
+    nodes = config.launch.slurm.nodes if config.launch.slurm else 1
+    if nodes > 1 and not (is_launched() or {"SLURM_JOB_ID", "MASTER_ADDR"} <= os.environ.keys()):
+        lacking.append(
+            f"launch.slurm.nodes: {nodes} nodes start in a job of Slurm: aft-train --sbatch prints its script"
+        )
     if on_cpu(asked):
         return lacking
     if not torch.cuda.is_available():
         return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
-    processes = (asked_processes(config.launch, asked) or 1) / max(1, int(asked.get("num_machines") or 1))
+    processes = (asked_processes(config.launch, asked) or 1) / asked_machines(config.launch, asked)
     if processes > torch.cuda.device_count():
         lacking.append(
             f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
