@@ -47,6 +47,13 @@ def test_weights_that_no_later_stage_could_read(problems, launch_file):
     assert problems(launch_file(WHOLE)) == []
 
 
+@pytest.mark.parametrize(("text", "name"), [(WHOLE, "FSDP"), ("distributed_type: DEEPSPEED\n", "DeepSpeed")])
+def test_weights_that_nothing_divides_on_a_cpu(problems, launch_file, text, name):
+    """accelerate would start data parallel processes without a word."""
+    for found in (problems(launch_file(text), "launch.device=cpu"), problems(launch_file(text + "use_cpu: true\n"))):
+        assert any(f"accelerate has no {name} on a CPU; launch.config=cpu shares" in problem for problem in found)
+
+
 def test_decoding_with_divided_weights(problems, launch_file):
     found = problems(launch_file(WHOLE), "vft.validation={num_questions: 4}", "align.validation={num_questions: 4}")
     assert [problem.partition(":")[0] for problem in found] == ["vft.validation", "align.validation"]

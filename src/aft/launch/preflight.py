@@ -252,6 +252,11 @@ def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
     if kind not in ("FSDP", "DEEPSPEED"):
         return []
     problems = []
+    if config.launch.device == "cpu" or on_cpu(asked):
+        divider = "FSDP" if kind == "FSDP" else "DeepSpeed"
+        problems.append(
+            f"{where}: accelerate has no {divider} on a CPU; launch.config=cpu shares the questions of a step"
+        )
     if kind == "DEEPSPEED":
         problems += _check_deepspeed(where, asked)
         if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:

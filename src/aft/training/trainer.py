@@ -311,7 +311,8 @@ class AftTrainer(Trainer):
 
         def load(number: int) -> dict[str, Any]:
             path = Path(checkpoint) / _UNLOGGED.format(rank=number)
-            return torch.load(path, map_location=self.args.device, weights_only=True)
+            # without the number: several ranks on a CPU have "cpu:0", which torch.load does not know
+            return torch.load(path, map_location=self.args.device.type, weights_only=True)
 
         # As many ranks as before take a file each. Otherwise some take several, or none.
         for saved in map(load, range(rank, written, ranks)):
