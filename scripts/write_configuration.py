@@ -181,14 +181,14 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
   another host, and `.lock.json` is younger than ten minutes, the next run first waits 30 s for a sign of life. A file
   system without locks (flock) has `.lock.json` alone: two runs that start in the same moment may both begin there.
 - **SIGINT, SIGTERM, SIGHUP and SIGUSR1** end a run at its next safe point. A training ends at the end of a step. It
-  saves a checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is saved to
-  its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes within
-  30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a second
-  later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you start
-  yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
+  saves a checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is
+  saved to its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes
+  within 30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a
+  second later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you
+  start yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
 - **The same command goes on.** On one machine, with the same number of processes, a training that a signal ended has
-  the weights and the logged values of one that was not cut. Only `train_loss` in `trainer_state.json` differs: it is the
-  mean since the process began. With another number of processes it has them to rounding
+  the weights and the logged values of one that was not cut. Only `train_loss` in `trainer_state.json` differs: it is
+  the mean since the process began. With another number of processes it has them to rounding
   ([scale.md](scale.md#resuming)).
 - **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds, and so do those
   of a launcher. They look at their parent, because a killed process can tell nobody.

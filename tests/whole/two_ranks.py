@@ -67,11 +67,16 @@ def train(folder: Path, name: str, world_size: int) -> None:
 
 
 class Signal(TrainerCallback):
-    """A signal to each rank in the third step."""
+    """A signal to each rank that ends a training behind its third step."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Sends it."""
-        if state.global_step == 2:
+        """In the third step, one rank."""
+        if state.global_step == 2 and args.world_size == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before it several ranks, which agree at the beginning of a step."""
+        if state.global_step == 2 and args.world_size > 1:
             signal.raise_signal(signal.SIGTERM)
 
 

@@ -95,7 +95,7 @@ def _guarded(main: Callable[[], None]) -> int:
         from ..progress import claim_failure
 
         # a launcher ends all ranks with a signal, also when one has failed
-        if claim_failure(str(ended)):
+        if claim_failure(None):
             print(shown(f"aft: {ended}; the same command goes on from here"), file=sys.stderr)
         return ended.exit_code
     except KeyboardInterrupt:  # raised by code of the user's

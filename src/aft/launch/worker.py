@@ -253,10 +253,14 @@ class Worker:
         Launchers always fail with 1, and tell the signal in words.
         """
         told, code = self.failure.get("exit_code"), int(self.process.returncode)
-        if told and not self.failure.get("follows"):
+        follows = self.failure.get("follows")
+        if told and not follows:
             return int(told)
         # torchrun has the rank that failed first last: the others were ended because of it
         signals = [number for line in self.kept if (number := _signal_in(line)) is not None] if code > 0 else []
+        # a rank that only lost another one may be seen to end first
+        if follows and (killed := [number for number in signals if number > 0 and number != signal.SIGTERM]):
+            return -killed[-1]
         return -signals[-1] if signals and signals[-1] > 0 else int(told or code)
 
     def message(self) -> str:
