@@ -171,7 +171,7 @@ def commands() -> Iterator[tuple[Path, str]]:
 
 def parse_command(command: str) -> tuple[str, str | None, str | None, list[str]]:
     """(program, --config, --stage, what is left: overrides) of a command line."""
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command.split(" > ")[0])  # into a file
     valued: dict[str, str | None] = {"--config": None, "--stage": None, "--export-lm-eval": None}
     overrides = []
     while arguments:

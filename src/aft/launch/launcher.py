@@ -21,8 +21,9 @@ def main() -> None:
         sys.argv[sys.argv.index(_AT_RANK) + 1] = os.environ["SLURM_PROCID"]
     # The whole process group gets the signal. The ranks end at a safe point, and a launcher that does not pass the
     # signal on must wait for them. A handler, because an ignored signal would stay ignored in the ranks.
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    # srun passes this signal on to its tasks alone, and torchrun SIGTERM to the ranks
+    signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     # torchrun passes the signal on, and kills the ranks after 30 s. That is left to the conductor, which knows whether
     # they save. Ranks that outlive another one that failed are still killed after 30 s.
     os.environ.setdefault("PET_SHUTDOWN_TIMEOUT", "86400")
