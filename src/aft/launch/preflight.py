@@ -300,8 +300,6 @@ def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
     for key, ours in _TRAINING_DECIDES.items():
         if section.get(key, "auto") != "auto":
             problems.append(f"{where}: deepspeed_config.{key} is not to be set there; set {ours}")
-    if asked.get("use_cpu"):
-        problems.append(f"{where}: use_cpu must be false with DeepSpeed; accelerate would train without it")
     if asked.get("mixed_precision", "no") not in ("no", False):  # an unquoted `no` is false in YAML
         problems.append(f"{where}: mixed_precision must be 'no' with DeepSpeed; training.bf16 or training.fp16 decides")
     return problems
