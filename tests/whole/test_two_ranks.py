@@ -152,6 +152,7 @@ def test_steps_under_zero_are_those_of_one_rank(tmp_path):
         assert found["initial"].keys() == alone["initial"].keys()
         assert [entry["step"] for entry in alone["log"] if "loss" in entry] == [1, 2, 3]
         for expected, logged in zip(alone["log"], found["log"], strict=True):
+            logged.pop(SPREAD, None)
             assert {**logged, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-4, abs=1e-5)
         # under stage 3 a rank holds no weight between two calls
         assert (found["held"] == 0) == (case.stage == 3)
