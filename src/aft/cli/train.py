@@ -83,7 +83,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             tell_waiting()
         return
     launched = is_launched()
-    if known.sbatch:
+    if getattr(known, "sbatch", False):  # an option of aft-train alone
         _print_script(known, overrides, stage)
         return
     if launched and stage is None and not known.dry_run:
