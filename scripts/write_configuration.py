@@ -14,7 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from aft.config import data, hub, losses, packaged, plan, quantization, ratings, schema, starter
+from aft.config import data, hub, losses, packaged, plan, quantization, ratings, schema, slurm, starter
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 from aft.yaml_files import yaml_line
@@ -173,6 +173,7 @@ configuration instead, by path or by name; all its processes then work together 
 optimizer states (16 bytes a parameter in float32 with Adam); `fsdp2` and `zero3` divide them. `zero3` needs
 `pip install 'aft[deepspeed]'`, the others nothing more.
 A stage can also be started by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
+[scale.md](scale.md) has several machines and Slurm: `aft-train --config run.yaml --sbatch` prints a job's script.
 [run-folder.md](run-folder.md) has what a run writes, and what happens if a file of it is damaged.
 
 ## One run in a folder, and how it ends
@@ -184,15 +185,16 @@ A stage can also be started by hand: `accelerate launch -m aft.cli.train --confi
   so and takes over. First it waits up to 10 s for stage processes of that run that still write. If the process was on
   another host, and `.lock.json` is younger than ten minutes, the next run first waits 30 s for a sign of life. A file
   system without locks (flock) has `.lock.json` alone: two runs that start in the same moment may both begin there.
-- **SIGINT, SIGTERM and SIGHUP** end a run at its next safe point. A training ends at the end of a step. It saves a
-  checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is saved to
-  its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes within
-  30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a second
-  later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you start
-  yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
-- **The same command goes on.** On one machine, with one number of processes, a training that a signal ended has the
-  weights and the logged values of one that was not cut. Only `train_loss` in `trainer_state.json` differs: it is the
-  mean since the process began.
+- **SIGINT, SIGTERM, SIGHUP and SIGUSR1** end a run at its next safe point. A training ends at the end of a step. It
+  saves a checkpoint there, unless `save_strategy` is `no` or `save_only_model` is set. A model that is being saved is
+  saved to its end. Sampling keeps every finished completion, and a judge's replies are kept. If no safe point comes
+  within 30 s, the stage's processes are killed, but not while they save a checkpoint or a model. A second signal, a
+  second later, ends the run at once. A signal that is ignored, as under `nohup`, stays ignored. torchrun that you
+  start yourself, and torch without its `--shutdown-timeout`, kill their processes 30 s after a signal in any case.
+- **The same command goes on.** On one machine, with the same number of processes, a training that a signal ended has
+  the weights and the logged values of one that was not cut. Only `train_loss` in `trainer_state.json` differs: it is
+  the mean since the process began. With another number of processes it has them to rounding
+  ([scale.md](scale.md#resuming)).
 - **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds, and so do those
   of a launcher. They look at their parent, because a killed process can tell nobody.
 - **A stage process that dies** is reported with the unit, the signal's name, the last lines of its output and its log.
@@ -234,7 +236,7 @@ def render() -> str:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    modules = (schema, data, hub, losses, plan, quantization, ratings)
+    modules = (schema, data, hub, losses, plan, quantization, ratings, slurm)
     nodes = [node for module in modules for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
     for node in nodes:
         if isinstance(node, ast.ClassDef):

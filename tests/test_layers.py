@@ -108,11 +108,12 @@ MAY_IMPORT = {
     "stages": "config device encoding ending json_files losses markdown model progress prompts quantised records run"
     " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
+    "slurm": "config run",
     "forecast": "config device json_files losses model run scoring stages tasks",
     "launch": "config device ending endpoint forecast json_files markdown model progress report run shown sizes stats"
     " tasks labelling stages training",
-    "paper": "config device ending endpoint json_files markdown run shown stats report yaml_files",
-    "cli": "config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
+    "paper": "slurm config device ending endpoint json_files markdown run shown stats report yaml_files",
+    "cli": "slurm config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
     " report run stages",
     # old names of public modules
     "packing": "scoring",

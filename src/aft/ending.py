@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -49,14 +50,17 @@ def signal_name(number: int) -> str:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Inside, SIGINT, SIGTERM and SIGHUP raise `Ended`. A second signal, a second later, raises it also in `deferring`.
+    """Inside, SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `Ended`.
 
-    A signal that is ignored (`nohup`) or handled already stays so. Outside the main thread this changes nothing.
+    A second signal, a second later, raises it also in `deferring`. A signal that is ignored (`nohup`) or handled
+    already stays so. Outside the main thread this changes nothing.
     """
     global _asked
     before = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [
+            getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+        ]
         usual = (signal.SIG_DFL, signal.default_int_handler)
         before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in usual}
     for number in before:
@@ -115,7 +119,7 @@ def saving() -> Iterator[None]:
 
 def tied() -> dict[str, str]:
     """The environment variables with which a child process ends when this process does (`end_with_parent`)."""
-    return {_PARENT: str(os.getpid())}
+    return {_PARENT: f"{os.getpid()} {socket.gethostname()}"}
 
 
 def end_with_parent(*, launched: bool = False) -> None:
@@ -126,7 +130,8 @@ def end_with_parent(*, launched: bool = False) -> None:
     ended its launcher. Processes in between, such as a launcher's, need not know of this.
     """
     # Not `prctl(PR_SET_PDEATHSIG)`: it would end this process alone, and not the ones that it has started.
-    told = int(os.environ.get(_PARENT) or 0)
+    number, _, host = (os.environ.get(_PARENT) or "0").partition(" ")
+    told = int(number) if host in ("", socket.gethostname()) else 0  # on another machine, srun ends what it started
     if told or (launched and _is_launcher(os.getppid())):
         watch = threading.Thread(target=_watch, args=(os.getppid(), told), name="parent", daemon=True)
         watch.start()

@@ -174,6 +174,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def is_of_another_process(error: BaseException) -> bool:
+    """True for an error of torch.distributed that says only that another process of the launch ended or hung."""
+    names, text = {of.__name__ for of in type(error).__mro__}, str(error)
+    # NCCL's errors, the store's and the network's are a DistError, also that of a port in use. gloo has no class.
+    return ("DistError" in names and "listen" not in text) or (isinstance(error, RuntimeError) and "gloo/" in text)
+
+
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 
 

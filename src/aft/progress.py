@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -23,6 +24,8 @@ from .shown import shown, shown_line
 ENVIRONMENT_KEY = "AFT_PROGRESS"
 MARK = "\x1eaft "
 TOLD = "\x1esay "
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun gives each rank one, in a folder of the rank
+_FAILED, _FOLLOWED = "aft-failed", "aft-followed"  # beside these folders
 _SECONDS_BETWEEN_LINES = 0.5
 SECONDS_IN_A_LOG = 15.0  # between two lines; few, because a log keeps them all
 
@@ -131,10 +134,40 @@ def describe(message: dict[str, Any]) -> str:
     return f"{shown_line(message['what'])}{share}{note}{left})"
 
 
-def tell_failure(message: str, exit_code: int) -> None:
-    """Send the error that ends this process to the conductor, across a launcher if there is one."""
+def tell_failure(message: str, exit_code: int, *, follows: bool = False) -> bool:
+    """Send the error that ends this process to the conductor, across a launcher if there is one.
+
+    `follows`: the error only says that another process has ended. Returns whether this process must print its error
+    (`claim_failure`).
+    """
     if _to_conductor()[0]:
-        _send({"error": message, "exit_code": exit_code})
+        _send({"error": message, "exit_code": exit_code, "follows": follows})
+    return claim_failure(None if follows else message)
+
+
+def claim_failure(message: str | None) -> bool:
+    """True in the first process of torchrun's launch on this machine that fails, and in any process without torchrun.
+
+    `message`: the reason, which torchrun's summary then shows; None: this process ends because of another one.
+    """
+    told = os.environ.get(_ERROR_FILE)
+    if told is None:
+        return True
+    path = Path(told)
+    try:
+        if message is None and (path.parent.parent / _FAILED).exists():
+            return False
+        os.close(os.open(path.parent.parent / (_FOLLOWED if message is None else _FAILED), os.O_CREAT | os.O_EXCL))
+        if message is not None:
+            # torchrun takes the earliest failure for the cause. It counts in seconds, so this one is put before others.
+            at = str(int(time.time()) - 1)
+            whole = {"message": {"message": message, "extraInfo": {"py_callstack": message, "timestamp": at}}}
+            path.write_text(json.dumps(whole), encoding="utf-8")
+    except FileExistsError:
+        return False
+    except OSError:  # torchrun's folder is gone or full
+        pass
+    return True
 
 
 def tell_unit(unit: str) -> None:

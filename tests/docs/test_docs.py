@@ -39,7 +39,7 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)}
 KEY = re.compile(rf"(?:{'|'.join(sorted(SECTIONS))})(?:\.[A-Za-z_][\w-]*)+")
 FILE_ENDINGS = {"json", "jsonl", "md", "png", "py", "safetensors", "yaml"}
 FREE = ("data.options", "model.from_scratch.config")  # what stands below belongs to others
-SWITCHES = {"--audit", "--dry-run", "--plan", "--no-picture", "--help", "--verify", "--repair"}
+SWITCHES = {"--audit", "--dry-run", "--plan", "--no-picture", "--help", "--verify", "--repair", "--sbatch"}
 NAMES = {*run_names(), *part_names(), *model_file_names()}
 # what a YAML excerpt of the documents is laid over, so that it makes a whole configuration
 REST = {"output_dir": "runs/example", "data": {"name": "arithmetic"}, "model": {"name_or_path": "a/b"}}
@@ -172,7 +172,7 @@ def commands() -> Iterator[tuple[Path, str]]:
 
 def parse_command(command: str) -> tuple[str, str | None, str | None, list[str]]:
     """(program, --config, --stage, what is left: overrides) of a command line."""
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command.split(" > ")[0])  # into a file
     valued: dict[str, str | None] = {"--config": None, "--stage": None, "--export-lm-eval": None}
     overrides = []
     while arguments:

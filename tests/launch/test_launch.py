@@ -565,6 +565,30 @@ def test_the_command_of_a_stage(make, tmp_path, monkeypatch):
     )
 
 
+def test_several_processes_on_a_cpu_are_started_as_such(make):
+    """accelerate starts one without a word, unless it is told that they are of the kind of several GPUs."""
+    assert "--multi_gpu" in conductor._command(make("launch.config=cpu", "launch.num_processes=2"), "vft", [0])
+    plan = make("launch.config=cpu")
+    assert "--multi_gpu" not in conductor._command(plan, "vft", [0])
+    assert conductor._environment(plan) == {"ACCELERATE_USE_CPU": "True"}
+
+
+def test_a_stage_on_several_machines_is_started_by_srun(make, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "node1")
+    monkeypatch.setenv("MASTER_PORT", "20007")
+    plan = make("launch={config: fsdp2, slurm: {nodes: 2, gpus_per_node: 8}}")
+    command = conductor._command(plan, "vft", [0])
+    srun = ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1", sys.executable]
+    assert command[: len(srun)] == srun
+    given = command[len(srun) : command.index("aft.cli.train") - 1]
+    assert given[-10:] == [
+        *("--num_processes", "16", "--num_machines", "2", "--machine_rank", "SLURM_PROCID"),
+        *("--main_process_ip", "node1", "--main_process_port", "20007"),
+    ]
+    assert conductor._command(plan, "label", [0])[0] == sys.executable
+    assert plan.processes(plan.units("vft")[0]) == 16
+
+
 # ---- a disk that is full ----
 
 FULL = Path("/dev/full")  # every write to it fails as on a full disk

@@ -47,6 +47,24 @@ def test_weights_that_no_later_stage_could_read(problems, launch_file):
     assert problems(launch_file(WHOLE)) == []
 
 
+@pytest.mark.parametrize(("text", "name"), [(WHOLE, "FSDP"), ("distributed_type: DEEPSPEED\n", "DeepSpeed")])
+def test_weights_that_nothing_divides_on_a_cpu(problems, launch_file, text, name):
+    """accelerate would start data parallel processes without a word."""
+    for found in (problems(launch_file(text), "launch.device=cpu"), problems(launch_file(text + "use_cpu: true\n"))):
+        assert any(f"accelerate has no {name} on a CPU; launch.config=cpu shares" in problem for problem in found)
+
+
+def test_several_nodes_need_a_job(tiny, monkeypatch):
+    for name in ("SLURM_JOB_ID", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    config = load_config(tiny, ["launch={config: cpu, num_processes: 2, slurm: {nodes: 2}}"])
+    [problem] = find_lacking(config)
+    assert problem == "launch.slurm.nodes: 2 nodes start in a job of Slurm: aft-train --sbatch prints its script"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("MASTER_ADDR", "node1")
+    assert find_lacking(config) == []
+
+
 def test_decoding_with_divided_weights(problems, launch_file):
     found = problems(launch_file(WHOLE), "vft.validation={num_questions: 4}", "align.validation={num_questions: 4}")
     assert [problem.partition(":")[0] for problem in found] == ["vft.validation", "align.validation"]
@@ -72,7 +90,7 @@ def test_zero(problems, launch_file):
         (ZERO % "2, gradient_accumulation_steps: 4", "set training.gradient_accumulation_steps"),
         (ZERO % "2, gradient_clipping: 1.0", "set training.max_grad_norm"),
         (ZERO % 2 + "mixed_precision: bf16\n", "training.bf16 or training.fp16 decides"),
-        (ZERO % 2 + "use_cpu: true\n", "use_cpu must be false"),
+        (ZERO % 2 + "use_cpu: true\n", "accelerate has no DeepSpeed on a CPU"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: a.json}\n", "is not supported"),
     ],
 )

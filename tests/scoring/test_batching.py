@@ -47,9 +47,10 @@ def test_an_entry_of_two_questions_is_drawn_as_one():
 
 def _steps(num_entries, step, batch_size, num_ranks, max_tokens, epoch=0):
     """The entries of every optimizer step of `step` entries, over all ranks and micro-batches; fillers apart."""
-    ranks = []
+    ranks, accumulation = [], step // (batch_size * num_ranks)
     for rank in range(num_ranks):
-        sampler = sampler_of(num_entries, batch_size, max_tokens=max_tokens, seed=7, rank=rank, num_ranks=num_ranks)
+        sharing = {"rank": rank, "num_ranks": num_ranks, "accumulation": accumulation}
+        sampler = sampler_of(num_entries, batch_size, max_tokens=max_tokens, seed=7, **sharing)
         sampler.set_epoch(epoch)
         ranks.append(list(sampler))
         assert len(ranks[-1]) == len(sampler)
@@ -57,7 +58,6 @@ def _steps(num_entries, step, batch_size, num_ranks, max_tokens, epoch=0):
     calls = {tuple(len(parts) for parts in batches) for batches in ranks}
     assert len(calls) == 1
     chunks = [[i for batches in ranks for part in batches[number] for i in part] for number in range(len(ranks[0]))]
-    accumulation = step // (batch_size * num_ranks)
     grouped = [chunks[start : start + accumulation] for start in range(0, len(chunks), accumulation)]
     real = [sorted(i for chunk in group for i in chunk if i >= 0) for group in grouped]
     return real, [i for chunk in chunks for i in chunk if i < 0]
@@ -75,8 +75,8 @@ def test_an_optimizer_step_holds_the_same_entries_however_divided(num_entries, d
     expected, _ = _steps(num_entries, 8, 8, 1, None)
     assert steps == expected
     assert sorted(index for step in steps for index in step) == list(range(num_entries))
-    if max_tokens is None:
-        # only ranks for which the last chunk has nothing left compute a filler
+    if max_tokens is None and batch_size * num_ranks == 8:
+        # only ranks for which the last step has nothing left compute a filler
         left = num_entries % (batch_size * num_ranks) or batch_size * num_ranks
         assert len(fillers) == max(0, num_ranks - left)
 
@@ -106,6 +106,20 @@ def test_ranks_share_a_step_by_tokens():
         ((part,),) = sampler
         shares.append(sorted(part))
     assert shares == [[0, 3], [1, 2, 4, 5]]
+
+
+def test_ranks_have_equally_many_tokens_in_a_step_of_several_batches():
+    """One entry a batch: in each batch the ranks differ, and over the step they do not."""
+    lengths = torch.randint(50, 400, (8 * 4 * 6,), generator=torch.Generator().manual_seed(0)).tolist()
+    items = [dataclasses.replace(random_items(0, [[None]])[0], prompt_ids=[3] * length) for length in lengths]
+    tokens = []
+    for rank in range(8):
+        sampler = StepSampler(as_entries(items), Packer(0, SHARED), 1, rank=rank, num_ranks=8, accumulation=4)
+        of_batches = [sum(lengths[index] for part in parts for index in part if index >= 0) for parts in sampler]
+        tokens.append([sum(of_batches[start : start + 4]) for start in range(0, len(of_batches), 4)])
+    ranks = torch.tensor(tokens, dtype=torch.float64)
+    assert (ranks.amax(0) / ranks.mean(0)).mean() < 1.1
+    assert ranks.sum() == sum(lengths)
 
 
 def test_epochs_are_shuffled_anew_and_reproducibly():

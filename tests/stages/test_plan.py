@@ -14,7 +14,7 @@ from aft.errors import ConfigError, DataError
 from aft.launch.conductor import open_folder, show_plan
 from aft.run.environment import versions
 from aft.run.manifest import DIGEST, MANIFEST, UnitLog, read_manifest
-from aft.stages.plan import DAMAGED, DONE, RERUN, RESUME, RUN, STAGE_VERSIONS, Plan
+from aft.stages.plan import DAMAGED, DONE, RERUN, RESUME, RUN, STAGE_VERSIONS, Plan, Status
 
 OUTPUTS = {
     "sample": ["completions.jsonl"],
@@ -240,7 +240,7 @@ def test_a_cut_unit_resumes_unless_its_inputs_have_changed(make):
     assert other.status(unit).reasons == ("config.vft.training.max_steps: was 4, is 5",)
 
 
-def test_a_cut_training_goes_on_with_as_many_processes(make, tmp_path, monkeypatch):
+def test_a_cut_training_goes_on_with_another_number_of_processes(make, tmp_path, monkeypatch):
     plan = make()
     finish_all(plan, "pretrain")
     unit = plan.units("vft")[0]
@@ -249,13 +249,15 @@ def test_a_cut_training_goes_on_with_as_many_processes(make, tmp_path, monkeypat
     two = make(f"launch.config={tmp_path / 'two.yaml'}")
     log = UnitLog(unit.folder, two.inputs(unit), two.processes(unit))
     assert two.status(unit).state == RESUME
-    assert plan.status(unit).state == RERUN
-    assert plan.status(unit).reasons == ("cut with 2 processes, now 1: a step would see another batch",)
+    # the questions of a step stay the same, so one process can go on
+    assert plan.status(unit) == Status(RESUME, ("was cut with 2 processes, now 1",))
     # accelerate counts the GPUs, so its processes will say it
     left_open = make(f"launch.config={tmp_path / 'any.yaml'}")
     assert left_open.status(unit).state == RESUME
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert left_open.status(unit).state == RERUN
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    size = plan.unit_training(unit)["per_device_train_batch_size"]
+    reason = f"was cut with 2 processes, now 3, which cannot share the {2 * size} questions of a step equally"
+    assert left_open.status(unit) == Status(RERUN, (reason,))
     monkeypatch.delenv("WORLD_SIZE")
     for name in CHECKPOINT:
         (unit.folder / name).write_text("weights")

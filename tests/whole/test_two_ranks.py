@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from limits import HUNG_AFTER
 
 SCRIPT = Path(two_ranks.__file__)
+SPREAD = "tokens/rank_spread"
 
 
 def launch(folder: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess:
@@ -38,10 +39,30 @@ def launch(folder: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.C
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> tuple[Path, Path]:
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    result = launch(two)
-    assert result.returncode == 0, result.stderr[-3000:]
     two_ranks.main(one)
+    result = launch(two, "", str(one))
+    assert result.returncode == 0, result.stderr[-3000:]
+    two_ranks.go_on(one, 1, "resumed", 2, two)
+    two_ranks.go_on(one, 1, "whole", 1)
     return one, two
+
+
+def test_a_training_goes_on_with_another_number_of_ranks(folders):
+    """1 -> 2 and 2 -> 1, cut between two logs: weights, Adam's states and logged values of an uncut training."""
+    one, two = folders
+    expected = torch.load(one / "whole.pt")
+    log = json.loads((one / "whole.json").read_text())
+    for folder in (one, two):
+        found = torch.load(folder / "resumed.pt")
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-8, atol=1e-8)
+        for wanted, entry in zip(log, json.loads((folder / "resumed.json").read_text()), strict=True):
+            without = {key: value for key, value in entry.items() if key != SPREAD}
+            assert {**without, "epoch": 0} == pytest.approx({**wanted, "epoch": 0}, rel=1e-5, abs=1e-6)
+    logs = [json.loads((folder / "resumed.json").read_text()) for folder in folders]
+    # what was logged before the cut stays in the log, and a mean counts the steps of several ranks alone
+    assert [[SPREAD in entry for entry in log] for log in logs] == [[True, True, False], [False, False, True]]
+    assert logs[1][-1][SPREAD] >= 1
 
 
 @pytest.mark.parametrize("name", two_ranks.NAMES)
@@ -54,6 +75,8 @@ def test_steps_and_logged_values_are_those_of_one_rank(folders, name):
     assert [entry["step"] for entry in one["log"] if "loss" in entry] == [1, 2, 3]
     for expected, found in zip(one["log"], two["log"], strict=True):
         # epochs are counted in batches of a rank, of which two ranks have fewer
+        spread = found.pop(SPREAD, None)
+        assert spread is None if "loss" not in found else 1 <= spread < 1.5
         assert {**found, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-5, abs=1e-6)
     if name == "one-pair":
         assert sorted("scores/positive_drift" in entry for entry in one["log"] if "loss" in entry) == [
@@ -129,6 +152,7 @@ def test_steps_under_zero_are_those_of_one_rank(tmp_path):
         assert found["initial"].keys() == alone["initial"].keys()
         assert [entry["step"] for entry in alone["log"] if "loss" in entry] == [1, 2, 3]
         for expected, logged in zip(alone["log"], found["log"], strict=True):
+            logged.pop(SPREAD, None)
             assert {**logged, "epoch": 0} == pytest.approx({**expected, "epoch": 0}, rel=1e-4, abs=1e-5)
         # under stage 3 a rank holds no weight between two calls
         assert (found["held"] == 0) == (case.stage == 3)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import TrainerCallback
 
+from aft.ending import Ended, deferring, listening
 from aft.errors import AftError
 from aft.sampling.decoding import Decoding
 from aft.sampling.requests import Request, make_seeds
@@ -21,6 +25,7 @@ from aft.sampling.transformers_engine import TransformersEngine
 from aft.scoring.batching import Packer, StepSampler, entry_loader
 from aft.scoring.packing import SHARED, Item
 from aft.scoring.responses import score_candidates
+from aft.training.ranks import share_step
 from tiny_models import as_entries, tiny_model, word_tokenizer
 from tiny_trainers import OBJECTIVES, initial_scores, items_for, logged, make_trainer
 
@@ -61,6 +66,49 @@ def train(folder: Path, name: str, world_size: int) -> None:
         (folder / f"{name}.json").write_text(json.dumps(report))
 
 
+class Signal(TrainerCallback):
+    """A signal to each rank that ends a training behind its third step."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """In the third step, one rank."""
+        if state.global_step == 2 and args.world_size == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before it several ranks, which agree at the beginning of a step."""
+        if state.global_step == 2 and args.world_size > 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def go_on(folder: Path, world_size: int, name: str, began: int, start: Path | None = None) -> None:
+    """Four steps of eight questions with Adam, which log twice. `began`: the ranks that began them.
+
+    `name`: "whole", "cut" for a signal between the two logs, or "resumed" for the rest from the checkpoint in `start`.
+    """
+    keys = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8 // 4 // began}
+    trainer = make_trainer(
+        folder / name,
+        "bcl",
+        dtype=torch.float64,
+        max_steps=4,
+        logging_steps=2,
+        optim="adamw_torch",
+        save_strategy="steps",
+        save_steps=100,
+        **{**keys, **(share_step(keys, began, world_size) or {})},
+    )
+    if name == "cut":
+        trainer.add_callback(Signal())
+    try:
+        with listening(), deferring():
+            trainer.train(resume_from_checkpoint=str(start / "cut" / "checkpoint-3") if start else None)
+    except Ended:
+        assert name == "cut"
+    if trainer.is_world_process_zero():
+        torch.save(trainer.model.state_dict(), folder / f"{name}.pt")
+        (folder / f"{name}.json").write_text(json.dumps(logged(trainer)))
+
+
 def sample(folder: Path) -> None:
     """Sampling into one file."""
     requests = [
@@ -98,11 +146,14 @@ def break_down(folder: Path, question_id: str, rank: int) -> None:
     (folder / "trained.txt").touch()
 
 
-def main(folder: Path, broken_question: str | None = None) -> None:
-    """Everything in turn, or only what is to fail."""
+def main(folder: Path, broken_question: str | None = None, start: str | None = None) -> None:
+    """Everything in turn, or only what is to fail. `start`: the folder of one rank, whose training is gone on with."""
     state = PartialState(cpu=True)
-    if broken_question is not None:
+    if broken_question:
         break_down(folder, broken_question, state.process_index)
+    go_on(folder, state.num_processes, "cut", state.num_processes)
+    if start:
+        go_on(folder, state.num_processes, "resumed", 1, Path(start))
     for name in NAMES:
         train(folder, name, state.num_processes)
     sample(folder)

@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 
 from .. import __version__
 from ..ending import Ended, listening
-from ..errors import AftError, ConfigError, disk_error, memory_error, nearest
+from ..errors import AftError, ConfigError, disk_error, first_line, is_of_another_process, memory_error, nearest
 from ..shown import libraries_shown, shown, shown_line
 
 EPILOG = """\
@@ -92,7 +92,11 @@ def _guarded(main: Callable[[], None]) -> int:
     except AftError as error:
         return _fail(error)
     except Ended as ended:
-        print(shown(f"aft: {ended}; the same command goes on from here"), file=sys.stderr)
+        from ..progress import claim_failure
+
+        # a launcher ends all ranks with a signal, also when one has failed
+        if claim_failure(None):
+            print(shown(f"aft: {ended}; the same command goes on from here"), file=sys.stderr)
         return ended.exit_code
     except KeyboardInterrupt:  # raised by code of the user's
         return 130
@@ -105,16 +109,23 @@ def _guarded(main: Callable[[], None]) -> int:
 
         if (found := disk_error(error) or memory_error(error)) is not None:
             return _fail(found)
+        if is_of_another_process(error):
+            return _fail(
+                AftError(f"another process of this launch has ended or hangs: {first_line(error)}"), follows=True
+            )
         # a bug: report the traceback, because a launcher's own output would bury it
         lines = traceback.format_exception(error)
-        tell_failure("".join(lines[-4:]).rstrip(), 1)
-        print(shown("".join(lines)), end="", file=sys.stderr)
+        if tell_failure("".join(lines[-4:]).rstrip(), 1):
+            print(shown("".join(lines)), end="", file=sys.stderr)
         return 1
     return 0
 
 
-def _fail(error: AftError) -> int:
-    """Prints the message of an error, also to the conductor, and returns its exit code."""
+def _fail(error: AftError, *, follows: bool = False) -> int:
+    """Prints the message of an error, also to the conductor, and returns its exit code.
+
+    `follows`: see `tell_failure`. Of the processes of a launch, only the first to fail prints.
+    """
     from ..progress import tell_failure
 
     try:
@@ -124,8 +135,8 @@ def _fail(error: AftError) -> int:
     # text from outside may have line feeds: no further line begins as one of ours
     message = re.sub(r"\n(?=\S)", "\n  ", str(error))
     try:
-        print(shown(f"aft: error: {message}"), file=sys.stderr, flush=True)
-        tell_failure(str(error), error.exit_code)
+        if tell_failure(str(error), error.exit_code, follows=follows):
+            print(shown(f"aft: error: {message}"), file=sys.stderr, flush=True)
     except OSError:
         _mute(sys.stderr)
     return error.exit_code

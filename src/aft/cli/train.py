@@ -44,6 +44,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="forecast memory, tokens, hours and cost of each stage, and stop"
     )
+    parser.add_argument(
+        "--sbatch", action="store_true", help="print the script with which Slurm's sbatch runs this, and stop"
+    )
     add_integrity(parser)
     # Only for processes that `conduct` starts: the places of units in the stage, or `-` to read them from stdin.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -88,7 +91,10 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             tell_waiting()
         return
     launched = is_launched()
-    forecasts = getattr(known, "plan", False)  # the commands of one stage have no such option
+    if getattr(known, "sbatch", False):  # an option of aft-train alone, as `plan` is
+        _print_script(known, overrides, stage)
+        return
+    forecasts = getattr(known, "plan", False)
     planning = known.dry_run or forecasts
     if launched and stage is None and not planning:
         raise ConfigError("--stage: missing; a launcher's process does one stage, aft-train itself starts them all")
@@ -151,6 +157,17 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             print_report(plan.folder)
             track_report(plan)
             push_models(plan)
+
+
+def _print_script(known: argparse.Namespace, overrides: Sequence[str], stage: str | None) -> None:
+    """Prints the script for Slurm's sbatch. The machine that prints it needs neither the GPUs nor the data."""
+    from ..config import load_config
+    from ..slurm import run_script
+
+    config = load_config(known.config, overrides, functools.partial(_check, stage, True, [], []))
+    options = [f"--{name}" for name in ("verify", "repair") if getattr(known, name)]
+    arguments = ["--config", known.config, *overrides, *(["--stage", stage] if stage else []), *options]
+    print(shown(run_script(config, arguments)))
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

@@ -295,9 +295,19 @@ def _check_assessment(config: Config) -> list[str]:
 
 
 def _check_processes(config: Config) -> list[str]:
-    if config.launch.num_processes is None or config.launch.config is not None:
-        return []
-    return ["launch.num_processes: only with launch.config, which says how the processes work together"]
+    launch, problems = config.launch, []
+    together = "which says how the processes work together"
+    if launch.num_processes is not None and launch.config is None:
+        problems.append(f"launch.num_processes: only with launch.config, {together}")
+    if launch.slurm is not None and launch.slurm.nodes > 1:
+        if launch.config is None:
+            problems.append(f"launch.slurm.nodes: several only with launch.config, {together}")
+        elif (launch.num_processes or 0) % launch.slurm.nodes:
+            nodes = launch.slurm.nodes
+            problems.append(
+                f"launch.num_processes: {launch.num_processes} cannot be divided among {nodes} nodes equally"
+            )
+    return problems
 
 
 # Arguments of `vllm.LLM` that this package gives itself, and what to set instead.

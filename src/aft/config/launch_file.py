@@ -77,8 +77,18 @@ def count_processes(launch: LaunchConfig) -> int | None:
 
 
 def asked_processes(launch: LaunchConfig, asked: dict[str, Any]) -> int | None:
-    """Returns the processes of all machines: `launch.num_processes`, else the launch file's number, else None."""
-    return launch.num_processes or int(asked.get("num_processes") or 0) or None
+    """Returns the processes of all machines: `launch.num_processes`, else one for each GPU of Slurm's nodes.
+
+    Without either, the launch file's number, else None.
+    """
+    slurm = launch.slurm
+    of_slurm = slurm.nodes * slurm.gpus_per_node if slurm and slurm.gpus_per_node and not on_cpu(asked) else None
+    return launch.num_processes or of_slurm or int(asked.get("num_processes") or 0) or None
+
+
+def asked_machines(launch: LaunchConfig, asked: dict[str, Any]) -> int:
+    """Returns how many machines share a stage: Slurm's nodes, else the launch file's number."""
+    return launch.slurm.nodes if launch.slurm else max(1, int(asked.get("num_machines") or 1))
 
 
 def is_launched() -> bool:

@@ -16,6 +16,7 @@ from .losses import AlignmentLoss, RankingLoss
 from .plan import PlanConfig
 from .quantization import QuantizationConfig
 from .ratings import BinaryRatings, Ratings
+from .slurm import SlurmConfig
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
 
@@ -385,6 +386,8 @@ class LaunchConfig:
     """Parallel processes that divide a stage's seeds and methods. Useful for small models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU if available, or what `config` says; cpu: never a GPU; cuda: an error if there is no GPU."""
+    slurm: SlurmConfig | None = None
+    """The job that `--sbatch` prints a script for, and the machines of each stage inside it; null: one machine."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
 
 from ..config import align_config, to_yaml
-from ..config.launch_file import find_launch_file, read_launch_file
+from ..config.launch_file import asked_processes, find_launch_file, on_cpu, read_launch_file
 from ..config.ratings import FunctionRatings
 from ..ending import SECONDS_TO_END, Ended, listening
 from ..errors import ConfigError, DataError, raise_of_machine, writing
@@ -162,7 +163,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
             threads = num_threads(len(shares))
             log, command = plan.run.logs / f"{stage}-{number}.log", _command(plan, stage, places)
             if fresh:
-                crew.append(Worker(command, log, threads, _environment(plan)))
+                crew.append(Worker(command, log, threads, _environment(plan), by_srun=command[0] == "srun"))
                 continue
             if number in staying and staying[number].is_idle:
                 staying[number].open_log(log, " ".join(command))
@@ -196,19 +197,34 @@ def _command(plan: Plan, stage: str, places: Sequence[int]) -> list[str]:
     launch = plan.config.launch.config
     if launch is None or stage == "label":
         return command
-    launcher = ["-m", "aft.launch.launcher", "--config_file", str(find_launch_file(launch))]
-    if plan.config.launch.num_processes is not None:
-        launcher += ["--num_processes", str(plan.config.launch.num_processes)]
-    return [command[0], *launcher, *command[1:]]
+    asked, path = read_launch_file(launch), find_launch_file(launch)
+    launcher = ["-m", "aft.launch.launcher", "--config_file", str(path)]
+    processes, nodes = asked_processes(plan.config.launch, asked), _nodes(plan)
+    if processes is not None and processes != asked.get("num_processes"):
+        launcher += ["--num_processes", str(processes)]
+    if on_cpu(asked) and (processes or 1) > 1 and asked.get("distributed_type") in (None, "NO", "MULTI_CPU"):
+        launcher.append("--multi_gpu")  # on a CPU, accelerate starts several processes of this kind alone
+    if nodes == 1:
+        return [command[0], *launcher, *command[1:]]
+    # a launcher on each node, which finds its rank itself; when one fails, the others are ended
+    srun = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    launcher += ["--num_machines", str(nodes), "--machine_rank", "SLURM_PROCID"]
+    launcher += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
+    return [*srun, command[0], *launcher, *command[1:]]
+
+
+def _nodes(plan: Plan) -> int:
+    """Returns the nodes of Slurm's job that share a stage."""
+    return plan.config.launch.slurm.nodes if plan.config.launch.slurm else 1
 
 
 def _environment(plan: Plan) -> dict[str, str]:
     """Returns what accelerate's launcher would set for one process, but for the pinning of threads to cores.
 
-    It overrides the user's saved defaults of accelerate. Empty if a launcher starts the process.
+    It overrides the user's saved defaults of accelerate. If a launcher starts the process, only what it leaves out.
     """
     if plan.config.launch.config is not None:
-        return {}
+        return {"ACCELERATE_USE_CPU": "True"} if on_cpu(read_launch_file(plan.config.launch.config)) else {}
     return {
         "ACCELERATE_MIXED_PRECISION": "no",  # `training.bf16` and `training.fp16` set mixed precision
         "ACCELERATE_DYNAMO_BACKEND": "NO",

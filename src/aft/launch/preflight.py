@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Config, align_config
 from ..config.checks import function_problems
 from ..config.data import JsonlData, MixtureData, PythonData
-from ..config.launch_file import asked_processes, on_cpu, read_launch_file
+from ..config.launch_file import asked_machines, asked_processes, is_launched, on_cpu, read_launch_file
 from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
 from ..errors import ConfigError, DataError, nearest, writing
@@ -66,11 +66,16 @@ def _lacking_machine(config: Config) -> list[str]:
     where, lacking = f"launch.config: {config.launch.config}", []
     if asked.get("distributed_type") == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         lacking.append(f"{where} asks for DeepSpeed, which is not installed here; pip install 'aft[deepspeed]'")
+    nodes = config.launch.slurm.nodes if config.launch.slurm else 1
+    if nodes > 1 and not (is_launched() or {"SLURM_JOB_ID", "MASTER_ADDR"} <= os.environ.keys()):
+        lacking.append(
+            f"launch.slurm.nodes: {nodes} nodes start in a job of Slurm: aft-train --sbatch prints its script"
+        )
     if on_cpu(asked):
         return lacking
     if not torch.cuda.is_available():
         return [*lacking, f"{where} asks for GPUs, but torch finds none here; launch.config=cpu needs none"]
-    processes = (asked_processes(config.launch, asked) or 1) / max(1, int(asked.get("num_machines") or 1))
+    processes = (asked_processes(config.launch, asked) or 1) / asked_machines(config.launch, asked)
     if processes > torch.cuda.device_count():
         lacking.append(
             f"{where} starts {processes:g} processes on a machine, one GPU each; here: {torch.cuda.device_count()}"
@@ -274,6 +279,11 @@ def _check_sharding(config: Config, asked: dict[str, Any]) -> list[str]:
             f"model.quantization: not with {where}, which divides weights or optimizer among processes; weights of 4"
             " bits stay whole: launch.config=multi-gpu, or null"
         )
+    if config.launch.device == "cpu" or on_cpu(asked):
+        divider = "FSDP" if kind == "FSDP" else "DeepSpeed"
+        problems.append(
+            f"{where}: accelerate has no {divider} on a CPU; launch.config=cpu shares the questions of a step"
+        )
     if kind == "DEEPSPEED":
         problems += _check_deepspeed(where, asked)
         if (asked.get("deepspeed_config") or {}).get("zero_stage") != 3:
@@ -317,8 +327,6 @@ def _check_deepspeed(where: str, asked: dict[str, Any]) -> list[str]:
     for key, ours in _TRAINING_DECIDES.items():
         if section.get(key, "auto") != "auto":
             problems.append(f"{where}: deepspeed_config.{key} is not to be set there; set {ours}")
-    if asked.get("use_cpu"):
-        problems.append(f"{where}: use_cpu must be false with DeepSpeed; accelerate would train without it")
     if asked.get("mixed_precision", "no") not in ("no", False):  # an unquoted `no` is false in YAML
         problems.append(f"{where}: mixed_precision must be 'no' with DeepSpeed; training.bf16 or training.fp16 decides")
     return problems

@@ -128,7 +128,7 @@ def _open_unit(plan: Plan, unit: Unit, status: Status, inputs: dict[str, Any]) -
     if _is_in_the_way(unit, status):
         kept = plan.run.move_aside(unit.folder)
         say(f"{unit}: what was in {unit.folder} is now in {kept}; delete it when you no longer need it")
-    return UnitLog(unit.folder, inputs, plan.processes(unit))
+    return UnitLog(unit.folder, inputs, plan.processes(unit), resumes=status.state == RESUME)
 
 
 def _is_in_the_way(unit: Unit, status: Status) -> bool:

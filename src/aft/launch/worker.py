@@ -85,7 +85,8 @@ class Worker:
     """A process that runs units, with its log file and its reports: current unit, progress and final error.
 
     A worker with `stays` reads units from standard input, reports when they are done, and waits for more. Any other
-    worker gets its units from its command and ends when they are done.
+    worker gets its units from its command and ends when they are done. With `by_srun`, the command is Slurm's srun, and
+    the processes that do the units are its tasks, also on other machines.
     """
 
     def __init__(
@@ -97,8 +98,9 @@ class Worker:
         *,
         heading: str | None = None,
         stays: bool = False,
+        by_srun: bool = False,
     ) -> None:
-        self.stays = stays
+        self.stays, self.by_srun = stays, by_srun
         self._is_killed = False
         self._lock = threading.Lock()
         self._file: LogFile | None = None
@@ -205,7 +207,9 @@ class Worker:
         if not isinstance(message, dict):
             return False
         if "exit_code" in message:
-            self.failure = message
+            # the first rank that fails has the reason, unless it says only that another one has ended
+            if not self.failure or (self.failure.get("follows") and not message.get("follows")):
+                self.failure = message
         elif "begins" in message:
             self.unit, self.progress = message["begins"], {}
         elif "waits" in message:
@@ -248,22 +252,27 @@ class Worker:
 
         Launchers always fail with 1, and tell the signal in words.
         """
-        if told := self.failure.get("exit_code"):
+        told, code = self.failure.get("exit_code"), int(self.process.returncode)
+        follows = self.failure.get("follows")
+        if told and not follows:
             return int(told)
-        code = int(self.process.returncode)
         # torchrun has the rank that failed first last: the others were ended because of it
-        signals = [number for line in self.kept if (number := _signal_in(line)) is not None] if code == 1 else []
-        return -signals[-1] if signals and signals[-1] > 0 else code
+        signals = [number for line in self.kept if (number := _signal_in(line)) is not None] if code > 0 else []
+        # a rank that only lost another one may be seen to end first
+        if follows and (killed := [number for number in signals if number > 0 and number != signal.SIGTERM]):
+            return -killed[-1]
+        return -signals[-1] if signals and signals[-1] > 0 else int(told or code)
 
     def message(self) -> str:
         """Returns the error that the process reported, otherwise the end of its output."""
         self.thread.join()
-        kept = self.kept
-        if self.process.returncode == 1 and self.exit_code < 0:
+        kept, told = self.kept, self.failure.get("error")
+        if self.process.returncode > 0 and self.exit_code < 0:
+            told = None  # of a rank that lost the one that the signal killed
             # what the rank said last stands before what its launcher says of it
             ours = next((place for place, line in enumerate(kept) if _OF_THE_LAUNCHER.search(line)), len(kept))
             kept = kept[:ours] or kept
-        return str(self.failure.get("error") or "\n".join(kept[-_SHOWN_LINES:]))
+        return str(told or "\n".join(kept[-_SHOWN_LINES:]))
 
     def ask_to_end(self) -> None:
         """Asks the process and its child processes to end. An idle process ends when its standard input is closed."""
@@ -272,13 +281,18 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
         if not idle and self.thread.is_alive():
-            self._signal(signal.SIGTERM)
+            # srun passes USR1 on to its tasks; at SIGTERM it kills them
+            self._signal(signal.SIGUSR1 if self.by_srun else signal.SIGTERM)
 
     def kill(self) -> None:
         """Kills the process and its child processes, unless they have ended, and waits for the rest of its output."""
         # a process that died may have left others. Once only: the number of its group may be another's later
         if not self._is_killed and (self.thread.is_alive() or self.process.poll() != 0):
             self._is_killed = True
+            if self.by_srun and self.process.poll() is None:
+                self._signal(signal.SIGTERM)  # a killed srun would leave its tasks
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(timeout=_SECONDS_TO_DIE)
             self._signal(signal.SIGKILL)
             self.thread.join(timeout=_SECONDS_TO_DIE)
         self.process.wait()

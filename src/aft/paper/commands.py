@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
-from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.ratings import JudgeRatings
+from ..config.slurm import SlurmConfig
 from ..endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
 from ..errors import ConfigError
 from ..run.folder import BASE, EVERY_SEED, STAGES, RunFolder
+from ..slurm import Machine, machine_of, script
 from ..yaml_files import yaml_line
 from .runs import Run
 
@@ -110,35 +110,21 @@ def as_slurm(
     `last`: lines for when every run is done; behind an array they are comments, for no job of it knows when that is.
     """
     commands = [step for step in steps if isinstance(step, Command)]
-    gpus, cores = (max(wanted) for wanted in zip(*map(_machine, commands), strict=True))
+    launches = [step.load().launch for step in commands]
+    machines = [machine_of(launch) for launch in launches]
+    machine = Machine(*(max(getattr(found, key) for found in machines) for key in ("nodes", "gpus", "cores")))
+    slurm = next((launch.slurm for launch in launches if launch.slurm), SlurmConfig())
     independent = len(steps) > 1 and not any(isinstance(step, Copy) for step in steps)
     independent = independent and len({step.folder for step in commands}) == len(steps)
     independent = independent and not {step.base for step in commands} & {step.folder for step in commands}
-    head = [
-        "#!/bin/bash",
-        f"#SBATCH --job-name=aft-{name}",
-        "#SBATCH --nodes=1",
-        *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
-        f"#SBATCH --cpus-per-task={cores}",
-        "#SBATCH --time=24:00:00  # a job that is cut goes on from where it was when it is sent again",
+    blocks = [
+        [f"run {line}" if isinstance(step, Command) else line for line in block]
+        for step, block in zip(steps, lines, strict=True)
     ]
-    if independent:
-        head.append(f"#SBATCH --array=0-{len(steps) - 1}")
-    body = [*judge_note(steps), "set -euo pipefail", 'cd "$SLURM_SUBMIT_DIR"']
+    note = judge_note(steps)
     if not independent:
-        return "\n".join([*head, *body, *(line for block in lines for line in block), *last])
-    cases = [f"{number})\n  " + "\n  ".join([*block, ";;"]) for number, block in enumerate(lines)]
+        return script(name, slurm, machine, [*note, *(line for block in blocks for line in block), *last])
+    cases = [f"{number})\n  " + "\n  ".join([*block, ";;"]) for number, block in enumerate(blocks)]
     closing = ["# when every job is done:", *(f"# {line}" for line in last)] if last else []
-    return "\n".join([*head, *body, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac", *closing])
-
-
-def _machine(step: Command) -> tuple[int, int]:
-    """GPUs and CPU cores of a run: eight cores beside a GPU, without GPUs one for each process."""
-    launch, asked = step.load().launch, {}
-    if launch.config is not None:
-        with contextlib.suppress(ConfigError):  # aft-train reports the error
-            asked = read_launch_file(launch.config)
-    processes = asked_processes(launch, asked) or 1
-    if launch.device == "cpu" or on_cpu(asked):
-        return 0, max(processes, launch.workers)
-    return processes, 8 * processes
+    body = [*note, 'case "$SLURM_ARRAY_TASK_ID" in', *cases, "esac", *closing]
+    return script(name, slurm, machine, body, jobs=len(steps))

@@ -139,11 +139,17 @@ class UnitLog:
     """Marks a unit as started, and as complete with its outputs, time and memory. Only for the first rank.
 
     `processes`: how many processes share the unit, or None if its result does not depend on it. It is saved with the
-    inputs. `seconds` does not include the time of an interrupted process before a resume.
+    inputs. With `resumes`, a number that was saved before stays: it decides which questions a step has. `seconds` does
+    not include the time of an interrupted process before a resume.
     """
 
-    def __init__(self, folder: Path, inputs: dict[str, Any], processes: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, inputs: dict[str, Any], processes: int | None = None, *, resumes: bool = False
+    ) -> None:
         self.folder, self.inputs = folder, inputs
+        if resumes:
+            processes = (read_manifest(folder / STARTED) or {}).get("processes", processes)
+        self.processes = processes
         self.shared = {} if processes is None else {"processes": processes}
         self.begun = time.monotonic()
         with writing(folder, "the unit's folder"):

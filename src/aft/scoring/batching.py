@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict
 
 import torch
@@ -105,9 +106,10 @@ class PartDataset(Dataset):
 class StepSampler:
     """Yields batches of entry indices for one rank. A step holds the same entries however it is divided into calls.
 
-    Every epoch has its own seeded order, cut into chunks of `batch_size * num_ranks`. Each rank takes a share of each
-    chunk, balanced by tokens, and computes it in one or more model calls. No entry is dropped or repeated. All ranks
-    must take part in every call, so a rank with fewer calls gets fillers.
+    Every epoch has its own seeded order, cut into chunks of `batch_size * num_ranks`. Ranks share the `accumulation`
+    chunks of an optimizer step so that each has equally many tokens, in the step and in each of its batches. A rank
+    computes a batch in one or more model calls. No entry is dropped or repeated. All ranks must take part in every
+    call, so a rank with fewer calls gets fillers.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class StepSampler:
         seed: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
+        accumulation: int = 1,
         shuffle: bool = True,
     ) -> None:
         self.entries, self.packer, self.batch_size, self.seed = entries, packer, batch_size, seed
-        self.rank, self.num_ranks, self.shuffle = rank, num_ranks, shuffle
+        self.rank, self.num_ranks, self.accumulation, self.shuffle = rank, num_ranks, accumulation, shuffle
         self.epoch = 0
         # transformers reaches `batch_sampler.batch_sampler.set_epoch` through accelerate's wrappers
         self.batch_sampler = self
@@ -141,26 +144,34 @@ class StepSampler:
         else:
             order = list(range(len(self.entries)))
         chunk = self.batch_size * self.num_ranks
-        for start in range(0, len(order), chunk):
-            ranks = [self.packer.parts(self.entries, mine) for mine in self._shares(order[start : start + chunk])]
-            lacking = max(len(parts) for parts in ranks) - len(ranks[self.rank])
-            yield ranks[self.rank] + ([[self._filler(order[start : start + chunk])]] * lacking if lacking else [])
+        for start in range(0, len(order), chunk * self.accumulation):
+            step = order[start : start + chunk * self.accumulation]
+            for batches in self._batches(step, math.ceil(len(step) / chunk)):
+                ranks = [self.packer.parts(self.entries, mine) for mine in batches]
+                lacking = max(len(parts) for parts in ranks) - len(ranks[self.rank])
+                yield ranks[self.rank] + ([[self._filler(step)]] * lacking if lacking else [])
 
     def _filler(self, indices: list[int]) -> int:
         return -1 - min(indices, key=lambda index: self.packer.size(self.entries[index]).tokens)
 
-    def _shares(self, indices: list[int]) -> list[list[int]]:
-        """One list per rank, balanced by tokens: the longest entries first, each to the rank with the fewest tokens."""
+    def _batches(self, step: list[int], count: int) -> list[list[list[int]]]:
+        """Deals a step's entries into `count` batches, each with a list per rank."""
         if self.num_ranks == 1:
-            return [indices]
-        shares: list[list[int]] = [[] for _ in range(self.num_ranks)]
-        loads = [0] * self.num_ranks
-        sizes = {index: self.packer.size(self.entries[index]).tokens for index in indices}
-        for index in sorted(indices, key=lambda i: -sizes[i]):
-            rank = loads.index(min(loads))
-            shares[rank].append(index)
-            loads[rank] += sizes[index]
-        return shares
+            return [[step[start : start + self.batch_size]] for start in range(0, len(step), self.batch_size)]
+        sizes = {index: self.packer.size(self.entries[index]).tokens for index in step}
+        ranks = [_deal(mine, count, sizes) for mine in _deal(step, self.num_ranks, sizes)]
+        return [list(batches) for batches in zip(*ranks, strict=True)]
+
+
+def _deal(indices: list[int], hands: int, sizes: Mapping[int, int]) -> list[list[int]]:
+    """One list per hand, balanced by size: the largest entries first, each to the hand with the least so far."""
+    shares: list[list[int]] = [[] for _ in range(hands)]
+    loads = [(0, hand) for hand in range(hands)]
+    for index in sorted(indices, key=lambda i: -sizes[i]):
+        load, hand = heapq.heappop(loads)
+        shares[hand].append(index)
+        heapq.heappush(loads, (load + sizes[index], hand))
+    return shares
 
 
 def entry_loader(sampler: StepSampler, *, pin_memory: bool = False) -> DataLoader:

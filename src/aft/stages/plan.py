@@ -31,6 +31,7 @@ from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFo
 from ..run.integrity import Integrity, describe_manifest
 from ..run.manifest import digest_checkpoint, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
+from ..training.ranks import questions_of_a_step, share_step
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
@@ -182,6 +183,12 @@ class Plan:
     def training(self, section: dict[str, Any]) -> dict[str, Any]:
         """Returns the shared TrainingArguments, overridden by a stage's own."""
         return merge(self.config.training, section)
+
+    def unit_training(self, unit: Unit) -> dict[str, Any]:
+        """Returns the TrainingArguments of a unit that trains."""
+        config = self.config
+        section = align_config(config, unit.name or "") if unit.stage == "align" else getattr(config, unit.stage)
+        return self.training(section.training)
 
     # ---- inputs ----
 
@@ -414,10 +421,15 @@ class Plan:
         assert started is not None
         reasons = changed_keys(_recorded_inputs(started["inputs"]), inputs)
         # Not part of `inputs`: otherwise a finished run would look outdated on a machine with another process count.
-        before, now = started.get("processes"), self.processes(unit)
+        before, now, cut = started.get("processes"), self.processes(unit), "was cut"
         if None not in (before, now) and before != now:
-            reasons.append(f"cut with {before} processes, now {now}: a step would see another batch")
-        return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, ("was cut",))
+            assert before is not None and now is not None
+            training = self.unit_training(unit)
+            cut += f" with {before} process{'es' if before > 1 else ''}, now {now}"
+            if share_step(training, before, now) is None:
+                questions = questions_of_a_step(training, before)
+                reasons.append(f"{cut}, which cannot share the {questions} questions of a step equally")
+        return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, (cut,))
 
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
         """Returns every unit of `stages` with its expected status, if units that run change what later units read."""

@@ -34,9 +34,10 @@ from ..scoring.entries import Encoder, alignment_entries, count_work, first_samp
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
 from ..training.callbacks import OnceItTrains, SaveEnds, StopOnCollapse
-from ..training.checkpoints import last_checkpoint, set_aside
+from ..training.checkpoints import how_divided, last_checkpoint, set_aside
 from ..training.job import TrainingJob
 from ..training.objective import Objective
+from ..training.ranks import questions_of_a_step, share_step
 from ..training.saved import TrainedScores, check_saved, check_tokenizer, forget_optimizer, trained_scores
 from ..training.sharding import leave_deepspeed
 from ..training.trainer import AftTrainer
@@ -206,8 +207,9 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     job, config, seed = work.job, stage.config, unit.seed or 0
     _tell_what_fits(unit, work)
     check_sizes(job.model, work.texts, job.entries)
+    training = _shared_as_before(unit, log, work.training)
     arguments = make_arguments(
-        work.training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
+        training, unit.folder, seed=seed, data_seed=derive_seed(unit.stage, seed) % 2**31, cpu=stage.cpu
     )
     # an adapter's random weights are drawn before the trainer sets its seed
     torch.manual_seed(derive_seed("adapter", seed))
@@ -325,40 +327,81 @@ def _tell_what_fits(unit: Unit, work: _Work) -> None:
         raise DataError(f"{unit}: nothing to train on: no response fits in model.max_length tokens")
 
 
+def _shared_as_before(unit: Unit, log: UnitLog | None, training: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a training, so that a step has the questions that it had for as many processes as began it.
+
+    All ranks call this together. Raises `ConfigError` on all if this number of processes cannot divide a step.
+    """
+    now = PartialState().num_processes
+    [began] = broadcast_object_list([log.processes if log else None])
+    if began in (None, now):
+        return training
+    shared = share_step(training, began, now)
+    questions = questions_of_a_step(training, began)
+    before = f"{began} process{'es' if began > 1 else ''}"
+    if shared is None:
+        raise ConfigError(
+            f"{unit}: was cut with {before}, and {now} cannot share the {questions} questions of a step equally."
+            f" Use {before}, or delete {unit.folder} to start again"
+        )
+    keys = ", ".join(f"{key}={value}" for key, value in shared.items())
+    say(f"{unit}: began with {before}, now {now}: {keys} keep the {questions} questions of a step")
+    return {**training, **shared}
+
+
 def _checkpoint(unit: Unit, log: UnitLog | None, trainer: AftTrainer) -> str | None:
     """The checkpoint to resume from, after printing its name; None: start from step 0. All ranks call this together.
 
-    The first rank decides for all. It names damaged checkpoints and sets them aside. Raises `DataError` on all.
+    The first rank decides for all. It names damaged checkpoints and sets them aside. Raises `DataError` or
+    `ConfigError` on all.
     """
-    found: list[str | None] = [None, None]  # the checkpoint, and what is wrong
+    found: list[Any] = [None, None]  # the checkpoint, and what is wrong
     if log is not None:
         try:
             found[0] = _first_rank_s_checkpoint(unit, log, trainer)
-        except DataError as error:
-            found[1] = str(error)
+        except (ConfigError, DataError) as error:
+            found[1] = (type(error), str(error))
     path, problem = broadcast_object_list(found)
     if problem is not None:
-        raise DataError(problem)
+        kind, message = problem
+        raise kind(message)
     return path
 
 
 def _first_rank_s_checkpoint(unit: Unit, log: UnitLog, trainer: AftTrainer) -> str | None:
     arguments = trainer.args
     also = ["scaler.pt"] if getattr(trainer.accelerator, "scaler", None) is not None else []
-    last = last_checkpoint(
-        unit.folder, processes=arguments.world_size, also=also, with_best=arguments.load_best_model_at_end
-    )
+    processes = arguments.world_size if log.processes == arguments.world_size else 1
+    last = last_checkpoint(unit.folder, processes=processes, also=also, with_best=arguments.load_best_model_at_end)
     for path, problem in last.damaged.items():
         kept = set_aside(path)
         now = f"It is now {kept.name}; delete it freely" if kept else "It was cut while it was saved, and is deleted"
         say(f"{unit}: {path.name} cannot be resumed: {problem}. {now}")
     if last.path is not None:
+        _check_division(unit, last.path, trainer)
         say(f"{unit}: continues from {last.path.name}")
     elif last.damaged:
         say(f"{unit}: no whole checkpoint is left; the training starts again")
     elif log.was_cut:
         say(f"{unit}: was cut before its first checkpoint and starts again; training.save_strategy makes some")
     return None if last.path is None else str(last.path)
+
+
+def _check_division(unit: Unit, path: Path, trainer: AftTrainer) -> None:
+    """Raise `ConfigError` if a checkpoint's states are divided in another way than the trainer's."""
+    now = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP" if trainer.is_fsdp_enabled else "neither"
+    before, processes = how_divided(path)
+    ways = f"{path} was written with {before}"
+    again = f"or delete {unit.folder} to start again"
+    if before != now:
+        known = "neither FSDP nor DeepSpeed"
+        ways, now = ways.replace("neither", known), now.replace("neither", known)
+        raise ConfigError(f"{unit}: {ways}; this launch uses {now}. Use a launch.config like the one before, {again}")
+    if before == "DeepSpeed" and processes not in (None, trainer.args.world_size):
+        raise ConfigError(
+            f"{unit}: {ways} by {processes} processes, which divide the optimizer's states; now there are"
+            f" {trainer.args.world_size}. Use {processes}, {again}"
+        )
 
 
 def _facts(trainer: AftTrainer) -> dict[str, Any]:

@@ -125,6 +125,17 @@ def what_is_wrong(path: Path, *, processes: int = 1, also: Sequence[str] = ()) -
     return problem or _state_problem(path)
 
 
+def how_divided(path: Path) -> tuple[str, int | None]:
+    """What divided the states of a whole checkpoint, and among how many processes; None: not known.
+
+    "DeepSpeed", "FSDP" or "neither".
+    """
+    listed = read_json(path / PARTS) or {}
+    if (path / "latest").exists() or any(path.glob("global_step*")):
+        return "DeepSpeed", listed.get("processes") or len(list(path.glob("global_step*/*optim_states.pt"))) or None
+    return "FSDP" if any(path.glob("pytorch_model_fsdp*")) else "neither", listed.get("processes")
+
+
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
     numbers = ((path.name.removeprefix("checkpoint-"), path) for path in folder.glob("checkpoint-*") if path.is_dir())
     return [(int(number), path) for number, path in numbers if number.isascii() and number.isdigit()]
@@ -269,7 +280,7 @@ def _needed(path: Path, processes: int) -> tuple[list[str], str | None]:
 def _random_states(path: Path, processes: int) -> tuple[list[str], str | None]:
     """The files of the random states. Several processes have a file each, numbered from 0."""
     numbered = {file.name for file in path.glob("rng_state_*.pth")}
-    if not numbered and processes == 1:
+    if not numbered and (processes == 1 or (path / "rng_state.pth").is_file()):
         return ["rng_state.pth"], None
     names = [f"rng_state_{rank}.pth" for rank in range(max(2, processes, len(numbered)))]
     missing = [name for name in names if name not in numbered]

@@ -39,9 +39,12 @@ class ScoreLog:
         """What has been summed since the last call of `metrics`: statistics and displacement."""
         return self._statistics, self._displacement
 
-    @sums.setter
-    def sums(self, values: tuple[Tensor | None, Tensor | None]) -> None:
-        self._statistics, self._displacement = values
+    def add(self, sums: tuple[Tensor | None, Tensor | None]) -> None:
+        """Add the `sums` of a cut training."""
+        self._statistics, self._displacement = (
+            before if more is None else more if before is None else before + more
+            for before, more in zip(self.sums, sums, strict=True)
+        )
 
     def metrics(self, reduce: Callable[[Tensor], Tensor], steps: int) -> dict[str, float]:
         """The metrics of the `steps` since the last call, without those over nothing.

@@ -55,6 +55,13 @@ def _exact(device: torch.device) -> torch.dtype:
 # The counts that normalise an optimizer step, in the order of the vector from `_count`.
 _TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
 
+
+def _tokens_read(batch: Batch) -> int:
+    """The tokens that the model reads in a call, without padding."""
+    mask = batch["attention_mask"]
+    return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
 # In a checkpoint: a rank's sums since the last log. Only one that a signal caused has this file.
 _UNLOGGED = "unlogged_{rank}.pt"
 
@@ -98,6 +105,8 @@ class AftTrainer(Trainer):
         self._ends, self._ranks_asked, self._last_step, self._step_is_saved = False, torch.zeros(()), -1, False
         # of the steps since the last log, those in which each count is above 0; the same on all ranks
         self._steps_with = torch.zeros(len(_TOTALS), device=args.device)
+        # the sum of the largest rank's tokens over the mean rank's, and of how many steps
+        self._rank_spread = torch.zeros(2, device=args.device)
 
     def _begin(self, step: int) -> None:
         self._steps_logged = step
@@ -135,9 +144,11 @@ class AftTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches of questions; ranks share each step's questions without repeating or dropping one."""
         # not transformers' loader: ours orders the data by data_seed and balances ranks
-        return self._loader(self.entries, self._train_batch_size, shuffle=True)
+        # not `_train_batch_size`, which transformers reads from a checkpoint: other processes may have written it
+        batch_size, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
+        return self._loader(self.entries, batch_size, shuffle=True, accumulation=accumulation)
 
-    def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool) -> DataLoader:
+    def _loader(self, entries: Sequence[Entry], batch_size: int, *, shuffle: bool, accumulation: int = 1) -> DataLoader:
         sampler = StepSampler(
             entries,
             self.packer,
@@ -145,6 +156,7 @@ class AftTrainer(Trainer):
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             rank=self.args.process_index,
             num_ranks=self.args.world_size,
+            accumulation=accumulation,
             shuffle=shuffle,
         )
         return entry_loader(sampler, pin_memory=self.args.device.type == "cuda")
@@ -160,10 +172,19 @@ class AftTrainer(Trainer):
         self._terms.begin_step()
         counts = self._count(parts)
         # ranks count also how many of them a signal has reached, so that all end at the same step
-        counts = torch.cat([counts, counts.new_tensor([asked() is not None])])
-        counts = self.accelerator.reduce(counts.to(device, non_blocking=True), reduction="sum")
-        totals, self._ranks_asked = counts[:-1], counts[-1]
+        more = [float(asked() is not None)]
+        if self.args.world_size > 1:
+            # what each rank reads, a place for each; one process needs no comparison
+            more += [0.0] * self.args.world_size
+            more[1 + self.args.process_index] = float(sum(map(_tokens_read, parts)))
+        counts = self.accelerator.reduce(
+            torch.cat([counts, counts.new_tensor(more)]).to(device, non_blocking=True), reduction="sum"
+        )
+        totals, self._ranks_asked, read = counts[: len(_TOTALS)], counts[len(_TOTALS)], counts[len(_TOTALS) + 1 :]
         self._steps_with = self._steps_with + (totals > 0)
+        if len(read):
+            spread = read.max() / read.mean()
+            self._rank_spread = self._rank_spread + torch.stack([spread, torch.ones_like(spread)])
         return batches, totals
 
     def _prepare_inputs(self, inputs: Any) -> Any:
@@ -277,20 +298,32 @@ class AftTrainer(Trainer):
         path.unlink(missing_ok=True)
         if steps := self.state.global_step - self._steps_logged:
             sums = {"terms": self._terms.sums, "steps_with": self._steps_with, "scores": self._scores.sums}
-            torch.save({"steps": steps, "loss": self._tr_loss, **sums}, path)
+            torch.save({"steps": steps, "loss": self._tr_loss, "rank_spread": self._rank_spread, **sums}, path)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Loads the sums, too, so that what is logged next is a mean over the steps before and after the cut."""
         super()._load_rng_state(checkpoint)
-        path = checkpoint and Path(checkpoint) / _UNLOGGED.format(rank=self.args.process_index)
-        if not path or not path.exists():
+        written = len(list(Path(checkpoint).glob(_UNLOGGED.format(rank="*")))) if checkpoint else 0
+        if not checkpoint or not written:
             return
-        saved = torch.load(path, map_location=self.args.device, weights_only=True)
-        self._tr_loss += saved["loss"]
-        self._terms.sums += saved["terms"]
-        self._steps_with = self._steps_with + saved["steps_with"]  # the batches of the next step are counted already
-        self._scores.sums = saved["scores"]
-        self._steps_logged = self._globalstep_last_logged = self.state.global_step - saved["steps"]
+        ranks, rank = self.args.world_size, self.args.process_index
+
+        def load(number: int) -> dict[str, Any]:
+            path = Path(checkpoint) / _UNLOGGED.format(rank=number)
+            # without the number: several ranks on a CPU have "cpu:0", which torch.load does not know
+            return torch.load(path, map_location=self.args.device.type, weights_only=True)
+
+        # As many ranks as before take a file each. Otherwise some take several, or none.
+        for saved in map(load, range(rank, written, ranks)):
+            # a mean over ranks, of which there were others
+            self._tr_loss += saved["loss"] * (ranks / written)
+            self._terms.sums += saved["terms"]
+            self._scores.add(saved["scores"])
+        of_all = load(rank % written)  # the same on all ranks
+        # the batches of the next step are counted already
+        self._steps_with = self._steps_with + of_all["steps_with"]
+        self._rank_spread = self._rank_spread + of_all.get("rank_spread", 0.0)
+        self._steps_logged = self._globalstep_last_logged = self.state.global_step - of_all["steps"]
 
     def _stop_if_not_finite(self, norm: Any) -> None:
         """Raise `AftError` if a term of this step, or its gradient's norm (None: not known), is not finite."""
@@ -372,6 +405,9 @@ class AftTrainer(Trainer):
         supervised, _, groups, with_pair = self._steps_with.tolist()
         self._terms.sums.zero_()
         self._steps_with.zero_()
+        spread, of_steps = self._rank_spread.tolist() if self.args.world_size > 1 else (0.0, 0.0)
+        of_ranks = {"tokens/rank_spread": spread / of_steps} if of_steps else {}
+        self._rank_spread = torch.zeros_like(self._rank_spread)
         terms = {"loss/vft": (vft, supervised)}
         if self.objective.loss is not None:
             terms["loss/align"] = (align, with_pair if self.objective.pairs_only else groups)
@@ -381,7 +417,7 @@ class AftTrainer(Trainer):
                 metrics[name] = total / steps_with
             if 0 < steps_with < steps:
                 metrics[f"{name}_steps"] = steps_with
-        return {**metrics, **self._scores.metrics(self._over_ranks, steps)}
+        return {**metrics, **of_ranks, **self._scores.metrics(self._over_ranks, steps)}
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values.to(self.args.device, _exact(self.args.device)), reduction="sum")
