@@ -113,8 +113,8 @@ MAY_IMPORT = {
     "launch": "config device ending endpoint forecast json_files markdown model progress report run shown sizes stats"
     " tasks labelling stages training",
     "paper": "slurm config device ending endpoint json_files markdown run shown stats report yaml_files",
-    "cli": "slurm config ending forecast json_files markdown progress prompts records shown convert labelling launch paper"
-    " report run stages",
+    "cli": "slurm config ending forecast json_files markdown progress prompts records shown convert labelling launch"
+    " paper report run stages",
     # old names of public modules
     "packing": "scoring",
     "forward": "scoring",

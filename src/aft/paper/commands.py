@@ -12,7 +12,6 @@ from ..config import Config, load_config
 from ..config.ratings import JudgeRatings
 from ..config.slurm import SlurmConfig
 from ..endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
-from ..errors import ConfigError
 from ..run.folder import BASE, EVERY_SEED, STAGES, RunFolder
 from ..slurm import Machine, machine_of, script
 from ..yaml_files import yaml_line
