@@ -70,9 +70,9 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
   - `--config` and `extends`: {run_names}
   - `launch.config`: {launch_files}
   - `model.name_or_path`: {model_names}, the quickstart's base model
-- **A dry run** needs neither data nor network, and runs no code of yours. It prints the plan, a line for everything that
-  it did not look at, and the configuration. If it did not look at the data, it assumes that the data of finished units
-  is unchanged.
+- **A dry run** needs neither data nor network, and runs no code of yours. It prints the plan, a line for everything
+  that it did not look at, and the configuration. If it did not look at the data, it assumes that the data of finished
+  units is unchanged.
 - **Numbers.** `2e-5` is a number, and `1_000` is 1000.
 - **Repeated keys.** A key that occurs twice in a mapping is an error. The message names both lines.
 - **Two readings.** YAML 1.1 and 1.2 read some scalars differently: `010`, `0o10`, `1:30`, `yes`, `no`, `on`, `off`.
@@ -82,11 +82,12 @@ aft-train --config run.yaml seeds=[0,1,2] --sample.temperature 0.7
 - **Limits.**
   - A file, and each file that it extends, is a regular file of at most 1 MB. At most 20 files extend each other.
   - A file has at most 10,000 keys and values on at most 32 levels.
-  - Aliases (`*name`) and merge keys (`<<`) are read. Each counts as often as it is used, and becomes a value of its own.
+  - Aliases (`*name`) and merge keys (`<<`) are read. Each counts as often as it is used, and becomes a value of its
+    own.
   - A whole number without a bound in the tables below is at most 2,147,483,647.
   - A name of a file or folder has at most 255 bytes.
-- **`extends: other.yaml`** reads another file first. Its path is relative to the file with `extends`. The other file may
-  extend a third one.
+- **`extends: other.yaml`** reads another file first. Its path is relative to the file with `extends`. The other file
+  may extend a third one.
   - The keys of your file win, mapping by mapping. A list replaces the whole list of the other file.
   - A mapping with another `name` replaces the whole mapping. So no key of the old constraint or task stays.
   - The methods of the other file stay beside your own.
@@ -198,8 +199,8 @@ starts. [data.md](data.md#who-samples) says what each engine needs and promises.
   imports torch and transformers once.
 - **`launch.workers`** runs several such processes side by side. They share out the seeds and methods of a stage. Use
   `launch.workers` for models that are far too small to fill a machine.
-- **`launch.config`** names an accelerate configuration, by path or by name. All processes then work together on one model
-  after the other. `launch.num_processes` wins over the number in that file.
+- **`launch.config`** names an accelerate configuration, by path or by name. All processes then work together on one
+  model after the other. `launch.num_processes` wins over the number in that file.
   - With `multi-gpu`, every GPU holds all weights, gradients and optimizer states: 16 bytes a parameter in float32 with
     Adam.
   - `fsdp2` and `zero3` divide weights, gradients and optimizer states.
@@ -237,8 +238,8 @@ You can also start a stage by hand: `accelerate launch -m aft.cli.train --config
   - Two launchers kill their processes 30 s after a signal in any case: torchrun that you start yourself, and torch
     without its `--shutdown-timeout`.
 - **The same command resumes.** On one machine and with one number of processes, the weights and the logged values are
-  those of an uninterrupted training. Only `train_loss` in `trainer_state.json` differs: it is the mean since the process
-  began.
+  those of an uninterrupted training. Only `train_loss` in `trainer_state.json` differs: it is the mean since the
+  process began.
 - **No process stays behind.** If `aft-train` is killed, its stage processes end within two seconds. The processes of a
   launcher end within two seconds too. Each process watches its parent, because a killed process can tell nobody.
 - **A stage process that dies** is reported with the unit, the signal's name, the last lines of its output and its log.
