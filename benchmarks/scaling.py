@@ -151,8 +151,8 @@ def render(figures: dict[str, Any]) -> str:
     ]
     text = (
         f"{figures['shape']['name']}, question shared, micro-batches of at most {figures['max_tokens_per_batch']:,}"
-        " unique tokens whose gradients add up; generated lengths, so that k can be any number. k is the number of"
-        " samples beside the reference. Against groups, the first of the same groups are processed each time, in steps"
-        " of so many."
+        " unique tokens whose gradients add up. k is the number of samples beside the reference. Lengths are generated,"
+        " so that k can be any number. The rows of groups a step take the first of the same groups each time, in steps"
+        " of so many groups."
     )
     return text + "\n\n" + table(["", "groups", "unique tokens", "micro-batches", "time per unique token"], rows)

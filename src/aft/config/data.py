@@ -86,7 +86,7 @@ class EcqaData:
     the first such record stops the run."""
     answer_as: Literal["letter", "text"] = "letter"
     """letter: a reference ends with the option's letter; text: with the option's text, because a small model does not
-    learn to look up the letter. A text that is not read back as the answer gives way to the letter. Completions are
+    learn to look up the letter. If the text would not be read back as the answer, the letter is used. Completions are
     read in both forms."""
 
 

@@ -150,7 +150,8 @@ class VftConfig:
 class VllmConfig:
     """How vLLM samples. Only with `engine: vllm`.
 
-    The environment variable AFT_VLLM_PYTHON names the interpreter that has vLLM. Without it, this interpreter has it.
+    The environment variable AFT_VLLM_PYTHON names the interpreter that has vLLM. Without the variable, the
+    interpreter of the command must have vLLM.
     """
 
     tensor_parallel_size: int = field(default=1, metadata={"ge": 1})
@@ -239,10 +240,11 @@ class WarnLimits:
 
 @dataclass(frozen=True)
 class StopLimits:
-    """Shares of a seed's samples at which the run stops before alignment. The labels stay, and null switches it off.
+    """Shares of a seed's samples at which the run stops before alignment. The labels stay. null: never.
 
     `all_wrong` and `all_right` count only if a loss that is to be trained needs pairs. `loss: null`, KTO and NCA need
-    none. At 1 they stop a run only if no group has a pair. `label.include_reference` makes pairs of wrong samples.
+    none. At 1 they stop a run only if no group has a pair. With `label.include_reference`, references make pairs with
+    wrong samples.
     """
 
     unparsed: float | None = field(default=None, metadata={"gt": 0.0, "le": 1.0})
