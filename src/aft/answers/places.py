@@ -29,7 +29,9 @@ def place_of_answer(text: str, answer: str | None, markers: Iterable[str]) -> tu
 
 def _region(text: str, markers: Iterable[str]) -> tuple[int, int, bool]:
     """Begin and end of where the answer stands, and whether a marker or a box says so."""
-    behind = max((place + len(marker) for marker in markers if marker and (place := text.rfind(marker)) >= 0), default=0)
+    behind = max(
+        (place + len(marker) for marker in markers if marker and (place := text.rfind(marker)) >= 0), default=0
+    )
     if behind:
         line = text.find("\n", behind)
         return behind, len(text) if line < 0 else line, True

@@ -94,7 +94,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-picture", action="store_true", help="leave the pictures out")
     parser.add_argument("--html", action="store_true", help="write report.html alone")
-    parser.add_argument("--all", action="store_true", help="with --html: every question, not a sample; the page is large")
+    parser.add_argument(
+        "--all", action="store_true", help="with --html: every question, not a sample; the page is large"
+    )
     parser.add_argument(
         "--export-lm-eval",
         metavar="DIR",

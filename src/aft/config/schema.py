@@ -13,6 +13,7 @@ from ..run.folder import BASE, STAGES, VFT, Stage
 from .data import DataConfig
 from .losses import AlignmentLoss, RankingLoss
 from .ratings import BinaryRatings, Ratings
+from .training_scores import TrainingScoresConfig
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
 
@@ -360,6 +361,8 @@ class EvaluateConfig:
     """Assessment accuracy and perplexity; null: not measured."""
     self_consistency: SelfConsistencyConfig | None = None
     """Majority vote over several paths, and pass@k; null: not measured."""
+    training_scores: TrainingScoresConfig | None = field(default_factory=TrainingScoresConfig)
+    """Scores of training chains, for report.html; null: not kept."""
 
 
 @dataclass(frozen=True)

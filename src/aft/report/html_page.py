@@ -29,8 +29,8 @@ _KINDS = {TEST: "questions of task accuracy", HELD_OUT: "held-out questions", TR
 CAPTIONS = {
     "png": (
         "Accuracies, scores of right and wrong chains, and training curves",
-        "a: accuracies with the spreads of the table. b: scores of the held-out right and wrong chains, the same for every"
-        " method. c: scores and shares while aligning.",
+        "a: accuracies with the spreads of the table. b: scores of the held-out right and wrong chains, the same for"
+        " every method. c: scores and shares while aligning.",
     ),
     "calibration": (
         "How well scores tell right chains from wrong ones",
@@ -83,7 +83,9 @@ def _text(text: str) -> str:
 def _table(report: Mapping[str, Any]) -> str:
     models = report["models"]
     measures = [m for m in columns(report) if m.name != "vs_vft" or any(model["name"] == VFT for model in models)]
-    headings = "".join(f'<th scope="col">{_text(heading)}</th>' for heading in ("method", *(m.heading for m in measures)))
+    headings = "".join(
+        f'<th scope="col">{_text(heading)}</th>' for heading in ("method", *(m.heading for m in measures))
+    )
     rows = "\n".join(
         f'<tr><th scope="row">{_text(model["name"])}</th>'
         + "".join(f"<td>{_text(model_number(model, measure))}</td>" for measure in measures)
@@ -118,7 +120,7 @@ def _data(
     """The JSON of the browser. No "<" is in it, so that no text of it can end its element."""
     names = [model["name"] for model in report["models"] if model["seeds"]]
     reader = Reader(RunFolder(run_folder), names, markers_of(config), left_out)
-    parts = list(reader.parts(report["seeds"], everything=everything))
+    parts = list(reader.parts(report["seeds"]))
     questions, counts = encode_questions(parts, everything=everything)
     config_file = shlex.quote(str(reader.run.config))
     rest = f"aft-report --config {config_file} --html --all writes a page with every question."
@@ -137,18 +139,17 @@ def _sample(counts: Sequence[Mapping[str, Any]], rest: str, *, everything: bool)
     """What the page holds, and by which rule."""
     if not counts:
         return "The run keeps no answers and no chains."
-    parts = []
+    parts, is_sample = [], False
     for kind, words in _KINDS.items():
-        of_kind = [count for count in counts if count["kind"] == kind]
-        if of_kind:
-            have, of = (sum(count[key] for count in of_kind) for key in ("shown", "of"))
+        have, of = (sum(count[key] for count in counts if count["kind"] == kind) for key in ("shown", "of"))
+        if of:
             parts.append(f"{have:,} of {of:,} {words}" if have < of else f"all {of:,} {words}")
+            is_sample |= have < of
     text = f"All seeds together, this page holds {', '.join(parts)}."
-    if not everything:
-        if any(count["shown"] < count["of"] for count in counts):
-            text += (
-                f" It is a sample: for each seed at most {MOST} questions of a kind, evenly spaced in the order of the data,"
-                f" and as many as fit in {BYTES / 1e6:.1f} MB."
-            )
-        text += f" Training questions are those whose chains were scored. {rest}"
-    return text
+    if everything or not is_sample:
+        return text
+    return (
+        f"{text} It is a sample: at most {MOST} questions of a kind and seed, evenly spaced in the order of the data,"
+        f" and as many as fit in {BYTES / 1e6:.1f} MB. Of the training questions it has only those whose chains were"
+        f" scored, if there are any. {rest}"
+    )

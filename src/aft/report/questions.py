@@ -6,6 +6,7 @@ their part out; a file that cannot be used raises `DataError`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from typing import Any
 
 from ..answers import place_of_answer
 from ..json_files import iter_json_lines, require
-from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Group, iter_groups, read_completions
-from ..run.digest import digest_value
+from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Completion, Group, iter_groups, read_completions
+from ..run.digest import chain_digest
 from ..run.folder import ASSESSMENT, OWN_CHAINS, POOL, PREDICTIONS, REFERENCES, TRAINING_SCORES, RunFolder, Unit
 from ..shown import shown
 
@@ -28,17 +29,26 @@ _WORDS = {POSITIVE: "right", NEGATIVE: "wrong", UNPARSED: "unparsed", REFERENCE:
 _NOT_FINITE = "not finite"
 _SCORE = (int, float, type(None))
 
-Texts = Callable[[str], str]
 Score = float | str | None  # None: not scored
+ScoresByModel = Mapping[str, dict[Any, list[Score]]]
 
 
 @dataclass
 class Part:
-    """The questions of one kind and seed. `entries`: makes the JSON object of a question, by id and in file order."""
+    """The questions of one kind and seed.
+
+    `entries`: makes the JSON object of a question, by id and in file order. `scored`: the questions with scores; a
+    sample is taken of these, if there are any.
+    """
 
     kind: str
     seed: int
     entries: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
+    scored: set[str] = field(default_factory=set)
+
+    def sample(self, most: int) -> list[str]:
+        """The ids of at most `most` questions, evenly spaced in file order."""
+        return spread([key for key in self.entries if not self.scored or key in self.scored], most)
 
 
 @dataclass(frozen=True)
@@ -50,16 +60,14 @@ class Reader:
     markers: Sequence[str]
     left_out: Collection[Unit] = ()
 
-    def parts(self, seeds: Iterable[int], *, everything: bool) -> Iterator[Part]:
+    def parts(self, seeds: Iterable[int]) -> Iterator[Part]:
         """Yields the parts of the run that have questions."""
         for seed in seeds:
             labelled = self.run.unit("label", seed) not in self.left_out
-            held_out, trained = (Path(f"{f}") if labelled else None for f in (self.run.pool(seed), self.run.groups(seed)))
-            for part in (
-                self._asked(seed),
-                self._held_out(seed, held_out),
-                self._trained(seed, trained, everything=everything),
-            ):
+            held_out, trained = (
+                Path(f"{f}") if labelled else None for f in (self.run.pool(seed), self.run.groups(seed))
+            )
+            for part in (self._asked(seed), self._held_out(seed, held_out), self._trained(seed, trained)):
                 if part.entries:
                     yield part
 
@@ -79,7 +87,9 @@ class Reader:
                 where = f"{path}:{line}"
                 found.setdefault(require(value, "question_id", str, where), {})[model] = _checked(value, where)
         for question_id, by_model in found.items():
-            part.entries[question_id] = lambda key=question_id, by_model=by_model: self._asked_entry(seed, key, by_model)
+            part.entries[question_id] = lambda key=question_id, by_model=by_model: self._asked_entry(
+                seed, key, by_model
+            )
         return part
 
     def _asked_entry(self, seed: int, question_id: str, by_model: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -116,34 +126,36 @@ class Reader:
             return part
         scores = {model: _scores(file) for model, file in self._files(seed, POOL)}
         for group in iter_groups(path):
-            part.entries[group.question_id] = lambda group=group: {
-                **_question(HELD_OUT, seed, group.question_id, group.question, group.answer),
-                "chains": self._chains(group, scores),
-            }
+            part.entries[group.question_id] = functools.partial(self._held_out_entry, seed, group, scores)
         return part
 
-    def _trained(self, seed: int, path: Path | None, *, everything: bool) -> Part:
-        """The training questions; unless `everything`, only those with scores where there are some."""
+    def _held_out_entry(self, seed: int, group: Group, scores: ScoresByModel) -> dict[str, Any]:
+        return {
+            **_question(HELD_OUT, seed, group.question_id, group.question, group.answer),
+            "chains": self._chains(group, scores),
+        }
+
+    def _trained(self, seed: int, path: Path | None) -> Part:
         part = Part(TRAINED, seed)
         if path is None or not path.exists():
             return part
         scores = {model: _scores(file) for model, file in self._files(seed, TRAINING_SCORES)}
         references = {model: _scores(file) for model, file in self._files(seed, REFERENCES)}
         own = {model: _own(file) for model, file in self._files(seed, ASSESSMENT)}
-        scored = {key[0] for found in scores.values() for key in found} | {key for found in own.values() for key in found}
+        scored = {key[0] for found in scores.values() for key in found}.union(*own.values())
         for group in iter_groups(path):
-            if everything or not scored or group.question_id in scored:
-                part.entries[group.question_id] = lambda group=group: self._trained_entry(
-                    seed, group, scores, references, own
-                )
+            part.entries[group.question_id] = functools.partial(
+                self._trained_entry, seed, group, scores, references, own
+            )
+        part.scored = scored & set(part.entries)
         return part
 
     def _trained_entry(
         self,
         seed: int,
         group: Group,
-        scores: Mapping[str, dict[Any, list[Score]]],
-        references: Mapping[str, dict[Any, list[Score]]],
+        scores: ScoresByModel,
+        references: ScoresByModel,
         own: Mapping[str, dict[str, list[dict[str, Any]]]],
     ) -> dict[str, Any]:
         chains = self._chains(group, scores)
@@ -169,7 +181,7 @@ class Reader:
             **({"own": written} if written else {}),
         }
 
-    def _chains(self, group: Group, scores: Mapping[str, dict[Any, list[Score]]]) -> list[dict[str, Any]]:
+    def _chains(self, group: Group, scores: ScoresByModel) -> list[dict[str, Any]]:
         """The candidates of a group in file order, with a score for each of the page's models."""
         taken = dict[Any, int]()  # candidates without an index share a key, and their scores stand in file order
         chains = []
@@ -177,7 +189,7 @@ class Reader:
             key = (group.question_id, candidate.index)
             place = taken.get(key, 0)
             taken[key] = place + 1
-            chain = chain_digest(candidate)
+            chain = chain_digest(candidate.completion)
             found = []
             for model in self.models:
                 by_key = scores.get(model, {})
@@ -198,11 +210,6 @@ class Reader:
         return chains
 
 
-def chain_digest(candidate: Candidate) -> str:
-    """A digest of a candidate's text, by which kept scores are known to be of this chain."""
-    return digest_value(candidate.completion)[:16]
-
-
 def markers_of(config: Mapping[str, Any] | None) -> list[str]:
     """Every `answer_marker` of a run's configuration; "[ANS]", the default, where there is none."""
     found: list[str] = []
@@ -221,29 +228,24 @@ def markers_of(config: Mapping[str, Any] | None) -> list[str]:
 def encode_questions(parts: Sequence[Part], *, everything: bool) -> tuple[list[str], list[dict[str, Any]]]:
     """The JSON of the questions, and for each part how many of its questions these are.
 
-    Unless `everything`, a sample: of each part at most `MOST` questions, evenly spaced in the order of the data, and as
-    many as make at most `BYTES` in all.
+    Unless `everything`, a sample: of each part at most `MOST` questions, evenly spaced in file order, and as many as
+    make at most `BYTES` in all.
     """
     made: dict[tuple[str, int, str], str] = {}
-    chosen: dict[tuple[str, int, str], None] = {}
-    for most in (max((len(part.entries) for part in parts), default=0),) if everything else _FEWER:
-        chosen = {(p.kind, p.seed, key): None for p in parts for key in spread(list(p.entries), most)}
+    chosen: list[tuple[str, int, str]] = []
+    counts: list[dict[str, Any]] = []
+    for most in (None,) if everything else _FEWER:
+        chosen, counts = [], []
         for part in parts:
-            for key, entry in part.entries.items():
-                place = (part.kind, part.seed, key)
-                if place in chosen and place not in made:
-                    made[place] = json.dumps(entry(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if everything or sum(len(made[place].encode()) for place in chosen) <= BYTES:
+            keys = list(part.entries) if most is None else part.sample(most)
+            counts.append({"kind": part.kind, "seed": part.seed, "shown": len(keys), "of": len(part.entries)})
+            for key in keys:
+                chosen.append((part.kind, part.seed, key))
+                if chosen[-1] not in made:
+                    entry = part.entries[key]()
+                    made[chosen[-1]] = json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if sum(len(made[place].encode()) for place in chosen) <= BYTES:
             break
-    counts = [
-        {
-            "kind": part.kind,
-            "seed": part.seed,
-            "shown": sum((part.kind, part.seed, key) in chosen for key in part.entries),
-            "of": len(part.entries),
-        }
-        for part in parts
-    ]
     return [made[place] for place in chosen], counts
 
 
@@ -261,8 +263,9 @@ def _checked(value: dict[str, Any], where: str) -> dict[str, Any]:
     """The keys of a line of predictions.jsonl that the page shows."""
     text, optional = (str,), (str, type(None))
     kinds: dict[str, tuple[type, ...]] = {
-        **{"question": text, "gold": text, "completion": text, "is_correct": (bool,), "truncated": (bool,)},
-        **{"answer": optional, "unparsed": optional, "category": optional},
+        **dict.fromkeys(("question", "gold", "completion"), text),
+        **dict.fromkeys(("answer", "unparsed", "category"), optional),
+        **dict.fromkeys(("is_correct", "truncated"), (bool,)),
     }
     value = {"category": None, "unparsed": None, "truncated": False, "question": "", "completion": "", **value}
     return {key: require(value, key, kind, where) for key, kind in kinds.items()}
@@ -287,7 +290,7 @@ def _score(value: dict[str, Any], where: str) -> Score:
 
 def _own(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Question id -> the chains of a model's own that were scored."""
-    texts = {
+    texts: dict[tuple[str, Any], Completion] = {
         (completion.question_id, completion.index): completion
         for file in sorted(path.parent.glob(OWN_CHAINS))
         for completion in read_completions(file)

@@ -32,7 +32,7 @@ from ..run.manifest import digest_checkpoint, read_manifest
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
-STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
+STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 5}
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")

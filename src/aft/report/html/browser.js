@@ -26,7 +26,7 @@
   }
 
   const isNumber = (value) => typeof value === "number";
-  const number = (value) => (isNumber(value) ? value.toFixed(3) : value || "–");
+  const number = (value) => (isNumber(value) ? value.toFixed(3).replace("-", "−") : value || "–");
   const count = (value) => value.toLocaleString("en");
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
   const difference = (a, b) => (isNumber(a) && isNumber(b) ? a - b : null);
@@ -293,7 +293,7 @@
 
   function table(headings, rows, name) {
     const cells = headings.map((heading, place) =>
-      heading ? make("th", { scope: "col", class: place ? "text" : "" }, heading) : make("td", null),
+      heading ? make("th", { scope: "col", class: place < 3 ? "text" : "" }, heading) : make("td", null),
     );
     return make(
       "div",
