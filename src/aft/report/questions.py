@@ -94,13 +94,14 @@ class Reader:
 
     def _asked_entry(self, seed: int, question_id: str, by_model: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         first = next(iter(by_model.values()))
+        category = next((value["category"] for value in by_model.values() if value["category"]), None)
         return {
             **_question(TEST, seed, question_id, first["question"], first["gold"]),
-            **({"category": shown(first["category"])} if first["category"] else {}),
+            **({"category": shown(category)} if category else {}),
             "answers": {
                 shown(model): {
                     **self._text(value["completion"], value["answer"], truncated=value["truncated"]),
-                    "label": "unparsed" if value["answer"] is None else "right" if value["is_correct"] else "wrong",
+                    "label": "right" if value["is_correct"] else "unparsed" if value["answer"] is None else "wrong",
                     **({"reason": shown(value["unparsed"])} if value["unparsed"] else {}),
                 }
                 for model, value in by_model.items()
@@ -267,7 +268,11 @@ def _checked(value: dict[str, Any], where: str) -> dict[str, Any]:
         **dict.fromkeys(("answer", "unparsed", "category"), optional),
         **dict.fromkeys(("is_correct", "truncated"), (bool,)),
     }
-    value = {"category": None, "unparsed": None, "truncated": False, "question": "", "completion": "", **value}
+    absent = {
+        **dict.fromkeys(("question", "gold", "completion"), ""),
+        **dict.fromkeys(("answer", "unparsed", "category")),
+    }
+    value = {**absent, "truncated": False, **value}
     return {key: require(value, key, kind, where) for key, kind in kinds.items()}
 
 
