@@ -39,7 +39,7 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)}
 KEY = re.compile(rf"(?:{'|'.join(sorted(SECTIONS))})(?:\.[A-Za-z_][\w-]*)+")
 FILE_ENDINGS = {"json", "jsonl", "md", "png", "py", "safetensors", "yaml"}
 FREE = ("data.options", "model.from_scratch.config")  # what stands below belongs to others
-SWITCHES = {"--audit", "--dry-run", "--no-picture", "--help", "--verify", "--repair"}
+SWITCHES = {"--all", "--audit", "--dry-run", "--help", "--html", "--no-picture", "--repair", "--verify"}
 # what a YAML excerpt of the documents is laid over, so that it makes a whole configuration
 REST = {"output_dir": "runs/example", "data": {"name": "arithmetic"}, "model": {"name_or_path": "a/b"}}
 

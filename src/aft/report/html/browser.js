@@ -377,7 +377,8 @@
     box.replaceChildren();
     const question = questions.find((candidate) => keyOf(candidate) === state.at);
     if (!question) {
-      if (state.at) box.append(make("p", { class: "soft" }, `This page does not hold ${state.at}. ${data.rest}`));
+      const hint = questions.length ? "Choose a question from the list, or press j." : "";
+      box.append(make("p", { class: "soft" }, state.at ? `This page does not hold ${state.at}. ${data.rest}` : hint));
       return;
     }
     const place = `${KINDS[question.kind].split(":")[0]} question ${question.id}, seed ${question.seed}`;
