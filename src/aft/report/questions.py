@@ -21,7 +21,7 @@ from ..run.folder import ASSESSMENT, OWN_CHAINS, POOL, PREDICTIONS, REFERENCES, 
 from ..shown import shown
 
 MOST = 300  # questions of one part of a sample; a part is a kind of questions for one seed
-BYTES = 3_500_000  # of all questions of a sample
+BYTES = 3_000_000  # of all questions of a sample
 _FEWER = (MOST, 200, 150, 100, 70, 50, 35, 25, 15, 10, 5, 2, 1)
 
 TEST, HELD_OUT, TRAINED = "test", "pool", "training"

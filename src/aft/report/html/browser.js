@@ -5,11 +5,7 @@
   const PAGE = 50; // questions listed at a time
   const LEAST = 0.001; // nats per token; a smaller change does not count as moved
   const get = (id) => document.getElementById(id);
-  const KINDS = {
-    test: "test: answers",
-    pool: "held-out pool: scores",
-    training: "training: scores",
-  };
+  const KINDS = { test: "test", pool: "held-out pool", training: "training" };
   const { questions, models, origin } = data;
   const originAt = models.indexOf(origin);
 
@@ -80,7 +76,7 @@
       ["both-fell", "both fell"],
     ],
     category: [["", "all"], ...[...new Set(questions.map((q) => q.category).filter(Boolean))].sort().map((c) => [c, c])],
-    sort: [["", "as in the data"], ["fall", "right chains: falls first"], ["rise", "wrong chains: rises first"]],
+    sort: [["", "as in the data"], ["fall", "right chains fell"], ["rise", "wrong chains rose"]],
   };
   const trained = models.filter((model) => model !== origin && model !== "base");
   const DEFAULTS = { method: trained[trained.length - 1] || models[0], versus: origin };
@@ -203,7 +199,7 @@
         "a",
         { href: address({ at: keyOf(question) }) },
         make("span", { class: "line" }, question.question),
-        make("span", { class: "soft" }, `${question.kind}, seed ${question.seed} · `, ...summary(question)),
+        make("span", { class: "soft" }, `${KINDS[question.kind]}, seed ${question.seed} · `, ...summary(question)),
       );
       links.set(question, link);
       list.append(make("li", null, link));
@@ -381,7 +377,7 @@
       box.append(make("p", { class: "soft" }, state.at ? `This page does not hold ${state.at}. ${data.rest}` : hint));
       return;
     }
-    const place = `${KINDS[question.kind].split(":")[0]} question ${question.id}, seed ${question.seed}`;
+    const place = `${KINDS[question.kind]} question ${question.id}, seed ${question.seed}`;
     box.append(
       make("h3", { tabindex: "-1" }, place),
       make("p", { class: "asked" }, question.question),
