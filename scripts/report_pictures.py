@@ -34,7 +34,7 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         for name, (width, height, scheme, address) in SHOTS.items():
             size = {"width": width, "height": height}
-            page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=1.5)
+            page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=1)
             page.goto(f"{(known.run / 'report.html').resolve().as_uri()}{address}")
             page.keyboard.press("j")
             page.locator("#filters" if name == "wide" else "#status").evaluate("element => element.scrollIntoView()")
