@@ -182,14 +182,14 @@ def test_chains_stand_in_the_order_of_their_scores_under_vft(visit, data):
 def test_a_link_restores_filters_and_question(visit):
     page = visit()
     page.get_by_label("Kind", exact=True).select_option("test")
-    page.get_by_label("Beside it").select_option("bcl")
+    page.get_by_label("Compared with").select_option("bcl")
     page.get_by_role("searchbox").fill("a")
     page.locator("#list a").nth(1).click()
     playwright.expect(page).to_have_url(re.compile("search=a&at="))
     address, before = page.evaluate("location.hash"), page.locator("main").inner_text()
     again = visit(address)
     assert again.locator("main").inner_text() == before
-    assert again.get_by_label("Beside it").input_value() == "bcl"
+    assert again.get_by_label("Compared with").input_value() == "bcl"
     assert "does not hold" in visit("#?at=test/0/nowhere").locator("#question").inner_text()
     visit("#?method=__proto__&kind=%00&label=toString")  # what is no choice is not used
 

@@ -18,6 +18,7 @@ from aft.report.build import write_html, write_report
 from aft.report.questions import BYTES, MOST, Part, encode_questions, markers_of, spread
 from aft.run.digest import chain_digest
 from page_of_run import HOSTILE_SHOWN, data_of, finish_hostile_run
+from planted_text import IN_A_FILE, SECRET, is_clean
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,6 @@ def test_pictures_are_vectors_inside_the_page(run):
     images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
     assert [b"</svg>" in base64.b64decode(image) for image in images] == [True, True]
     assert {path.name for path in run.iterdir()} == before  # it writes no other file
-    assert write_html(run).read_text(encoding="utf-8") == page
 
 
 class Elements(HTMLParser):
@@ -65,17 +65,22 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
+def elements(page):
+    parser = Elements()
+    parser.feed(page)
+    return parser.found
+
+
 def test_the_page_fetches_nothing_and_allows_its_own_code_alone(run):
     page = page_of(run)
-    elements = Elements()
-    elements.feed(page)
-    assert [tag for tag, _ in elements.found].count("script") == 2
-    for tag, attributes in elements.found:
+    found = elements(page)
+    assert [tag for tag, _ in found].count("script") == 2
+    for tag, attributes in found:
         assert tag not in ("link", "iframe", "object", "embed", "base", "b", "i"), (tag, attributes)
         assert not {name for name in attributes if name.startswith("on") or name == "style"}, (tag, attributes)
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml")), (tag, attributes)
-    policy = next(a["content"] for tag, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(a["content"] for tag, a in found if a.get("http-equiv") == "Content-Security-Policy")
     for source in (
         re.findall(r"<style>(.*?)</style>", page, re.S)[0],
         re.findall(r"<script>(.*?)</script>", page, re.S)[-1],
@@ -97,6 +102,25 @@ def test_texts_of_models_cannot_act(run):
     assert "owned'</script>" not in page and "<!--<script" not in page
     # no character that acts or cannot be seen is anywhere in the file
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\ufeff\u2028]", page)
+
+
+def test_text_from_outside_is_shown_in_every_part(run, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    keys = {"completion", "question", "answer", "gold", "reference", "unparsed", "category"}
+
+    def planted(value):
+        if isinstance(value, dict):
+            return {key: IN_A_FILE if key in keys else planted(part) for key, part in value.items()}
+        return [planted(part) for part in value] if isinstance(value, list) else value
+
+    for path in [*run.rglob("label/*.jsonl"), *run.rglob("predictions.jsonl"), *run.rglob("own-*.jsonl")]:
+        lines = [planted(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (path.parent / "manifest.json").unlink(missing_ok=True)
+    page = page_of(run)
+    assert is_clean(page) and r"\\x1b[31m" in page
+    assert {tag for tag, _ in elements(page)} & {"img", "b", "a"} == {"a"}
+    assert all(question["question"].endswith("***") for question in data_of(page)["questions"])
 
 
 def test_chains_have_their_scores_under_every_model(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from .boxes import box_place
 from .numbers import normalise_number
 
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:/\d+)?|[+-]?\.\d+")
+_JOINED_BEFORE, _JOINED_AFTER = re.compile(r"(?:[\w.,]|\d-)$"), re.compile(r"\w|[.,]\d")
 _OUTER = " \t*_`:：."  # surrounds an answer and is no part of it
 
 
@@ -40,11 +42,21 @@ def _region(text: str, markers: Iterable[str]) -> tuple[int, int, bool]:
 
 
 def _as_written(text: str, answer: str, begin: int, end: int, *, last: bool) -> tuple[int, int] | None:
-    """The answer between characters that are no part of a word or a number."""
-    words = r"\s+".join(map(re.escape, answer.split()))
-    pattern = re.compile(rf"(?<![\w.,])(?<!\d-){words}(?!\w|[.,]\d)", re.IGNORECASE)
-    places = [match.span() for match in pattern.finditer(text, begin, end)] if words else []
-    return places[-1 if last else 0] if places else None
+    """The answer between characters that are no part of a word or a number: its last place, or its first one."""
+    found = None
+    for match in _occurrences(answer).finditer(text, begin, end):
+        before, after = text[max(match.start() - 2, 0) : match.start()], text[match.end() : match.end() + 2]
+        if not (_JOINED_BEFORE.search(before) or _JOINED_AFTER.match(after)):
+            found = match.span()
+            if not last:
+                break
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _occurrences(answer: str) -> re.Pattern[str]:
+    """Finds an answer in any case and with any white space inside. Most answers occur in many completions."""
+    return re.compile(r"\s+".join(map(re.escape, answer.split())) or "(?!)", re.IGNORECASE)
 
 
 def _as_number(text: str, answer: str, begin: int, end: int) -> tuple[int, int] | None:

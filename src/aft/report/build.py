@@ -18,7 +18,9 @@ from ..run.folder import (
     BASE,
     COUNTS,
     EVERY_SEED,
+    GROUPS,
     METRICS,
+    POOL,
     REFERENCES,
     STAGES,
     TRAINER_STATE,
@@ -169,7 +171,7 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     Raises `DataError` for damaged units of the configuration, and for all if there is none. Returns the other damaged
     units, with what is wrong: no command makes these again.
     """
-    read = {"label": (COUNTS,), "align": (TRAINER_STATE,), "evaluate": None}
+    read = {"label": (COUNTS, GROUPS, POOL), "align": (TRAINER_STATE,), "evaluate": None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)

@@ -62,7 +62,7 @@
     pair: [
       ["", "all"],
       ["first", "only Method right"],
-      ["second", "only Beside it right"],
+      ["second", "only the other right"],
       ["both", "both right"],
       ["neither", "neither right"],
       ["differ", "different answers"],
