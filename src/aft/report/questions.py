@@ -87,9 +87,7 @@ class Reader:
                 where = f"{path}:{line}"
                 found.setdefault(require(value, "question_id", str, where), {})[model] = _checked(value, where)
         for question_id, by_model in found.items():
-            part.entries[question_id] = lambda key=question_id, by_model=by_model: self._asked_entry(
-                seed, key, by_model
-            )
+            part.entries[question_id] = functools.partial(self._asked_entry, seed, question_id, by_model)
         return part
 
     def _asked_entry(self, seed: int, question_id: str, by_model: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

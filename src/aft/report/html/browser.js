@@ -197,7 +197,7 @@
       const question = found[listed];
       const link = make(
         "a",
-        { href: address({ at: keyOf(question) }) },
+        { href: address({ at: keyOf(question) }), "data-at": keyOf(question) },
         make("span", { class: "line" }, question.question),
         make("span", { class: "soft" }, `${KINDS[question.kind]}, seed ${question.seed} · `, ...summary(question)),
       );
@@ -304,7 +304,9 @@
   }
 
   function showChains(question) {
-    const scored = models.filter((_, at) => question.chains.some((chain) => chain.scores[at] !== null));
+    // what is compared stands first, where a narrow screen shows it
+    const columns = [...new Set([origin, ...pairOfMethods(), ...models])];
+    const scored = columns.filter((model) => question.chains.some((chain) => chain.scores[models.indexOf(model)] !== null));
     const order = ordered(question.chains, originAt);
     const title = scored.includes(origin) ? `Chains by score under ${origin}` : "Chains";
     const parts = [make("h4", null, title)];
@@ -432,11 +434,16 @@
   let waiting = 0;
   get("search").addEventListener("input", () => {
     clearTimeout(waiting);
+    state.search = get("search").value;
     waiting = setTimeout(() => {
-      state.search = get("search").value;
       writeAddress();
       show();
     }, 120);
+  });
+  // a link that was made before the last letters of a search leads to the search with them
+  list.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link) link.setAttribute("href", address({ at: link.dataset.at }));
   });
   get("filters").addEventListener("submit", (event) => event.preventDefault());
   get("more").addEventListener("click", () => listMore(listed + PAGE));
@@ -449,6 +456,7 @@
 
   window.addEventListener("hashchange", () => {
     if (location.hash && !location.hash.startsWith("#?")) return; // the link that skips to the questions
+    clearTimeout(waiting);
     const before = state.at;
     readAddress();
     show();
