@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check check format bench bench-plan bench-gpu vllm-check \
+.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check browser-check check format bench bench-plan bench-gpu vllm-check \
 	gpu-checks torture fuzz soak tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
@@ -30,6 +30,11 @@ $(VENV)/.audit: $(VENV)/.dev
 	-$(INSTALL) --editable '.[audit]'
 	touch $@
 
+# without it the tests say that they are skipped
+$(VENV)/.browser: $(VENV)/.dev
+	-$(INSTALL) --editable '.[browser]'
+	touch $@
+
 $(VENV)/.fuzz: $(VENV)/.plots
 	$(INSTALL) --editable '.[fuzz]'
 	touch $@
@@ -45,6 +50,10 @@ test-all: $(VENV)/.dev  ## the slow ones too
 
 wheel-check:  ## the wheel, installed in an environment of its own and used from an empty folder
 	PYTHON=$(PYTHON) scripts/wheel_check.sh
+
+# the browser is the system's: apt-get install chromium, or AFT_CHROMIUM=path
+browser-check: $(VENV)/.browser  ## report.html in a headless Chromium
+	$(BIN)/python -m pytest -rs tests/report/test_html_page.py tests/report/test_html_browser.py
 
 # what the oldest versions lack is named: TRL wants newer ones
 test-oldest:  ## the tests with the lowest versions that pyproject.toml allows; downloads gigabytes

@@ -14,7 +14,19 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from aft.config import data, hub, losses, packaged, plan, quantization, ratings, schema, slurm, starter
+from aft.config import (
+    data,
+    hub,
+    losses,
+    packaged,
+    plan,
+    quantization,
+    ratings,
+    schema,
+    slurm,
+    starter,
+    training_scores,
+)
 from aft.markdown import markdown
 from aft.training.arguments import DEFAULTS, OWNED
 from aft.yaml_files import yaml_line
@@ -290,7 +302,7 @@ def render() -> str:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    modules = (schema, data, hub, losses, plan, quantization, ratings, slurm)
+    modules = (schema, data, hub, losses, plan, quantization, ratings, slurm, training_scores)
     nodes = [node for module in modules for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
     for node in nodes:
         if isinstance(node, ast.ClassDef):

@@ -20,8 +20,9 @@ from aft.evaluation.assessment import (
 from aft.grading import grade, grade_all
 from aft.json_files import write_json, write_json_lines, write_text
 from aft.launch.conductor import open_folder
-from aft.records import POSITIVE, Completion, read_groups
+from aft.records import POSITIVE, REFERENCE, Completion, read_groups
 from aft.report.build import write_report
+from aft.run.digest import chain_digest
 from aft.run.manifest import UnitLog, checkpoint_outputs
 from aft.stages.label import run_label
 from aft.stages.plan import Plan
@@ -143,6 +144,18 @@ def _evaluate(plan, unit):
     files["pool.jsonl"] = pool
     shares = question_shares(pool).items()
     files["pool_questions.jsonl"] = [{"question_id": key, "value": value} for key, value in shares]
+    if plan.config.evaluate.training_scores is not None:
+        files["training_scores.jsonl"] = [
+            {
+                "question_id": group.question_id,
+                "index": item.index,
+                "is_positive": item.label in (POSITIVE, REFERENCE),
+                "score": _score(unit, group.question_id, item.index),
+                "chain": chain_digest(item.completion),
+            }
+            for group in read_groups(plan.groups(unit.seed))[: plan.config.evaluate.training_scores.max_questions]
+            for item in group.candidates
+        ]
     voters, voting = questions[: section.self_consistency.num_questions], section.self_consistency
     graded = grade_all(task, sampled("paths.jsonl", voters, range(voting.num_paths)), voters)
     files["self_consistency.jsonl"] = votes = vote_lines(graded, voters, task, voting.ns)

@@ -15,7 +15,10 @@ tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Py
 PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PROVIDED_BY = importlib.metadata.packages_distributions()
 # package of ours -> the extra whose packages it may import
-EXTRAS = {"answers": "math", "report": "plots", "scoring": "flash-attn", "model": "gguf"} | {"training": "trackers", "quantised": "qlora"}
+EXTRAS = {"answers": "math", "report": "plots", "scoring": "flash-attn", "model": "gguf"} | {
+    "training": "trackers",
+    "quantised": "qlora",
+}
 
 
 def normal(distribution: str) -> str:

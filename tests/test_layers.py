@@ -104,7 +104,7 @@ MAY_IMPORT = {
     " tasks grading",
     "evaluation": "records stats tasks",
     "convert": "config json_files text_files markdown prompts records shown tasks",
-    "report": "json_files markdown run shown stats yaml_files",
+    "report": "answers json_files markdown records run shown stats yaml_files",
     "stages": "config device encoding ending json_files losses markdown model progress prompts quantised records run"
     " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",

@@ -17,17 +17,23 @@ DAMAGED = 3
 # no later stage reads these, and no number is in them
 _NEVER_READ = {"README.md", "training_args.bin", "environment.json"}
 # of the whole run: every command writes them anew, or says why not
-_MADE_ANEW = ("config.yaml", "data.json", "report.json", "report.csv", "report.md", "report.png", "calibration.png")
+_MADE_ANEW = (
+    *("config.yaml", "data.json", "report.json", "report.csv", "report.md", "report.html"),
+    *("report.png", "calibration.png"),
+)
 _UNITS = ("base", "vft", "sample", "label", "align/rft", "align/bcl", "evaluate/vft", "evaluate/bcl")
 # the files of the finished run of run.yaml, so that the cases are known before it ran
 _CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "trainer_state.json")
-_EVALUATION = ("metrics.json", "predictions.jsonl", "completions.jsonl", "pool.jsonl", "assessment_questions.jsonl")
+_EVALUATION = (
+    *("metrics.json", "predictions.jsonl", "completions.jsonl", "pool.jsonl", "assessment_questions.jsonl"),
+    *("references.jsonl", "own-0000.jsonl", "training_scores.jsonl"),
+)
 _FILES = {
     **dict.fromkeys(("base", "vft", "align/rft"), _CHECKPOINT),
     "align/bcl": (*_CHECKPOINT, "initial_scores.json"),
     "sample": ("completions.jsonl",),
     "label": ("groups.jsonl", "pool.jsonl", "counts.json"),
-    **dict.fromkeys(("evaluate/vft", "evaluate/bcl"), (*_EVALUATION, "references.jsonl", "own-0000.jsonl")),
+    **dict.fromkeys(("evaluate/vft", "evaluate/bcl"), _EVALUATION),
 }
 
 

@@ -68,7 +68,8 @@ def _escape(match: re.Match[str]) -> str:
 
 def secrets() -> dict[str, str]:
     """Returns the secrets in the environment by the name of their variable: keys, tokens and passwords."""
-    found = {name: value.strip() for name, value in os.environ.items() if _NAME.search(name)}
+    # every text asks for them, and most variables have another name: their values are not read
+    found = {name: os.environ.get(name, "").strip() for name in os.environ if _NAME.search(name)}
     return {name: value for name, value in found.items() if len(value) >= SHORTEST and not re.search(r"\s", value)}
 
 

@@ -39,7 +39,8 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)}
 KEY = re.compile(rf"(?:{'|'.join(sorted(SECTIONS))})(?:\.[A-Za-z_][\w-]*)+")
 FILE_ENDINGS = {"json", "jsonl", "md", "png", "py", "safetensors", "yaml"}
 FREE = ("data.options", "model.from_scratch.config")  # what stands below belongs to others
-SWITCHES = {"--audit", "--dry-run", "--plan", "--no-picture", "--help", "--verify", "--repair", "--sbatch"}
+SWITCHES = {"--all", "--audit", "--dry-run", "--help", "--html", "--no-picture", "--plan", "--repair", "--sbatch"}
+SWITCHES |= {"--verify"}
 NAMES = {*run_names(), *part_names(), *model_file_names()}
 # what a YAML excerpt of the documents is laid over, so that it makes a whole configuration
 REST = {"output_dir": "runs/example", "data": {"name": "arithmetic"}, "model": {"name_or_path": "a/b"}}

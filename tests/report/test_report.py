@@ -291,7 +291,7 @@ def test_page_is_well_formed_markdown(run):
 
 def test_json_holds_the_report(run):
     paths = write_report(run, picture=False)
-    assert [path.name for path in paths] == ["report.json", "report.md", "report.csv"]
+    assert [path.name for path in paths] == ["report.json", "report.md", "report.csv", "report.html"]
     stored = json.loads(paths[0].read_text(encoding="utf-8"))
     stored_picture = stored.pop("picture")
     assert stored_picture == {"file": None, "calibration": None, "note": "No picture was asked for."}
@@ -491,10 +491,11 @@ def test_picture_is_drawn(run):
         "report.json",
         "report.md",
         "report.csv",
+        "report.html",
         "report.png",
         "calibration.png",
     ]
-    for path in paths[3:]:
+    for path in paths[4:]:
         assert path.read_bytes().startswith(PNG_SIGNATURE)
         assert path.stat().st_size > 20_000
         assert f"]({path.name})" in page_of(run)
@@ -506,7 +507,7 @@ def test_picture_without_pool_curves_or_intervals(run):
         path.unlink()
     for path in run.rglob("metrics.json"):
         edit(path, lambda value: value.update(pool=None, assessment_accuracy=None, perplexity=None))
-    assert [path.name for path in write_report(run)[3:]] == ["report.png"]
+    assert [path.name for path in write_report(run)[4:]] == ["report.png"]
     assert (run / "report.png").read_bytes().startswith(PNG_SIGNATURE)
     assert "calibration.png" not in page_of(run)
 
@@ -521,13 +522,14 @@ def test_picture_of_odd_scores(run):
         (run / "seed-1" / "evaluate" / model / "pool.jsonl").unlink()
     state = run / "seed-1" / "align" / "loose" / "trainer_state.json"
     write(state, {"log_history": [{"step": 50, "scores/positive": -1.0}]})
-    for path in write_report(run)[3:]:
+    for path in write_report(run)[4:]:
         assert path.read_bytes().startswith(PNG_SIGNATURE)
 
 
 def test_without_matplotlib_the_page_says_how_to_get_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert [path.name for path in write_report(run)] == ["report.json", "report.md", "report.csv"]
+    assert [path.name for path in write_report(run)][:3] == ["report.json", "report.md", "report.csv"]
+    assert not list(run.glob("*.png"))
     line = "No picture: matplotlib is not installed. Install the `plots` extra: pip install 'aft[plots]'"
     assert missing_library() == line
     assert line in (run / "report.md").read_text(encoding="utf-8").splitlines()
@@ -654,7 +656,7 @@ def test_csv_has_a_row_for_every_model_seed_and_measure(rich):
 
 def test_calibration_picture_of_own_chains_and_references(rich):
     pytest.importorskip("matplotlib")
-    assert [path.name for path in write_report(rich)[3:]] == ["report.png", "calibration.png"]
+    assert [path.name for path in write_report(rich)[4:]] == ["report.png", "calibration.png"]
     for path in rich.rglob("pool.jsonl"):
         path.unlink()
     assert write_report(rich)[-1].read_bytes().startswith(PNG_SIGNATURE)

@@ -31,7 +31,7 @@ UNITS = (
 EVALUATED = (
     *("metrics.json", "predictions.jsonl", "assessment.jsonl", "assessment_questions.jsonl", "references.jsonl"),
     *("pool.jsonl", "pool_questions.jsonl", "self_consistency.jsonl", "completions.jsonl", "paths.jsonl"),
-    "own-0000.jsonl",
+    *("own-0000.jsonl", "training_scores.jsonl"),
 )
 CHECKPOINT = (
     *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
@@ -154,7 +154,8 @@ def test_a_copy_is_hashed_once_and_gets_its_times_back(copied, monkeypatch):
     whole = digest.digest_file
     monkeypatch.setattr(digest, "digest_file", lambda path: hashed.append(path.name) or whole(path))
     evaluated = copied().run.unit("evaluate", 0, "bcl")
-    for remember, count in ((False, 11), (False, 11), (True, 11), (True, 0), (False, 0)):
+    every = len(EVALUATED)
+    for remember, count in ((False, every), (False, every), (True, every), (True, 0), (False, 0)):
         hashed.clear()
         assert Integrity(remember=remember).damages(evaluated) == []
         assert len(hashed) == count

@@ -16,6 +16,7 @@ from aft.evaluation.assessment import assessment_accuracy, perplexity
 from aft.evaluation.voting import Tally, vote_accuracy
 from aft.json_files import write_json_lines
 from aft.records import Candidate, Group, Question, read_completions, read_groups
+from aft.run.digest import chain_digest
 from aft.run.manifest import UnitLog
 from aft.stages.context import Inference, Stage
 from aft.stages.evaluate import run_evaluate
@@ -64,6 +65,7 @@ evaluate:
   batch_size: 24
   assessment: {{num_questions: 4, max_samples: 8, samples_per_round: 4, per_label: 2}}
   self_consistency: {{num_paths: 8, ns: [1, 2, 8], num_questions: 5}}
+  training_scores: {{max_questions: 2}}
 """
 
 
@@ -78,6 +80,10 @@ def evaluated(tmp_path_factory):
     candidates = (Candidate("a b", 1.0, "positive"), Candidate("c", 0.0, "negative"), Candidate("", 0.0, "negative"))
     pool = [Group("p0", "a b", "even", None, candidates), Group("p1", "c b", "even", None, candidates[:1])]
     write_json_lines(plan.pool(0), pool)
+    # one chain has no token, one is too long for training, and the third group is beyond the bound
+    long = Candidate("a b " * 40, 1.0, "positive", index=3)
+    groups = [Group("t0", "a b", "even", "a b", (*candidates, long)), Group("t1", "c b", "even", None, candidates[:1])]
+    write_json_lines(plan.groups(0), [*groups, Group("t2", "d b", "even", None, candidates)])
     run(plan)
     return plan, json.loads((plan.units("evaluate")[0].folder / "metrics.json").read_text(encoding="utf-8"))
 
@@ -171,6 +177,31 @@ def test_the_pool_keeps_a_value_for_every_question(evaluated):
     assert metrics["pool"]["positive"]["n"] == 2
 
 
+def test_training_chains_keep_their_scores_up_to_the_bound(evaluated):
+    plan, _ = evaluated
+    lines, pool = read(plan, "training_scores.jsonl"), read(plan, "pool.jsonl")
+    chains = [("t0", "a b"), ("t0", "c"), ("t0", ""), ("t1", "a b")]
+    assert [(line["question_id"], line["chain"]) for line in lines] == [(q, chain_digest(text)) for q, text in chains]
+    # the pool has the same questions and chains under other names
+    assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in pool], abs=1e-5)
+    assert [line["is_positive"] for line in lines] == [line["is_positive"] for line in pool]
+
+
+def test_training_chains_decide_nothing(evaluated, tmp_path):
+    plan, metrics = evaluated
+    unit = plan.units("evaluate")[0]
+    assert "groups" not in plan.reads(unit)
+    folder = plan.folder.parent
+    other = Plan(
+        load_config(folder / "run.yaml", ["evaluate.training_scores=null", f"output_dir={tmp_path}"]), Parity()
+    )
+    write_json_lines(other.pool(0), read_groups(plan.pool(0)))
+    write_json_lines(other.groups(0), read_groups(plan.groups(0)))
+    run(other)
+    assert not other.run.evaluated("base", 0, "training_scores.jsonl").exists()
+    assert json.loads(other.run.evaluated("base", 0).read_text(encoding="utf-8")) == metrics
+
+
 def test_paths_that_are_there_are_not_sampled_again(evaluated):
     plan, metrics = evaluated
     folder = plan.units("evaluate")[0].folder
@@ -211,6 +242,7 @@ def test_another_engine_fits_and_is_closed_before_the_model_is_loaded(evaluated,
     monkeypatch.setattr(Inference, "engine", engine)
     other = Plan(load_config(plan.folder.parent / "run.yaml", [f"output_dir={tmp_path}/run"]), Parity())
     write_json_lines(other.pool(0), read_groups(plan.pool(0)))
+    write_json_lines(other.groups(0), read_groups(plan.groups(0)))
     run(other)
     unit = other.units("evaluate")[0].folder
     assert loaded == [False]

@@ -25,6 +25,7 @@ from .markers import (
     texts_equal,
 )
 from .numbers import NOT_A_NUMBER, VALUE_WORDS, extract_number, format_number, normalise_number, numbers_equal
+from .places import place_of_answer
 from .symbolic import SymbolicChecker, math_verify_installed, symbolic_checker
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "normalise_number",
     "normalise_text",
     "numbers_equal",
+    "place_of_answer",
     "read_choice",
     "symbolic_checker",
     "texts_equal",

@@ -36,6 +36,12 @@ def extract_boxed(completion: str) -> Extraction:
     return Extraction(answer, None) if answer else Extraction(None, EMPTY_BOX)
 
 
+def box_place(completion: str) -> tuple[int, int] | None:
+    """The place (begin, end) of the content of the last box; None without a closed one."""
+    boxes = list(_BOX.finditer(completion)) if "\\" in completion else []
+    return _content(completion, boxes[-1].end()) if boxes else None
+
+
 def without_box(text: str) -> str:
     """The text with its one box replaced by the content of that box; texts with no box or with several stay as written.
 

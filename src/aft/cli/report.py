@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ..shown import shown
 from .main import Parser, add_version, guarded, parse
 
@@ -27,10 +28,12 @@ def _main(arguments: Sequence[str] | None) -> None:
         return
     known, overrides = parse(
         "aft-report",
-        "Write report.md, report.json, report.csv and pictures of a run from what it has measured.",
+        "Write report.html, report.md, report.json, report.csv and pictures of a run from what it has measured.",
         arguments,
         add=_add,
     )
+    if known.all and not known.html:
+        raise ConfigError("--all: only with --html; it puts every question into report.html")
     from ..config import load_config
     from ..run.folder import RunFolder
     from ..run.lock import tell_holder
@@ -40,7 +43,13 @@ def _main(arguments: Sequence[str] | None) -> None:
         # a run at work is read as it is, and its report is written anew when it ends
         if holder := tell_holder(RunFolder(config.output_dir)):
             print(shown(f"aft: note: {holder}"), file=sys.stderr)
-        print_report(Path(config.output_dir), picture=not known.no_picture)
+        if known.html:
+            from ..report.build import write_html
+
+            folder = Path(config.output_dir)
+            _tell_written([write_html(folder, picture=not known.no_picture, everything=known.all)])
+        else:
+            print_report(Path(config.output_dir), picture=not known.no_picture)
         return
     from ..convert.lm_eval import export_lm_eval
 
@@ -88,6 +97,10 @@ def _add(parser: argparse.ArgumentParser) -> None:
         help="a table of the paper from run folders, as in aft-report --table 2 RUN; --table NAME --help tells more",
     )
     parser.add_argument("--no-picture", action="store_true", help="leave the pictures out")
+    parser.add_argument("--html", action="store_true", help="write report.html alone")
+    parser.add_argument(
+        "--all", action="store_true", help="with --html: every question, not a sample; the page is large"
+    )
     parser.add_argument(
         "--export-lm-eval",
         metavar="DIR",

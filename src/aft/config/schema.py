@@ -17,6 +17,7 @@ from .plan import PlanConfig
 from .quantization import QuantizationConfig
 from .ratings import BinaryRatings, Ratings
 from .slurm import SlurmConfig
+from .training_scores import TrainingScoresConfig
 
 DEFAULT_POOL = 50  # questions, where `sample.pool_questions` is null
 
@@ -373,6 +374,8 @@ class EvaluateConfig:
     """Assessment accuracy and perplexity; null: not measured."""
     self_consistency: SelfConsistencyConfig | None = None
     """Majority vote over several paths, and pass@k; null: not measured."""
+    training_scores: TrainingScoresConfig | None = field(default_factory=TrainingScoresConfig)
+    """Scores of training chains, for report.html; null: not kept."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A run folder -> one dictionary of results, written as report.json, report.md, report.csv and two pictures.
+"""A run folder -> one dictionary of results, written as report.json, .md, .csv and .html, and two pictures.
 
 Every number keeps its spread: mean ± sample standard deviation over seeds, or, with one seed, its interval over
 questions. What is absent from the folder is listed under `missing`.
@@ -18,7 +18,9 @@ from ..run.folder import (
     BASE,
     COUNTS,
     EVERY_SEED,
+    GROUPS,
     METRICS,
+    POOL,
     REFERENCES,
     STAGES,
     TRAINER_STATE,
@@ -33,6 +35,7 @@ from ..stats.estimate import Estimate, to_json
 from . import canvas
 from .calibration_picture import draw_calibration
 from .csv_file import csv_report
+from .html_page import html_page
 from .measures import COMPARED, FAMILIES, MEASURED, has_pool
 from .overview_picture import draw_report
 from .page import markdown_page
@@ -47,38 +50,59 @@ from .read import (
     stage_times,
 )
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "write_html", "write_report"]
 
 
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
-    """Write report.json, report.md, report.csv and, where matplotlib is installed, the pictures into the run folder."""
+    """Write report.json, .md, .csv and .html and, where matplotlib is installed, the pictures into the run folder."""
     run = RunFolder(run_folder)
     report, left_out = _build(run.path, compare=True)
     note = canvas.missing_library() if picture else "No picture was asked for."
-    written = [run.report(ending) for ending in ("json", "md", "csv")]
-    pictures = [] if note else _draw(run, report, left_out)
+    written = [run.report(ending) for ending in ("json", "md", "csv", "html")]
+    files = {} if note else {"png": run.report("png"), "calibration": run.calibration}
+    vectors = {} if note else _draw(run, report, left_out, files)
     report["picture"] = {
         "file": None if note else run.report("png").name,
-        "calibration": run.calibration.name if len(pictures) > 1 else None,
+        "calibration": run.calibration.name if len(vectors) > 1 else None,
         "note": note,
     }
     write_json(written[0], to_json(report))
     write_text(written[1], markdown_page(report))
     write_text(written[2], csv_report(report))
-    return [*written, *pictures]
+    write_text(written[3], html_page(report, read_config(run.path), run.path, vectors, list(left_out)))
+    return [*written, *(files[key] for key in vectors)]
 
 
-def _draw(run: RunFolder, report: dict[str, Any], left_out: Collection[Unit]) -> list[Path]:
+def write_html(run_folder: Path, *, picture: bool = True, everything: bool = False) -> Path:
+    """Write report.html alone. `everything`: with every question, however large the page becomes."""
+    run = RunFolder(run_folder)
+    report, left_out = _build(run.path, compare=False)
+    note = canvas.missing_library() if picture else "No picture was asked for."
+    report["picture"] = {"note": note}
+    vectors = {} if note else _draw(run, report, left_out, {})
+    page = html_page(report, read_config(run.path), run.path, vectors, list(left_out), everything=everything)
+    write_text(run.report("html"), page)
+    return run.report("html")
+
+
+def _draw(
+    run: RunFolder, report: dict[str, Any], left_out: Collection[Unit], files: Mapping[str, Path]
+) -> dict[str, str]:
+    """Draws the pictures into `files`, where their key is there. Returns them as SVG."""
+    vectors = dict[str, str]()
     names, seeds = [model["name"] for model in report["models"]], report["seeds"]
     pool = read_scores(run.path, names, seeds, left_out=left_out)
-    drawn = [run.report("png")]
-    draw_report(report, pool, read_curves(run.path, names, seeds, left_out), drawn[0])
+    curves = read_curves(run.path, names, seeds, left_out)
+    draw_report(report, pool, curves, files.get("png"), lambda svg: vectors.update(png=svg))
     own = read_scores(run.path, names, seeds, ASSESSMENT, left_out)
     references = read_scores(run.path, names, seeds, REFERENCES, left_out)
     if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
-        drawn.append(run.calibration)
-        draw_calibration(names, own, {name: right for name, (right, _) in references.items()}, pool, drawn[-1])
-    return drawn
+        right_references = {name: right for name, (right, _) in references.items()}
+        draw_calibration(
+            *(names, own, right_references, pool, files.get("calibration")),
+            lambda svg: vectors.update(calibration=svg),
+        )
+    return vectors
 
 
 def build_report(run_folder: Path, *, compare: bool = True) -> dict[str, Any]:
@@ -147,7 +171,7 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     Raises `DataError` for damaged units of the configuration, and for all if there is none. Returns the other damaged
     units, with what is wrong: no command makes these again.
     """
-    read = {"label": (COUNTS,), "align": (TRAINER_STATE,), "evaluate": None}
+    read = {"label": (COUNTS, GROUPS, POOL), "align": (TRAINER_STATE,), "evaluate": None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,22 @@ PANELS_IN_A_ROW = 5
 
 
 def draw_calibration(
-    names: Sequence[str], own: ScoresByModel, references: Mapping[str, Sequence[float]], pool: ScoresByModel, path: Path
+    names: Sequence[str],
+    own: ScoresByModel,
+    references: Mapping[str, Sequence[float]],
+    pool: ScoresByModel,
+    path: Path | None,
+    take_svg: Callable[[str], object] | None = None,
 ) -> None:
-    """Draw the two panels into the PNG file `path`: score distributions, and share of right chains by score.
+    """Draw two panels into the PNG file `path`, and as SVG for `take_svg`: score distributions, and share of right
+    chains by score.
 
     `own`: scores of chains that each model wrote itself; `pool`: of the same chains for all. Both (right, wrong).
     """
     shown = [name for name in names if name in pool and sum(map(len, pool[name])) >= PARTS]
     rows = math.ceil(len(shown) / PANELS_IN_A_ROW)
     heights = (rows_height(len(names)), 0.6 + 1.7 * rows if shown else 0.6)
-    with canvas(path, sum(heights)) as figure:
+    with canvas(path, sum(heights), take_svg=take_svg) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=heights)
         axes = top.subplots()
         title = "a  Scores of each model's own right and wrong chains, and of the references"

@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import io
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..shown import shown, shown_line
 WIDTH, DPI = 10.0, 200  # inches, dots per inch: legible when shown 1000 pixels wide
 STYLE: Mapping[str, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is no formula
+    "svg.hashsalt": "aft",  # the same picture has the same names inside
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
@@ -46,9 +47,17 @@ def missing_library() -> str | None:
 
 @contextlib.contextmanager
 def canvas(
-    path: Path, height: float, *, width: float = WIDTH, style: Mapping[str, float] | None = None
+    path: Path | None,
+    height: float,
+    *,
+    width: float = WIDTH,
+    style: Mapping[str, float] | None = None,
+    take_svg: Callable[[str], object] | None = None,
 ) -> Iterator[Any]:
-    """A figure of `width` × `height` inches, written to the PNG file `path` at the end. `style` changes `STYLE`."""
+    """A figure of `width` × `height` inches, written to the PNG file `path` at the end. `style` changes `STYLE`.
+
+    `take_svg` gets the figure as SVG.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,9 +66,15 @@ def canvas(
         figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        content = io.BytesIO()
-        figure.savefig(content, format="png")
-    write_bytes(path, content.getvalue())
+        content, vectors = io.BytesIO(), io.StringIO()
+        if path is not None:
+            figure.savefig(content, format="png")
+        if take_svg is not None:
+            figure.savefig(vectors, format="svg", metadata={"Date": None})
+    if path is not None:
+        write_bytes(path, content.getvalue())
+    if take_svg is not None:
+        take_svg(vectors.getvalue())
 
 
 def rows_height(count: int) -> float:

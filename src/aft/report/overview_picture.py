@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,18 @@ MARKED = [(measure, measure.mark) for measure in MEASURES.values() if measure.ma
 FELL, ACTIVE = INK, "#0072B2"
 
 
-def draw_report(report: Mapping[str, Any], pool_scores: ScoresByModel, curves: Curves, path: Path) -> None:
-    """Draw the three panels into the PNG file `path`. A panel without data says so."""
+def draw_report(
+    report: Mapping[str, Any],
+    pool_scores: ScoresByModel,
+    curves: Curves,
+    path: Path | None,
+    take_svg: Callable[[str], object] | None = None,
+) -> None:
+    """Draw the three panels into the PNG file `path`, and as SVG for `take_svg`. A panel without data says so."""
     names = [model["name"] for model in report["models"]]
     shown = [name for name in names if name in curves]
     heights = (rows_height(len(names)), 0.8 + 2.5 * _curve_grid(shown)[0] if shown else 0.3)
-    with canvas(path, sum(heights)) as figure:
+    with canvas(path, sum(heights), take_svg=take_svg) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=heights)
         left, right = top.subplots(1, 2, sharey=True, width_ratios=(1, 1.5))
         _draw_accuracies(left, report["models"])

@@ -81,3 +81,8 @@ def _short(value: Any) -> str:
     if text.startswith('"sha256:'):
         return text[8:16]
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def chain_digest(text: str) -> str:
+    """Returns 16 digits of the sha256 of a chain's text: by it, a kept score is known to be of this chain."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

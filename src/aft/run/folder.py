@@ -4,7 +4,7 @@
       config.yaml  environment.json  data.json      of the whole run
       .lock  .lock.json  .lock.writers              who is at work (run/lock)
       hub.json                                      what was pushed to the hub
-      report.{json,md,csv,png}  calibration.png     what aft-report writes
+      report.{json,md,csv,html,png} calibration.png what aft-report writes
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
       seed-S/vft/                                   stage vft
@@ -38,6 +38,8 @@ COMPLETIONS, GROUPS, POOL, COUNTS = "completions.jsonl", "groups.jsonl", "pool.j
 METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"
 ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
 REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
+TRAINING_SCORES = "training_scores.jsonl"  # of candidates of the training groups, under an evaluated model
+OWN_CHAINS = "own-*.jsonl"  # pattern of the rounds of a model's own chains
 
 EVERY_SEED = "seed-*"  # pattern of all seeds' folders, for globs and messages
 _SEED = re.compile(r"seed-(0|[1-9]\d*)")
@@ -84,7 +86,7 @@ class RunFolder:
         return cls(homes[0].parent) if homes else None
 
     def report(self, ending: str) -> Path:
-        """The path of the report as `json`, `md`, `csv` or `png`."""
+        """The path of the report as `json`, `md`, `csv`, `html` or `png`."""
         return self.path / f"report.{ending}"
 
     def unit(self, stage: str, seed: int | None = None, name: str | None = None) -> Unit:

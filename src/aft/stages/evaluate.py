@@ -1,9 +1,13 @@
-"""Stage 4: measures a model on the test questions, its own new samples, the references and the fixed pool."""
+"""Stage 4: measures a model on the test questions, its own new samples, the references and the fixed pool.
+
+It also keeps the scores of some training chains, for report.html.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +32,8 @@ from ..grading import grade, grade_all
 from ..json_files import write_json, write_json_lines
 from ..model import pad_id
 from ..progress import Progress, say
-from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, read_groups
+from ..records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Completion, Group, Question, iter_groups, read_groups
+from ..run.digest import chain_digest
 from ..run.folder import (
     ASSESSMENT,
     ASSESSMENT_QUESTIONS,
@@ -39,6 +44,7 @@ from ..run.folder import (
     POOL_QUESTIONS,
     PREDICTIONS,
     REFERENCES,
+    TRAINING_SCORES,
     VOTES,
     Unit,
 )
@@ -47,7 +53,7 @@ from ..sampling.decoding import Decoding
 from ..sampling.engine import Engine
 from ..sampling.resumable import collect
 from ..scoring.batching import Packer, StepSampler, entry_loader
-from ..scoring.entries import scoring_entries
+from ..scoring.entries import Encoder, scoring_entries
 from ..scoring.layouts import choose_layout
 from ..scoring.packing import Batch, Entry
 from ..scoring.precise import is_rough
@@ -169,6 +175,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     for found, lines in (predicted, _assess(scorer, assessed), _score_pool(scorer), voted):
         metrics.update(found)
         files.update(lines)
+    files.update(_score_training(scorer))
     if log is None:
         return
     subject.tell_counts(unit)
@@ -281,6 +288,31 @@ def _score_pool(scorer: _Scorer) -> tuple[dict[str, Any], dict[str, Lines]]:
         POOL: json_scores(lines),
         POOL_QUESTIONS: shares,
     }
+
+
+def _score_training(scorer: _Scorer) -> dict[str, Lines]:
+    """Scores the candidates of the first training groups, where there are groups.
+
+    The groups are no input of the unit, as no number is computed from these scores. A digest of the chain says of which
+    text a score is. Chains that are too long for training are left out.
+    """
+    stage, unit = scorer.stage, scorer.unit
+    section, path = stage.config.evaluate.training_scores, stage.plan.groups(unit.seed)
+    if section is None or not path.is_file():
+        return {}
+    fitting = Encoder(scorer.texts, max_length=stage.config.model.max_length, overlong="drop")
+    groups = []
+    for group in itertools.islice(iter_groups(path), section.max_questions):
+        candidates = tuple(
+            candidate
+            for candidate in group.candidates
+            if has_tokens(candidate) and fitting.candidate(group.question, candidate) is not None
+        )
+        if candidates:
+            groups.append(dataclasses.replace(group, candidates=candidates))
+    chains = [chain_digest(candidate.completion) for group in groups for candidate in group.candidates]
+    lines = json_scores(scorer.score(groups, "training chains"))
+    return {TRAINING_SCORES: [{**line, "chain": chain} for line, chain in zip(lines, chains, strict=True)]}
 
 
 def _vote(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:

@@ -34,7 +34,7 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
-STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
+STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 5}
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
