@@ -257,8 +257,17 @@ def _is_alive_here(owner: dict[str, Any]) -> bool:
         return False
     except OSError:  # of another user
         pass
+    if _has_ended(number):
+        return False
     began = _started(number)
     return began is None or owner.get("started") in (None, began)
+
+
+def _has_ended(number: int) -> bool:
+    """True for a process that has ended and whose parent has not asked how: it still has its number."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in ("Z", "X")
+    return False
 
 
 def _started(number: int) -> str | None:

@@ -50,7 +50,7 @@ def draw(snapshot: Snapshot, width: int, height: int | None = None) -> list[Text
 def _title(snapshot: Snapshot) -> Text:
     name = shown_line(snapshot.folder.resolve().name)
     color = _COLORS.get(snapshot.state, "bold red")
-    return Text.assemble((name, "bold"), " is ", (snapshot.state, color), f": {shown_line(snapshot.words)}")
+    return Text.assemble((name, "bold"), ": ", (snapshot.state, color), f"; {shown_line(snapshot.words)}")
 
 
 def _plan(snapshot: Snapshot) -> list[Text]:
@@ -79,9 +79,6 @@ def _work(snapshot: Snapshot) -> list[Text]:
     lines = [Text(_describe(work), style="cyan") for work in snapshot.work[:_MOST_WORK]]
     if (more := len(snapshot.work) - _MOST_WORK) > 0:
         lines[-1].append(f" and {more} more")
-    training = snapshot.training
-    if training is not None and training.speed and lines:
-        lines[0].append(f" {training.speed:.3g} steps/s")
     return lines
 
 
@@ -93,11 +90,10 @@ def _describe(work: Work) -> str:
 
 
 def _to_go(snapshot: Snapshot) -> str:
-    done, every = snapshot.count(DONE), sum(map(len, snapshot.units.values()))
-    left = "" if not snapshot.left else f"about {_time(snapshot.left)}"
-    unknown = f"{', '.join(snapshot.unknown)} not known yet" if snapshot.unknown else ""
-    rest = ", and ".join(filter(None, (left, unknown))) or ("little" if done == every else "not known yet")
-    return f"{rest}; {done} of {every} units done"
+    left = f"about {_time(snapshot.left)}" if snapshot.left else "no time known yet"
+    unknown = f", without {', '.join(snapshot.unknown)}" if snapshot.left and snapshot.unknown else ""
+    units = snapshot.count(BUSY, CUT, DAMAGED, TO_DO)
+    return f"{units} unit{'s' if units != 1 else ''}, {left}{unknown}"
 
 
 def _time(seconds: float) -> str:
@@ -118,10 +114,11 @@ def _memory(snapshot: Snapshot) -> str:
 
 
 def _losses(training: Training, width: int) -> Text:
-    """One line: the unit, its loss as a line of blocks, and the share of questions on which both kinds fell."""
+    """One line: the unit, its loss, the share of questions on which both kinds fell, and its speed."""
     line = Text(f"{training.unit}: ", style="bold")
     parts = {"loss": "loss {:.3f}", "eval_loss": "val {:.3f}", "groups/both_fell": "both fell {:.0%}"}
     texts = [text.format(value) for key, text in parts.items() if (value := training.last(key)) is not None]
+    texts += [f"{training.speed:.3g} steps/s"] if training.speed else []
     words = ", ".join(texts) or "nothing logged yet"
     losses = training.curves.get("loss", [])
     blocks = sparkline(losses, max(0, min(24, width - len(line) - len(words) - 2)))

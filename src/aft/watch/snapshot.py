@@ -131,7 +131,7 @@ class Watcher:
         if holder is not None and alive:
             return AT_WORK, holder
         if holder is not None:
-            return KILLED, f"{holder} is gone without a word; the same command goes on from here"
+            return KILLED, f"the same command goes on from here; it was {holder}"
         if not self.run.config.exists():
             what = "has no config.yaml yet" if self.run.path.is_dir() else "does not exist yet"
             return NOT_STARTED, f"the folder {what}"
@@ -139,7 +139,7 @@ class Watcher:
             report = self.run.report("md")
             return FINISHED, f"the report is {report}" if report.exists() else "there is no report yet"
         if CUT in states:
-            return STOPPED, "an error or a signal ended it; the same command goes on from here"
+            return STOPPED, "the same command goes on from here; an error or a signal ended it"
         return STOPPED, "nobody is at work, and not every unit is done"
 
     def _units(self) -> dict[str, list[Unit]]:
