@@ -50,11 +50,12 @@ class Terminal:
 
     def __init__(self, socket: Path, command: list[str], columns: int = 80) -> None:
         self.tmux = ["tmux", "-S", str(socket), "-f", os.devnull]
-        line = f"{shlex.join(command)}; echo ended with $?; cat"
-        size = ["-x", str(columns), "-y", "24"]
-        subprocess.run(
-            [*self.tmux, "new-session", "-d", *size, "-s", "watch", f"sh -c {shlex.quote(line)}"], check=True
-        )
+        # a size in the environment would count more than that of the terminal
+        own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        # Ctrl-C reaches the shell, too, which must live on
+        line = f"trap : INT; {shlex.join(command)}; echo ended with $?; cat"
+        new = ["new-session", "-d", "-x", str(columns), "-y", "24", "-s", "watch", f"sh -c {shlex.quote(line)}"]
+        subprocess.run([*self.tmux, *new], check=True, env=own)
 
     def screen(self) -> str:
         return subprocess.run([*self.tmux, "capture-pane", "-p"], check=True, capture_output=True, text=True).stdout
