@@ -48,5 +48,5 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert [model["name"] for model in shown[1]["models"]] == ["vft", "aft-boundary"]
     assert shown[1]._repr_markdown_().startswith("# ")
-    for words in ("task_accuracy", "reference", "right chains:", "right minus wrong", "sedes: unknown key"):
+    for words in ("task_accuracy", "negative", "right chains:", "right minus wrong", "sedes: unknown key"):
         assert words in told, words

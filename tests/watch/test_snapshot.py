@@ -13,13 +13,8 @@ from aft.run.folder import LIVE_LOG, RunFolder
 from aft.run.manifest import UnitLog
 from aft.watch.screen import draw
 from aft.watch.snapshot import AT_WORK, BUSY, CUT, DAMAGED, DONE, FINISHED, KILLED, NOT_STARTED, STOPPED, TO_DO, Watcher
-from finished_run import finish_run, make_plan, rewrite_manifest
+from finished_run import make_plan, rewrite_manifest
 from planted_text import IN_A_FILE, is_clean
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return finish_run(tmp_path_factory.mktemp("finished") / "run").folder
 
 
 @pytest.fixture

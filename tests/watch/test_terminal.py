@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from finished_run import finish_run, make_plan
+from finished_run import make_plan
 from limits import HUNG_AFTER
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -92,11 +92,6 @@ def started(*arguments):
     finally:
         process.kill()
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return finish_run(tmp_path_factory.mktemp("finished") / "run").folder
 
 
 @pytest.fixture
