@@ -133,17 +133,21 @@ def test_ctrl_c_ends_the_view_of_a_run_that_is_not_there(tmp_path):
 @pytest.mark.slow
 def test_a_real_run_live_killed_resumed_and_finished(tmp_path):
     folder = tmp_path / "real"
-    steps = "align.training={max_steps: %d, logging_steps: 2, save_strategy: steps, save_steps: 20}"
-    command = [sys.executable, "-m", "aft.cli.train", "--config", str(TINY), f"output_dir={folder}"]
+    changes = [
+        "align.training={max_steps: 200, logging_steps: 2, save_strategy: steps, save_steps: 20}",
+        "methods={bcl: {loss: {constraint: {name: boundary, beta: 0.15}}}}",
+        "evaluate.models=[bcl]",
+    ]
+    command = [sys.executable, "-m", "aft.cli.train", "--config", str(TINY), f"output_dir={folder}", *changes]
     with terminal(tmp_path, folder) as shown:
         shown.until("real: not started; the folder does not exist yet")
-        with started(*command, steps % 2000) as run:
+        with started(*command) as run:
             shown.until("real: at work; process ", "1 at work")
             shown.until("align bcl seed 0", "─ right -", "both fell", "steps/s")
             run.send_signal(signal.SIGKILL)
             shown.until("real: killed; the same command goes on from here", "1 cut")
-        with started(*command, steps % 30) as run:
-            shown.until("real: finished; the report is", "align     ████████████████████ 2/2 done", "─ right -")
+        with started(*command):
+            shown.until("real: finished; the report is", "align     ████████████████████ 1/1 done", "─ right -")
         assert not list(folder.rglob("live_log.jsonl")) and not (folder / ".progress.json").exists()
         shown.press("q")
         shown.until("ended with 0")
