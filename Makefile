@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart smollm2 smollm2-slice test test-all test-oldest wheel-check browser-check check format bench bench-plan bench-gpu vllm-check \
+.PHONY: quickstart smollm2 smollm2-slice test tour test-all test-oldest wheel-check browser-check check format bench bench-plan bench-gpu vllm-check \
 	gpu-checks torture fuzz soak tables figures base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
@@ -44,6 +44,9 @@ quickstart: $(VENV)/.plots  ## the whole pipeline on the embedded task: minutes 
 
 test: $(VENV)/.dev  ## the tests that need no GPU
 	$(BIN)/python -m pytest -n 2
+
+tour: $(VENV)/.dev  ## the notebook docs/tour.ipynb, and aft-watch on a real run that is killed and goes on
+	$(BIN)/python -m pytest -m slow -rs tests/docs/test_tour.py tests/watch/test_terminal.py
 
 test-all: $(VENV)/.dev  ## the slow ones too
 	$(BIN)/python -m pytest -n 2 -m 'not gpu'

@@ -12,7 +12,7 @@ mkdir "$WORK/empty"
 cd "$WORK/empty"
 PATH="$WORK/venv/bin:$PATH"
 export PYTHONWARNINGS=error::FutureWarning
-for program in train sample label evaluate report convert init; do
+for program in train sample label evaluate report convert init watch verify; do
     "aft-$program" --version
 done
 aft-train --config quickstart --dry-run > plan.txt

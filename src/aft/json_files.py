@@ -52,6 +52,19 @@ def iter_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
+def read_lines_leniently(path: str | Path) -> list[dict[str, Any]]:
+    """The objects in a JSON-lines file that another process may be writing. Lines that are no objects are left out.
+
+    Empty if the file is absent or cannot be read. Only for files of which nothing is computed.
+    """
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError, DataError):
+        for _, text in iter_lines(path):
+            with contextlib.suppress(DataError):
+                found.append(json_object(text, str(path)))
+    return found
+
+
 def cut_line(path: Path) -> int | None:
     """Returns the number of the last line of a JSONL file if it was cut while it was written, or None.
 

@@ -21,7 +21,7 @@ from aft.errors import ConfigError, DiskError
 from aft.run import lock
 from aft.run.environment import command
 from aft.run.folder import RunFolder
-from aft.run.lock import FolderInUse, hold, tell_holder, writing
+from aft.run.lock import FolderInUse, find_holder, hold, tell_holder, writing
 from limits import HUNG_AFTER
 
 # Holds the folder, or writes into it, and says so.
@@ -65,6 +65,19 @@ def try_to_hold(run: RunFolder) -> list[str]:
     with hold(run, said.append):
         assert json.loads(run.owner.read_text())["process"] == os.getpid()
     return said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_holder_is_gone_before_its_parent_asks_how_it_ended(run):
+    with other("hold", run) as process:
+        found = find_holder(run)
+        assert (found.is_alive, found.process) == (True, process.pid) and str(process.pid) in found.words
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}").exists(), "nobody has asked"
+        found = find_holder(run)
+        assert (found.is_alive, found.process) == (False, None)
+        assert tell_holder(run) is None
 
 
 def test_a_second_run_is_refused_and_told_by_whom(run):

@@ -75,6 +75,8 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
                 _conduct_stage(plan, stage, staying)
         finally:
             stop(list(staying.values()))
+            with contextlib.suppress(OSError):
+                plan.run.progress.unlink(missing_ok=True)  # only a killed run leaves it behind
 
 
 def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
@@ -172,7 +174,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
                 staying[number] = Worker(serve, log, threads, _environment(plan), heading=" ".join(command), stays=True)
             crew.append(staying[number])
             staying[number].order({"stage": stage, "places": places, "threads": threads})
-        watch(crew, stage)
+        watch(crew, stage, plan.run.progress)
         # find the failed worker before the others are stopped: a stopped worker also looks failed
         failed = next((worker for worker in crew if worker.has_failed), None)
     except Ended as ended:

@@ -20,12 +20,14 @@ from tqdm.auto import tqdm
 
 from ..ending import SECONDS_TO_END, signal_name, tied
 from ..errors import AftError, writing
+from ..json_files import temporary_path
 from ..progress import ENVIRONMENT_KEY, MARK, SECONDS_IN_A_LOG, TOLD, describe, line_mark, say
 from .log_file import LONGEST_LINE, LogFile, shown_output, without_bar
 
 _KEPT_LINES = 200  # a launcher's own come behind those of a rank
 _SHOWN_LINES = 15
 _SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_BETWEEN_FILES = 1.0  # of the progress
 _SECONDS_TO_DIE = 10  # of a process that was killed
 _FIRST_OF_SIGNALS = 128
 
@@ -320,12 +322,15 @@ def stop(workers: Sequence[Worker], seconds: float = SECONDS_TO_END) -> None:
             worker.kill()
 
 
-def watch(crew: Sequence[Worker], stage: str) -> None:
-    """Shows one progress line for all workers until their units are done. Returns at the first failure."""
+def watch(crew: Sequence[Worker], stage: str, progress: Path | None = None) -> None:
+    """Shows one progress line for all workers until their units are done. Returns at the first failure.
+
+    `progress`: a file that gets the progress of every worker, too, for other processes.
+    """
     terminal = sys.stderr.isatty()
     with tqdm(total=None, bar_format="{desc}", dynamic_ncols=True, leave=False, disable=not terminal) as bar:
         show = bar.set_description_str if terminal else say
-        pause, shown = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0
+        pause, shown, written = (0.2 if terminal else SECONDS_IN_A_LOG), 0.0, 0.0
         started = time.monotonic()
         while any(worker.is_busy for worker in crew):
             if any(worker.has_failed for worker in crew):
@@ -335,4 +340,17 @@ def watch(crew: Sequence[Worker], stage: str) -> None:
             if seconds - shown >= pause and parts:
                 show(f"{stage} {seconds:4.0f} s | " + " | ".join(parts))
                 shown = seconds
+            if progress is not None and seconds - written >= _SECONDS_BETWEEN_FILES:
+                _write_progress(progress, stage, crew)
+                written = seconds
             time.sleep(0.05)
+
+
+def _write_progress(path: Path, stage: str, crew: Sequence[Worker]) -> None:
+    """Replaces the file of the progress. A disk that cannot be written is reported by what a run cannot do without."""
+    busy = [{"unit": worker.unit, **worker.progress} for worker in crew if worker.progress and worker.is_busy]
+    temporary = temporary_path(path)
+    # not `write_json`: it waits for the disk each time, and nothing of this has to survive a power failure
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps({"stage": stage, "time": time.time(), "workers": busy}), encoding="utf-8")
+        temporary.replace(path)

@@ -14,10 +14,11 @@ HEADINGS = ("model", "seed", "measure", "value", "low", "high", "n")
 
 def csv_report(report: Mapping[str, Any]) -> str:
     """The rows as CSV with a heading. Numbers keep all their digits; a cell without a number is empty."""
-    return csv_text(HEADINGS, _rows(report))
+    return csv_text(HEADINGS, report_rows(report))
 
 
-def _rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
+def report_rows(report: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """The rows in the order of `HEADINGS`, of a report as `read_report` or `build_report` return it."""
     for model in report["models"]:
         found = [(measure.name, model[measure.name]) for measure in MEASURED]
         found += [(family.prefix + name, entry) for family in FAMILIES for name, entry in model[family.name].items()]

@@ -4,6 +4,7 @@
       config.yaml  environment.json  data.json      of the whole run
       .lock  .lock.json  .lock.writers              who is at work (run/lock)
       hub.json                                      what was pushed to the hub
+      .progress.json                                how far the stage at work is
       report.{json,md,csv,html,png} calibration.png what aft-report writes
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
@@ -34,6 +35,7 @@ BASE, VFT = "base", "vft"
 MANIFEST, STARTED = "manifest.json", "started.json"
 INITIAL_SCORES = "initial_scores.json"  # of the candidates of an alignment
 TRAINER_STATE = "trainer_state.json"  # transformers' name for the training log
+LIVE_LOG = "live_log.jsonl"  # the same log line by line, only while a unit trains
 COMPLETIONS, GROUPS, POOL, COUNTS = "completions.jsonl", "groups.jsonl", "pool.jsonl", "counts.json"
 METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"
 ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
@@ -77,6 +79,7 @@ class RunFolder:
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"
         self.lock, self.owner, self.writers = (self.path / f".lock{end}" for end in ("", ".json", ".writers"))
+        self.progress = self.path / ".progress.json"
         self.replaced = self.path / "replaced"
 
     @classmethod

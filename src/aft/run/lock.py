@@ -10,6 +10,7 @@ A file system without flock has `.lock.json` alone.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import errno
 import json
@@ -71,10 +72,30 @@ def hold(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
 
 def tell_holder(run: RunFolder) -> str | None:
     """Says in a line who is at work in a folder; None if nobody is, or this process itself. Changes nothing."""
+    found = None if run.path.resolve() in _held else find_holder(run)
+    return f"{run.path} is in use by {found.words}" if found and found.is_alive else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a folder, or held it when it was killed.
+
+    `words`: process, host, time and command on one line, as shown. `process`: its number, if it runs on this host.
+    """
+
+    words: str
+    is_alive: bool
+    process: int | None
+
+
+def find_holder(run: RunFolder) -> Holder | None:
+    """Returns who holds a folder or did not give it back; None if nobody does. Changes nothing."""
     owner = _read(run)
-    if owner is None or run.path.resolve() in _held or not _seems_alive(run, owner):
+    if owner is None:
         return None
-    return f"{run.path} is in use by {_describe(owner)}"
+    is_alive, number = _seems_alive(run, owner), owner.get("process")
+    here = is_alive and owner.get("host") == socket.gethostname() and isinstance(number, int)
+    return Holder(_describe(owner), is_alive, number if here else None)
 
 
 @contextlib.contextmanager
@@ -236,8 +257,17 @@ def _is_alive_here(owner: dict[str, Any]) -> bool:
         return False
     except OSError:  # of another user
         pass
+    if _has_ended(number):
+        return False
     began = _started(number)
     return began is None or owner.get("started") in (None, began)
+
+
+def _has_ended(number: int) -> bool:
+    """True for a process that has ended and whose parent has not asked how: it still has its number."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in ("Z", "X")
+    return False
 
 
 def _started(number: int) -> str | None:

@@ -17,7 +17,7 @@ from ..errors import DataError, DiskError, writing
 from ..json_files import MADE_AGAIN, read_json, write_json
 from .digest import digest_file, digest_value, is_large
 from .environment import git_revision, peak_memory_bytes, versions
-from .folder import INITIAL_SCORES, MANIFEST, STARTED, TRAINER_STATE, RunFolder
+from .folder import INITIAL_SCORES, LIVE_LOG, MANIFEST, STARTED, TRAINER_STATE, RunFolder
 
 # Keys of a manifest: the digest of all its other keys, and the size and modification time of each output.
 DIGEST, FILES = "digest", "files"
@@ -25,7 +25,7 @@ _STATE = ("bytes", "modified_ns")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|size:\d{1,18}")
 
 # Files in a checkpoint's folder that no stage and no report reads.
-_UNREAD = {MANIFEST, STARTED, "README.md", "training_args.bin"}
+_UNREAD = {MANIFEST, STARTED, LIVE_LOG, "README.md", "training_args.bin"}
 
 # Files in a checkpoint's folder that do not count for its digest.
 _NOT_CONTENT = {*_UNREAD, TRAINER_STATE, INITIAL_SCORES}

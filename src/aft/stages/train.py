@@ -28,12 +28,14 @@ from ..progress import saving, say
 from ..prompts import render_prompt
 from ..records import Group, has_pair, read_groups
 from ..run.digest import digest_file, digest_value
+from ..run.environment import peak_memory_bytes
+from ..run.folder import LIVE_LOG
 from ..run.manifest import INITIAL_SCORES, UnitLog, checkpoint_outputs
 from ..sampling.requests import derive_seed
 from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
-from ..training.callbacks import OnceItTrains, SaveEnds, StopOnCollapse
+from ..training.callbacks import LiveLog, OnceItTrains, SaveEnds, StopOnCollapse
 from ..training.checkpoints import how_divided, last_checkpoint, set_aside
 from ..training.job import TrainingJob
 from ..training.objective import Objective
@@ -228,8 +230,9 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     ends = SaveEnds(lambda: set_ends(job.model, work.texts))
     # once it trains, a signal ends it at the end of a step, or when what was trained is saved
     to_a_safe_point = OnceItTrains(lambda _: cut.enter_context(deferring()))
+    live = LiveLog(unit.folder / LIVE_LOG, functools.partial(_memory, stage))
     tracked = track(stage.plan, unit, arguments)
-    callbacks = [ends, to_a_safe_point, tracked, *([work.collapse] if work.collapse else [])]
+    callbacks = [ends, to_a_safe_point, live, tracked, *([work.collapse] if work.collapse else [])]
     trainer = AftTrainer(job, arguments, callbacks)
     with tracked.ending():
         trainer.train(resume_from_checkpoint=_checkpoint(unit, log, trainer))
@@ -251,6 +254,7 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
     leave_deepspeed(trainer.accelerator)
     if log is None:
         return
+    live.path.unlink(missing_ok=True)  # trainer_state.json holds the whole log now
     peak_gpu_memory = None if stage.cpu else torch.cuda.max_memory_allocated()
     if alone:
         _save_configs(job.model, unit)
@@ -271,6 +275,12 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         saved_check=saved_check,
         peak_gpu_memory_bytes=peak_gpu_memory,
     )
+
+
+def _memory(stage: Stage) -> dict[str, int]:
+    """The largest memory of the process so far and, on a GPU, the largest that its tensors had there; bytes."""
+    gpu = {} if stage.cpu else {"peak_gpu_memory_bytes": torch.cuda.max_memory_allocated()}
+    return {"peak_memory_bytes": peak_memory_bytes(), **gpu}
 
 
 def _save_merged(stage: Stage, unit: Unit, work: _Work, adapter: Path) -> None:

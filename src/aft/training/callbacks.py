@@ -1,7 +1,8 @@
-"""Callbacks of the trainer: initial scores, logging, stopping on collapse, progress."""
+"""Callbacks of the trainer: initial scores, logging, the live log, stopping on collapse, progress."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import writing
-from ..progress import Progress
+from ..json_files import json_line, read_lines_leniently
+from ..progress import Progress, say
 
 POSITIVE_DRIFT = "scores/positive_drift"
 
@@ -90,6 +92,50 @@ class StopOnCollapse(TrainerCallback):
             control.should_training_stop = True
             control.should_save = False
         return control
+
+
+class LiveLog(TrainerCallback):
+    """Appends every log to a file of JSON lines while the model trains, with `time` and what `memory` returns.
+
+    transformers writes its log only into checkpoints and at the end. A resumed run keeps the lines up to its step. Once
+    the file has `most` lines, every second one is taken out, and from then on every second log is written. A file that
+    cannot be written is given up, and a line says so. Only the first rank writes.
+    """
+
+    def __init__(self, path: Path, memory: Callable[[], dict[str, int]], *, most: int = 2000) -> None:
+        self.path, self.memory, self.most = path, memory, most
+        self._lines: list[str] = []
+        self._logs, self._every = 0, 1
+        self._writes = True
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        found = read_lines_leniently(self.path) if state.is_world_process_zero else []
+        before = [entry for entry in found if isinstance(entry.get("step"), int)]
+        self._lines = [json_line(entry) for entry in before if entry["step"] <= state.global_step]
+        self._write(state, "w", self._lines)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._logs += 1
+        if self._logs % self._every:
+            return
+        entry = {"max_steps": state.max_steps, "time": round(time.time(), 3), **self.memory(), **state.log_history[-1]}
+        new = [json_line(entry)]
+        self._lines += new
+        if len(self._lines) < self.most:
+            self._write(state, "a", new)
+            return
+        self._lines, self._every = self._lines[1::2], 2 * self._every
+        self._write(state, "w", self._lines)
+
+    def _write(self, state: TrainerState, mode: str, lines: list[str]) -> None:
+        if not self._writes or not state.is_world_process_zero:
+            return
+        try:
+            with self.path.open(mode, encoding="utf-8") as handle:
+                handle.writelines(lines)
+        except OSError as error:
+            self._writes = False
+            say(f"warning: {self.path} cannot be written: {error.strerror}; aft-watch shows no curve of this training")
 
 
 class ShowProgress(TrainerCallback):
