@@ -243,9 +243,9 @@ def render(figures: dict[str, Any]) -> str:
     text = (
         f"TRL {figures['trl']}, {figures['shape']['name']}, {figures.get('dtype', 'float32')}, one group a step:"
         f" {SAMPLES + 1} responses, {RIGHT} right."
-        f" Forward and backward (TRL: its `training_step` on its own collated batch, without gradient checkpointing,"
-        f" mixed precision or truncation; its log-probs are chunked, and its `padding_free` is switched off in that"
-        f" version). Both sides gave the responses the same log-probs. Our reference pass, once for all epochs, takes"
+        f" Forward and backward. TRL: its `training_step` on its own collated batch, without gradient checkpointing,"
+        f" mixed precision or truncation. Its log-probs are chunked, and its `padding_free` is switched off in that"
+        f" version. Both sides gave the responses the same log-probs. Our reference pass, once for all epochs, takes"
         f" {once.text('{:.3g}', ' s')} a group."
     )
     header = ["way", "time", "we are faster", "with our reference pass in every step"]
