@@ -35,7 +35,7 @@ def hub(monkeypatch, tmp_path):
 def test_a_run_is_pushed_through_the_command(command, tiny, tmp_path, hub, monkeypatch):
     run = tmp_path / "run"
     arguments = ["--config", str(tiny), f"output_dir={run}", "hub.repo=me/tiny"]
-    repos = {f"me/tiny-{name}-seed-0" for name in METHODS}
+    repos = {f"me/tiny-{name}-seed0" for name in METHODS}
     planned = command("train", *arguments, "--dry-run")
     assert planned.code == 0 and all(f"{repo} (private)" in planned.out for repo in repos)
     assert "but no token is here" in planned.out
@@ -66,7 +66,7 @@ def finished(folder, save, **changes):
 
 @pytest.mark.filterwarnings(PEFT_WARNING)
 def test_a_model_is_pushed_once_with_its_metrics(tmp_path, hub, monkeypatch, capsys):
-    plan, repo = finished(tmp_path, "both"), "me/tiny-vft-seed-0"
+    plan, repo = finished(tmp_path, "both"), "me/tiny-vft-seed0"
     with pytest.raises(AftError, match=r"no token that is here \(HTTP 401\).*\nThe run is finished"):
         push_models(plan)
     assert describe_pushes(plan)[1].strip().startswith("but no token is here")
@@ -101,7 +101,7 @@ def test_a_model_is_pushed_once_with_its_metrics(tmp_path, hub, monkeypatch, cap
 
 @pytest.mark.filterwarnings(PEFT_WARNING)
 def test_what_the_hub_refuses_is_told_in_one_line(tmp_path, hub, monkeypatch):
-    plan, repo = finished(tmp_path, "merged"), "me/tiny-vft-seed-0"
+    plan, repo = finished(tmp_path, "merged"), "me/tiny-vft-seed0"
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.repos[repo] = {"private": False, "files": {}, "commits": []}
     with pytest.raises(AftError, match=f"^hub: {repo} was not pushed: it is public already"):

@@ -118,7 +118,7 @@ def test_forms_that_cannot_work_are_refused_in_one_line(tmp_path):
     for changes, match in (
         ({"sample": vllm}, r"sample\.engine: vllm, but model\.lora\.save: adapter leaves it no whole model"),
         ({"hub": {"repo": "me/x"}}, r"hub: the adapter of 'after' stands on the vft adapter"),
-        ({"hub": {"repo": "no-account"}}, r"hub\.repo: expected account/name .* got 'no-account-bcl-seed-0'"),
+        ({"hub": {"repo": "no-account"}}, r"hub\.repo: expected account/name .* got 'no-account-bcl-seed0'"),
     ):
         with pytest.raises(ConfigError, match=match):
             plan_of(tmp_path, "adapter", **changes)

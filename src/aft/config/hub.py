@@ -14,6 +14,6 @@ class HubConfig:
 
     repo: str
     """Start of the repositories' names, as `account/name`. Each method and seed has its own:
-    `account/name-METHOD-seed-S`. If no method is trained, `vft` stands for METHOD."""
+    `account/name-METHOD-seedS`. If no method is trained, `vft` stands for METHOD."""
     private: bool = True
     """Make new repositories private. If true, a repository that is public already is refused."""

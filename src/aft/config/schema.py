@@ -450,4 +450,4 @@ def hub_repos(config: Config) -> list[tuple[str, str, int]]:
     if config.hub is None:
         return []
     names = list(config.methods) if "align" in config.stages else [VFT]
-    return [(f"{config.hub.repo}-{name}-seed-{seed}", name, seed) for name in names for seed in config.seeds]
+    return [(f"{config.hub.repo}-{name}-seed{seed}", name, seed) for name in names for seed in config.seeds]
