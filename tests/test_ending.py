@@ -128,3 +128,15 @@ def test_importing_a_command_changes_no_handler_of_another_program():
     code = "import signal, aft.cli.main; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER)
     assert ran.stdout == "True\n"
+
+
+def test_a_signal_within_an_import_ends_a_command_by_its_number(tmp_path):
+    # tqdm is imported by `progress`; asyncio, half imported, would fail if it were imported again
+    (tmp_path / "tqdm").mkdir()
+    (tmp_path / "tqdm" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    code = "from aft.cli.main import guarded; import sys; sys.exit(guarded(lambda: __import__('aft.progress')))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG_AFTER, env=environment
+    )
+    assert (ran.returncode, ran.stderr) == (143, "aft: ended by SIGTERM; the same command goes on from here\n")

@@ -92,10 +92,10 @@ def _guarded(main: Callable[[], None]) -> int:
     except AftError as error:
         return _fail(error)
     except Ended as ended:
-        from ..progress import claim_failure
-
-        # a launcher ends all ranks with a signal, also when one has failed
-        if claim_failure(None):
+        # A launcher ends all ranks with a signal, also when one has failed. Nothing is imported here: the signal may
+        # have come within an import, and what it left half done cannot be imported again.
+        claim = getattr(sys.modules.get("aft.progress"), "claim_failure", None)
+        if claim is None or claim(None):
             print(shown(f"aft: {ended}; the same command goes on from here"), file=sys.stderr)
         return ended.exit_code
     except KeyboardInterrupt:  # raised by code of the user's
