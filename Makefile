@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: quickstart smollm2 smollm2-slice test tour test-all test-oldest wheel-check browser-check check format bench bench-plan bench-gpu vllm-check \
-	gpu-checks torture fuzz soak tables figures base-model clean
+	gpu-checks torture fuzz soak tables figures docs base-model clean
 
 $(VENV)/.plots: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,9 +35,17 @@ $(VENV)/.browser: $(VENV)/.dev
 	-$(INSTALL) --editable '.[browser]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.plots
+	$(INSTALL) --editable '.[docs]'
+	touch $@
+
 $(VENV)/.fuzz: $(VENV)/.plots
 	$(INSTALL) --editable '.[fuzz]'
 	touch $@
+
+docs: $(VENV)/.docs  ## the pages as a site in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "open build/site/index.html"
 
 quickstart: $(VENV)/.plots  ## the whole pipeline on the embedded task: minutes on a laptop
 	$(BIN)/aft-train --config configs/quickstart.yaml

@@ -237,3 +237,19 @@ def test_yaml_examples_load(page, line, text, tmp_path):
     config = load_config(path)
     for section in (config.training, config.vft.training, config.align.training):
         make_arguments(section, tmp_path, seed=0, data_seed=0, cpu=True)
+
+
+# ---- the index and the site ----
+
+
+def test_the_index_and_the_site_have_every_page():
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    index = set(re.findall(r"\]\(([\w.-]+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert index == pages
+    assert {name for part in site[1:] for names in part.values() for name in names} == pages
+    assert site[0] == {"Contents": "README.md"}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
