@@ -1,4 +1,4 @@
-"""What `make docs` changes in a page: a link to a file outside docs/ becomes its text, because the site lacks that file."""
+"""What `make docs` changes in a page: a link to a file outside docs/ becomes its text. The site lacks that file."""
 
 import re
 from typing import Any

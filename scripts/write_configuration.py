@@ -230,7 +230,8 @@ Some units change their process in a way that cannot be undone, so each of them 
 - labelling with a function of yours (`label.ratings`).
 
 You can also start a stage by hand: `accelerate launch -m aft.cli.train --config run.yaml --stage align`.
-For several machines and Slurm, read [scale.md](scale.md): `aft-train --config run.yaml --sbatch` prints the script of a job.
+For several machines and Slurm, read [scale.md](scale.md). `aft-train --config run.yaml --sbatch` prints the script of
+a job.
 [run-folder.md](run-folder.md) has what a run writes, and what happens if a file of it is damaged.
 
 ## One run in a folder, and how it ends
