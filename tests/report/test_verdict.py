@@ -16,7 +16,15 @@ def model(name, accuracy=0.5, difference=None, *, n=200, **counts):
     if difference is not None:
         mean, low, high = difference
         versus = {"mean": mean, "low": low, "high": high, "n": n}
-    return {"name": name, "task_accuracy": own, "vs_vft": versus, "checkpoints": [], **dict.fromkeys(COLUMNS)}
+    return {
+        "name": name,
+        "task_accuracy": own,
+        "vs_vft": versus,
+        "checkpoints": [],
+        "seeds": [0, 1],
+        "missing_seeds": [],
+        **dict.fromkeys(COLUMNS),
+    }
 
 
 def report(*models, seeds=(0, 1), missing=(), labelled=None, displacement=None):
@@ -51,7 +59,9 @@ def test_a_gain_whose_interval_holds_0():
 
 def test_every_method_is_below():
     text = told(model("vft", 0.6), model("a", 0.5, (-0.1, -0.2, -0.05)), model("b", 0.3, (-0.3, -0.4, -0.2)))
-    assert text.startswith("It did not work: every method is below VFT, a the least (-10.0 [-20.0, -5.0] points).")
+    assert text.startswith(
+        "It did not work: every alignment loss ends below VFT, a the least (-10.0 [-20.0, -5.0] points)."
+    )
     assert text.endswith("The best model, vft, answers 60.0 ± 0.0 % of the questions.")
 
 
@@ -71,7 +81,10 @@ def test_a_run_without_flaws_has_no_warning():
 @pytest.mark.parametrize(
     ("flaw", "expected"),
     [
-        ({"missing": ["rft: not evaluated on seed 1", "other"]}, "rft: not evaluated on seed 1, and 1 more. The same"),
+        (
+            {"missing": ["rft: outdated for seed 1: trained again"]},
+            "rft: outdated for seed 1: trained again. `aft-train`",
+        ),
         ({"labelled": {"0": {"questions": 10, "groups_with_pair": 1}}}, "Only 10 % of the sampled questions have"),
         ({"seeds": (0,)}, "One seed says nothing"),
         ({"displacement": {"aft": {"0": {"stopped": None, "both_fell": 0.75}}}}, "aft made right chains less likely"),
@@ -103,11 +116,20 @@ def test_few_unparsed_answers_and_a_measure_that_no_run_could_have_are_no_flaw()
     assert warned(model("vft"), model("aft", unparsed=4), missing=["perplexity: not measured for any model"]) == []
 
 
+def test_a_baseline_without_a_loss_makes_no_success():
+    models = (model("vft"), model("rft", 0.7, (0.2, 0.1, 0.3)), model("aft", 0.55, (0.05, -0.01, 0.11)))
+    for known in ({"with_loss": ["aft"]}, {"displacement": {"aft": {}}}):
+        text = verdict({**report(*models), **known}, str)
+        assert text.startswith("No gain over VFT was shown: the interval of the best method, aft,")
+        assert "The best model, rft, answers 70.0" in text
+
+
 def test_the_gravest_three_come_first():
-    flaws = {"missing": ["x: not evaluated"], "seeds": (0,), "labelled": {"0": {"questions": 10}}}
-    lines = warned(model("vft"), model("aft", 0.4, (-0.2, -0.3, -0.1), unparsed=50), **flaws)
+    flaws = {"seeds": (0,), "labelled": {"0": {"questions": 10}}}
+    unfinished = {**model("aft", 0.4, (-0.2, -0.3, -0.1), unparsed=50), "missing_seeds": [1]}
+    lines = warned(model("vft"), unfinished, **flaws)
     assert len(lines) == MOST_WARNINGS
-    assert [line.split(":")[0] for line in lines[:1]] == ["Not everything was measured"]
+    assert lines[0] == "Not evaluated on every seed: aft. `aft-train` with the same file goes on."
     assert "no final answer" in lines[1] and "below VFT" in lines[2]
 
 

@@ -146,6 +146,7 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
         "seeds": seeds,
         "splits": splits,
         "models": models,
+        "with_loss": _with_loss(config),
         "pairs": every_pair(names, values) if compare else [],
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
         "displacement": read_displacement(run_folder, names, seeds, left_out),
@@ -163,6 +164,15 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
         ],
     }
     return report, left_out
+
+
+def _with_loss(config: dict[str, Any] | None) -> list[str]:
+    """The methods that have an alignment loss. The others are what they are compared with: RFT, more of VFT."""
+    config = config or {}
+    default = (config.get("align") or {}).get("loss", ...)
+    return [
+        name for name, keys in (config.get("methods") or {}).items() if (keys or {}).get("loss", default) is not None
+    ]
 
 
 def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, list[str]]:

@@ -62,7 +62,8 @@ def _first_measures(report: Mapping[str, Any]) -> list[Measure]:
 
 
 def _first_table(report: Mapping[str, Any]) -> str:
-    return markdown(*_rows(report, _first_measures(report)))
+    evaluated = {**report, "models": [model for model in report["models"] if model["seeds"]]}
+    return markdown(*_rows(evaluated, _first_measures(report)))
 
 
 def _first_caption(report: Mapping[str, Any]) -> str:
@@ -109,8 +110,8 @@ def _calibration(file: str | None, pooled: bool) -> str | None:
 
 
 def _has_vft(report: Mapping[str, Any]) -> bool:
-    """True if VFT is among the models. Then the others have a difference from it."""
-    return any(model["name"] == "vft" for model in report["models"])
+    """True if VFT was evaluated. Then the others have a difference from it."""
+    return any(model["name"] == "vft" and model["seeds"] for model in report["models"])
 
 
 def _main_table(report: dict[str, Any]) -> str:
@@ -198,7 +199,7 @@ def _estimates(report: dict[str, Any], measure: str) -> list[Any]:
     return [found for model in report["models"] if model[measure] for found in model[measure].by_seed.values()]
 
 
-def _differences(report: dict[str, Any]) -> str:
+def _differences(report: dict[str, Any]) -> str | None:
     rows = []
     for model in report["models"]:
         value = model["vs_vft"]
@@ -213,7 +214,7 @@ def _differences(report: dict[str, Any]) -> str:
         intervals = [number(normal_estimate(value), POINTS), _bootstrap(value)]
         rows.append([model["name"], *intervals, by_seed, sd, *counts, unmatched])
     if not rows:
-        return "None: no model shares predictions with VFT."
+        return None
     headings = ["method", "points [95 %, normal]", "points [95 %, bootstrap]", "by seed", "sd over seeds", "questions"]
     return (
         markdown([*headings, "only this right", "only VFT right", "unmatched, left out"], rows)
@@ -365,9 +366,9 @@ def _chains(found: Estimate) -> str:
     return plain(found.n) + (f" ({found.infinite:,} infinite)" if found.infinite else "")
 
 
-def _labelled(report: dict[str, Any]) -> str:
+def _labelled(report: dict[str, Any]) -> str | None:
     if not report["labelled"]:
-        return "No counts: no seed has label/counts.json."
+        return None
     without_pool = {
         seed: {key: value for key, value in counts.items() if key != "pool" or value.get("questions")}
         for seed, counts in report["labelled"].items()
@@ -382,9 +383,9 @@ def _labelled(report: dict[str, Any]) -> str:
     return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
 
 
-def _times(report: dict[str, Any]) -> str:
+def _times(report: dict[str, Any]) -> str | None:
     if not report["stages"]:
-        return "No manifest.json was found."
+        return None
     rows, seconds_of_all = [], []
     for stage in report["stages"]:
         seconds = [value for value in stage["seconds"].values() if value is not None]
@@ -404,9 +405,9 @@ def _times(report: dict[str, Any]) -> str:
     return markdown(["stage", "runs", "seconds, mean ± sd", "seconds in all", "peak memory (GiB)"], rows)
 
 
-def _versions(report: dict[str, Any]) -> str:
+def _versions(report: dict[str, Any]) -> str | None:
     if report["environment"] is None:
-        return "Unknown: the run folder has no environment.json."
+        return None
     return markdown(["", ""], [[key, plain(value)] for key, value in _flatten(report["environment"]).items()])
 
 

@@ -21,7 +21,10 @@ WIDE = 5.0  # percentage points from a difference to the end of its interval
 
 
 def verdict(report: Mapping[str, Any], quote: Quote) -> str:
-    """One or two sentences: whether the best method is told apart from VFT, and what the best model answers."""
+    """Two sentences: whether the best method with an alignment loss is told apart from VFT, and the best model.
+
+    RFT and more of VFT have no such loss. They can be the best model, and make no run a success.
+    """
     accuracy = MEASURES["task_accuracy"]
     known = [model for model in report["models"] if model[accuracy.name] and model[accuracy.name].mean is not None]
     if not known:
@@ -30,6 +33,8 @@ def verdict(report: Mapping[str, Any], quote: Quote) -> str:
     share = number(best[accuracy.name], SHARE, brief=True)
     answered = f"The best model, {quote(best['name'])}, answers {share} % of the questions."
     compared = _differences(known)
+    losses = report.get("with_loss") or list(report.get("displacement") or ())  # earlier reports lack the former
+    compared = {name: found for name, found in compared.items() if not losses or name in losses}
     if not compared:
         return answered
     name, found = max(compared.items(), key=lambda pair: pair[1].mean or 0.0)
@@ -39,7 +44,7 @@ def verdict(report: Mapping[str, Any], quote: Quote) -> str:
     elif found.low > 0:
         told = f"It worked: {name} is above VFT {points}."
     elif found.high < 0:
-        told = f"It did not work: every method is below VFT, {name} the least {points}."
+        told = f"It did not work: every alignment loss ends below VFT, {name} the least {points}."
     else:
         told = f"No gain over VFT was shown: the interval of the best method, {name}, holds 0 {points}."
     return f"{told} {answered}"
@@ -51,10 +56,12 @@ def warnings(report: Mapping[str, Any], quote: Quote) -> list[str]:
 
 
 def _warnings(report: Mapping[str, Any], quote: Quote) -> Iterator[str]:
-    unfinished = [line for line in report["missing"] if not line.endswith("not measured for any model")]
+    unfinished = [quote(model["name"]) for model in report["models"] if model["missing_seeds"]]
     if unfinished:
-        more = f", and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
-        yield f"Not everything was measured: {quote(unfinished[0])}{more}. The same command goes on with the run."
+        yield f"Not evaluated on every seed: {', '.join(unfinished)}. `aft-train` with the same file goes on."
+    for line in report["missing"]:
+        if ": outdated for seed" in line:
+            yield f"{quote(line)}. `aft-train` with the same file evaluates it again."
     yield from _unparsed(report, quote)
     yield from _below(report, quote)
     yield from _fallen(report, quote)
