@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from aft.cli.report import main
+from aft.errors import DataError
 from aft.records import read_groups
 from aft.report.build import write_html, write_report
 from aft.report.questions import BYTES, MOST, Part, encode_questions, markers_of, spread
@@ -180,6 +181,36 @@ def test_a_partial_run_has_a_page(run):
     data = data_of(page_of(run))
     assert data["models"] == ["bcl"] and data["origin"] == "bcl" and data["questions"] == []
     assert data["sample"] == "The run keeps no answers and no chains."
+
+
+@pytest.mark.parametrize(("kind", "name", "words"), [("training", "groups", "training"), ("pool", "pool", "held-out")])
+def test_a_run_whose_chains_were_deleted_keeps_its_report(run, kind, name, words):
+    path = run / "seed-1" / "label" / f"{name}.jsonl"
+    kept = path.read_text(encoding="utf-8")
+    path.unlink()
+    write_report(run, picture=False)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert questions(page, kind, 0) and not questions(page, kind, 1)
+    missing = json.loads((run / "report.json").read_text(encoding="utf-8"))["missing"]
+    assert f"seed-1/label/{name}.jsonl: absent; report.html has no {words} questions of this seed" in missing
+    path.write_text(kept[:-9], encoding="utf-8")
+    with pytest.raises(DataError, match="is truncated"):
+        write_report(run, picture=False)
+    path.write_text(kept, encoding="utf-8")
+    (run / "seed-1" / "label" / "counts.json").unlink()
+    with pytest.raises(DataError, match=r"counts\.json is missing"):
+        write_report(run, picture=False)
+
+
+def test_a_file_that_no_page_can_show_leaves_the_old_report(run):
+    names = [f"report.{ending}" for ending in ("json", "md", "csv", "html")]
+    for name in names:
+        (run / name).write_text("old", encoding="utf-8")
+    with (run / "seed-0" / "label" / "groups.jsonl").open("a", encoding="utf-8") as file:  # it has no manifest
+        file.write('{"question_id": 3}\n')
+    with pytest.raises(DataError, match=r"groups\.jsonl:\d+: "):
+        write_report(run, picture=False)
+    assert {(run / name).read_text(encoding="utf-8") for name in names} == {"old"}
 
 
 def part_of(count, size=10, scored=()):
