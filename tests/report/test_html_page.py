@@ -15,7 +15,7 @@ import pytest
 from aft.cli.report import main
 from aft.errors import DataError
 from aft.records import read_groups
-from aft.report.build import write_html, write_report
+from aft.report.build import build_report, write_html, write_report
 from aft.report.questions import BYTES, MOST, Part, encode_questions, markers_of, spread
 from aft.run.digest import chain_digest
 from page_of_run import HOSTILE_SHOWN, data_of, finish_hostile_run
@@ -162,6 +162,32 @@ def test_a_score_is_only_shown_for_the_chain_it_was_made_for(run):
     (path.parent / "manifest.json").unlink(missing_ok=True)
     chains = questions(page_of(run), "training")[0]["chains"]
     assert [chain["scores"][1] for chain in chains[:2]] == [None, "not finite"]
+
+
+def test_a_pool_made_again_loses_the_scores_of_the_old_one(run):
+    scored = [chain["scores"] for question in questions(page_of(run), "pool", 1) for chain in question["chains"]]
+    assert any(score is not None for scores in scored for score in scores)
+    for path in (run / "seed-1" / "label" / "manifest.json", run / "seed-1" / "evaluate" / "vft" / "manifest.json"):
+        path.unlink()  # without a manifest nobody knows which pool vft scored
+    pool = run / "seed-1" / "label" / "pool.jsonl"
+    pool.write_text(pool.read_text(encoding="utf-8").replace("So it is", "It is"), encoding="utf-8")
+    again = [chain["scores"] for question in questions(page_of(run), "pool", 1) for chain in question["chains"]]
+    assert again == [[vft, None] for vft, _ in scored]
+    told = "bcl: outdated for seed 1: the pool was labelled again since it was evaluated"
+    assert [line for line in build_report(run)["missing"] if "outdated" in line] == [told]
+
+
+def test_only_an_answer_that_was_read_is_marked(run):
+    path = run / "seed-1" / "evaluate" / "vft" / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[0].update(completion="[ANS] perhaps", answer=None, is_correct=False)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (path.parent / "manifest.json").unlink()
+    page = page_of(run)
+    answer = questions(page, "test", 1)[0]["answers"]["vft"]
+    assert answer["label"] == "unparsed" and "place" not in answer
+    own = [chain for q in questions(page, "training", 1) for chains in q.get("own", {}).values() for chain in chains]
+    assert own and not any({"place", "answer"} & chain.keys() for chain in own)
 
 
 @pytest.mark.parametrize("absent", ["training_scores.jsonl", "own-0000.jsonl", "references.jsonl", "assessment.jsonl"])

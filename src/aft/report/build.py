@@ -47,6 +47,7 @@ from .read import (
     read_metrics,
     read_scores,
     read_values,
+    scores_present_pool,
     stage_times,
 )
 
@@ -299,9 +300,15 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
 
 
 def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]], left_out: Collection[Unit]) -> list[str]:
-    """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
+    """A line for each model that was trained again after its evaluation, or that scored another pool than there is.
+
+    The evaluated weights, or the scored chains, are gone.
+    """
     lines = []
     for name, by_seed in metrics.items():
+        for seed in by_seed:
+            if run.unit("label", seed) not in left_out and not scores_present_pool(run, seed, name):
+                lines.append(f"{name}: outdated for seed {seed}: the pool was labelled again since it was evaluated")
         for seed in by_seed if name != BASE else ():
             maker = run.unit("vft", seed) if name == VFT else run.unit("align", seed, name)
             if maker in left_out:
