@@ -65,6 +65,8 @@ def hold(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
             nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR)
             found = None if nowhere else disk_error(error, run.path, "the lock")
             raise found or ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from None
+        with contextlib.suppress(OSError):  # that of a run that was killed
+            run.progress.unlink(missing_ok=True)
         _held.add(folder)
         stack.callback(_held.discard, folder)
         yield
