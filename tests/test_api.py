@@ -109,7 +109,13 @@ def test_overrides_are_those_of_the_command_line(tmp_path):
     assert config.align.training["learning_rate"] == 1e-05 and config.prompt.template == "a: {question}\n#'\"é"
     assert config.model.max_length == 99
     assert (config.output_dir, config.seeds, list(config.methods)) == (str(tmp_path), [0, 1], ["rft"])
-    assert _arguments(["a=1"], {"b": True}) == ["a=1", "b=true"]
+    assert _arguments(["a=1"], {"b": True}) == ["b=true", "a=1"]
+
+
+@pytest.mark.parametrize("overrides", [{"sample.num_samples": 4}, ["sample.num_samples=4"]])
+def test_an_override_within_a_section_that_is_given_counts(overrides):
+    sample = load_config(TINY, _arguments(overrides, {"sample": {"num_samples": 3, "pool_questions": 2}})).sample
+    assert (sample.num_samples, sample.pool_questions) == (4, 2)
 
 
 def test_an_interrupt_is_an_interrupt(finished, tmp_path):

@@ -40,10 +40,10 @@ def run(
     """Runs a configuration as `aft-train` does, with the same progress lines, and returns the run.
 
     What is up to date is skipped, and what was cut resumes. `config`: a YAML file, or a name such as `quickstart`.
-    `overrides` and `sections` replace values of the file, as `key=value` does on the command line. `overrides`: a
-    mapping of dotted keys, such as {"vft.training.max_steps": 10}, or a list of `key=value`. `sections`: keys at the
-    top of the file, such as `seeds=[0, 1]`; a section is replaced whole. `stage`: run this stage only. `verify` and
-    `repair`: as the options of the command.
+    `overrides` and `sections` replace values of the file, as `key=value` does on the command line. `sections`: keys at
+    the top of the file, such as `seeds=[0, 1]`; a section is replaced whole. `overrides` come after these: a mapping
+    of dotted keys, such as {"vft.training.max_steps": 10}, or a list of `key=value`. `stage`: run this stage only.
+    `verify` and `repair`: as the options of the command.
 
     Raises `ConfigError`, `DataError` or another `AftError` where the command would exit. An interrupt raises
     `KeyboardInterrupt` once the processes of the run have ended; the same call goes on from there.
@@ -75,8 +75,9 @@ def _arguments(overrides: Mapping[str, Any] | Sequence[str], sections: Mapping[s
     if not isinstance(overrides, Mapping):
         if wrong := next((item for item in overrides if not isinstance(item, str)), None):
             raise ConfigError(f"overrides: expected texts such as 'seeds=[0]' in the list, got {wrong!r}")
-        return [*overrides, *_arguments(sections, {})]
-    return [f"{key}={yaml_line(_plain(value, key))}" for key, value in {**overrides, **sections}.items()]
+        return [*_arguments(sections, {}), *overrides]
+    # a section replaces what stands before it
+    return [f"{key}={yaml_line(_plain(value, key))}" for key, value in {**sections, **overrides}.items()]
 
 
 def _plain(value: Any, key: str) -> Any:

@@ -42,9 +42,14 @@ def test_the_answer_is_marked_where_it_was_read(text, marked, read):
     assert read(f"{text[:begin]}901{text[end:]}").answer != answer
 
 
+def test_an_article_is_no_choice():
+    assert place_of_answer("[ANS] As a fruit, A", "A", ["[ANS]"]) == (18, 19)
+
+
 def test_without_a_marker_the_last_place_counts():
     assert place_of_answer("12 and 7 make 19, not 12; 19.", "19", ["####"]) == (26, 28)
     assert place_of_answer("the answer is B", "b", []) == (14, 15)
+    assert place_of_answer("A: it is a fruit.", "A", []) == (0, 1)
     assert place_of_answer("nothing here", "12", ["[ANS]"]) is None
     assert place_of_answer("", "", []) is None and place_of_answer("", None, [""]) is None
 

@@ -13,8 +13,9 @@ from html.parser import HTMLParser
 import pytest
 
 from aft.cli.report import main
+from aft.errors import DataError
 from aft.records import read_groups
-from aft.report.build import write_html, write_report
+from aft.report.build import build_report, write_html, write_report
 from aft.report.questions import BYTES, MOST, Part, encode_questions, markers_of, spread
 from aft.run.digest import chain_digest
 from page_of_run import HOSTILE_SHOWN, data_of, finish_hostile_run
@@ -163,6 +164,32 @@ def test_a_score_is_only_shown_for_the_chain_it_was_made_for(run):
     assert [chain["scores"][1] for chain in chains[:2]] == [None, "not finite"]
 
 
+def test_a_pool_made_again_loses_the_scores_of_the_old_one(run):
+    scored = [chain["scores"] for question in questions(page_of(run), "pool", 1) for chain in question["chains"]]
+    assert any(score is not None for scores in scored for score in scores)
+    for path in (run / "seed-1" / "label" / "manifest.json", run / "seed-1" / "evaluate" / "vft" / "manifest.json"):
+        path.unlink()  # without a manifest nobody knows which pool vft scored
+    pool = run / "seed-1" / "label" / "pool.jsonl"
+    pool.write_text(pool.read_text(encoding="utf-8").replace("So it is", "It is"), encoding="utf-8")
+    again = [chain["scores"] for question in questions(page_of(run), "pool", 1) for chain in question["chains"]]
+    assert again == [[vft, None] for vft, _ in scored]
+    told = "bcl: outdated for seed 1: the pool was labelled again since it was evaluated"
+    assert [line for line in build_report(run)["missing"] if "outdated" in line] == [told]
+
+
+def test_only_an_answer_that_was_read_is_marked(run):
+    path = run / "seed-1" / "evaluate" / "vft" / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[0].update(completion="[ANS] perhaps", answer=None, is_correct=False)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (path.parent / "manifest.json").unlink()
+    page = page_of(run)
+    answer = questions(page, "test", 1)[0]["answers"]["vft"]
+    assert answer["label"] == "unparsed" and "place" not in answer
+    own = [chain for q in questions(page, "training", 1) for chains in q.get("own", {}).values() for chain in chains]
+    assert own and not any({"place", "answer"} & chain.keys() for chain in own)
+
+
 @pytest.mark.parametrize("absent", ["training_scores.jsonl", "own-0000.jsonl", "references.jsonl", "assessment.jsonl"])
 def test_an_older_run_has_a_page_without_what_it_did_not_keep(run, absent):
     for path in [*run.rglob(absent), *run.rglob("evaluate/*/manifest.json")]:
@@ -180,6 +207,36 @@ def test_a_partial_run_has_a_page(run):
     data = data_of(page_of(run))
     assert data["models"] == ["bcl"] and data["origin"] == "bcl" and data["questions"] == []
     assert data["sample"] == "The run keeps no answers and no chains."
+
+
+@pytest.mark.parametrize(("kind", "name", "words"), [("training", "groups", "training"), ("pool", "pool", "held-out")])
+def test_a_run_whose_chains_were_deleted_keeps_its_report(run, kind, name, words):
+    path = run / "seed-1" / "label" / f"{name}.jsonl"
+    kept = path.read_text(encoding="utf-8")
+    path.unlink()
+    write_report(run, picture=False)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert questions(page, kind, 0) and not questions(page, kind, 1)
+    missing = json.loads((run / "report.json").read_text(encoding="utf-8"))["missing"]
+    assert f"seed-1/label/{name}.jsonl: absent; report.html has no {words} questions of this seed" in missing
+    path.write_text(kept[:-9], encoding="utf-8")
+    with pytest.raises(DataError, match="is truncated"):
+        write_report(run, picture=False)
+    path.write_text(kept, encoding="utf-8")
+    (run / "seed-1" / "label" / "counts.json").unlink()
+    with pytest.raises(DataError, match=r"counts\.json is missing"):
+        write_report(run, picture=False)
+
+
+def test_a_file_that_no_page_can_show_leaves_the_old_report(run):
+    names = [f"report.{ending}" for ending in ("json", "md", "csv", "html")]
+    for name in names:
+        (run / name).write_text("old", encoding="utf-8")
+    with (run / "seed-0" / "label" / "groups.jsonl").open("a", encoding="utf-8") as file:  # it has no manifest
+        file.write('{"question_id": 3}\n')
+    with pytest.raises(DataError, match=r"groups\.jsonl:\d+: "):
+        write_report(run, picture=False)
+    assert {(run / name).read_text(encoding="utf-8") for name in names} == {"old"}
 
 
 def part_of(count, size=10, scored=()):

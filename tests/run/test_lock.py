@@ -113,6 +113,16 @@ def test_one_process_may_hold_it_twice_under_any_name(run, tmp_path):
         assert run.owner.exists() and tell_holder(run) is None
 
 
+def test_the_progress_of_a_killed_run_is_gone_once_another_begins(run):
+    run.path.mkdir()
+    run.progress.write_text("{}")
+    with hold(run, print):
+        assert not run.progress.exists()
+        run.progress.write_text("{}")
+        with hold(run, print):
+            assert run.progress.exists()
+
+
 def test_two_folders_are_two_locks(tmp_path):
     with other("hold", RunFolder(tmp_path / "one")):
         assert try_to_hold(RunFolder(tmp_path / "two")) == []

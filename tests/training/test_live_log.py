@@ -45,18 +45,27 @@ def test_a_resumed_training_has_each_step_once(tmp_path):
     )
 
 
-def feed(log, count):
-    state = TrainerState(max_steps=count)
+def feed(log, count, keys=("loss",), done=0):
+    state = TrainerState(max_steps=count, global_step=done)
     log.on_train_begin(None, state, TrainerControl())
-    for step in range(1, count + 1):
-        state.log_history.append({"step": step, "loss": 1.0})
-        log.on_log(None, state, TrainerControl())
+    for step in range(done + 1, count + 1):
+        for key in keys:
+            state.log_history.append({"step": step, key: 1.0})
+            log.on_log(None, state, TrainerControl())
 
 
 def test_a_long_training_keeps_every_second_line(tmp_path):
     feed(LiveLog(tmp_path / "log", dict, most=10), 95)
     steps = [line["step"] for line in lines(tmp_path / "log")]
     assert steps == list(range(16, 95, 16))
+
+
+def test_a_step_keeps_all_its_logs_or_none(tmp_path):
+    for count, done in ((50, 0), (95, 33)):
+        feed(LiveLog(tmp_path / "log", dict, most=10), count, ("loss", "eval_loss"), done)
+        found = lines(tmp_path / "log")
+        steps = [line["step"] for line in found if "loss" in line]
+        assert 2 <= len(steps) < 5 and steps == [line["step"] for line in found if "eval_loss" in line]
 
 
 def test_a_log_that_cannot_be_written_is_given_up_with_one_line(tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -116,6 +117,35 @@ def test_a_killed_run_and_one_that_ended_by_itself(plan):
     assert (found.state, states(found)["align"][0], found.left) == (KILLED, CUT, None)
     assert found.words.startswith("the same command goes on from here; it was process ")
     assert f"{unit}   3 % (3/100)\n" in page(found), "a run that is gone has no time left"
+
+
+def test_a_run_on_a_host_with_another_clock_is_gone_once_it_is_silent(plan, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(lock.time, "monotonic", lambda: now[0])
+    plan.run.owner.write_text(json.dumps({**lock._myself(), "host": "elsewhere"}))
+
+    def look(seconds, beat=None):
+        """What a watcher sees so many seconds later, after a sign of life at a time of the other clock."""
+        now[0] += seconds
+        if beat is not None:
+            os.utime(plan.run.owner, (beat, beat))
+        found = watcher.look()
+        assert found.memory is None
+        return found.state, found.words.partition("process")[0]
+
+    behind = time.time() - 300
+    watcher = Watcher(plan.folder)
+    assert look(0, behind) == (AT_WORK, "no sign of life for 300 s; ")
+    assert look(10, behind + 10) == (AT_WORK, "")
+    assert look(40) == (AT_WORK, "no sign of life for 40 s; ")
+    assert look(21)[0] == KILLED
+    assert look(1, behind + 72) == (AT_WORK, ""), "its network was away"
+    watcher = Watcher(plan.folder)
+    assert look(0, behind + 1200) == (AT_WORK, ""), "ahead"
+    assert look(59)[0] == AT_WORK and look(2)[0] == KILLED
+    watcher = Watcher(plan.folder)
+    assert look(0, behind - 3600)[0] == KILLED
+    assert look(10, behind - 3590) == (AT_WORK, ""), "an hour behind"
 
 
 def test_a_part_of_a_run_is_neither_finished_nor_cut(plan):

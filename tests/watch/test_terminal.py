@@ -160,6 +160,17 @@ def test_a_pipe_gets_one_snapshot(finished, command):
     assert command("watch", finished, "--once").out == ran.out
 
 
+def test_a_pipe_gets_one_snapshot_in_forced_colours_too(finished):
+    ran = subprocess.run(
+        [*WATCH, str(finished)],
+        env={**os.environ, "FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=HUNG_AFTER / 4,
+    )
+    assert ran.returncode == 0 and ran.stdout.count("finished\x1b[0m; the report is") == 1
+
+
 def test_wrong_arguments_are_one_line(finished, command):
     ran = command("watch", finished / "config.yaml")
     assert (ran.code, ran.err.count("\n")) == (2, 1) and "config.yaml: not a folder; aft-watch takes" in ran.err

@@ -18,7 +18,8 @@ def place_of_answer(text: str, answer: str | None, markers: Iterable[str]) -> tu
     """The place (begin, end) of the answer in a completion; None if it is not found.
 
     It is searched for after the last of the `markers`, else in the last box, else in the whole text: first as it is
-    written, then as a number of the same value. Otherwise the place is the rest of the marker's line, or the box.
+    written, then in any case, then as a number of the same value. Otherwise the place is the rest of the marker's line,
+    or the box.
     `answer` None: the answer as it was read is not known.
     """
     begin, end, closed = _region(text, markers)
@@ -42,21 +43,27 @@ def _region(text: str, markers: Iterable[str]) -> tuple[int, int, bool]:
 
 
 def _as_written(text: str, answer: str, begin: int, end: int, *, last: bool) -> tuple[int, int] | None:
-    """The answer between characters that are no part of a word or a number: its last place, or its first one."""
-    found = None
-    for match in _occurrences(answer).finditer(text, begin, end):
-        before, after = text[max(match.start() - 2, 0) : match.start()], text[match.end() : match.end() + 2]
-        if not (_JOINED_BEFORE.search(before) or _JOINED_AFTER.match(after)):
-            found = match.span()
-            if not last:
-                break
-    return found
+    """The answer between characters that are no part of a word or a number: its last place, or its first one.
+
+    In another case only if it is nowhere as it is: the article "a" is no choice A.
+    """
+    for flags in (0, re.IGNORECASE):
+        found = None
+        for match in _occurrences(answer, flags).finditer(text, begin, end):
+            before, after = text[max(match.start() - 2, 0) : match.start()], text[match.end() : match.end() + 2]
+            if not (_JOINED_BEFORE.search(before) or _JOINED_AFTER.match(after)):
+                found = match.span()
+                if not last:
+                    break
+        if found:
+            return found
+    return None
 
 
 @functools.lru_cache(maxsize=4096)
-def _occurrences(answer: str) -> re.Pattern[str]:
-    """Finds an answer in any case and with any white space inside. Most answers occur in many completions."""
-    return re.compile(r"\s+".join(map(re.escape, answer.split())) or "(?!)", re.IGNORECASE)
+def _occurrences(answer: str, flags: int) -> re.Pattern[str]:
+    """Finds an answer with any white space inside. Most answers occur in many completions."""
+    return re.compile(r"\s+".join(map(re.escape, answer.split())) or "(?!)", flags)
 
 
 def _as_number(text: str, answer: str, begin: int, end: int) -> tuple[int, int] | None:

@@ -68,7 +68,8 @@ def watch(folder: Path, *, once: bool, every: float) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # an ASCII terminal shows no curve, and the numbers all the same
     console, watcher = Console(), Watcher(folder)
-    if once or not console.is_terminal:
+    # rich takes a pipe for a terminal where FORCE_COLOR is set
+    if once or not (console.is_terminal and sys.stdout.isatty()):
         _print(watcher, console)
         return
     try:

@@ -29,7 +29,7 @@ from ..run.folder import (
     Unit,
 )
 from ..run.integrity import Integrity
-from ..run.manifest import digest_checkpoint
+from ..run.manifest import digest_checkpoint, read_manifest
 from ..stats.comparison import every_pair, paired_by_seed
 from ..stats.estimate import Estimate, to_json
 from . import canvas
@@ -47,10 +47,13 @@ from .read import (
     read_metrics,
     read_scores,
     read_values,
+    scores_present_pool,
     stage_times,
 )
 
 __all__ = ["build_report", "write_html", "write_report"]
+
+_CHAINS = {GROUPS: "training questions", POOL: "held-out questions"}  # read for the page's questions alone
 
 
 def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
@@ -66,10 +69,12 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
         "calibration": run.calibration.name if len(vectors) > 1 else None,
         "note": note,
     }
+    # all are made before one is written: a file that cannot be used leaves the report as it was
+    page = html_page(report, read_config(run.path), run.path, vectors, list(left_out))
+    texts = (markdown_page(report), csv_report(report), page)
     write_json(written[0], to_json(report))
-    write_text(written[1], markdown_page(report))
-    write_text(written[2], csv_report(report))
-    write_text(written[3], html_page(report, read_config(run.path), run.path, vectors, list(left_out)))
+    for path, text in zip(written[1:], texts, strict=True):
+        write_text(path, text)
     return [*written, *(files[key] for key in vectors)]
 
 
@@ -160,6 +165,7 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
             *_outdated(run, metrics, left_out),
             *_missing_measures(models),
             *(f"{run.within(run.counts(int(seed)))}: absent" for seed, value in counts.items() if value is None),
+            *_missing_chains(run, labelled),
             *([] if environment is not None else [f"{run.environment.name}: absent; versions are unknown"]),
         ],
     }
@@ -181,13 +187,17 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     Raises `DataError` for damaged units of the configuration, and for all if there is none. Returns the other damaged
     units, with what is wrong: no command makes these again.
     """
-    read = {"label": (COUNTS, GROUPS, POOL), "align": (TRAINER_STATE,), "evaluate": None}
+    read: dict[str, Sequence[str] | None]
+    read = {"label": (COUNTS, *_CHAINS), "align": (TRAINER_STATE,), "evaluate": None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)
         if is_configured and unit.stage not in read:
             continue
-        if damages := integrity.damages(unit, read.get(unit.stage, ())):
+        names = read.get(unit.stage, ())
+        if names is not None:  # without its chains a run still has every number
+            names = [name for name in names if name not in _CHAINS or (unit.folder / name).exists()]
+        if damages := integrity.damages(unit, names):
             (wrong if is_configured else left_out)[unit] = damages
     if wrong:
         lines = [f"{unit}: {unit.folder}/{line}" for unit, damages in wrong.items() for line in damages]
@@ -300,9 +310,15 @@ def _missing_evaluations(models: list[dict[str, Any]]) -> list[str]:
 
 
 def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]], left_out: Collection[Unit]) -> list[str]:
-    """A line for each model that was trained again after its evaluation: the evaluated weights are gone."""
+    """A line for each model that was trained again after its evaluation, or that scored another pool than there is.
+
+    The evaluated weights, or the scored chains, are gone.
+    """
     lines = []
     for name, by_seed in metrics.items():
+        for seed in by_seed:
+            if run.unit("label", seed) not in left_out and not scores_present_pool(run, seed, name):
+                lines.append(f"{name}: outdated for seed {seed}: the pool was labelled again since it was evaluated")
         for seed in by_seed if name != BASE else ():
             maker = run.unit("vft", seed) if name == VFT else run.unit("align", seed, name)
             if maker in left_out:
@@ -315,6 +331,17 @@ def _outdated(run: RunFolder, metrics: Mapping[str, Mapping[int, Any]], left_out
             trained = digest_checkpoint(maker.folder)
             if None not in (trained, recorded) and recorded != trained:
                 lines.append(f"{name}: outdated for seed {seed}: trained again since it was evaluated")
+    return lines
+
+
+def _missing_chains(run: RunFolder, seeds: Sequence[int]) -> list[str]:
+    """A line for each file of chains that labelling wrote and that is gone, as in a folder that was thinned."""
+    lines = []
+    for unit in (run.unit("label", seed) for seed in seeds):
+        outputs = (read_manifest(unit.manifest) or {}).get("outputs", {})
+        for name, questions in _CHAINS.items():
+            if name in outputs and not (unit.folder / name).exists():
+                lines.append(f"{run.within(unit.folder / name)}: absent; report.html has no {questions} of this seed")
     return lines
 
 

@@ -19,6 +19,7 @@ from ..records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Completion, Group
 from ..run.digest import chain_digest
 from ..run.folder import ASSESSMENT, OWN_CHAINS, POOL, PREDICTIONS, REFERENCES, TRAINING_SCORES, RunFolder, Unit
 from ..shown import shown
+from .read import scores_present_pool
 
 MOST = 300  # questions of one part of a sample; a part is a kind of questions for one seed
 BYTES = 3_000_000  # of all questions of a sample
@@ -98,7 +99,12 @@ class Reader:
             **({"category": shown(category)} if category else {}),
             "answers": {
                 shown(model): {
-                    **self._text(value["completion"], value["answer"], truncated=value["truncated"]),
+                    **self._text(
+                        value["completion"],
+                        value["answer"],
+                        truncated=value["truncated"],
+                        is_read=value["answer"] is not None,
+                    ),
                     "label": "right" if value["is_correct"] else "unparsed" if value["answer"] is None else "wrong",
                     **({"reason": shown(value["unparsed"])} if value["unparsed"] else {}),
                 }
@@ -123,7 +129,11 @@ class Reader:
         part = Part(HELD_OUT, seed)
         if path is None or not path.exists():
             return part
-        scores = {model: _scores(file) for model, file in self._files(seed, POOL)}
+        scores = {
+            model: _scores(file)
+            for model, file in self._files(seed, POOL)
+            if scores_present_pool(self.run, seed, model)
+        }
         for group in iter_groups(path):
             part.entries[group.question_id] = functools.partial(self._held_out_entry, seed, group, scores)
         return part
@@ -165,7 +175,8 @@ class Reader:
         written = {
             shown(model): [
                 {
-                    **self._text(chain["text"], None, truncated=chain["truncated"]),
+                    # what was read in it is not kept
+                    **self._text(chain["text"], None, truncated=chain["truncated"], is_read=False),
                     "label": "right" if chain["is_positive"] else "wrong",
                     "score": chain["score"],
                 }

@@ -45,6 +45,16 @@ def read_metrics(run_folder: Path, left_out: Collection[Unit] = ()) -> dict[str,
     return metrics
 
 
+def scores_present_pool(run: RunFolder, seed: int, model: str) -> bool:
+    """False if the pool was made again since a model scored it: its scores are those of other chains.
+
+    A pool that is gone, or of which the evaluation kept no digest, counts as the same.
+    """
+    path = run.pool(seed)
+    recorded = (read_json(run.unit("evaluate", seed, model).manifest) or {}).get("inputs", {}).get("reads", {})
+    return "pool" not in recorded or not path.is_file() or recorded["pool"] == digest_file(path)
+
+
 def model_manifests(
     run_folder: Path, models: Iterable[str], seeds: Iterable[int], left_out: Collection[Unit] = ()
 ) -> dict[str, str]:

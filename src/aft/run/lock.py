@@ -65,6 +65,8 @@ def hold(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
             nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR)
             found = None if nowhere else disk_error(error, run.path, "the lock")
             raise found or ConfigError(f"output_dir: {run.path} cannot be written: {error.strerror}") from None
+        with contextlib.suppress(OSError):  # that of a run that was killed
+            run.progress.unlink(missing_ok=True)
         _held.add(folder)
         stack.callback(_held.discard, folder)
         yield
@@ -81,11 +83,13 @@ class Holder:
     """Who holds a folder, or held it when it was killed.
 
     `words`: process, host, time and command on one line, as shown. `process`: its number, if it runs on this host.
+    `beat`: the time of its last sign of life, by another clock, if it does not.
     """
 
     words: str
     is_alive: bool
     process: int | None
+    beat: float | None = None
 
 
 def find_holder(run: RunFolder) -> Holder | None:
@@ -94,8 +98,39 @@ def find_holder(run: RunFolder) -> Holder | None:
     if owner is None:
         return None
     is_alive, number = _seems_alive(run, owner), owner.get("process")
-    here = is_alive and owner.get("host") == socket.gethostname() and isinstance(number, int)
-    return Holder(_describe(owner), is_alive, number if here else None)
+    if owner.get("host") != socket.gethostname():
+        return Holder(_describe(owner), is_alive, None, _last_beat(run.owner))
+    return Holder(_describe(owner), is_alive, number if is_alive and isinstance(number, int) else None)
+
+
+class HolderWatch:
+    """Looks at a folder's holder again and again, so that the clock of another host may differ from this one's.
+
+    The time of the holder's file is compared with itself: a run counts as gone once it has not moved for a minute.
+    Until then `words` say how long there was no sign of life. Only a run that was silent for long is gone at once.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._beat: float | None = None
+        self._since, self._moved = 0.0, False
+
+    def look(self) -> Holder | None:
+        """As `find_holder`."""
+        found = find_holder(self.run)
+        if found is None or found.beat is None:
+            self._beat = None
+            return found
+        if found.beat != self._beat:
+            self._moved, self._since = self._beat is not None, time.monotonic()
+            self._beat = found.beat
+        watched, age = time.monotonic() - self._since, time.time() - found.beat
+        silent = watched if self._moved else max(watched, age)
+        is_alive = watched < 2 * _SECONDS_WITHOUT_A_BEAT and (self._moved or age < _SECONDS_OF_A_CLOCK)
+        words = found.words
+        if is_alive and silent >= _SECONDS_WITHOUT_A_BEAT:
+            words = f"no sign of life for {silent:.0f} s; {words}"
+        return dataclasses.replace(found, is_alive=is_alive, words=words)
 
 
 @contextlib.contextmanager

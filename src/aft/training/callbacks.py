@@ -98,34 +98,44 @@ class LiveLog(TrainerCallback):
     """Appends every log to a file of JSON lines while the model trains, with `time` and what `memory` returns.
 
     transformers writes its log only into checkpoints and at the end. A resumed run keeps the lines up to its step. Once
-    the file has `most` lines, every second one is taken out, and from then on every second log is written. A file that
-    cannot be written is given up, and a line says so. Only the first rank writes.
+    the file has `most` lines, every second step is taken out, and from then on the logs of every second step are
+    written: a step may log its losses and its validation. A file that cannot be written is given up, and a line says
+    so. Only the first rank writes.
     """
 
     def __init__(self, path: Path, memory: Callable[[], dict[str, int]], *, most: int = 2000) -> None:
         self.path, self.memory, self.most = path, memory, most
-        self._lines: list[str] = []
-        self._logs, self._every = 0, 1
+        self._lines: dict[int, list[str]] = {}  # by step
+        self._step, self._steps, self._every = -1, 0, 1
         self._writes = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         found = read_lines_leniently(self.path) if state.is_world_process_zero else []
         before = [entry for entry in found if isinstance(entry.get("step"), int)]
-        self._lines = [json_line(entry) for entry in before if entry["step"] <= state.global_step]
-        self._write(state, "w", self._lines)
+        self._lines, self._every = {}, 1
+        for entry in before:
+            if entry["step"] <= state.global_step:
+                self._lines.setdefault(entry["step"], []).append(json_line(entry))
+        self._step, self._steps = max(self._lines, default=-1), len(self._lines)
+        self._write(state, "w", self._all())
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._logs += 1
-        if self._logs % self._every:
+        step = state.log_history[-1]["step"]
+        self._steps += step != self._step
+        self._step = step
+        if self._steps % self._every:
             return
         entry = {"max_steps": state.max_steps, "time": round(time.time(), 3), **self.memory(), **state.log_history[-1]}
-        new = [json_line(entry)]
-        self._lines += new
-        if len(self._lines) < self.most:
-            self._write(state, "a", new)
+        new = json_line(entry)
+        self._lines.setdefault(step, []).append(new)
+        if len(self._all()) < self.most:
+            self._write(state, "a", [new])
             return
-        self._lines, self._every = self._lines[1::2], 2 * self._every
-        self._write(state, "w", self._lines)
+        self._lines, self._every = dict(list(self._lines.items())[1::2]), 2 * self._every
+        self._write(state, "w", self._all())
+
+    def _all(self) -> list[str]:
+        return [line for lines in self._lines.values() for line in lines]
 
     def _write(self, state: TrainerState, mode: str, lines: list[str]) -> None:
         if not self._writes or not state.is_world_process_zero:

@@ -18,7 +18,7 @@ from ..config import load_config
 from ..errors import AftError, DataError
 from ..json_files import read_json, read_lines_leniently
 from ..run.folder import LIVE_LOG, STAGES, STARTED, TRAINER_STATE, TRAINING_STAGES, RunFolder, Unit
-from ..run.lock import find_holder
+from ..run.lock import HolderWatch
 from ..run.manifest import read_manifest
 from ..stages.plan import Plan
 
@@ -92,12 +92,13 @@ class Watcher:
 
     def __init__(self, folder: str | Path) -> None:
         self.run = RunFolder(folder)
+        self._holder = HolderWatch(self.run)
         self._read: dict[tuple[Any, Path], tuple[tuple[int, int], Any]] = {}
 
     def look(self) -> Snapshot:
         """Returns what the files say now. Never raises for their content."""
         run = self.run
-        holder, planned = find_holder(run), self._units()
+        holder, planned = self._holder.look(), self._units()
         manifests = {unit: self._manifest(unit) for units in planned.values() for unit in units}
         alive = holder is not None and holder.is_alive
         units = {
