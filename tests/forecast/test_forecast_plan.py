@@ -104,3 +104,13 @@ def test_the_command_prints_and_ends(command, tiny, tmp_path):
     ran = command("train", "--config", tiny, f"output_dir={tmp_path / 'run'}", "--plan", "--stage", "vft")
     assert ran.code == 0 and "GB of one process at its peak" in ran.out
     assert "other ways for vft" in ran.out and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("quantization", [(), ("model.quantization={}",)])
+def test_the_command_forecasts_adapters(command, tiny, tmp_path, quantization):
+    given = ("--config", tiny, f"output_dir={tmp_path / 'run'}", "model.lora={r: 2, save: merged}", *quantization)
+    ran = command("train", *given, "--plan", "--stage", "vft")
+    what = "QLoRA" if quantization else "LoRA"
+    assert ran.code == 0 and f"one process, {what}," in ran.out, ran.err
+    dry = command("train", *given, "plan.memory_gb=1", "--dry-run")
+    assert dry.code == 0 and f"(one process, {what}) holds" in dry.out, dry.err

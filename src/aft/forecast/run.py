@@ -19,7 +19,7 @@ from ..config.plan import PlanConfig
 from ..device import use_cpu
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
-from ..model import SPECIAL_TOKENS, model_config
+from ..model import SPECIAL_TOKENS, lora_arguments, model_config
 from ..run.folder import BASE
 from ..scoring.packing import SHARED
 from ..stages.plan import Plan
@@ -93,7 +93,7 @@ class RunForecast:
         self.launch_file = read_launch_file(launch.config) if launch.config is not None else {}
         config = find_model_config(plan, network=network)
         lora = plan.config.model.lora
-        self.lora = dataclasses.asdict(lora) if lora is not None else None
+        self.lora = lora_arguments(dataclasses.asdict(lora)) if lora is not None else None
         self.model = read_architecture(config, self.lora)
         self._adapted: dict[str, Architecture] = {}
         self.machine = self._machine()
