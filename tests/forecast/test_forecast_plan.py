@@ -9,6 +9,7 @@ import pytest
 from aft.config import load_config
 from aft.errors import ConfigError
 from aft.forecast.advice import advise, fitting_budget
+from aft.forecast.memory import NF4
 from aft.forecast.page import brief, render
 from aft.forecast.run import RunForecast
 from aft.stages.plan import Plan
@@ -94,6 +95,30 @@ def test_sampling_that_does_not_fit_takes_fewer_rows(forecast):
     (sample,) = run.units(["sample"])
     rows = int(advise(run, sample)[0].partition("=")[2].partition(":")[0])
     assert sample.fits is False and rows < 4096 and run.fits(run.sampling("sample", rows))
+
+
+@pytest.mark.parametrize("training", [(), ("training.bf16=true",)])
+def test_weights_in_4_bits(forecast, training):
+    keys = (SMALL, *LENGTHS, *training, "model.dtype=bfloat16", "model.lora={r: 2, save: adapter}")
+    keys += ("model.quantization={}",)
+    plain = forecast(*keys, "stages=[vft,sample]")
+    (vft, sample) = plain.units(["vft", "sample"])
+    count, held = plain.model.count, sum(weight.count for weight in plain.model.in_layers() if weight.linear)
+    adapters = 4 * sum(weight.count for weight in plain.model.adapters)
+    in_4_bits = held * NF4 + 4 * (count - held) + adapters
+    assert vft.memory.weights == pytest.approx(in_4_bits) and sample.memory.weights == 2 * count
+    inference = forecast(*keys, "stages=[vft,sample]", "model.quantization.inference=true")
+    (sample,) = inference.units(["sample"])
+    assert sample.memory.weights == pytest.approx(in_4_bits) and "4 bits" in sample.shown
+
+
+def test_the_advice_of_4_bits_names_keys_that_a_run_takes(forecast):
+    keys = ("stages=[vft]", SMALL, "plan.prompt_tokens=60", "plan.response_tokens=40")
+    whole = forecast(*keys).units(["vft"])[0].memory.total
+    run = forecast(*keys, f"plan.memory_gb={0.9 * whole / 1e9}")
+    line = advise(run, run.units(["vft"])[0])[-1]
+    assert line.startswith("model.lora='{r: 16, target_modules: all-linear}' model.quantization={}")
+    forecast(*keys, "model.lora={r: 16, target_modules: all-linear}", "model.quantization={}")
 
 
 def test_a_dry_run_has_a_line_of_it(forecast):

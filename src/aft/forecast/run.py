@@ -36,6 +36,7 @@ from .memory import (
     Memory,
     Setup,
     cached_tokens,
+    quantised_bytes,
     sampling_memory,
     training_memory,
 )
@@ -139,6 +140,8 @@ class RunForecast:
     def dtype(self, *, inference: bool = False) -> str:
         """The dtype of the weights, in training or when they sample and score."""
         model = self.config.model
+        if inference and self.is_quantised(inference=True):
+            return "float32"  # what stands between the products in 4 bits
         found = (model.inference_dtype if inference else None) or model.dtype
         if found != "auto":
             return found
@@ -168,9 +171,16 @@ class RunForecast:
             cpu=self.machine.cpu,
         )
 
-    def is_quantised(self) -> bool:
-        """True if the run's adapters stand on weights in 4 bits."""
-        return getattr(self.config.model, "quantization", None) is not None
+    def is_quantised(self, *, inference: bool = False) -> bool:
+        """True if the weights are in 4 bits, in training or when they sample and score."""
+        section = self.config.model.quantization
+        return section is not None and (section.inference or not inference)
+
+    def _inference_weights(self) -> float:
+        """Bytes of the weights that sample and score."""
+        if not self.is_quantised(inference=True):
+            return float(self.model.count * BYTES[self.dtype(inference=True)])
+        return quantised_bytes(self.model) + 4 * sum(weight.count for weight in self.model.adapters)
 
     def texts(self, stage: str, name: str | None, training: dict[str, Any], budget: int | None) -> tuple[Texts, bool]:
         """The largest call of a training, and whether its steps have several calls.
@@ -284,7 +294,15 @@ class RunForecast:
             shown = f"vLLM, {share:.0%} of the memory"
             return self._finish(unit, memory if whole else None, shown, costs, (line,) if line else (), fits, rows)
         memory = self.sampling(unit.stage, rows)
-        return self._finish(unit, memory, f"{rows} rows, {dtype}", costs, (), None, rows)
+        return self._finish(
+            unit,
+            memory,
+            f"{rows} rows, {'4 bits' if self.is_quantised(inference=True) else dtype}",
+            costs,
+            (),
+            None,
+            rows,
+        )
 
     def sampling(self, stage: str, rows: int) -> Memory:
         """The memory of the transformers engine with `rows` completions at once, all of the greatest length."""
@@ -292,7 +310,8 @@ class RunForecast:
         k = self.config.sample.num_samples if stage == "sample" else 1
         prompts = max(1, math.ceil(rows / k))
         return sampling_memory(
-            self.model, self.dtype(inference=True), rows, self.lengths.longest, section.max_new_tokens, prompts
+            *(self.model, self.dtype(inference=True), rows, self.lengths.longest, section.max_new_tokens, prompts),
+            weights=self._inference_weights(),
         )
 
     def _costs(self, frozen: bool, again: bool) -> Costs:
@@ -315,7 +334,7 @@ class RunForecast:
             return StageForecast(unit, memory, fits, shown, None, None, details)
         size = BYTES[self.dtype(inference=True)]
         length = self.lengths.prompt + self.lengths.sampled / 2
-        sampling = (self.model.count * size, self.model.cache_values * size * length, rows)
+        sampling = (self._inference_weights(), self.model.cache_values * size * length, rows)
         taken = seconds(unit, costs, self.machine.speed, sampling, self.machine.gpus)
         return StageForecast(unit, memory, fits, shown, costs.operations(unit), taken, details)
 

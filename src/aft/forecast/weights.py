@@ -151,6 +151,11 @@ def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
     raise ConfigError(f"model: {type(model).__name__} has no list of {count} layers, so nothing can be forecast")
 
 
+def is_linear(module: torch.nn.Module) -> bool:
+    """True for a layer that 4-bit loading quantises."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
 def _weights(model: PreTrainedModel, places: dict[int, int]) -> Iterator[Weight]:
     seen: set[int] = set()
     head = model.get_output_embeddings()
@@ -159,8 +164,7 @@ def _weights(model: PreTrainedModel, places: dict[int, int]) -> Iterator[Weight]
             if id(weight) in seen:
                 continue
             seen.add(id(weight))
-            kind = type(module).__name__
-            matrix = name == "weight" and (isinstance(module, torch.nn.Linear) or kind == "Conv1D")
+            matrix = name == "weight" and is_linear(module)
             yield Weight(
                 f"{path}.{name}",
                 tuple(weight.shape),
