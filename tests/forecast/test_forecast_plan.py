@@ -121,6 +121,43 @@ def test_the_advice_of_4_bits_names_keys_that_a_run_takes(forecast):
     forecast(*keys, "model.lora={r: 16, target_modules: all-linear}", "model.quantization={}")
 
 
+@pytest.mark.parametrize(
+    ("keys", "tflops"),
+    [
+        ((), 67.0),
+        (("model.dtype=bfloat16",), 989.0),
+        (("training.bf16=true",), 989.0),
+        (("vft.training={bf16: true}",), 989.0),
+        (("align.training={bf16: true}",), 67.0),
+        (("model.dtype=bfloat16", "plan.hardware=v100"), 15.7),
+    ],
+)
+def test_hours_are_those_of_the_types_that_are_multiplied(forecast, keys, tflops):
+    (vft,) = forecast(SMALL, *LENGTHS, "stages=[vft]", "plan.hardware=h100", *keys).units(["vft"])
+    assert vft.operations / vft.seconds == pytest.approx(0.35e12 * tflops)
+
+
+def test_scores_take_the_hours_of_their_own_type(forecast):
+    keys = (SMALL, *LENGTHS, "stages=[vft,sample,align]", "plan.hardware=h100")
+    slow, fast = (forecast(*keys, *more).units(["align"])[-1] for more in ((), ("model.inference_dtype=bfloat16",)))
+    assert slow.work.scored and slow.seconds > fast.seconds
+
+
+def test_gpus_without_a_process_shorten_nothing(forecast):
+    keys = (SMALL, *LENGTHS, "stages=[vft,sample]", "plan.hardware=h100", "vft.training={}", "training.bf16=true")
+    one, idle = forecast(*keys), forecast(*keys, "plan.gpus=8")
+    assert [unit.seconds for unit in idle.units(["vft", "sample"])] == [
+        unit.seconds for unit in one.units(["vft", "sample"])
+    ]
+    assert "one process computes without launch.config, so 7 of 8 GPUs stand idle in vft" in idle.notes
+    shared = forecast(*keys, "plan.gpus=8", "launch.config=multi-gpu")
+    assert shared.units(["vft"])[0].seconds == pytest.approx(one.units(["vft"])[0].seconds / 8)
+    # vLLM takes all of them
+    vllm = forecast(*keys, "plan.gpus=8", "sample.engine=vllm")
+    alone = forecast(*keys, "sample.engine=vllm")
+    assert vllm.units(["sample"])[0].seconds == pytest.approx(alone.units(["sample"])[0].seconds / 8)
+
+
 def test_a_dry_run_has_a_line_of_it(forecast):
     assert brief(forecast().plan).startswith("memory: ")
 

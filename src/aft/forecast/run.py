@@ -60,7 +60,6 @@ class Machine:
     gpus: int
     memory: float | None
     shown: str
-    speed: Speed
     cpu: bool
     price: float | None
 
@@ -122,7 +121,6 @@ class RunForecast:
             gpus=gpus,
             memory=None if memory is None else memory * (1 - asked.reserve),
             shown=shown,
-            speed=_speed(asked, named, self._compute(self.config.training)),
             cpu=cpu,
             price=asked.price_per_hour,
         )
@@ -137,6 +135,37 @@ class RunForecast:
         mixed = None if self.launch_file.get("distributed_type") == "DEEPSPEED" else mixed
         return {"bf16": "bfloat16", "fp16": "float16"}.get(str(mixed))
 
+    def _products(self, setup: Setup | None = None) -> str:
+        """The type in which a training multiplies matrices, or, without one, sampling and scoring."""
+        section = self.config.model.quantization
+        if section is not None and self.is_quantised(inference=setup is None):
+            return section.bnb_4bit_compute_dtype or self.dtype()
+        return self.dtype(inference=True) if setup is None else setup.compute or setup.dtype
+
+    def _speed(self, setup: Setup | None) -> Speed:
+        """The rates of one GPU in a unit. `setup`: of its training; None: it trains nothing."""
+        asked, named = self.asked, GPUS.get(self.asked.hardware or "")
+        rate = asked.bandwidth_gb or (named.bandwidth_gb if named is not None else None)
+        return Speed(
+            _operations(asked, named, self._products(setup)),
+            None if rate is None else rate * 1e9 * asked.mbu,
+            asked.train_tokens_per_second,
+            asked.sample_tokens_per_second,
+            scoring=_operations(asked, named, self._products()),
+        )
+
+    def _processes(self, stage: str) -> int:
+        """How many GPUs compute a unit: those of the processes that share it, and vLLM's own."""
+        section, gpus = getattr(self.config, stage), self.machine.gpus
+        if getattr(section, "engine", None) == "vllm":
+            copies = section.vllm.replicas
+            return gpus if copies is None else min(gpus, copies * section.vllm.tensor_parallel_size)
+        if self._divided() != ONE:
+            return gpus
+        if gpus > 1:
+            self._note(f"one process computes without launch.config, so {gpus - 1} of {gpus} GPUs stand idle in {stage}")
+        return 1
+
     def dtype(self, *, inference: bool = False) -> str:
         """The dtype of the weights, in training or when they sample and score."""
         model = self.config.model
@@ -150,14 +179,16 @@ class RunForecast:
 
     # ---- settings of the trainings ----
 
-    def setup(self, training: dict[str, Any]) -> Setup:
-        """How the run's own launch settings divide and compute a training."""
+    def _divided(self) -> str:
         kind = str(self.launch_file.get("distributed_type") or "NO")
         if kind == "DEEPSPEED":
             stage = (self.launch_file.get("deepspeed_config") or {}).get("zero_stage")
-            divided = {1: ZERO1, 2: ZERO2}.get(int(stage or 3), ZERO3)
-        else:
-            divided = {"FSDP": FSDP, "MULTI_GPU": DDP, "MULTI_CPU": DDP}.get(kind, ONE)
+            return {1: ZERO1, 2: ZERO2}.get(int(stage or 3), ZERO3)
+        return {"FSDP": FSDP, "MULTI_GPU": DDP, "MULTI_CPU": DDP}.get(kind, ONE)
+
+    def setup(self, training: dict[str, Any]) -> Setup:
+        """How the run's own launch settings divide and compute a training."""
+        divided = self._divided()
         checkpointing = training.get("activation_checkpointing", training.get("gradient_checkpointing", False))
         return Setup(
             divided,
@@ -251,7 +282,7 @@ class RunForecast:
 
     def units(self, stages: Sequence[str]) -> list[StageForecast]:
         """The forecast of each unit of a seed."""
-        found = [unit for unit in work(self.config, self.lengths, self.machine.gpus) if unit.stage in stages]
+        found = [unit for unit in work(self.config, self.lengths, 1 if self._divided() == ONE else self.machine.gpus) if unit.stage in stages]
         return [self._training(unit) if unit.stage in ("vft", "align") else self._sampling(unit) for unit in found]
 
     def training_of(self, unit: Work) -> dict[str, Any]:
@@ -272,7 +303,7 @@ class RunForecast:
         except ConfigError as error:
             details = tuple(error.problems)
         costs = self._costs(setup.lora is not None, setup.checkpointing)
-        return self._finish(unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details)
+        return self._finish(unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details, setup=setup)
 
     def _sampling(self, unit: Work) -> StageForecast:
         section: Any = getattr(self.config, unit.stage)
@@ -327,6 +358,7 @@ class RunForecast:
         details: tuple[str, ...],
         fits: bool | None = None,
         rows: int = 1,
+        setup: Setup | None = None,
     ) -> StageForecast:
         if fits is None and memory is not None:
             fits = self.fits(memory)
@@ -335,7 +367,7 @@ class RunForecast:
         size = BYTES[self.dtype(inference=True)]
         length = self.lengths.prompt + self.lengths.sampled / 2
         sampling = (self._inference_weights(), self.model.cache_values * size * length, rows)
-        taken = seconds(unit, costs, self.machine.speed, sampling, self.machine.gpus)
+        taken = seconds(unit, costs, self._speed(setup), sampling, self._processes(unit.stage))
         return StageForecast(unit, memory, fits, shown, costs.operations(unit), taken, details)
 
     def _note(self, line: str) -> None:
@@ -343,18 +375,13 @@ class RunForecast:
             self.notes.append(line)
 
 
-def _speed(asked: PlanConfig, named: Gpu | None, compute: str | None) -> Speed:
+def _operations(asked: PlanConfig, named: Gpu | None, dtype: str) -> float | None:
+    """Operations a second of one GPU with products in `dtype`; None: not known."""
     tflops = asked.tflops
     if tflops is None and named is not None:
-        half = compute is not None and not (compute == "bfloat16" and asked.hardware in WITHOUT_BFLOAT16)
+        half = dtype == "float16" or (dtype == "bfloat16" and asked.hardware not in WITHOUT_BFLOAT16)
         tflops = named.half if half else named.single
-    rate = asked.bandwidth_gb or (named.bandwidth_gb if named is not None else None)
-    return Speed(
-        None if tflops is None else tflops * 1e12 * asked.mfu,
-        None if rate is None else rate * 1e9 * asked.mbu,
-        asked.train_tokens_per_second,
-        asked.sample_tokens_per_second,
-    )
+    return None if tflops is None else tflops * 1e12 * asked.mfu
 
 
 # ---- the model's configuration ----
