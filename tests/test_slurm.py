@@ -114,7 +114,7 @@ def test_processes_are_divided_among_nodes(tiny):
 
 
 def test_every_gpu_of_a_job_has_a_process(tiny):
-    alone = r"launch\.slurm\.gpus_per_node: 8, but without launch\.config one process uses one GPU; set launch\.config"
+    alone = r"launch\.slurm\.gpus_per_node: 8, but without launch\.config one process uses one GPU; set"
     with pytest.raises(ConfigError, match=alone):
         load_config(tiny, ["launch.slurm={gpus_per_node: 8}"])
     load_config(tiny, ["launch.slurm={gpus_per_node: 1}"])

@@ -19,6 +19,7 @@ LLAMA_2 = (
     "plan.model={model_type: llama, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32,"
     " num_attention_heads: 32, num_key_value_heads: 32, vocab_size: 32000}"
 )
+LLAMA_RUN = ROOT / "configs" / "gsm8k" / "llama2-7b.yaml"
 SMALL = (
     "plan.model={hidden_size: 64, intermediate_size: 128, num_hidden_layers: 8, num_attention_heads: 2,"
     " vocab_size: 500}"
@@ -58,6 +59,27 @@ def test_llama_2_7b_on_eight_gpus(forecast):
     # 7,473 references of three epochs: 6ND and a quarter of that again for the recomputation
     assert vft.operations == pytest.approx(8 * 6.5e9 * 3 * 7473 * 159, rel=0.05)
     assert vft.seconds == pytest.approx(vft.operations / (0.35 * 312e12 * 8))
+
+
+def test_held_out_questions_of_data_that_are_not_here(forecast):
+    def evaluated(*overrides):
+        given = (
+            "stages=[vft,evaluate]",
+            "evaluate={num_questions: null, assessment: null}",
+            SMALL,
+            *LENGTHS,
+            *overrides,
+        )
+        run = forecast("data={name: gsm8k, path: null}", *given, config=LLAMA_RUN, sees_data=False)
+        return run.units(["evaluate"])[0].work.sampled / 100, run.lengths.notes
+
+    free = "evaluation of 0 test questions; data.num_test or evaluate.num_questions says better"
+    count, notes = evaluated()
+    assert count == 0 and free in notes
+    for key in ("data.num_test", "evaluate.num_questions"):
+        count, notes = evaluated(f"{key}=70")
+        assert count == 70 and free not in notes
+    assert evaluated("evaluate.split=validation", "data.num_validation=30")[0] == 30
 
 
 def test_without_a_configuration_of_the_model_the_message_says_what_to_set(tiny, tmp_path):

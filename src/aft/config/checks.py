@@ -314,13 +314,13 @@ def _check_processes(config: Config) -> list[str]:
     given, all_gpus = launch.num_processes, launch.slurm.nodes * gpus
     if launch.config is None and launch.slurm.nodes == 1 and gpus > 1 and not vllm:
         problems.append(
-            f"launch.slurm.gpus_per_node: {gpus}, but without launch.config one process uses one GPU; set launch.config,"
-            f" {together}"
+            f"launch.slurm.gpus_per_node: {gpus}, but without launch.config one process uses one GPU; set"
+            f" launch.config, {together}"
         )
     elif launch.config is not None and given is not None and (given > all_gpus or (given < all_gpus and not vllm)):
         problems.append(
-            f"launch.num_processes: {given}, but launch.slurm asks for {all_gpus} GPUs (nodes × gpus_per_node); each GPU"
-            " has a process of its own"
+            f"launch.num_processes: {given}, but launch.slurm asks for {all_gpus} GPUs (nodes × gpus_per_node); each"
+            " GPU has a process of its own"
         )
     return problems
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from ..config import align_config
+from ..config import Config, align_config
 from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.plan import PlanConfig
+from ..config.schema import DEFAULT_POOL
 from ..device import use_cpu
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
@@ -163,7 +164,9 @@ class RunForecast:
         if self._divided() != ONE:
             return gpus
         if gpus > 1:
-            self._note(f"one process computes without launch.config, so {gpus - 1} of {gpus} GPUs stand idle in {stage}")
+            self._note(
+                f"one process computes without launch.config, so {gpus - 1} of {gpus} GPUs stand idle in {stage}"
+            )
         return 1
 
     def dtype(self, *, inference: bool = False) -> str:
@@ -282,7 +285,11 @@ class RunForecast:
 
     def units(self, stages: Sequence[str]) -> list[StageForecast]:
         """The forecast of each unit of a seed."""
-        found = [unit for unit in work(self.config, self.lengths, 1 if self._divided() == ONE else self.machine.gpus) if unit.stage in stages]
+        found = [
+            unit
+            for unit in work(self.config, self.lengths, 1 if self._divided() == ONE else self.machine.gpus)
+            if unit.stage in stages
+        ]
         return [self._training(unit) if unit.stage in ("vft", "align") else self._sampling(unit) for unit in found]
 
     def training_of(self, unit: Work) -> dict[str, Any]:
@@ -303,7 +310,9 @@ class RunForecast:
         except ConfigError as error:
             details = tuple(error.problems)
         costs = self._costs(setup.lora is not None, setup.checkpointing)
-        return self._finish(unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details, setup=setup)
+        return self._finish(
+            unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details, setup=setup
+        )
 
     def _sampling(self, unit: Work) -> StageForecast:
         section: Any = getattr(self.config, unit.stage)
@@ -460,6 +469,7 @@ def count_lengths(plan: Plan) -> Lengths:
                 step = max(1, len(questions) // _SAMPLED_QUESTIONS)
                 prompts += [question.question for question in questions[::step]]
                 answers += [plan.task.reference_response(q) for q in questions[::step] if q.rationale is not None]
+    held = sizes if plan.sees_data else _unseen(config, notes)
     encode = _encoder(plan, notes) if prompts else None
     limit, new = config.model.max_length, config.sample.max_new_tokens
     prompt, longest, response = asked.prompt_tokens, None, asked.response_tokens
@@ -481,21 +491,43 @@ def count_lengths(plan: Plan) -> Lengths:
     elif asked.response_tokens is None:
         notes.append("samples are taken to be as long as the references; plan.response_tokens says better")
     sampled = min(float(sampled or 0), float(new))
-    total = asked.questions or (sizes.get(TRAIN, 0) + sizes.get(ANSWER_ONLY, 0) if sizes else None)
+    total = asked.questions or (sizes.get(TRAIN, 0) + sizes.get(ANSWER_ONLY, 0) if plan.sees_data else None)
     referenced = sizes.get(TRAIN, total) if asked.questions is None else total
     if total is None:
         notes.append("the data cannot be read here: set plan.questions for tokens, hours and cost")
     return Lengths(
         referenced,
         total,
-        sizes.get(VALIDATION, 0),
-        sizes.get(TEST, 0),
+        held.get(VALIDATION, 0),
+        held.get(TEST, 0),
         float(prompt),
         int(longest or math.ceil(min(2 * prompt, limit))),
         float(response),
         sampled,
         tuple(notes),
     )
+
+
+def _unseen(config: Config, notes: list[str]) -> dict[str, int]:
+    """Held-out questions of data that cannot be read: as `data` says, else as many as the stages ask for."""
+    data, asked, found = config.data, config.evaluate, {}
+    for split in (VALIDATION, TEST):
+        key = f"num_{split}"
+        size = getattr(data, key, None)
+        if size is None and getattr(data, split, "unknown") is None:
+            size = 0  # a file of its own that is not given
+        if size is None:
+            size = 0
+            if split == VALIDATION and "sample" in config.stages:
+                size = DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions
+                notes.append(f"{size} validation questions for the pool, as sample.pool_questions asks")
+            if split == asked.split and "evaluate" in config.stages:
+                if asked.num_questions is None:
+                    keys = [f"data.{key}"] * hasattr(data, key) + ["evaluate.num_questions"]
+                    notes.append(f"evaluation of {size} {split} questions; {' or '.join(keys)} says better")
+                size = max(size, asked.num_questions or 0)
+        found[split] = size
+    return found
 
 
 def _encoder(plan: Plan, notes: list[str]) -> Any:
