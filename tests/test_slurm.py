@@ -113,6 +113,18 @@ def test_processes_are_divided_among_nodes(tiny):
         load_config(tiny, ["launch={config: fsdp2, num_processes: 3, slurm: {nodes: 2}}"])
 
 
+def test_every_gpu_of_a_job_has_a_process(tiny):
+    alone = r"launch\.slurm\.gpus_per_node: 8, but without launch\.config one process uses one GPU; set"
+    with pytest.raises(ConfigError, match=alone):
+        load_config(tiny, ["launch.slurm={gpus_per_node: 8}"])
+    load_config(tiny, ["launch.slurm={gpus_per_node: 1}"])
+    load_config(tiny, ["launch.slurm={gpus_per_node: 8}", "sample.engine=vllm"])
+    for count in (4, 16):
+        with pytest.raises(ConfigError, match=rf"launch\.num_processes: {count}, but launch\.slurm asks for 8 GPUs"):
+            load_config(tiny, [f"launch={{config: fsdp2, num_processes: {count}, slurm: {{gpus_per_node: 8}}}}"])
+    load_config(tiny, ["launch={config: fsdp2, num_processes: 16, slurm: {nodes: 2, gpus_per_node: 8}}"])
+
+
 # A run that ends at a safe point when it is asked, or at once as its first argument says.
 STANDS_IN = """#!{python}
 import signal, sys, time
@@ -152,6 +164,22 @@ def test_a_job_before_its_limit_ends_at_a_safe_point_and_is_queued_again(tiny, t
     assert (tmp_path / "requeued").read_text() == "7\n"
     ran = submit(tmp_path, script, "time.sleep(60)", FAKE_LIMIT="2", SLURM_RESTART_COUNT="3")
     assert ran.returncode == 143 and (tmp_path / "requeued").read_text() == "7\n", "three times at most"
+
+
+def test_a_job_that_is_cancelled_is_not_queued_again(tiny, tmp_path):
+    ran = submit(tmp_path, script_of(tiny), "time.sleep(60)", FAKE_CANCEL="2")
+    assert (ran.returncode, ran.stdout) == (143, "begun\nsaved\n"), ran.stderr
+    assert "queued again" not in ran.stderr and not (tmp_path / "requeued").exists()
+    # the limit was told before: TERM then only ends the wait for a safe point
+    work = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(1.5)\nsys.exit(143)"
+    ran = submit(tmp_path, script_of(tiny), work, FAKE_LIMIT="1", FAKE_CANCEL="1.5")
+    assert ran.returncode == 143 and (tmp_path / "requeued").read_text() == "7\n"
+
+
+def test_lines_of_setup_come_before_the_strict_mode(tiny, tmp_path):
+    setup = "launch.slurm={setup: ['[ -z \"$NOT_SET\" ] && false', 'cd . ; export GREETING=hello']}"
+    ran = submit(tmp_path, script_of(tiny, setup), "import os; print(os.environ['GREETING'])")
+    assert (ran.returncode, ran.stdout) == (0, "begun\nhello\n"), ran.stderr
 
 
 def test_a_job_ends_with_the_exit_code_of_its_run(tiny, tmp_path):

@@ -55,7 +55,6 @@ def run_script(config: Config, arguments: Sequence[str]) -> str:
     ]
     if unsaved:
         lines.append(f"# {', '.join(unsaved)}: no training.save_strategy; a training that is cut begins again.")
-    lines += _rendezvous() if machine.nodes > 1 else []
     return script(name, slurm, machine, [*lines, f"run aft-train {shlex.join(arguments)}"])
 
 
@@ -88,27 +87,29 @@ def script(name: str, slurm: SlurmConfig, machine: Machine, lines: Sequence[str]
         if value is not None and value is not False
     ]
     again = _REQUEUE.format(requeues=slurm.requeues) if slurm.requeues else ""
-    head = ["#!/bin/bash", *given, "set -euo pipefail", 'cd "$SLURM_SUBMIT_DIR"']
-    return "\n".join([*head, *slurm.setup, _RUN.replace("@AGAIN@", again), *lines])
+    # before bash's strict mode, under which ~/.bashrc and the functions of conda and modules fail
+    setup = ['cd "$SLURM_SUBMIT_DIR" || exit 1', *slurm.setup, "set -euo pipefail"]
+    meeting = _RENDEZVOUS if machine.nodes > 1 else []
+    return "\n".join(["#!/bin/bash", *given, *setup, _RUN.replace("@AGAIN@", again), *meeting, *lines])
 
 
-def _rendezvous() -> list[str]:
-    return [
-        "# aft-train starts a launcher on each node with srun. They meet at the first node.",
-        'MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)"',
-        "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))",
-        'export MASTER_ADDR MASTER_PORT SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
-    ]
-
+_RENDEZVOUS = [
+    "# aft-train starts a launcher on each node with srun. They meet at the first node.",
+    'MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)"',
+    "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))",
+    'export MASTER_ADDR MASTER_PORT SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+]
 
 _RUN = """
 # Slurm sends USR1 to this shell before the time limit. The command then ends at its next safe point.
+# TERM, as scancel sends it, ends the command for good, unless the limit was told before.
 asked="" child=""
 end() {
-  asked=1
+  [ "$asked" = USR1 ] || asked="$1"
   [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
 }
-trap end USR1 TERM
+trap 'end USR1' USR1
+trap 'end TERM' TERM
 run() {
   local code=143
   if [ -z "$asked" ]; then
@@ -127,7 +128,7 @@ run() {
 """
 
 _REQUEUE = """\
-  if [ -n "$asked" ] && [ "$code" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
+  if [ "$asked" = USR1 ] && [ "$code" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
     echo "the job is queued again, to go on from here" >&2
     scontrol requeue "$SLURM_JOB_ID"
   fi

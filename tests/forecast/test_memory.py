@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig
 
 from aft.config.plan import Hardware
 from aft.forecast.hardware import GPUS
@@ -83,6 +85,9 @@ def test_qlora_keeps_half_a_byte_and_the_scales():
     held = states(architecture(1000, adapters=10), setup(dtype="bfloat16", lora={"r": 1}, quantised=True))
     assert held.weights == pytest.approx(1000 * NF4 + 40)
     assert held.buffers == 100 * 2  # the largest matrix, written out
+    found = dataclasses.replace(architecture(1000), weights=(Weight("embedding", (1000,), None, embedding=True),))
+    held = states(found, setup(dtype="bfloat16", lora={"r": 1}, quantised=True))
+    assert held.weights == 1000 * 4  # all but the linear layers is float32
 
 
 @pytest.mark.parametrize(
@@ -156,6 +161,16 @@ def test_the_meta_device_counts_a_family_s_weights(name):
     adapted = add_lora(model, {"r": 4, "target_modules": "all-linear"})
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     assert sum(weight.count for weight in found.adapters) == trained
+
+
+def test_the_model_for_images_of_a_checkpoint_is_not_counted():
+    text = {**CONFIGS["gemma3_text"], "vocab_size": 100}
+    images = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config={**images, "image_size": 28})
+    found = read_architecture(config, {"r": 2, "target_modules": "all-linear"})
+    assert not any("vision" in weight.name for weight in (*found.weights, *found.adapters))
+    step = trace_step(config, StepSettings("float32", lora={"r": 2, "target_modules": "all-linear"}), TEXTS)
+    assert step.measured == 2 and step.peak(2, again=False) > 0
 
 
 class Held(TorchDispatchMode):

@@ -57,6 +57,8 @@ def test_seconds():
     assert seconds(unit, costs, Speed(6e4, None), (0, 0, 1), gpus=2) == 5
     assert seconds(unit, costs, Speed(None, None), (0, 0, 1), gpus=2) is None
     assert seconds(unit, costs, Speed(None, None, train_tokens=10), (0, 0, 1), gpus=1) == 10
+    both = Work("align", trained=100, scored=300)
+    assert seconds(both, costs, Speed(6e4, None, scoring=1.2e5), (0, 0, 1), gpus=1) == 10 + 5
     # each step reads the weights once, and the cache of every row
     sampled = Work("sample", sampled=400)
     assert seconds(sampled, costs, Speed(None, 100.0), (600, 10, 40), gpus=1) == 10 * (600 + 400) / 100

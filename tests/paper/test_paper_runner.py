@@ -347,6 +347,16 @@ def test_the_tiny_scale_runs_on_the_cpu(key):
     assert {command.load().launch.device for command in commands(key, "tiny")} == {"cpu"}
 
 
+def test_slurm_on_several_nodes(capsys):
+    given = ["--scale", "paper", "--slurm", "launch.slurm={nodes: 2, gpus_per_node: 8}"]
+    runner.main("2", given)
+    text = capsys.readouterr().out
+    assert "#SBATCH --nodes=2" in text and text.index("export MASTER_ADDR") < text.index("run aft-train")
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    with pytest.raises(ConfigError, match="--accelerate: not with --slurm on several nodes"):
+        runner.main("2", [*given, "--accelerate"])
+
+
 def test_slurm_asks_for_what_the_configuration_uses(capsys):
     def asked(*arguments):
         runner.main("1", ["--slurm", *arguments])

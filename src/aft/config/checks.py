@@ -33,7 +33,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("evaluate", _check_self_consistency),
         ("model sample evaluate launch methods stages", _check_engines),
         ("sample evaluate methods stages seeds", _check_served_models),
-        ("launch", _check_processes),
+        ("launch sample evaluate", _check_processes),
         ("hub model align methods seeds stages", _check_hub),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
@@ -307,6 +307,21 @@ def _check_processes(config: Config) -> list[str]:
             problems.append(
                 f"launch.num_processes: {launch.num_processes} cannot be divided among {nodes} nodes equally"
             )
+    gpus = launch.slurm.gpus_per_node if launch.slurm is not None and launch.device != "cpu" else None
+    if launch.slurm is None or not gpus:
+        return problems
+    vllm = "vllm" in (config.sample.engine, config.evaluate.engine)  # takes all GPUs itself
+    given, all_gpus = launch.num_processes, launch.slurm.nodes * gpus
+    if launch.config is None and launch.slurm.nodes == 1 and gpus > 1 and not vllm:
+        problems.append(
+            f"launch.slurm.gpus_per_node: {gpus}, but without launch.config one process uses one GPU; set"
+            f" launch.config, {together}"
+        )
+    elif launch.config is not None and given is not None and (given > all_gpus or (given < all_gpus and not vllm)):
+        problems.append(
+            f"launch.num_processes: {given}, but launch.slurm asks for {all_gpus} GPUs (nodes × gpus_per_node); each"
+            " GPU has a process of its own"
+        )
     return problems
 
 

@@ -47,7 +47,8 @@ class SlurmConfig:
     log: str = "%x-%j.log"
     """File of the job's output. %x: name of the job; %j: its number. Its folder must exist."""
     setup: list[str] = field(default_factory=list)
-    """Shell lines before the run, such as `module load cuda` and `source .venv/bin/activate`."""
+    """Shell lines before the run, such as `module load cuda` and `source .venv/bin/activate`. One that fails does not
+    end the job, as in a shell that you type into; `set -e` as the first one changes that."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of sbatch by their long names without dashes, such as `constraint: h100`; true: without value."""
 

@@ -14,6 +14,7 @@ from .work import Work
 _MOST_GPUS = 1024
 _MOST_TOKENS = 2**24
 _UNIT = 128  # tokens
+_LORA = f"model.lora='{{r: {DEFAULT_LORA['r']}, target_modules: all-linear}}'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +130,7 @@ def _changes(run: RunForecast, unit: Work) -> Iterator[Option]:
             run, unit, dataclasses.replace(checkpointed, kind=FSDP, processes=many), f"launch.config=fsdp2{_and(key)}"
         )
     if own.lora is None:
-        adapted = dataclasses.replace(checkpointed, lora=DEFAULT_LORA)
-        yield _option(
-            run, unit, adapted, f"model.lora='{{r: {DEFAULT_LORA['r']}, target_modules: all-linear}}'{_and(key)}"
-        )
+        yield _option(run, unit, dataclasses.replace(checkpointed, lora=DEFAULT_LORA), f"{_LORA}{_and(key)}")
     power = 2 ** (math.floor(math.log2(max(1, many))) + 1)
     while power <= _MOST_GPUS:
         more = dataclasses.replace(checkpointed, kind=own.kind if own.kind in (FSDP, ZERO3) else FSDP, processes=power)
@@ -144,7 +142,8 @@ def _changes(run: RunForecast, unit: Work) -> Iterator[Option]:
         power *= 2
     if not own.quantised and own.kind in (ONE, DDP):
         four = dataclasses.replace(checkpointed, lora=own.lora or DEFAULT_LORA, quantised=True)
-        yield _option(run, unit, four, f"QLoRA (model.lora on a base in 4 bits){_and(key)}")
+        keys = "model.quantization={}" if own.lora else f"{_LORA} model.quantization={{}}"
+        yield _option(run, unit, four, f"{keys}{_and(key)}")
 
 
 def _and(key: str) -> str:
@@ -162,6 +161,6 @@ def _for_sampling(run: RunForecast, found: StageForecast) -> Iterator[str]:
         rows //= 2
     if run.fits(memory := run.sampling(stage, rows)):
         yield f"{stage}.batch_size={rows}: {memory.total / 1e9:,.1f} GB"
-    if run.dtype(inference=True) == "float32":
+    if run.dtype(inference=True) == "float32" and not run.is_quantised(inference=True):
         yield f"model.inference_dtype=bfloat16: {found.memory.total / 2e9 if found.memory else 0:,.1f} GB"
     yield f"{stage}.engine=vllm with {stage}.vllm.tensor_parallel_size: the weights are divided among GPUs"

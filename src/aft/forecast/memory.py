@@ -7,7 +7,7 @@ from typing import Any
 
 from .optimizers import Trained, state_bytes, step_bytes
 from .trace import StepMemory, StepSettings
-from .weights import Architecture, Weight
+from .weights import Architecture
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: 4 bits, an 8-bit scale for 64 values, a float32 scale for 256 scales.
@@ -39,10 +39,15 @@ class Setup:
 
     def step(self, chunk_bytes: int, keep_bytes: int, layout: str) -> StepSettings:
         """How the step of this training is traced. FSDP2 and DeepSpeed compute with weights of the compute type."""
-        whole = self.kind in (ONE, DDP) and not self.quantised
+        whole = self.kind in (ONE, DDP)
         dtype = self.dtype if whole else (self.compute or self.dtype)
+        if self.quantised:
+            # what stands between the products in 4 bits is float32
+            dtype = self.compute or "float32"
         autocast = self.compute if self.compute not in (None, dtype) or (self.lora and self.compute) else None
-        return StepSettings(dtype, autocast, self.checkpointing, self.lora, chunk_bytes, keep_bytes, layout)
+        return StepSettings(
+            *(dtype, autocast, self.checkpointing, self.lora, chunk_bytes, keep_bytes, layout), quantised=self.quantised
+        )
 
     def describe(self) -> str:
         """The setup in a few words."""
@@ -131,10 +136,13 @@ def _trained(found: Architecture, setup: Setup) -> list[Trained]:
 
 
 def _weight_bytes(found: Architecture, setup: Setup, size: float) -> float:
-    def of(weight: Weight) -> float:
-        return weight.count * (NF4 if setup.quantised and weight.linear and weight.layer is not None else size)
+    weights = quantised_bytes(found) if setup.quantised else found.count * size
+    return weights + (4 * sum(w.count for w in found.adapters) if setup.lora is not None else 0)
 
-    return sum(map(of, found.weights)) + (4 * sum(w.count for w in found.adapters) if setup.lora is not None else 0)
+
+def quantised_bytes(found: Architecture) -> float:
+    """Bytes of a model's own weights in 4 bits. All but the linear layers is float32, as `load_quantised` leaves it."""
+    return sum(weight.count * (NF4 if weight.linear and weight.layer is not None else 4) for weight in found.weights)
 
 
 def _gathered(found: Architecture, setup: Setup, computing: float) -> float:
@@ -156,15 +164,23 @@ def _count(shape: Any) -> int:
 
 
 def sampling_memory(
-    found: Architecture, dtype: str, rows: int, prompt: int, new: int, prompts: int, spare: int = 64
+    found: Architecture,
+    dtype: str,
+    rows: int,
+    prompt: int,
+    new: int,
+    prompts: int,
+    spare: int = 64,
+    weights: float | None = None,
 ) -> Memory:
     """The transformers engine: weights, the cache of all rows, and what choosing a token needs.
 
     `rows`: completions at once. `prompts`: questions that are read together. `spare`: columns kept ahead of need. The
-    cache is counted for rows of the greatest length, beside one layer that is being copied.
+    cache is counted for rows of the greatest length, beside one layer that is being copied. `weights`: their bytes;
+    None: all of them in `dtype`.
     """
     size = BYTES[dtype]
-    weights = float(found.count * size)
+    weights = float(found.count * size) if weights is None else weights
     cache = float(rows * (prompt + new + spare) * found.cache_values * size)
     cache += cache / max(1, found.layers) + prompts * prompt * found.cache_values * size
     # logits and their probabilities: float32, and float64 twice

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from ..config import align_config
+from ..config import Config, align_config
 from ..config.launch_file import asked_processes, on_cpu, read_launch_file
 from ..config.plan import PlanConfig
+from ..config.schema import DEFAULT_POOL
 from ..device import use_cpu
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
-from ..model import SPECIAL_TOKENS, model_config
+from ..model import SPECIAL_TOKENS, lora_arguments, model_config
 from ..run.folder import BASE
 from ..scoring.packing import SHARED
 from ..stages.plan import Plan
@@ -36,6 +37,7 @@ from .memory import (
     Memory,
     Setup,
     cached_tokens,
+    quantised_bytes,
     sampling_memory,
     training_memory,
 )
@@ -59,7 +61,6 @@ class Machine:
     gpus: int
     memory: float | None
     shown: str
-    speed: Speed
     cpu: bool
     price: float | None
 
@@ -93,7 +94,7 @@ class RunForecast:
         self.launch_file = read_launch_file(launch.config) if launch.config is not None else {}
         config = find_model_config(plan, network=network)
         lora = plan.config.model.lora
-        self.lora = dataclasses.asdict(lora) if lora is not None else None
+        self.lora = lora_arguments(dataclasses.asdict(lora)) if lora is not None else None
         self.model = read_architecture(config, self.lora)
         self._adapted: dict[str, Architecture] = {}
         self.machine = self._machine()
@@ -121,7 +122,6 @@ class RunForecast:
             gpus=gpus,
             memory=None if memory is None else memory * (1 - asked.reserve),
             shown=shown,
-            speed=_speed(asked, named, self._compute(self.config.training)),
             cpu=cpu,
             price=asked.price_per_hour,
         )
@@ -136,9 +136,44 @@ class RunForecast:
         mixed = None if self.launch_file.get("distributed_type") == "DEEPSPEED" else mixed
         return {"bf16": "bfloat16", "fp16": "float16"}.get(str(mixed))
 
+    def _products(self, setup: Setup | None = None) -> str:
+        """The type in which a training multiplies matrices, or, without one, sampling and scoring."""
+        section = self.config.model.quantization
+        if section is not None and self.is_quantised(inference=setup is None):
+            return section.bnb_4bit_compute_dtype or self.dtype()
+        return self.dtype(inference=True) if setup is None else setup.compute or setup.dtype
+
+    def _speed(self, setup: Setup | None) -> Speed:
+        """The rates of one GPU in a unit. `setup`: of its training; None: it trains nothing."""
+        asked, named = self.asked, GPUS.get(self.asked.hardware or "")
+        rate = asked.bandwidth_gb or (named.bandwidth_gb if named is not None else None)
+        return Speed(
+            _operations(asked, named, self._products(setup)),
+            None if rate is None else rate * 1e9 * asked.mbu,
+            asked.train_tokens_per_second,
+            asked.sample_tokens_per_second,
+            scoring=_operations(asked, named, self._products()),
+        )
+
+    def _processes(self, stage: str) -> int:
+        """How many GPUs compute a unit: those of the processes that share it, and vLLM's own."""
+        section, gpus = getattr(self.config, stage), self.machine.gpus
+        if getattr(section, "engine", None) == "vllm":
+            copies = section.vllm.replicas
+            return gpus if copies is None else min(gpus, copies * section.vllm.tensor_parallel_size)
+        if self._divided() != ONE:
+            return gpus
+        if gpus > 1:
+            self._note(
+                f"one process computes without launch.config, so {gpus - 1} of {gpus} GPUs stand idle in {stage}"
+            )
+        return 1
+
     def dtype(self, *, inference: bool = False) -> str:
         """The dtype of the weights, in training or when they sample and score."""
         model = self.config.model
+        if inference and self.is_quantised(inference=True):
+            return "float32"  # what stands between the products in 4 bits
         found = (model.inference_dtype if inference else None) or model.dtype
         if found != "auto":
             return found
@@ -147,14 +182,16 @@ class RunForecast:
 
     # ---- settings of the trainings ----
 
-    def setup(self, training: dict[str, Any]) -> Setup:
-        """How the run's own launch settings divide and compute a training."""
+    def _divided(self) -> str:
         kind = str(self.launch_file.get("distributed_type") or "NO")
         if kind == "DEEPSPEED":
             stage = (self.launch_file.get("deepspeed_config") or {}).get("zero_stage")
-            divided = {1: ZERO1, 2: ZERO2}.get(int(stage or 3), ZERO3)
-        else:
-            divided = {"FSDP": FSDP, "MULTI_GPU": DDP, "MULTI_CPU": DDP}.get(kind, ONE)
+            return {1: ZERO1, 2: ZERO2}.get(int(stage or 3), ZERO3)
+        return {"FSDP": FSDP, "MULTI_GPU": DDP, "MULTI_CPU": DDP}.get(kind, ONE)
+
+    def setup(self, training: dict[str, Any]) -> Setup:
+        """How the run's own launch settings divide and compute a training."""
+        divided = self._divided()
         checkpointing = training.get("activation_checkpointing", training.get("gradient_checkpointing", False))
         return Setup(
             divided,
@@ -168,9 +205,16 @@ class RunForecast:
             cpu=self.machine.cpu,
         )
 
-    def is_quantised(self) -> bool:
-        """True if the run's adapters stand on weights in 4 bits."""
-        return getattr(self.config.model, "quantization", None) is not None
+    def is_quantised(self, *, inference: bool = False) -> bool:
+        """True if the weights are in 4 bits, in training or when they sample and score."""
+        section = self.config.model.quantization
+        return section is not None and (section.inference or not inference)
+
+    def _inference_weights(self) -> float:
+        """Bytes of the weights that sample and score."""
+        if not self.is_quantised(inference=True):
+            return float(self.model.count * BYTES[self.dtype(inference=True)])
+        return quantised_bytes(self.model) + 4 * sum(weight.count for weight in self.model.adapters)
 
     def texts(self, stage: str, name: str | None, training: dict[str, Any], budget: int | None) -> tuple[Texts, bool]:
         """The largest call of a training, and whether its steps have several calls.
@@ -241,7 +285,11 @@ class RunForecast:
 
     def units(self, stages: Sequence[str]) -> list[StageForecast]:
         """The forecast of each unit of a seed."""
-        found = [unit for unit in work(self.config, self.lengths, self.machine.gpus) if unit.stage in stages]
+        found = [
+            unit
+            for unit in work(self.config, self.lengths, 1 if self._divided() == ONE else self.machine.gpus)
+            if unit.stage in stages
+        ]
         return [self._training(unit) if unit.stage in ("vft", "align") else self._sampling(unit) for unit in found]
 
     def training_of(self, unit: Work) -> dict[str, Any]:
@@ -262,7 +310,9 @@ class RunForecast:
         except ConfigError as error:
             details = tuple(error.problems)
         costs = self._costs(setup.lora is not None, setup.checkpointing)
-        return self._finish(unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details)
+        return self._finish(
+            unit, memory, f"{setup.describe()}, {texts.tokens:,} tokens a call", costs, details, setup=setup
+        )
 
     def _sampling(self, unit: Work) -> StageForecast:
         section: Any = getattr(self.config, unit.stage)
@@ -284,7 +334,15 @@ class RunForecast:
             shown = f"vLLM, {share:.0%} of the memory"
             return self._finish(unit, memory if whole else None, shown, costs, (line,) if line else (), fits, rows)
         memory = self.sampling(unit.stage, rows)
-        return self._finish(unit, memory, f"{rows} rows, {dtype}", costs, (), None, rows)
+        return self._finish(
+            unit,
+            memory,
+            f"{rows} rows, {'4 bits' if self.is_quantised(inference=True) else dtype}",
+            costs,
+            (),
+            None,
+            rows,
+        )
 
     def sampling(self, stage: str, rows: int) -> Memory:
         """The memory of the transformers engine with `rows` completions at once, all of the greatest length."""
@@ -292,7 +350,8 @@ class RunForecast:
         k = self.config.sample.num_samples if stage == "sample" else 1
         prompts = max(1, math.ceil(rows / k))
         return sampling_memory(
-            self.model, self.dtype(inference=True), rows, self.lengths.longest, section.max_new_tokens, prompts
+            *(self.model, self.dtype(inference=True), rows, self.lengths.longest, section.max_new_tokens, prompts),
+            weights=self._inference_weights(),
         )
 
     def _costs(self, frozen: bool, again: bool) -> Costs:
@@ -308,6 +367,7 @@ class RunForecast:
         details: tuple[str, ...],
         fits: bool | None = None,
         rows: int = 1,
+        setup: Setup | None = None,
     ) -> StageForecast:
         if fits is None and memory is not None:
             fits = self.fits(memory)
@@ -315,8 +375,8 @@ class RunForecast:
             return StageForecast(unit, memory, fits, shown, None, None, details)
         size = BYTES[self.dtype(inference=True)]
         length = self.lengths.prompt + self.lengths.sampled / 2
-        sampling = (self.model.count * size, self.model.cache_values * size * length, rows)
-        taken = seconds(unit, costs, self.machine.speed, sampling, self.machine.gpus)
+        sampling = (self._inference_weights(), self.model.cache_values * size * length, rows)
+        taken = seconds(unit, costs, self._speed(setup), sampling, self._processes(unit.stage))
         return StageForecast(unit, memory, fits, shown, costs.operations(unit), taken, details)
 
     def _note(self, line: str) -> None:
@@ -324,18 +384,13 @@ class RunForecast:
             self.notes.append(line)
 
 
-def _speed(asked: PlanConfig, named: Gpu | None, compute: str | None) -> Speed:
+def _operations(asked: PlanConfig, named: Gpu | None, dtype: str) -> float | None:
+    """Operations a second of one GPU with products in `dtype`; None: not known."""
     tflops = asked.tflops
     if tflops is None and named is not None:
-        half = compute is not None and not (compute == "bfloat16" and asked.hardware in WITHOUT_BFLOAT16)
+        half = dtype == "float16" or (dtype == "bfloat16" and asked.hardware not in WITHOUT_BFLOAT16)
         tflops = named.half if half else named.single
-    rate = asked.bandwidth_gb or (named.bandwidth_gb if named is not None else None)
-    return Speed(
-        None if tflops is None else tflops * 1e12 * asked.mfu,
-        None if rate is None else rate * 1e9 * asked.mbu,
-        asked.train_tokens_per_second,
-        asked.sample_tokens_per_second,
-    )
+    return None if tflops is None else tflops * 1e12 * asked.mfu
 
 
 # ---- the model's configuration ----
@@ -414,6 +469,7 @@ def count_lengths(plan: Plan) -> Lengths:
                 step = max(1, len(questions) // _SAMPLED_QUESTIONS)
                 prompts += [question.question for question in questions[::step]]
                 answers += [plan.task.reference_response(q) for q in questions[::step] if q.rationale is not None]
+    held = sizes if plan.sees_data else _unseen(config, notes)
     encode = _encoder(plan, notes) if prompts else None
     limit, new = config.model.max_length, config.sample.max_new_tokens
     prompt, longest, response = asked.prompt_tokens, None, asked.response_tokens
@@ -435,21 +491,43 @@ def count_lengths(plan: Plan) -> Lengths:
     elif asked.response_tokens is None:
         notes.append("samples are taken to be as long as the references; plan.response_tokens says better")
     sampled = min(float(sampled or 0), float(new))
-    total = asked.questions or (sizes.get(TRAIN, 0) + sizes.get(ANSWER_ONLY, 0) if sizes else None)
+    total = asked.questions or (sizes.get(TRAIN, 0) + sizes.get(ANSWER_ONLY, 0) if plan.sees_data else None)
     referenced = sizes.get(TRAIN, total) if asked.questions is None else total
     if total is None:
         notes.append("the data cannot be read here: set plan.questions for tokens, hours and cost")
     return Lengths(
         referenced,
         total,
-        sizes.get(VALIDATION, 0),
-        sizes.get(TEST, 0),
+        held.get(VALIDATION, 0),
+        held.get(TEST, 0),
         float(prompt),
         int(longest or math.ceil(min(2 * prompt, limit))),
         float(response),
         sampled,
         tuple(notes),
     )
+
+
+def _unseen(config: Config, notes: list[str]) -> dict[str, int]:
+    """Held-out questions of data that cannot be read: as `data` says, else as many as the stages ask for."""
+    data, asked, found = config.data, config.evaluate, {}
+    for split in (VALIDATION, TEST):
+        key = f"num_{split}"
+        size = getattr(data, key, None)
+        if size is None and getattr(data, split, "unknown") is None:
+            size = 0  # a file of its own that is not given
+        if size is None:
+            size = 0
+            if split == VALIDATION and "sample" in config.stages:
+                size = DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions
+                notes.append(f"{size} validation questions for the pool, as sample.pool_questions asks")
+            if split == asked.split and "evaluate" in config.stages:
+                if asked.num_questions is None:
+                    keys = [f"data.{key}"] * hasattr(data, key) + ["evaluate.num_questions"]
+                    notes.append(f"evaluation of {size} {split} questions; {' or '.join(keys)} says better")
+                size = max(size, asked.num_questions or 0)
+        found[split] = size
+    return found
 
 
 def _encoder(plan: Plan, notes: list[str]) -> Any:

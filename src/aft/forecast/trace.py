@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from ..scoring.forward import enable_scoring
 from ..scoring.packing import SHARED, Item, pack
 from ..scoring.responses import score_responses
-from .weights import build, layers_of, with_lora
+from .weights import build, is_linear, layers_of, with_lora
 
 _LAYERS = 2
 
@@ -45,7 +45,8 @@ class Texts:
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
     """How a step is computed. `dtype`: of the weights. `autocast`: the type of mixed precision; None: that of the
-    weights. `lora`: arguments of peft's LoraConfig. `gradients`: False for a pass that only scores."""
+    weights. `lora`: arguments of peft's LoraConfig. `gradients`: False for a pass that only scores. `quantised`: all
+    but the linear layers is float32."""
 
     dtype: str
     autocast: str | None = None
@@ -55,6 +56,7 @@ class StepSettings:
     keep_bytes: int = 512 * 2**20
     layout: str = SHARED
     gradients: bool = True
+    quantised: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +126,19 @@ def _small(config: Any, settings: StepSettings) -> torch.nn.Module:
         if isinstance(value, list) and len(value) == layers:
             setattr(text, key, value[:few])
     text.num_hidden_layers = few
-    model: torch.nn.Module = build(config, dtype=getattr(torch, settings.dtype))
+    model: Any = build(config, dtype=getattr(torch, settings.dtype))
     model.train()
+    if settings.quantised:
+        in_4_bits = {
+            id(w) for layer in layers_of(model) for m in layer.modules() if is_linear(m) for w in m.parameters()
+        }
+        for weight in model.parameters():
+            if id(weight) not in in_4_bits:
+                weight.data = weight.data.float()
     if settings.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-    return with_lora(model, settings.lora) if settings.lora is not None else model
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    found: torch.nn.Module = with_lora(model, settings.lora) if settings.lora is not None else model
+    return found
 
 
 def _give_memory(model: torch.nn.Module) -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import ConfigError
-from ..model import add_lora
+from ..model import add_lora, language_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +123,11 @@ def read_architecture(config: Any, lora: dict[str, Any] | None = None) -> Archit
 
 
 def build(config: Any, **arguments: Any) -> PreTrainedModel:
-    """The model of a configuration on the meta device. Raises `ConfigError`."""
+    """The model of a configuration on the meta device, as loading leaves it. Raises `ConfigError`."""
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config), **arguments)
+            model = language_model(AutoModelForCausalLM.from_config(copy.deepcopy(config), **arguments))
     except Exception as error:  # whatever an architecture does with values that do not fit
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"plan.model: no model can be built from this configuration: {reason}") from None
@@ -151,6 +151,11 @@ def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
     raise ConfigError(f"model: {type(model).__name__} has no list of {count} layers, so nothing can be forecast")
 
 
+def is_linear(module: torch.nn.Module) -> bool:
+    """True for a layer that 4-bit loading quantises."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
 def _weights(model: PreTrainedModel, places: dict[int, int]) -> Iterator[Weight]:
     seen: set[int] = set()
     head = model.get_output_embeddings()
@@ -159,8 +164,7 @@ def _weights(model: PreTrainedModel, places: dict[int, int]) -> Iterator[Weight]
             if id(weight) in seen:
                 continue
             seen.add(id(weight))
-            kind = type(module).__name__
-            matrix = name == "weight" and (isinstance(module, torch.nn.Linear) or kind == "Conv1D")
+            matrix = name == "weight" and is_linear(module)
             yield Weight(
                 f"{path}.{name}",
                 tuple(weight.shape),

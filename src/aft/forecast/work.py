@@ -175,12 +175,16 @@ class Costs:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """One GPU: operations a second in training, and bytes a second in sampling; or measured tokens a second."""
+    """One GPU: operations a second in training, and bytes a second in sampling; or measured tokens a second.
+
+    `scoring`: operations a second in scoring; None: as in training.
+    """
 
     operations: float | None
     bytes: float | None
     train_tokens: float | None = None
     sample_tokens: float | None = None
+    scoring: float | None = None
 
 
 def seconds(unit: Work, costs: Costs, speed: Speed, sampling: tuple[float, float, int], gpus: int) -> float | None:
@@ -194,7 +198,12 @@ def seconds(unit: Work, costs: Costs, speed: Speed, sampling: tuple[float, float
         if speed.train_tokens is not None:
             total += (unit.trained + unit.scored / 3) / speed.train_tokens
         elif speed.operations is not None:
-            total += costs.operations(computed) / speed.operations
+            trained = dataclasses.replace(
+                computed, scored=0.0, predicted=(unit.predicted[0], 0.0), pairs=(unit.pairs[0], 0.0)
+            )
+            training = costs.operations(trained)
+            total += training / speed.operations
+            total += (costs.operations(computed) - training) / (speed.scoring or speed.operations)
         else:
             return None
     if unit.sampled:

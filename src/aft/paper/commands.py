@@ -12,6 +12,7 @@ from ..config import Config, load_config
 from ..config.ratings import JudgeRatings
 from ..config.slurm import SlurmConfig
 from ..endpoint import API_KEY, BASE_URL, DEFAULT_URL, MODEL
+from ..errors import ConfigError
 from ..run.folder import BASE, EVERY_SEED, STAGES, RunFolder
 from ..slurm import Machine, machine_of, script
 from ..yaml_files import yaml_line
@@ -112,6 +113,10 @@ def as_slurm(
     launches = [step.load().launch for step in commands]
     machines = [machine_of(launch) for launch in launches]
     machine = Machine(*(max(getattr(found, key) for found in machines) for key in ("nodes", "gpus", "cores")))
+    if machine.nodes > 1 and any("accelerate launch" in line for block in lines for line in block):
+        raise ConfigError(
+            "--accelerate: not with --slurm on several nodes, where aft-train starts the launchers itself"
+        )
     slurm = next((launch.slurm for launch in launches if launch.slurm), SlurmConfig())
     independent = len(steps) > 1 and not any(isinstance(step, Copy) for step in steps)
     independent = independent and len({step.folder for step in commands}) == len(steps)
