@@ -199,6 +199,11 @@ class Inference:
         """The checkpoint's model in the inference dtype, on the device, in evaluation mode."""
         return self.stage.model(self.checkpoint, inference=True).to(self.stage.device).eval()
 
+    @property
+    def is_loaded(self) -> bool:
+        """True if something has needed the model."""
+        return "model" in vars(self)
+
     @functools.cached_property
     def texts(self) -> TextEncoder:
         """Texts as token ids of the checkpoint's tokenizer."""
