@@ -152,6 +152,22 @@ def language_model(model: PreTrainedModel) -> PreTrainedModel:
     return alone
 
 
+def is_inside(checkpoint: str, *, revision: str | None = None, local: bool = False) -> bool:
+    """True if `language_model` takes a model out of a checkpoint. False also if its configuration cannot be read.
+
+    `local`: uses no network. The weights are not read, and no code of the checkpoint's runs.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint, revision=revision, trust_remote_code=False, local_files_only=local
+        )
+        with torch.device("meta"):
+            whole = AutoModelForCausalLM.from_config(config)
+    except Exception:  # loading the model reports it
+        return False
+    return language_model(whole) is not whole
+
+
 _JSON_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
