@@ -63,7 +63,7 @@ def test_a_model_that_has_too_few_positions_is_refused_before_anything_runs(make
 
 def test_what_a_pushed_adapter_stands_on_is_asked_before_anything_runs(make):
     plan = make("llama", "hub.repo=me/mine", "align.init_from=base", "model.lora={save: adapter}")
-    with pytest.raises(ConfigError, match="^hub: the pushed adapters would stand on"):
+    with pytest.raises(ConfigError, match=r"^hub: the pushed adapters would stand on"):
         check_fit(plan, plan.stages())
 
 
