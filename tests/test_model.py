@@ -182,6 +182,19 @@ def test_a_saved_adapter_merges_into_its_base(tmp_path):
     assert type(merged) is type(tiny_model())
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+def test_an_adapter_whose_weights_have_no_place_in_the_model_is_refused(tmp_path):
+    add_lora(tiny_model(), {"r": 4, "target_modules": ["q_proj", "v_proj"]}).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    for targets, match in {
+        ("q_proj",): "the model has no place for [0-9]+ weights: .*v_proj",
+        ("q_proj", "k_proj", "v_proj"): "it lacks [0-9]+ weights: .*k_proj",
+    }.items():
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "target_modules": targets}))
+        with pytest.raises(ConfigError, match=f"does not fit its model: {match}"):
+            merge_lora(tiny_model(), tmp_path)
+
+
 def test_unknown_target_modules_are_a_config_error():
     with pytest.raises(ConfigError, match=r"^model\.lora: .*no_such"):
         add_lora(tiny_model(), {"r": 4, "target_modules": ["no_such"]})

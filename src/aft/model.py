@@ -152,6 +152,22 @@ def language_model(model: PreTrainedModel) -> PreTrainedModel:
     return alone
 
 
+def is_inside(checkpoint: str, *, revision: str | None = None, local: bool = False) -> bool:
+    """True if `language_model` takes a model out of a checkpoint. False also if its configuration cannot be read.
+
+    `local`: uses no network. The weights are not read, and no code of the checkpoint's runs.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint, revision=revision, trust_remote_code=False, local_files_only=local
+        )
+        with torch.device("meta"):
+            whole = AutoModelForCausalLM.from_config(config)
+    except Exception:  # loading the model reports it
+        return False
+    return language_model(whole) is not whole
+
+
 _JSON_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
@@ -462,16 +478,27 @@ def merge_lora(base: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
 
 
 def attach_lora(base: PreTrainedModel, adapter: str | Path) -> torch.nn.Module:
-    """`base` with the saved adapter in front of its weights, which stay as they are. Raises `ConfigError`."""
+    """`base` with the saved adapter in front of its weights, which stay as they are.
+
+    Raises `ConfigError`, also if the adapter's weights are not those that the model has a place for.
+    """
     from peft import PeftModel
 
     with _without_peft_warnings():
         try:
-            adapted: torch.nn.Module = PeftModel.from_pretrained(base, str(adapter))
+            adapted: Any = PeftModel.from_pretrained(base, str(adapter))
+            # `from_pretrained` only warns of missing weights, and of others not at all: a second loading tells both
+            mapping = getattr(base, "_checkpoint_conversion_mapping", {})
+            found = adapted.load_adapter(str(adapter), adapted.active_adapter, key_mapping=mapping)
         except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:
             raise_of_machine(error)
             raise ConfigError(f"{adapter}: the adapter could not be loaded: {first_line(error)}") from None
-    return adapted
+    for what, keys in {"it lacks": found.missing_keys, "the model has no place for": found.unexpected_keys}.items():
+        if keys:
+            shown = ", ".join(sorted(keys)[:3]) + (" …" if len(keys) > 3 else "")
+            raise ConfigError(f"{adapter}: the adapter does not fit its model: {what} {len(keys)} weights: {shown}")
+    fitting: torch.nn.Module = adapted
+    return fitting
 
 
 @contextlib.contextmanager
@@ -481,4 +508,5 @@ def _without_peft_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*tie_word_embeddings", UserWarning)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # peft sets it right by itself
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # `attach_lora` raises instead
         yield

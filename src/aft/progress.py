@@ -148,7 +148,7 @@ def tell_failure(message: str, exit_code: int, *, follows: bool = False) -> bool
 def claim_failure(message: str | None) -> bool:
     """True in the first process of torchrun's launch on this machine that fails, and in any process without torchrun.
 
-    `message`: the reason, which torchrun's summary then shows; None: this process ends because of another one.
+    `message`: the reason, which torchrun's summary then prints as it is; None: this process ends because of another.
     """
     told = os.environ.get(_ERROR_FILE)
     if told is None:
@@ -160,8 +160,8 @@ def claim_failure(message: str | None) -> bool:
         os.close(os.open(path.parent.parent / (_FOLLOWED if message is None else _FAILED), os.O_CREAT | os.O_EXCL))
         if message is not None:
             # torchrun takes the earliest failure for the cause. It counts in seconds, so this one is put before others.
-            at = str(int(time.time()) - 1)
-            whole = {"message": {"message": message, "extraInfo": {"py_callstack": message, "timestamp": at}}}
+            at, text = str(int(time.time()) - 1), shown(message)
+            whole = {"message": {"message": text, "extraInfo": {"py_callstack": text, "timestamp": at}}}
             path.write_text(json.dumps(whole), encoding="utf-8")
     except FileExistsError:
         return False

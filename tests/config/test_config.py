@@ -478,6 +478,11 @@ def test_an_override_that_every_method_covers_is_told(tmp_path):
     assert told("align.loss.constraint.beta=0.15") == []
 
 
+def test_a_broken_section_is_told_beside_a_hub(tmp_path):
+    found = problems(tmp_path, MINIMAL, "hub.repo=a/b", "evaluate.batch_size=abc")
+    assert found == ["evaluate.batch_size: expected a whole number, got 'abc' (str)"]
+
+
 @pytest.mark.parametrize(
     ("model", "match"),
     [

@@ -61,6 +61,12 @@ def test_a_model_that_has_too_few_positions_is_refused_before_anything_runs(make
     assert check_fit(fitting, fitting.stages())["total"] > 0
 
 
+def test_what_a_pushed_adapter_stands_on_is_asked_before_anything_runs(make):
+    plan = make("llama", "hub.repo=me/mine", "align.init_from=base", "model.lora={save: adapter}")
+    with pytest.raises(ConfigError, match=r"^hub: the pushed adapters would stand on"):
+        check_fit(plan, plan.stages())
+
+
 def test_a_rotary_model_is_only_warned_of(make, capsys):
     plan = make("llama", "evaluate.max_new_tokens=200", config={"max_position_embeddings": 64})
     check_fit(plan, plan.stages())

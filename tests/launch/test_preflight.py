@@ -11,6 +11,7 @@ import weakref
 import pytest
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import AutoConfig
 
 from aft.config import load_config
 from aft.device import forget
@@ -19,6 +20,7 @@ from aft.launch.preflight import check_run, find_lacking
 from aft.losses import alignment_loss
 from aft.scoring.forward import enable_scoring
 from aft.training.sharding import keep_output_precision
+from families import save_family
 from tiny_models import tiny_model
 
 FSDP = "distributed_type: FSDP\nnum_processes: 8\nfsdp_config: {fsdp_version: 2%s}\n"
@@ -202,6 +204,22 @@ def test_a_whole_secret_is_refused_and_its_variable_is_named(problems, monkeypat
         f"{folder}/hf_{'a' * 34}": "a token of the Hugging Face hub",
     }.items():
         assert problems(f"output_dir={value}") == [f"output_dir: holds {what}, {told}"]
+
+
+@pytest.mark.parametrize(("family", "refused"), [("gemma-3-4b", True), ("gemma-3-1b", False)])
+def test_no_adapter_of_a_model_inside_another_is_pushed(problems, monkeypatch, tmp_path, family, refused):
+    config = AutoConfig.from_pretrained(save_family(family, tmp_path / "base"))
+    asked = []
+    monkeypatch.setattr(
+        "aft.model.AutoConfig.from_pretrained", lambda name, **load: asked.append((name, load)) or config
+    )
+    keys = ["hub.repo=me/mine", "stages=[vft, sample, label, align, evaluate]", "align.init_from=base"]
+    model = "model={name_or_path: some/gemma, lora: {save: %s}}"
+    told = "hub: the pushed adapters would stand on the language model inside some/gemma, which others load whole;"
+    found = problems(*keys, model % "adapter")
+    assert found == ([f"{told} set model.lora.save to merged or both"] if refused else [])
+    assert [(name, load["local_files_only"]) for name, load in asked] == [("some/gemma", True)]
+    assert problems(*keys, model % "both") == []
 
 
 def test_a_read_only_file_system_is_no_mistake_of_the_configuration(problems, monkeypatch, tmp_path):

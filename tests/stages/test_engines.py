@@ -10,8 +10,9 @@ from test_evaluate import CONFIG, Parity
 
 from aft.config import load_config
 from aft.errors import AftError, ConfigError
+from aft.json_files import write_json_lines
 from aft.launch.preflight import find_lacking
-from aft.records import read_completions
+from aft.records import Candidate, Group, read_completions
 from aft.run.engines import PYTHON
 from aft.run.manifest import UnitLog
 from aft.stages.context import Inference, Stage
@@ -112,6 +113,7 @@ def test_evaluation_samples_everything_then_ends_vllm_then_loads_the_model(make,
 
 def test_a_model_that_fits_nowhere_is_evaluated_if_nothing_is_scored(make, fake, tmp_path):
     plan = make("evaluate.engine=vllm", "evaluate.assessment=null")
+    write_json_lines(plan.groups(0), [Group("t0", "a b", "even", None, (Candidate("a b", 1.0, "positive"),))])
     (tmp_path / "model" / "model.safetensors").unlink()
     metrics = json.loads((run(plan, "evaluate") / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["task_accuracy"]["n"] > 0 and len(fake.asked) > 0

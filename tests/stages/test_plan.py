@@ -202,6 +202,22 @@ def test_another_version_of_a_package_or_of_a_stage(make):
     }
 
 
+def test_training_scores_outdate_no_evaluation(make):
+    plan = make()
+    finish_all(plan)
+    unit = plan.units("evaluate")[0]
+    assert "training_scores" not in read_manifest(unit.manifest)["inputs"]["config"]["evaluate"]
+    assert outdated(make("evaluate.training_scores=null")) == outdated(make("evaluate.training_scores={}")) == {}
+    # manifests of other versions have the key, and a higher number for it
+    manifest = json.loads(unit.manifest.read_text())
+    manifest["inputs"]["config"]["evaluate"]["training_scores"] = {"max_questions": 25}
+    manifest["inputs"]["stage_version"] = 5
+    del manifest[DIGEST]
+    unit.manifest.write_text(json.dumps(manifest))
+    assert outdated(make("evaluate.training_scores=null")) == outdated(make()) == {}
+    assert plan.changed_settings(unit, manifest["inputs"]) == []
+
+
 def test_a_file_changed_by_hand_is_damage(make):
     plan = make()
     finish_all(plan)

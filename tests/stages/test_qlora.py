@@ -107,6 +107,17 @@ def test_an_adapter_fits_the_weights_that_the_4_bits_say_and_no_others(tmp_path)
     }
 
 
+def test_an_adapter_on_an_adapter_is_measured_in_4_bits(tmp_path):
+    plan = plan_in_4_bits(tmp_path, "adapter", model={"quantization": {**NF4, "inference": True}})
+    write_groups(plan)
+    vft, after = run_unit(plan, "vft"), run_unit(plan, "align", "after")
+    stage = Stage(plan, cpu=True)
+    found = logits(Inference(stage, str(after)).model)
+    torch.testing.assert_close(found, logits(stage.whole_model(str(after))), rtol=1e-4, atol=1e-4)
+    for other in (plan.checkpoint("base", 0), str(vft)):
+        assert (found - logits(stage.model(other, inference=True))).abs().max() > 1e-2
+
+
 def test_a_merge_into_other_weights_than_those_of_the_training_is_noticed(tmp_path):
     plan = plan_in_4_bits(tmp_path)
     kept = []

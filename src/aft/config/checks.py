@@ -34,7 +34,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("model sample evaluate launch methods stages", _check_engines),
         ("sample evaluate methods stages seeds", _check_served_models),
         ("launch sample evaluate", _check_processes),
-        ("hub model align methods seeds stages", _check_hub),
+        ("hub model align methods evaluate seeds stages", _check_hub),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
 

@@ -375,7 +375,8 @@ class EvaluateConfig:
     self_consistency: SelfConsistencyConfig | None = None
     """Majority vote over several paths, and pass@k; null: not measured."""
     training_scores: TrainingScoresConfig | None = field(default_factory=TrainingScoresConfig)
-    """Scores of training chains, for report.html; null: not kept."""
+    """Scores of training chains, for report.html; null: not kept. With vllm or openai they are kept only if something
+    else is scored: the model is not loaded for them alone. The key outdates no finished evaluation."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..run.manifest import is_cut
 from ..sizes import Positions, check_length, positions_of, vllm_positions
 from ..stages.plan import DONE, Plan
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION
+from .preflight import check_pushed_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,6 +65,8 @@ def check_fit(plan: Plan, stages: Sequence[str]) -> dict[str, Any] | None:
     lora = plan.config.model.lora
     if checkpoint is not None and lora is not None and any(unit.stage in ("vft", "align") for unit in waiting):
         check_lora(checkpoint, lora_arguments(dataclasses.asdict(lora)), **_load(plan, checkpoint))
+        if problems := check_pushed_adapter(plan.config, local=False):  # now the hub may be asked
+            raise ConfigError(problems)
     return counts
 
 

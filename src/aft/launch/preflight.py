@@ -34,7 +34,7 @@ def check_run(config: Config, broken: Collection[str] = (), *, sees_data: bool =
         ("output_dir", _check_output_dir),
         ("model", _check_model_folder),
         ("launch model", _check_launch),
-        ("hub model", _check_pushed_adapter),
+        ("hub model", check_pushed_adapter),
         *([("data seeds", _check_data)] if sees_data else []),
     ]
     problems = [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
@@ -201,14 +201,22 @@ def _check_output_dir(config: Config) -> list[str]:
     return []
 
 
-def _check_pushed_adapter(config: Config) -> list[str]:
-    """Others can use an adapter only if they have the model that it names."""
+def check_pushed_adapter(config: Config, *, local: bool = True) -> list[str]:
+    """Others can use an adapter only if they have the model that it names, and load it as it was trained.
+
+    `local`: a configuration that is not on this machine is not looked at.
+    """
     lora, name = config.model.lora, config.model.name_or_path
     if config.hub is None or lora is None or lora.save != "adapter":
         return []
     if name is not None and not Path(find_model(name)).exists():
-        return []
-    where = f"the folder {name}" if name else "a model that this run makes"
+        from ..model import is_inside
+
+        if config.model.gguf_file is not None or not is_inside(name, revision=config.model.revision, local=local):
+            return []
+        where = f"the language model inside {name}, which others load whole"
+    else:
+        where = f"the folder {name}" if name else "a model that this run makes"
     return [f"hub: the pushed adapters would stand on {where}; set model.lora.save to merged or both"]
 
 

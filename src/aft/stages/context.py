@@ -65,7 +65,8 @@ class Stage:
     def model(self, checkpoint: str, *, inference: bool = False) -> PreTrainedModel:
         """The model of a checkpoint as training or inference uses it: in its dtype, or in 4 bits.
 
-        An adapter is merged into its base model. In inference in 4 bits it stays in front of it.
+        An adapter is merged into its base model. In inference in 4 bits it stays in front of it, and those below it
+        are merged before the 4 bits, as when it was trained.
         """
         section = self.config.model
         base, arguments = self.plan.base_of(checkpoint), self._quantization
@@ -78,7 +79,7 @@ class Stage:
         if base is None:
             return load_quantised(checkpoint, arguments, self.device, dtype=section.dtype, **self._load(checkpoint))
         if inference:
-            adapted: Any = attach_lora(self.model(base, inference=True), checkpoint)
+            adapted: Any = attach_lora(self.model(base), checkpoint)
             return adapted
         return quantise(self.whole_model(checkpoint), arguments, self.device)
 
@@ -197,6 +198,11 @@ class Inference:
     def model(self) -> PreTrainedModel:
         """The checkpoint's model in the inference dtype, on the device, in evaluation mode."""
         return self.stage.model(self.checkpoint, inference=True).to(self.stage.device).eval()
+
+    @property
+    def is_loaded(self) -> bool:
+        """True if something has needed the model."""
+        return "model" in vars(self)
 
     @functools.cached_property
     def texts(self) -> TextEncoder:

@@ -294,11 +294,12 @@ def _score_training(scorer: _Scorer) -> dict[str, Lines]:
     """Scores the candidates of the first training groups, where there are groups.
 
     The groups are no input of the unit, as no number is computed from these scores. A digest of the chain says of which
-    text a score is. Chains that are too long for training are left out.
+    text a score is. Chains that are too long for training are left out. A model that nothing else has needed is not
+    loaded for these scores: it may fit no single GPU.
     """
     stage, unit = scorer.stage, scorer.unit
     section, path = stage.config.evaluate.training_scores, stage.plan.groups(unit.seed)
-    if section is None or not path.is_file():
+    if section is None or not path.is_file() or not scorer.subject.is_loaded:
         return {}
     fitting = Encoder(scorer.texts, max_length=stage.config.model.max_length, overlong="drop")
     groups = []

@@ -34,7 +34,7 @@ from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
-STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 5}
+STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
@@ -276,7 +276,9 @@ class Plan:
         if unit.stage == "align":
             align = align_config(config, unit.name or "")
             return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
-        evaluate = {key: value for key, value in whole["evaluate"].items() if key != "models"}
+        # no number comes from the training scores, so an evaluation without them is finished, too
+        others = ("models", "training_scores")
+        evaluate = {key: value for key, value in whole["evaluate"].items() if key not in others}
         return {**sections, "evaluate": _engine_keys(evaluate)}
 
     def _engine_versions(self, stage: str) -> dict[str, str]:
@@ -524,14 +526,24 @@ def _untracked(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recorded_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Returns recorded inputs as this version would have recorded them: earlier ones had the keys of trackers."""
+    """Returns recorded inputs as this version would have recorded them.
+
+    Earlier ones had the keys of trackers, or counted the training scores of an evaluation, as its version 5.
+    """
     sections = {
         name: {**section, "training": _untracked(section["training"])}
         if isinstance(section, dict) and isinstance(section.get("training"), dict)
         else section
         for name, section in (inputs.get("config") or {}).items()
     }
-    return {**inputs, "config": sections} if "config" in inputs else inputs
+    if "config" not in inputs:
+        return inputs
+    evaluate = sections.get("evaluate")
+    if isinstance(evaluate, dict) and "training_scores" in evaluate:
+        sections["evaluate"] = {key: value for key, value in evaluate.items() if key != "training_scores"}
+        if inputs.get("stage_version") == 5:
+            inputs = {**inputs, "stage_version": 4}
+    return {**inputs, "config": sections}
 
 
 def _quantization_keys(model: ModelConfig) -> dict[str, Any]:
