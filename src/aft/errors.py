@@ -48,6 +48,11 @@ class DiskError(AftError):
     exit_code = 5
 
 
+def folder_gone(config: object) -> DiskError:
+    """The error for a run at work whose `config`, the file that it wrote itself, is no longer there."""
+    return DiskError(f"{config}: gone. The run's folder was moved or removed while the run was at work.")
+
+
 # What helps against an error of the disk, by its number.
 _REMEDIES = {
     errno.ENOSPC: "Free some space",

@@ -678,3 +678,15 @@ def test_a_unit_whose_folder_was_deleted_is_not_completed(make):
     shutil.rmtree(plan.folder)
     with pytest.raises(DiskError, match=f"^{unit.folder}: the folder was deleted or replaced while it was written"):
         log.complete([])
+
+
+def test_a_run_whose_folder_is_removed_says_so_whatever_fails_first(make, monkeypatch):
+    plan = make()
+
+    def removes(plan, stage, staying):
+        shutil.rmtree(plan.folder)
+        raise ConfigError("stage vft reads run/base, which is not there")
+
+    monkeypatch.setattr(conductor, "_conduct_stage", removes)
+    with pytest.raises(DiskError, match=r"config\.yaml: gone\. The run's folder was moved or removed"):
+        conductor.conduct(plan, ["pretrain"])

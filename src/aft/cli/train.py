@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..ending import end_with_parent
-from ..errors import AftError, ConfigError, DiskError, nearest
+from ..errors import ConfigError, folder_gone, nearest
 from ..shown import shown
 from .main import guarded, parse
 
@@ -82,7 +82,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         from ..progress import tell_waiting
 
         if not os.path.lexists(known.config):  # the run wrote it
-            raise _gone(known.config)
+            raise folder_gone(known.config)
         plan = Plan(load_config(known.config, overrides))
         if known.worker == "-":
             serve(plan)
@@ -150,12 +150,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     with hold(plan.run, say):
         if "evaluate" in stages:
             tell_lacking_token(plan)
-        try:
-            conduct(plan, stages)
-        except AftError as error:
-            if os.path.lexists(plan.run.config):
-                raise
-            raise _gone(plan.run.config) from error  # whatever failed first, for want of it
+        conduct(plan, stages)
         if "evaluate" in stages:
             from .report import print_report, track_report
 
@@ -173,10 +168,6 @@ def _print_script(known: argparse.Namespace, overrides: Sequence[str], stage: st
     options = [f"--{name}" for name in ("verify", "repair") if getattr(known, name)]
     arguments = ["--config", known.config, *overrides, *(["--stage", stage] if stage else []), *options]
     print(shown(run_script(config, arguments)))
-
-
-def _gone(config: object) -> DiskError:
-    return DiskError(f"{config}: gone. The run's folder was moved or removed while the run was at work.")
 
 
 def _lacking_judge(plan: Plan, stages: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from ..config import align_config, to_yaml
 from ..config.launch_file import asked_processes, find_launch_file, on_cpu, read_launch_file
 from ..config.ratings import FunctionRatings
 from ..ending import SECONDS_TO_END, Ended, listening
-from ..errors import ConfigError, DataError, raise_of_machine, writing
+from ..errors import AftError, ConfigError, DataError, folder_gone, raise_of_machine, writing
 from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
@@ -73,6 +73,10 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         try:
             for stage in stages:
                 _conduct_stage(plan, stage, staying)
+        except AftError as error:
+            if plan.run.config.exists():
+                raise
+            raise folder_gone(plan.run.config) from error  # whatever failed first for want of it
         finally:
             stop(list(staying.values()))
             with contextlib.suppress(OSError):
