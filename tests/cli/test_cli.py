@@ -572,3 +572,13 @@ def test_a_worker_whose_folder_is_gone_says_so(command, tmp_path):
     ran = command("train", "--config", gone, "--stage", "vft", "--worker", "-")
     assert (ran.code, ran.out) == (5, "")
     assert ran.err == f"aft: error: {gone}: gone. The run's folder was moved or removed while the run was at work.\n"
+
+
+def test_a_starter_for_a_model_without_a_file_says_so(command, tmp_path):
+    ran = command("init", "gsm8k", "--model", "qwen2.5-1.5")
+    assert ran.code == 0 and "name_or_path: qwen2.5-1.5" in ran.out
+    assert ran.err.startswith(
+        "aft-init: note: 'qwen2.5-1.5' is no model that aft has a file for. Did you mean 'qwen2.5-1"
+    )
+    for name in ("qwen2.5-1.5b", "account/name", "arithmetic-base", str(tmp_path)):
+        assert command("init", "gsm8k", "--model", name).err == ""

@@ -104,7 +104,7 @@ def test_flaws_of_a_run(flaw, expected):
         (model("aft", 0.4, (-0.1, -0.12, -0.08)), "aft is below VFT (-10.0 [-12.0, -8.0] points). Try a lower"),
         (model("aft", 0.6, (0.1, 0.0, 0.2)), "Differences from VFT are known to about ±10 points."),
         ({**model("aft"), "assessment_accuracy": Estimate.over_seeds({0: Estimate(0.5, n=5), 1: Estimate(0.5, n=50)})},
-         "own samples, train questions rests on as few as 5 questions"),
+         "own samples, train questions rests on only 5 questions"),
     ],
 )  # fmt: skip
 def test_flaws_of_a_model(flawed, expected):
@@ -131,6 +131,11 @@ def test_the_gravest_three_come_first():
     assert len(lines) == MOST_WARNINGS
     assert lines[0] == "Not evaluated on every seed: aft. `aft-train` with the same file goes on."
     assert "no final answer" in lines[1] and "below VFT" in lines[2]
+
+
+def test_where_no_answer_is_right_nothing_is_compared():
+    text = told(model("vft", 0.0, n=6), model("aft", 0.0, (0.0, 0.0, 0.0), n=6))
+    assert text == "No model answers a test question, of 6 a seed: nothing can be compared."
 
 
 def test_names_are_quoted():

@@ -6,6 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import ConfigError, nearest
 from ..shown import shown
@@ -26,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> None:
-    from ..config.packaged import model_file_names
-    from ..config.starter import TASK_NAMES, starter
+    from ..config.packaged import MODEL_NAMES, model_file_names
+    from ..config.starter import DEFAULT_MODEL, TASK_NAMES, starter
 
     models = textwrap.fill(
         ", ".join(name.removeprefix("models/") for name in model_file_names()), 100, break_on_hyphens=False
@@ -49,6 +50,11 @@ def _main(arguments: Sequence[str] | None) -> None:
     if known.task not in TASK_NAMES:
         problem = f"TASK: got '{known.task}', allowed: {', '.join(TASK_NAMES)}.{nearest(known.task, TASK_NAMES)}"
         raise ConfigError(f"aft-init: {problem}")
+    names = [name.removeprefix("models/") for name in model_file_names()]
+    model = known.model or DEFAULT_MODEL
+    if "/" not in model and model not in (*names, *MODEL_NAMES) and not Path(model).is_dir():
+        hint = nearest(model, names)
+        print(shown(f"aft-init: note: '{model}' is no model that aft has a file for.{hint}"), file=sys.stderr)
     print(shown(starter(known.task, known.model, chat=known.chat)), end="")
 
 

@@ -96,6 +96,8 @@ training:                 # transformers' TrainingArguments, for every training
   num_train_epochs: 3
   per_device_train_batch_size: 8    # questions, on each device
   warmup_steps: 0.03      # below 1: a share of all steps
+  save_strategy: epoch    # checkpoints, from which an interrupted training resumes
+  save_total_limit: 1
   # bf16: true            # on a GPU
   # activation_checkpointing: true  # less memory, more time
 """

@@ -29,6 +29,9 @@ def verdict(report: Mapping[str, Any], quote: Quote) -> str:
     known = [model for model in report["models"] if model[accuracy.name] and model[accuracy.name].mean is not None]
     if not known:
         return "Nothing was measured: no model has answered test questions."
+    if all(model[accuracy.name].mean == 0 for model in known):
+        asked = max(found.n for model in known for found in model[accuracy.name].by_seed.values())
+        return f"No model answers a test question, of {asked:,} a seed: nothing can be compared."
     best = max(known, key=lambda model: model[accuracy.name].mean)
     share = number(best[accuracy.name], SHARE, brief=True)
     answered = f"The best model, {quote(best['name'])}, answers {share} % of the questions."
@@ -143,7 +146,7 @@ def _uncertain(report: Mapping[str, Any]) -> Iterator[str]:
             known = [model[measure.name] for model in report["models"] if model[measure.name]]
             sizes = [one.n for over_seeds in known for one in over_seeds.by_seed.values()]
             if sizes and min(sizes) < FEW_QUESTIONS:
-                few = f"as few as {min(sizes):,} questions"
+                few = f"only {min(sizes):,} question{'s' if min(sizes) > 1 else ''}"
                 yield f"The {measure.bare_heading} rests on {few}. More samples make it firmer."
 
 
