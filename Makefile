@@ -64,7 +64,7 @@ wheel-check:  ## the wheel, installed in an environment of its own and used from
 
 # the browser is the system's: apt-get install chromium, or AFT_CHROMIUM=path
 browser-check: $(VENV)/.browser  ## report.html in a headless Chromium
-	$(BIN)/python -m pytest -rs tests/report/test_html_page.py tests/report/test_html_browser.py
+	$(BIN)/python -m pytest -rs tests/report/test_html_browser.py
 
 # what the oldest versions lack is named: TRL wants newer ones
 test-oldest:  ## the tests with the lowest versions that pyproject.toml allows; downloads gigabytes

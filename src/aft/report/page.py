@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -408,7 +409,10 @@ def _times(report: dict[str, Any]) -> str | None:
 def _versions(report: dict[str, Any]) -> str | None:
     if report["environment"] is None:
         return None
-    return markdown(["", ""], [[key, plain(value)] for key, value in _flatten(report["environment"]).items()])
+    flat = _flatten(report["environment"])
+    if isinstance(flat.get("command"), list):
+        flat["command"] = shlex.join(map(str, flat["command"]))  # so that it can be pasted
+    return markdown(["", ""], [[key, plain(value)] for key, value in flat.items()])
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
