@@ -78,6 +78,12 @@ def test_a_copy_of_an_adapter_is_a_base_model(tmp_path):
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": None}))
     with pytest.raises(ConfigError, match=r"copy/adapter_config\.json names no base_model_name_or_path"):
         copied.reads(unit)
+    # a name from a checkpoint is no name of the configuration: the hub is not asked for it
+    settings.write_text(
+        json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": "someone/elsewhere"})
+    )
+    with pytest.raises(ConfigError, match=r"names 'someone/elsewhere' as its base model, which is not on this machine"):
+        copied.reads(unit)
 
 
 @pytest.mark.filterwarnings(PEFT_WARNING)

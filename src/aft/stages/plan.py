@@ -30,6 +30,7 @@ from ..run.environment import package_versions, versions
 from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
 from ..run.integrity import Integrity, describe_manifest
 from ..run.manifest import digest_checkpoint, read_manifest
+from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
 
@@ -137,7 +138,13 @@ class Plan:
             raise ConfigError(f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names no base_model_name_or_path")
         if named == checkpoint:
             raise ConfigError(f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names itself as its base model")
-        return find_model(named)
+        if not _is_here(model := find_model(named)):
+            raise ConfigError(
+                f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names '{shown_line(named)}' as its base model, which"
+                " is not on this machine. A name that your configuration does not hold is not looked up: fetch it first"
+                " (hf download NAME), or put a folder's path there"
+            )
+        return model
 
     def completions(self, seed: int | None) -> Path:
         """The file of a seed's sampled completions."""
@@ -515,6 +522,17 @@ class Plan:
             problems.append(f"stage {stage} reads {source}, which is not there or not finished{hint}")
         if problems:
             raise ConfigError(problems)
+
+
+def _is_here(model: str) -> bool:
+    """True for a folder, and for a name of the hub whose configuration is in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(model).is_dir() or isinstance(try_to_load_from_cache(model, "config.json"), str)
+    except HFValidationError:  # no name that the hub could have
+        return False
 
 
 # Keys of TrainingArguments that say who is told of a training, and change nothing in it.
