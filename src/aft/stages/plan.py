@@ -141,8 +141,8 @@ class Plan:
         if not _is_here(model := find_model(named)):
             raise ConfigError(
                 f"model.name_or_path: {checkpoint}/{ADAPTER_CONFIG} names '{shown_line(named)}' as its base model,"
-                " which is not on this machine. A name that your configuration does not hold is not looked up: fetch it first"
-                " (hf download NAME), or put a folder's path there"
+                " which is not on this machine. A name that your configuration does not hold is not looked up:"
+                " fetch it first (hf download NAME), or put the path of a folder there"
             )
         return model
 
