@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..ending import end_with_parent
 from ..errors import ConfigError, folder_gone, nearest
@@ -68,27 +68,15 @@ def add_integrity(parser: argparse.ArgumentParser) -> None:
 
 def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | None = None) -> None:
     """Loads, checks and runs a configuration. `only`: the stage of a command that runs a single stage."""
-    from ..config import idle_overrides, load_config, to_yaml
+    from ..config import idle_overrides, load_config
     from ..config.launch_file import is_launched
-    from ..config.plan import PlanConfig
-    from ..run.folder import TRAINING_STAGES
     from ..run.integrity import Integrity
     from ..stages.plan import Plan
 
     end_with_parent(launched=is_launched())
     stage = only or known.stage
     if known.worker is not None:  # the process that started this worker has checked the configuration
-        from ..launch.units import run_here, serve
-        from ..progress import tell_waiting
-
-        if not os.path.lexists(known.config):  # the run wrote it
-            raise folder_gone(known.config)
-        plan = Plan(load_config(known.config, overrides))
-        if known.worker == "-":
-            serve(plan)
-        else:
-            run_here(plan, stage, [int(place) for place in known.worker.split(",")])
-            tell_waiting()
+        _work(known, overrides, stage)
         return
     launched = is_launched()
     if getattr(known, "sbatch", False):  # an option of aft-train alone, as `plan` is
@@ -106,11 +94,11 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
     config = plan.config  # with what the run's folder decides
     stages = [stage] if stage else plan.stages()
 
-    from ..launch.conductor import conduct, open_folder, show_plan
-    from ..launch.push import describe_pushes, push_models, tell_lacking_token
+    from ..launch.conductor import conduct, open_folder
+    from ..launch.push import push_models, tell_lacking_token
     from ..launch.units import run_here
     from ..progress import is_first_rank, say
-    from ..run.lock import hold, tell_holder
+    from ..run.lock import hold
 
     problems = _lacking_judge(plan, stages)
     if problems and not planning:
@@ -125,21 +113,7 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
         print(shown(render(RunForecast(plan), stages)))
         return
     if known.dry_run:
-        if holder := tell_holder(plan.run):
-            print(shown(f"aft: note: {holder}"), file=sys.stderr)
-        pushes = describe_pushes(plan) if "evaluate" in stages else []
-        print(shown("\n".join([show_plan(plan, stages), *pushes])))
-        with contextlib.suppress(ConfigError):  # --plan says what is missing
-            from ..forecast.page import brief
-
-            if {*stages} & {*TRAINING_STAGES} and config.plan != PlanConfig():
-                print(shown(f"\n{brief(plan)}"))
-        if unseen:
-            unseen[-1] += "; finished stages count as made of the same data"
-        absent = "".join(f"# here: {problem}\n" for problem in [*unseen, *lacking])
-        print(shown(f"\n{absent}{to_yaml(config)}"), end="")
-        if not unseen:
-            plan.task.fingerprint()  # reads the data, so that a broken line is told
+        _print_dry_run(plan, stages, lacking, unseen)
         return
     if launched:
         with hold(plan.run, say) if is_first_rank() else contextlib.nullcontext():
@@ -157,6 +131,50 @@ def run_config(known: argparse.Namespace, overrides: Sequence[str], only: str | 
             print_report(plan.folder)
             track_report(plan)
             push_models(plan)
+
+
+def _work(known: argparse.Namespace, overrides: Sequence[str], stage: Any) -> None:
+    """Runs units as a process that a conductor started. The conductor has checked the configuration.
+
+    `stage`: None with `--worker -`, which reads the units of every stage from stdin.
+    """
+    from ..config import load_config
+    from ..launch.units import run_here, serve
+    from ..progress import tell_waiting
+    from ..stages.plan import Plan
+
+    if not os.path.lexists(known.config):  # the run wrote it
+        raise folder_gone(known.config)
+    plan = Plan(load_config(known.config, overrides))
+    if known.worker == "-":
+        serve(plan)
+    else:
+        run_here(plan, stage, [int(place) for place in known.worker.split(",")])
+        tell_waiting()
+
+
+def _print_dry_run(plan: Plan, stages: Sequence[str], lacking: Sequence[str], unseen: Sequence[str]) -> None:
+    """Prints the plan, what the machine lacks, what was not looked at, and the resolved configuration."""
+    from ..config import to_yaml
+    from ..config.plan import PlanConfig
+    from ..forecast.page import brief
+    from ..launch.conductor import show_plan
+    from ..launch.push import describe_pushes
+    from ..run.folder import TRAINING_STAGES
+    from ..run.lock import tell_holder
+
+    if holder := tell_holder(plan.run):
+        print(shown(f"aft: note: {holder}"), file=sys.stderr)
+    pushes = describe_pushes(plan) if "evaluate" in stages else []
+    print(shown("\n".join([show_plan(plan, stages), *pushes])))
+    with contextlib.suppress(ConfigError):  # --plan says what is missing
+        if {*stages} & {*TRAINING_STAGES} and plan.config.plan != PlanConfig():
+            print(shown(f"\n{brief(plan)}"))
+    told = [*unseen[:-1], *(f"{line}; finished stages count as made of the same data" for line in unseen[-1:])]
+    absent = "".join(f"# here: {problem}\n" for problem in [*told, *lacking])
+    print(shown(f"\n{absent}{to_yaml(plan.config)}"), end="")
+    if not unseen:
+        plan.task.fingerprint()  # reads the data, so that a broken line is told
 
 
 def _print_script(known: argparse.Namespace, overrides: Sequence[str], stage: str | None) -> None:
