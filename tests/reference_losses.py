@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 Floats = Sequence[float]
 
+BOUNDED = ("boundary", "mirror", "floor")
+GATED = ("tapered", "pass_rate", "balanced")
+
 
 def log_one_plus(terms: Floats) -> float:
     return math.log1p(math.fsum(terms))
@@ -76,10 +79,26 @@ def lowest_superior(j: int, scores: Floats, ratings: Floats, min_gap: float = 0.
     return min(scores[k] for k, lower in pairs_of(ratings, min_gap) if lower == j)
 
 
-def boundary_term(
-    i: int, j: int, scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float
+def boundary_of(
+    j: int, ratings: Floats, stopped: Floats, beta: float, min_gap: float, constraint: str = "boundary"
 ) -> float:
-    return math.exp(2 * lowest_superior(j, stopped, ratings, min_gap) - 2 * beta - stopped[i] - scores[j])
+    if constraint == "floor":
+        outranked = sorted({lower for _, lower in pairs_of(ratings, min_gap)})
+        return mean([constraint.start[lower] for lower in outranked]) - constraint.spread
+    return lowest_superior(j, stopped, ratings, min_gap) - beta
+
+
+def boundary_term(
+    i: int,
+    j: int,
+    scores: Floats,
+    ratings: Floats,
+    stopped: Floats,
+    beta: float,
+    min_gap: float,
+    constraint: str = "boundary",
+) -> float:
+    return math.exp(2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - stopped[i] - scores[j])
 
 
 def eq11(scores: Floats, ratings: Floats, stopped: Floats, beta: float, min_gap: float = 0.0) -> float:
@@ -98,24 +117,66 @@ def alignment(scores: Floats, ratings: Floats, stopped: Floats, constraint: str,
     if constraint == "lowest_only":
         assert min_gap == 0
         return eq13(scores, ratings, stopped)
-    return eq11(scores, ratings, stopped, beta, min_gap)
+    if constraint in ("boundary", "mirror"):
+        return eq11(scores, ratings, stopped, beta, min_gap)
+    terms = []
+    for i, j in pairs_of(ratings, min_gap):
+        terms.append(math.exp(as_lower(j, scores, ratings, stopped, constraint) - as_higher(i, scores, constraint)))
+        if constraint == "floor":
+            terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap, constraint))
+    return log_one_plus(terms)
 
 
 # The baselines, each with every constraint.
 
 
-def as_lower(j: int, scores: Floats, ratings: Floats, stopped: Floats, constraint: str) -> float:
+class Rule(str):
+    """A constraint's name, with what the constraints without a constant compare with. A group without padding."""
+
+    def __new__(cls, name: str, start: Floats, lengths: Floats, spread: float, weight: float, min_gap: float) -> Rule:
+        rule = super().__new__(cls, name)
+        rule.start, rule.lengths, rule.spread, rule.weight, rule.min_gap = start, lengths, spread, weight, min_gap
+        return rule
+
+    def gain(self, j: int, stopped: Floats) -> float:
+        return (stopped[j] - self.start[j]) * (self.lengths[j] if self.endswith("_sum") else 1)
+
+
+def gate(j: int, ratings: Floats, stopped: Floats, constraint: str) -> float:
+    """The factor that a constraint leaves of the push on j."""
     if constraint == "detached" or (constraint == "lowest_only" and ratings[j] == min(ratings)):
-        return stopped[j]
-    return scores[j]
+        return 0.0
+    if not constraint.startswith(GATED):
+        return 1.0
+    assert isinstance(constraint, Rule)
+    above = [i for i, lower in pairs_of(ratings, constraint.min_gap) if lower == j]
+    gain = constraint.gain(j, stopped)
+    if constraint.startswith("balanced"):
+        return float(bool(above) and all(gain > -constraint.gain(i, stopped) for i in above))
+    ratio = min(1.0, math.exp(min(gain, 1.0)))
+    if constraint.startswith("tapered"):
+        return ratio
+    rate = min(max(len(above) / len(ratings), 0.02), 0.98)
+    return rate * ratio / (1 - rate * ratio)
+
+
+def as_lower(j: int, scores: Floats, ratings: Floats, stopped: Floats, constraint: str) -> float:
+    return stopped[j] + gate(j, ratings, stopped, constraint) * (scores[j] - stopped[j])
+
+
+def as_higher(i: int, scores: Floats, constraint: str) -> float:
+    if constraint != "positive_floor":
+        return scores[i]
+    assert isinstance(constraint, Rule)
+    return scores[i] - constraint.weight * max(0.0, constraint.start[i] - scores[i])
 
 
 def rrhf(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
     total = 0.0
     for i, j in pairs_of(ratings, min_gap):
-        total += max(0.0, as_lower(j, scores, ratings, stopped, constraint) - scores[i])
-        if constraint in ("boundary", "mirror"):
-            total += max(0.0, lowest_superior(j, stopped, ratings, min_gap) - beta - scores[j])
+        total += max(0.0, as_lower(j, scores, ratings, stopped, constraint) - as_higher(i, scores, constraint))
+        if constraint in BOUNDED:
+            total += max(0.0, boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j])
     return total
 
 
@@ -135,11 +196,11 @@ def pro(
         terms = []
         for j in below:
             lower = as_lower(j, scores, ratings, stopped, constraint)
-            terms.append(math.exp(tau[j] * lower - max(tau.values()) * scores[i]))
+            terms.append(math.exp(tau[j] * lower - max(tau.values()) * as_higher(i, scores, constraint)))
             if constraint == "boundary":
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
-            if constraint == "mirror":
-                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+            if constraint in ("mirror", "floor"):
+                image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
                 terms.append(math.exp(tau[j] * image - max(tau.values()) * stopped[i]))
         total += log_one_plus(terms)
     return total
@@ -161,12 +222,12 @@ def dpo(
         for higher, j in pairs_of(ratings, min_gap):
             if higher != i:
                 continue
-            lower = as_lower(j, scores, ratings, stopped, constraint)
-            terms.append(math.exp(temperature * (lower - ref_scores[j]) - temperature * (scores[i] - ref_scores[i])))
+            lower, higher = as_lower(j, scores, ratings, stopped, constraint), as_higher(i, scores, constraint)
+            terms.append(math.exp(temperature * (lower - ref_scores[j]) - temperature * (higher - ref_scores[i])))
             if constraint == "boundary":
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
-            if constraint == "mirror":
-                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+            if constraint in ("mirror", "floor"):
+                image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
                 ratio = temperature * (stopped[i] - ref_scores[i])
                 terms.append(math.exp(temperature * (image - ref_scores[j]) - ratio))
         total += log_one_plus(terms)
@@ -184,15 +245,16 @@ def pro_reference_code(
         later = order[place + 1 :]
         temperatures = [ratings[i] - ratings[j] for j in later]
         top = max(temperatures)
-        terms = [1e-10 * math.exp(-top * scores[i])]
+        higher = as_higher(i, scores, constraint)
+        terms = [1e-10 * math.exp(-top * higher)]
         for j, temperature in zip(later, temperatures, strict=True):
             # an equal has temperature 0: no score is in its term
             lower = as_lower(j, scores, ratings, stopped, constraint) if temperature else 0.0
-            terms.append(math.exp(temperature * lower - top * scores[i]))
+            terms.append(math.exp(temperature * lower - top * higher))
             if constraint == "boundary" and temperature:
                 terms.append(boundary_term(i, j, scores, ratings, stopped, beta, min_gap))
-            if constraint == "mirror" and temperature:
-                image = 2 * (lowest_superior(j, stopped, ratings, min_gap) - beta) - scores[j]
+            if constraint in ("mirror", "floor") and temperature:
+                image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
                 terms.append(math.exp(temperature * image - top * stopped[i]))
         total += log_one_plus(terms)
     return total
@@ -210,20 +272,16 @@ def mean(values: Floats) -> float:
 
 
 def has_boundary(j: int, ratings: Floats, constraint: str, min_gap: float) -> bool:
-    return constraint in ("boundary", "mirror") and any(lower == j for _, lower in pairs_of(ratings, min_gap))
-
-
-def boundary_of(j: int, ratings: Floats, stopped: Floats, beta: float, min_gap: float) -> float:
-    return lowest_superior(j, stopped, ratings, min_gap) - beta
+    return constraint in BOUNDED and any(lower == j for _, lower in pairs_of(ratings, min_gap))
 
 
 def simpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
     losses = []
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
-        terms = [math.exp(0.5 - 2.0 * (scores[i] - lower))]
+        terms = [math.exp(0.5 - 2.0 * (as_higher(i, scores, constraint) - lower))]
         if has_boundary(j, ratings, constraint, min_gap):
-            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap) - scores[j]
+            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
             terms.append(math.exp(0.5 - 2.0 * (stopped[i] - image)))
         losses.append(log_one_plus(terms))
     return mean(losses)
@@ -236,9 +294,9 @@ def orpo(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta
     losses = []
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
-        terms = [odds(lower) / odds(scores[i])]
+        terms = [odds(lower) / odds(as_higher(i, scores, constraint))]
         if has_boundary(j, ratings, constraint, min_gap):
-            image = odds(boundary_of(j, ratings, stopped, beta, min_gap)) ** 2 / odds(scores[j])
+            image = odds(boundary_of(j, ratings, stopped, beta, min_gap, constraint)) ** 2 / odds(scores[j])
             terms.append(image / odds(stopped[i]))
         losses.append(log_one_plus(terms))
     return mean(losses)
@@ -250,9 +308,9 @@ def ipo(
     losses = []
     for i, j in pairs_of(ratings, min_gap):
         lower = as_lower(j, scores, ratings, stopped, constraint)
-        loss = (scores[i] - ref[i] - (lower - ref[j]) - 1 / (2 * 0.1)) ** 2
+        loss = (as_higher(i, scores, constraint) - ref[i] - (lower - ref[j]) - 1 / (2 * 0.1)) ** 2
         if has_boundary(j, ratings, constraint, min_gap):
-            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap) - scores[j]
+            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
             loss += (stopped[i] - ref[i] - (image - ref[j]) - 1 / (2 * 0.1)) ** 2
         losses.append(loss)
     return mean(losses)
@@ -265,12 +323,14 @@ def kto(
     losses = []
     for j in range(len(scores)):
         if ratings[j] > 0.5:
-            losses.append(1 - sigmoid(0.1 * (scores[j] - ref[j])))
+            losses.append(1 - sigmoid(0.1 * (as_higher(j, scores, constraint) - ref[j])))
         else:
             spared = constraint == "detached" or (constraint == "lowest_only" and j not in ranked)
-            own = (stopped if spared else scores)[j]
+            own = stopped[j] if spared else scores[j]
+            if constraint.startswith(GATED):
+                own = as_lower(j, scores, ratings, stopped, constraint)
             if has_boundary(j, ratings, constraint, min_gap):
-                edge = boundary_of(j, ratings, stopped, beta, min_gap)
+                edge = boundary_of(j, ratings, stopped, beta, min_gap, constraint)
                 own = edge + abs(own - edge)
             losses.append(1 - sigmoid(-0.1 * (own - ref[j])))
     return mean(losses)
@@ -285,11 +345,14 @@ def nca(
     for i in range(len(scores)):
         outranked, outranks = any(j == i for _, j in pairs), any(k == i for k, _ in pairs)
         spared = outranked and (constraint == "detached" or (constraint == "lowest_only" and not outranks))
-        up = 0.1 * ((stopped if spared and not outranks else scores)[i] - ref[i])
-        down = 0.1 * ((stopped if spared else scores)[i] - ref[i])
+        own = stopped[i] if spared else scores[i]
+        if outranked and constraint.startswith(GATED):
+            own = as_lower(i, scores, ratings, stopped, constraint)
+        up = 0.1 * ((own if outranked and not outranks else as_higher(i, scores, constraint)) - ref[i])
+        down = 0.1 * (own - ref[i])
         loss = -weights[i] / math.fsum(weights) * math.log(sigmoid(up)) - math.log(sigmoid(-down)) / len(scores)
         if has_boundary(i, ratings, constraint, min_gap):
-            image = 2 * boundary_of(i, ratings, stopped, beta, min_gap) - scores[i]
+            image = 2 * boundary_of(i, ratings, stopped, beta, min_gap, constraint) - scores[i]
             loss -= math.log(sigmoid(-0.1 * (image - ref[i]))) / len(scores)
         losses.append(loss)
     return math.fsum(losses)

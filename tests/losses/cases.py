@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import reference_losses as reference
-from aft.losses import LOSSES, REFERENCE_LOSSES, Boundary, Constraint, Detached, Unconstrained, pro_loss
+from aft.losses import (
+    LOSSES,
+    REFERENCE_LOSSES,
+    Balanced,
+    Boundary,
+    Constraint,
+    Detached,
+    Floor,
+    PassRate,
+    PositiveFloor,
+    Tapered,
+    Unconstrained,
+    pro_loss,
+)
 
 BETA = 0.2
-CONSTRAINTS: dict[str, Constraint] = {
+SPREAD = 0.3
+WEIGHT = 2.0
+FIXED: dict[str, Constraint] = {
     "none": Unconstrained(),
     "detached": Detached(),
     "lowest_only": Detached(lowest_only=True),
     "boundary": Boundary(beta=BETA),
     "mirror": Boundary(beta=BETA, mirror=True),
 }
+
+
+def at_start(refs: Tensor) -> tuple[Tensor, Tensor]:
+    """Some scores before training, and lengths, one each for every slot: functions of the reference scores."""
+    return 1.2 * refs + 0.15, (4 - 6 * refs.nan_to_num(0, 0, 0)).round()
+
+
+def _since_start(kind: type, refs: Tensor, lengths: bool = False) -> Constraint:
+    initial, counted = at_start(refs)
+    return kind(initial_scores=initial, lengths=counted if lengths else None)
+
+
+FROM_START: dict[str, Callable[[Tensor], Constraint]] = {
+    "tapered": lambda refs: _since_start(Tapered, refs),
+    "tapered_sum": lambda refs: _since_start(Tapered, refs, True),
+    "pass_rate": lambda refs: _since_start(PassRate, refs),
+    "pass_rate_sum": lambda refs: _since_start(PassRate, refs, True),
+    "balanced": lambda refs: _since_start(Balanced, refs),
+    "balanced_sum": lambda refs: _since_start(Balanced, refs, True),
+    "floor": lambda refs: Floor(initial_scores=at_start(refs)[0], spread=SPREAD),
+    "positive_floor": lambda refs: PositiveFloor(initial_scores=at_start(refs)[0], weight=WEIGHT),
+}
+CONSTRAINTS: dict[str, Any] = {**FIXED, **FROM_START}
 VARIANTS: dict[str, dict[str, Any]] = {
     "pro_without_temperature": {"dynamic_temperature": False},
     "pro_reference_code": {"normalisation": "reference_code"},
@@ -52,10 +91,18 @@ def ref_scores_for(scores: Tensor) -> Tensor:
 def run_loss(
     name: str, scores: Tensor, ratings: Tensor, candidate_mask: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The named loss; one with a reference gets `ref_scores_for(scores)` unless it is given others."""
+    """The named loss. `refs`, by default `ref_scores_for(scores)`, go to a loss that has a reference.
+
+    A constraint of `FROM_START` compares with what `at_start` makes of `refs`.
+    """
     options["candidate_mask"] = candidate_mask
+    if "refs" not in options and scores.ndim == 2:
+        options["refs"] = ref_scores_for(scores.detach())
+    refs = options.pop("refs", None)
     if name in REFERENCE_LOSSES and "ref_scores" not in options:
-        options["ref_scores"] = ref_scores_for(scores.detach())
+        options["ref_scores"] = refs
+    if callable(options.get("constraint")):
+        options["constraint"] = options["constraint"](refs)
     if name == "kto":
         options.setdefault("desirable_above", 0.5)
     if name in VARIANTS:
@@ -73,7 +120,9 @@ def run_reference(
     min_gap: float = 0.0,
 ) -> float:
     """The named loss of one group without padding, by the slow reference."""
-    rest = (ratings, stopped, constraint, BETA, min_gap)
+    initial, lengths = at_start(torch.tensor(ref_scores, dtype=torch.float64))
+    rule = reference.Rule(constraint, initial.tolist(), lengths.tolist(), SPREAD, WEIGHT, min_gap)
+    rest = (ratings, stopped, rule, BETA, min_gap)
     if name in REFERENCE_LOSSES:
         return getattr(reference, name)(scores, ref_scores, *rest)
     if name == "pro_without_temperature":

@@ -20,6 +20,7 @@ METRICS = {
     "scores/margin",
     "pairs/accuracy",
     "constraint/active_fraction",
+    "constraint/gate",
     "groups/without_pair",
 }
 
@@ -39,13 +40,13 @@ def test_value_equals_slow_reference(name, constraint, kind):
             assert value == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("constraint", ["none", "detached", "boundary"])
+@pytest.mark.parametrize("constraint", [name for name in CONSTRAINTS if name not in ("lowest_only", "mirror")])
 @pytest.mark.parametrize("name", [name for name in LOSS_NAMES if name != "pro_reference_code"])
 def test_min_rating_gap_equals_slow_reference(name, constraint):
     scores, ratings, mask = random_groups(11)
     per_group, _ = run_loss(name, scores, ratings, mask, constraint=CONSTRAINTS[constraint], min_rating_gap=0.75)
     without_gap, _ = run_loss(name, scores, ratings, mask, constraint=CONSTRAINTS[constraint])
-    if name not in UNPAIRED or constraint != "boundary":
+    if name not in UNPAIRED or constraint in ("none", "detached"):
         assert torch.equal(per_group, without_gap) == (name in UNPAIRED)
     for row, value in enumerate(per_group.tolist()):
         real = mask[row]
@@ -100,7 +101,8 @@ def test_shapes_dtypes_and_detached_metrics(name, constraint):
         assert set(metrics) == METRICS
         for key, value in metrics.items():
             assert value.shape == () and value.dtype == expected and not value.requires_grad
-            without = key == "constraint/active_fraction" and not isinstance(CONSTRAINTS[constraint], Boundary)
+            without = key == "constraint/active_fraction" and constraint not in ("boundary", "mirror", "floor")
+            without |= key == "constraint/gate" and not constraint.startswith(("tapered", "pass_rate", "balanced"))
             assert torch.isfinite(value) != without
         per_group.sum().backward()
         assert leaf.grad.dtype == dtype and torch.isfinite(leaf.grad).all()
@@ -112,7 +114,7 @@ def test_half_precision_scores_are_upcast_first(name, constraint):
     scores, ratings, mask = random_groups(42)
     half = scores.to(torch.bfloat16)
     refs = ref_scores_for(scores).float()
-    options = {"constraint": CONSTRAINTS[constraint], **({"ref_scores": refs} if name in REFERENCE_LOSSES else {})}
+    options = {"constraint": CONSTRAINTS[constraint], "refs": refs}
     expected, _ = run_loss(name, half.float(), ratings, mask, **options)
     got, _ = run_loss(name, half, ratings, mask, **options)
     assert torch.equal(got, expected)
@@ -131,8 +133,7 @@ def test_padding_slots_change_nothing(name, constraint):
     wide_scores, wide_ratings = torch.cat([scores, garbage], 1), torch.cat([ratings, garbage], 1)
     wide_mask = torch.cat([real, torch.zeros(1, 3, dtype=torch.bool)], 1)
     refs = torch.cat([ref_scores_for(scores), garbage], 1)
-    if name in REFERENCE_LOSSES:
-        options["ref_scores"] = refs
+    options["refs"] = refs
     got, got_metrics = run_loss(name, wide_scores, wide_ratings, wide_mask, **options)
     gradient = gradient_of(name, wide_scores, wide_ratings, wide_mask, **options)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
@@ -154,10 +155,7 @@ def test_order_of_candidates_and_of_groups_changes_nothing(name, constraint):
         return value[groups][:, candidates]
 
     def options(references):
-        return {
-            "constraint": CONSTRAINTS[constraint],
-            **({"ref_scores": references} if name in REFERENCE_LOSSES else {}),
-        }
+        return {"constraint": CONSTRAINTS[constraint], "refs": references}
 
     expected, _ = run_loss(name, scores, ratings, mask, **options(refs))
     got, _ = run_loss(name, shuffled(scores), shuffled(ratings), shuffled(mask), **options(shuffled(refs)))
@@ -266,7 +264,8 @@ def test_bad_arguments_are_named(name):
         f"{function}: candidate_mask must be torch.bool, got torch.float32"
     )
     assert message(scores, ratings, constraint="boundary") == (
-        f"{function}: constraint must be Unconstrained, Detached or Boundary, got 'boundary'"
+        f"{function}: constraint must be Unconstrained, Detached, Boundary, Tapered, PassRate, Balanced, Floor or"
+        " PositiveFloor, got 'boundary'"
     )
     for gap in (-0.5, torch.nan, torch.inf):
         said = message(scores, ratings, min_rating_gap=float(gap))
@@ -341,5 +340,11 @@ def test_tables_and_exports_agree():
         "none": "Unconstrained",
         "detached": "Detached",
         "boundary": "Boundary",
+        "tapered": "Tapered",
+        "pass_rate": "PassRate",
+        "balanced": "Balanced",
+        "floor": "Floor",
+        "positive_floor": "PositiveFloor",
+        "controlled": "Boundary",
     }
     assert all(hasattr(losses, name) for name in losses.__all__)

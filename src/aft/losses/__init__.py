@@ -10,22 +10,25 @@ import inspect
 from collections.abc import Callable
 
 from .alignment import alignment_loss
-from .displacement import DISPLACEMENT, displacement_statistics, metrics_from_displacement
+from .constraints import (
+    Balanced,
+    Boundary,
+    Constraint,
+    Detached,
+    Floor,
+    PassRate,
+    PositiveFloor,
+    Tapered,
+    Unconstrained,
+    controlled_beta,
+)
+from .displacement import DISPLACEMENT, displacement_statistics, metrics_from_displacement, spread_of_negatives
 from .dpo import dpo_loss
 from .ipo import ipo_loss
 from .kto import kto_loss
 from .nca import nca_loss
 from .orpo import orpo_loss
-from .pairs import (
-    STATISTICS,
-    Boundary,
-    Constraint,
-    Detached,
-    Unconstrained,
-    groups_with_pair,
-    metrics_from_statistics,
-    pair_statistics,
-)
+from .pairs import STATISTICS, groups_with_pair, metrics_from_statistics, pair_statistics
 from .pro import pro_loss
 from .rrhf import rrhf_loss
 from .simpo import simpo_loss
@@ -51,6 +54,12 @@ CONSTRAINTS: dict[str, type] = {
     "none": Unconstrained,
     "detached": Detached,
     "boundary": Boundary,
+    "tapered": Tapered,
+    "pass_rate": PassRate,
+    "balanced": Balanced,
+    "floor": Floor,
+    "positive_floor": PositiveFloor,
+    "controlled": Boundary,
 }
 
 __all__ = [
@@ -59,11 +68,17 @@ __all__ = [
     "LOSSES",
     "REFERENCE_LOSSES",
     "STATISTICS",
+    "Balanced",
     "Boundary",
     "Constraint",
     "Detached",
+    "Floor",
+    "PassRate",
+    "PositiveFloor",
+    "Tapered",
     "Unconstrained",
     "alignment_loss",
+    "controlled_beta",
     "displacement_statistics",
     "dpo_loss",
     "groups_with_pair",
@@ -77,4 +92,5 @@ __all__ = [
     "pro_loss",
     "rrhf_loss",
     "simpo_loss",
+    "spread_of_negatives",
 ]

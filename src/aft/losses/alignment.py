@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import Boundary, Constraint, compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
+from .constraints import Boundary, Constraint
+from .pairs import compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
 
 PAPER_BOUNDARY = Boundary()
 
@@ -34,7 +35,7 @@ def alignment_loss(
         scores: (B, G), any float, nats per token. Gradient flows, except where the constraint stops it.
         ratings: (B, G), any real dtype or bool, higher is better, finite. No gradient. Equal ratings make no pair.
         candidate_mask: (B, G), bool, true for a real candidate; None: all true. Padding may hold anything, also nan.
-        constraint: `Unconstrained()`, `Detached()` or `Boundary()`.
+        constraint: a value of `aft.losses.constraints`, for example `Unconstrained()`, `Detached()` or `Boundary()`.
         min_rating_gap: i outranks j if i's rating is higher by more than this gap; >= 0, in the ratings' unit.
 
     Returns:

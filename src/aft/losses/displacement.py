@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, check_shape, compare_candidates
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import check_shape, compare_candidates
 
 # The order of the vector that `displacement_statistics` returns. Every entry is a sum, so vectors add up.
 DISPLACEMENT = (
@@ -75,6 +76,25 @@ def metrics_from_displacement(statistics: Tensor) -> dict[str, Tensor]:
         "scores/negative_drift": value["negative_drift_sum"] / value["negative_count"],
         "groups/both_fell": value["both_fell_count"] / value["compared_groups"],
     }
+
+
+@torch.no_grad()
+def spread_of_negatives(
+    initial_scores: Tensor,
+    ratings: Tensor,
+    *,
+    candidate_mask: Tensor | None = None,
+    min_rating_gap: float = 0.0,
+) -> Tensor:
+    """The `spread` of a `Floor`: the standard deviation of the scores before training of all outranked candidates.
+
+    Give all groups of the training data at once, (B, G). Returns a 0-dim tensor, nats per token, float32 (float64 for
+    float64 scores); 0 for fewer than two such candidates. Arguments and errors are those of `alignment_loss`.
+    """
+    function = "spread_of_negatives"
+    pairs = compare_candidates(function, initial_scores, ratings, candidate_mask, UNCONSTRAINED, min_rating_gap)
+    outranked = pairs.scores[pairs.outranks.any(dim=1)]
+    return outranked.std(correction=0) if len(outranked) else pairs.scores.new_zeros(())
 
 
 def _mean(drift: Tensor, chosen: Tensor) -> Tensor:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import (
-    UNCONSTRAINED,
-    Constraint,
-    compare_candidates,
-    log_one_plus_sum,
-    lower_minus_higher,
-    mirrors,
-    pair_metrics,
-)
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import compare_candidates, log_one_plus_sum, lower_minus_higher, mirrors, pair_metrics
 from .reference import log_ratios
 
 

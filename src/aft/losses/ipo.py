@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import compare_candidates, pair_metrics
 from .reference import log_ratios
 
 

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import Pairs, compare_candidates, pair_metrics
 from .reference import log_ratios
 
 
@@ -73,7 +74,7 @@ def kto_loss(
         at_boundary = values(pairs.boundary)
         folded = at_boundary + (down - at_boundary).abs()
         down = torch.where(pairs.outranks.any(dim=1), folded, down)
-    losses = torch.sigmoid(torch.where(desirable, point - values(pairs.scores), down - point))
+    losses = torch.sigmoid(torch.where(desirable, point - values(pairs.higher), down - point))
     weights = torch.where(desirable, desirable_weight, undesirable_weight)
     per_candidate = pairs.masked(weights * losses)
     return per_candidate.sum(dim=1) / pairs.real.sum(dim=1).clamp(min=1), pair_metrics(pairs)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import compare_candidates, pair_metrics
 from .reference import log_ratios
 
 
@@ -63,7 +64,7 @@ def nca_loss(
     shares = torch.where(pairs.real, shares, 0.0).to(pairs.scores.dtype)  # (B, G); a group without candidates has none
 
     outranked = pairs.outranks.any(dim=1)
-    up = torch.where(outranked & ~pairs.outranks.any(dim=2), pairs.lower, pairs.scores)
+    up = torch.where(outranked & ~pairs.outranks.any(dim=2), pairs.lower, pairs.higher)
     down = torch.where(outranked, pairs.lower, pairs.scores)
     losses = softplus(values(down))
     if pairs.boundary is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import compare_candidates, log_one_plus_sum, lower_minus_higher, pair_metrics
 
 # the odds of a response with probability 1 are infinite
 _HIGHEST_SCORE = -1e-6

@@ -10,53 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Unconstrained:
-    """Push every negative down without end (Eq 6, Eq 14)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detached:
-    """Stop the gradient of a score as the lower of a pair (Eq 7, Eq 12; `lowest_only`: Eq 13).
-
-    `lowest_only` detaches only the lowest-rated candidates of the group: those that outrank no other.
-    """
-
-    lowest_only: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """Push a negative down above its boundary and up below the boundary (Eq 8, Eq 11).
-
-    The boundary of candidate j is the lowest score among the candidates that outrank j, minus `beta`. `beta` is any
-    finite number in the scores' unit, nats per token for means; the paper searches -0.8 to 0.8. `detach_target` treats
-    the target T = 2 boundary - s_i of the boundary term as a constant, as the paper's gradient (Eq 9) does.
-
-    The alignment loss's own term is exp(s_j - s_i). Its boundary term exp(T - s_j) is the own term with the mirror
-    image 2 boundary - s_j in place of s_j, so the two pushes cancel at the boundary. The own terms of PRO and DPO have
-    another slope, so exp(T - s_j) does not balance them. DPO's own term with a beta of 0.1 pushes less than
-    exp(T - s_j) until the negative lies far above its positive. `mirror` gives PRO and DPO the mirror image of their
-    own term. The other losses always use the mirror image.
-    """
-
-    beta: float = 0.15
-    detach_target: bool = True
-    mirror: bool = False
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.beta):
-            raise ValueError(f"Boundary: beta must be finite, got {self.beta}")
-
-
-Constraint = Unconstrained | Detached | Boundary
-
-UNCONSTRAINED = Unconstrained()
+from .constraints import (
+    UNCONSTRAINED,
+    Balanced,
+    Boundary,
+    Constraint,
+    Detached,
+    Floor,
+    PositiveFloor,
+    SinceStart,
+    Tapered,
+)
 
 # The order of the vector that `pair_statistics` returns. Every entry is a sum, so vectors add up.
 STATISTICS = (
@@ -70,7 +39,12 @@ STATISTICS = (
     "active_count",
     "bounded_count",
     "groups_without_pair",
+    "gate_sum",
+    "gated_count",
 )
+
+# The least and the greatest share of superiors that `PassRate` counts with.
+_PASS_RATES = (0.02, 0.98)
 
 
 Values = Callable[[Tensor], Tensor]
@@ -93,10 +67,12 @@ class Pairs:
     real: Tensor  # (B, G) bool, the candidate mask
     ratings: Tensor  # (B, G) float32 or float64
     scores: Tensor  # (B, G) float32 or float64, with gradient
-    lower: Tensor  # (B, G) the scores for use as the lower of a pair: detached where the constraint says so
+    lower: Tensor  # (B, G) the scores for use as the lower of a pair: their gradient is scaled by the constraint's gate
+    higher: Tensor  # (B, G) the scores for use as the higher of a pair
     outranks: Tensor  # (B, G, G) bool
     rating_gaps: Tensor  # (B, G, G) rating of the higher minus rating of the lower
-    boundary: Tensor | None  # (B, G) each candidate's boundary, unused if none outranks it; None: no `Boundary`
+    boundary: Tensor | None  # (B, G) each candidate's boundary, unused if none outranks it; None: no boundary
+    gate: Tensor | None  # (B, G) detached, the factor of `lower`'s gradient; None: the constraint has none
     fixed: Tensor  # (B, G) the scores for use as the higher of a pair in the boundary term: detached by default
 
     def log_terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
@@ -106,13 +82,13 @@ class Pairs:
         return [term.masked_fill(~self.outranks, -torch.inf) for term in terms]
 
     def terms(self, compare: Compare, *, values: Values = _as_they_are, mirror: bool = True) -> list[Tensor]:
-        """The loss's own term of each pair and, under `Boundary`, the boundary term; (B, G, G) each.
+        """The loss's own term of each pair and, under a boundary, the boundary term; (B, G, G) each.
 
         `values` maps scores (B, G) to the values that the loss compares and increases with the scores. `compare` maps
         the values of a pair's lower (B, 1, G) and higher (B, G, 1) to (B, G, G). The boundary term is `compare` of the
         lower's mirror image, or T - s_j without `mirror`.
         """
-        terms = [compare(values(self.lower).unsqueeze(1), values(self.scores).unsqueeze(2))]
+        terms = [compare(values(self.lower).unsqueeze(1), values(self.higher).unsqueeze(2))]
         if self.boundary is not None and mirror:
             image = 2 * values(self.boundary) - values(self.scores)  # grows as s_j falls
             terms.append(compare(image.unsqueeze(1), values(self.fixed).unsqueeze(2)))
@@ -163,26 +139,78 @@ def compare_candidates(
     unranked_pair = unranked.unsqueeze(2) | unranked.unsqueeze(1)
     outranks = both_real & ((rating_gaps > min_rating_gap) | unranked_pair)
 
-    lower, boundary, fixed = _constrain(scores, outranks, constraint)
-    return Pairs(candidate_mask, ratings, scores, lower, outranks, rating_gaps.to(scores.dtype), boundary, fixed)
+    real = candidate_mask
+    boundary, fixed = _boundary(function, scores, real, outranks, constraint)
+    gate = _gate(function, scores, real, outranks, constraint)
+    lower = _lower(scores, outranks, constraint, gate)
+    higher = _higher(function, scores, real, constraint)
+    gaps = rating_gaps.to(scores.dtype)
+    return Pairs(real, ratings, scores, lower, higher, outranks, gaps, boundary, gate, fixed)
 
 
-def _constrain(scores: Tensor, outranks: Tensor, constraint: Constraint) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(lower, boundary, fixed) of `Pairs`: the fields that a constraint changes."""
-    if isinstance(constraint, Detached):
-        # Pushing negatives down without end harms the model. Detached, they only weight the push up (Eq 7, 12).
-        lower = scores.detach()
-        if constraint.lowest_only:
-            # Only the lowest-rated are never pushed down; the others still are, as the lower of a pair (Eq 13).
-            lower = torch.where(outranks.any(dim=2), scores, lower)
-        return lower, None, scores
+def _boundary(
+    function: str, scores: Tensor, real: Tensor, outranks: Tensor, constraint: Constraint
+) -> tuple[Tensor | None, Tensor]:
+    """(boundary, fixed) of `Pairs`."""
+    outranked = outranks.any(dim=1)  # (B, G)
     if isinstance(constraint, Boundary):
         # T is a constant: the paper's gradient of the boundary loss has no derivative of T (Eq 9).
         fixed = scores.detach() if constraint.detach_target else scores
         superiors = torch.where(outranks, fixed.unsqueeze(2), torch.inf)  # (B, G, G)
-        lowest_superior = torch.where(outranks.any(dim=1), superiors.amin(dim=1), 0.0)  # (B, G)
-        return scores, lowest_superior - constraint.beta, fixed
-    return scores, None, scores
+        lowest_superior = torch.where(outranked, superiors.amin(dim=1), 0.0)  # (B, G)
+        return lowest_superior - constraint.beta, fixed
+    if isinstance(constraint, Floor):
+        initial = _at_start(function, "initial_scores", constraint.initial_scores, scores, real)
+        total = torch.where(outranked, initial, 0.0).sum(dim=1, keepdim=True)
+        mean = total / outranked.sum(dim=1, keepdim=True).clamp(min=1)
+        return (mean - constraint.spread).expand_as(scores), scores.detach()
+    return None, scores
+
+
+@torch.no_grad()
+def _gate(function: str, scores: Tensor, real: Tensor, outranks: Tensor, constraint: Constraint) -> Tensor | None:
+    """(B, G), the factor of each candidate's gradient as the lower of a pair; None: the constraint has no factor."""
+    if not isinstance(constraint, SinceStart):
+        return None
+    gains = scores - _at_start(function, "initial_scores", constraint.initial_scores, scores, real)  # (B, G)
+    if constraint.lengths is not None:
+        gains = gains * _at_start(function, "lengths", constraint.lengths, scores, real)
+    if isinstance(constraint, Balanced):
+        least = torch.where(outranks, gains.unsqueeze(2), torch.inf).amin(dim=1)  # (B, G), inf: none outranks j
+        return (outranks.any(dim=1) & (gains > -least)).to(scores.dtype)
+    ratios = gains.clamp(max=0).exp()
+    if isinstance(constraint, Tapered):
+        return ratios
+    superiors = outranks.sum(dim=1).to(scores.dtype) / real.sum(dim=1, keepdim=True).clamp(min=1)
+    expected = ratios * superiors.clamp(*_PASS_RATES)
+    return expected / (1 - expected)
+
+
+def _lower(scores: Tensor, outranks: Tensor, constraint: Constraint, gate: Tensor | None) -> Tensor:
+    """(B, G), the scores for use as the lower of a pair."""
+    still = scores.detach()
+    if isinstance(constraint, Detached):
+        # Pushing negatives down without end harms the model. Detached, they only weight the push up (Eq 7, 12).
+        # Under `lowest_only` the others still are pushed down, as the lower of a pair (Eq 13).
+        return torch.where(outranks.any(dim=2), scores, still) if constraint.lowest_only else still
+    if gate is None:
+        return scores
+    # The value is that of the scores. Where the gate is 0, not even an infinite gradient passes.
+    return torch.where(gate == 0, still, still + gate * (scores - still))
+
+
+def _higher(function: str, scores: Tensor, real: Tensor, constraint: Constraint) -> Tensor:
+    """(B, G), the scores for use as the higher of a pair."""
+    if not isinstance(constraint, PositiveFloor):
+        return scores
+    initial = _at_start(function, "initial_scores", constraint.initial_scores, scores, real)
+    return scores - constraint.weight * (initial - scores).relu()
+
+
+def _at_start(function: str, name: str, value: Tensor, scores: Tensor, real: Tensor) -> Tensor:
+    """A tensor (B, G) of the constraint, detached, in the scores' precision, 0 in padding slots."""
+    check_shape(function, f"constraint.{name}", value, scores)
+    return torch.where(real, value.detach().to(scores.dtype), 0.0)
 
 
 def pair_statistics(
@@ -195,7 +223,7 @@ def pair_statistics(
 ) -> Tensor:
     """The sums and counts behind a loss's metrics, exact over micro-batches and ranks.
 
-    Returns one vector (10,) in the order of `STATISTICS`, detached, float32 (float64 for float64 scores). Sum the
+    Returns one vector (12,) in the order of `STATISTICS`, detached, float32 (float64 for float64 scores). Sum the
     vectors over micro-batches and ranks, then call `metrics_from_statistics` on the total.
     Arguments and errors are those of `alignment_loss`.
     """
@@ -204,7 +232,7 @@ def pair_statistics(
 
 
 def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
-    """Metrics as 0-dim tensors, from the vector (10,) of `pair_statistics` or a sum of such vectors.
+    """Metrics as 0-dim tensors, from the vector (12,) of `pair_statistics` or a sum of such vectors.
 
     `scores/positive`: mean score, nats per token, of the candidates that outrank another and that none outranks
     (binary feedback: the positives of groups that also hold a negative).
@@ -215,6 +243,8 @@ def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
     `pairs/accuracy`: share of the pairs in which the higher-rated scores higher; a tie counts half. Reversed ratings
     take it below a half, and constant ones make it nan.
     `constraint/active_fraction`: share of the negatives at or below their boundary; nan without a boundary constraint.
+    `constraint/gate`: mean over the negatives of the factor that the constraint leaves of the push down; nan for a
+    constraint without such a factor.
     `groups/without_pair`: the number of groups in which no candidate outranks another.
     A mean or share over nothing is nan.
     """
@@ -225,6 +255,7 @@ def metrics_from_statistics(statistics: Tensor) -> dict[str, Tensor]:
         "scores/margin": value["margin_sum"] / value["pair_count"],
         "pairs/accuracy": value["ordered_count"] / value["pair_count"],
         "constraint/active_fraction": value["active_count"] / value["bounded_count"],
+        "constraint/gate": value["gate_sum"] / value["gated_count"],
         "groups/without_pair": value["groups_without_pair"],
     }
 
@@ -243,6 +274,7 @@ def _statistics(pairs: Pairs) -> Tensor:
     ordered = torch.where(margins == 0, 0.5, (margins > 0).to(scores.dtype))
     bounded = torch.zeros_like(negative) if pairs.boundary is None else negative
     active = bounded if pairs.boundary is None else negative & (scores <= pairs.boundary)
+    gated = torch.zeros_like(negative) if pairs.gate is None else negative
     sums = (
         torch.where(positive, scores, 0.0),
         positive,
@@ -254,6 +286,8 @@ def _statistics(pairs: Pairs) -> Tensor:
         active,
         bounded,
         ~pairs.outranks.flatten(1).any(dim=1),
+        torch.zeros_like(scores) if pairs.gate is None else torch.where(gated, pairs.gate, 0.0),
+        gated,
     )
     return torch.stack([part.sum(dtype=scores.dtype) for part in sums])
 
@@ -284,7 +318,8 @@ def _checked_mask(
     if candidate_mask.dtype != torch.bool:
         raise ValueError(f"{function}: candidate_mask must be torch.bool, got {candidate_mask.dtype}")
     if not isinstance(constraint, Constraint):
-        raise ValueError(f"{function}: constraint must be Unconstrained, Detached or Boundary, got {constraint!r}")
+        *others, last = (kind.__name__ for kind in get_args(Constraint))
+        raise ValueError(f"{function}: constraint must be {', '.join(others)} or {last}, got {constraint!r}")
     if not 0 <= min_rating_gap < math.inf:
         raise ValueError(f"{function}: min_rating_gap must be finite and >= 0, got {min_rating_gap}")
     return candidate_mask
@@ -292,7 +327,7 @@ def _checked_mask(
 
 def mirrors(constraint: Constraint) -> bool:
     """Whether PRO and DPO use the mirror image of their own term as the boundary term."""
-    return isinstance(constraint, Boundary) and constraint.mirror
+    return isinstance(constraint, Floor) or (isinstance(constraint, Boundary) and constraint.mirror)
 
 
 def groups_with_pair(ratings: Tensor, *, candidate_mask: Tensor | None = None, min_rating_gap: float = 0.0) -> Tensor:

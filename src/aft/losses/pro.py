@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, Pairs, compare_candidates, log_one_plus_sum, mirrors, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import Pairs, compare_candidates, log_one_plus_sum, mirrors, pair_metrics
 
 _EPSILON = 1e-10  # as in the published code
 
@@ -68,7 +69,7 @@ def pro_loss(
 
     terms = pairs.log_terms(compare, mirror=mirrors(constraint))
     if normalisation == "reference_code":
-        terms += _terms_of_equals(pairs, largest * pairs.scores.unsqueeze(2))
+        terms += _terms_of_equals(pairs, largest * pairs.higher.unsqueeze(2))
     per_candidate = log_one_plus_sum(torch.cat(terms, dim=-1))  # (B, G)
     return per_candidate.sum(dim=1), pair_metrics(pairs)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pairs import UNCONSTRAINED, Constraint, compare_candidates, pair_metrics
+from .constraints import UNCONSTRAINED, Constraint
+from .pairs import compare_candidates, pair_metrics
 
 
 def rrhf_loss(
@@ -42,7 +43,7 @@ def rrhf_loss(
         equality, s_j = s_i or s_j = boundary_j, the gradient of that hinge is 0.
     """
     pairs = compare_candidates("rrhf_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
-    hinges = (pairs.lower.unsqueeze(1) - pairs.scores.unsqueeze(2)).relu()  # (B, G, G)
+    hinges = (pairs.lower.unsqueeze(1) - pairs.higher.unsqueeze(2)).relu()  # (B, G, G)
     if pairs.boundary is not None:
         hinges = hinges + (pairs.boundary - pairs.scores).relu().unsqueeze(1)
     per_group = torch.where(pairs.outranks, hinges, 0.0).sum(dim=(1, 2))  # (B,)
