@@ -7,7 +7,7 @@ from math import exp, log
 
 import pytest
 import torch
-from cases import CONSTRAINTS, gradient_of, random_groups, run_loss
+from cases import FIXED, gradient_of, random_groups, run_loss
 
 import reference_losses as reference
 from aft.losses import Boundary, Detached, Unconstrained, alignment_loss
@@ -63,7 +63,7 @@ def test_binary_feedback_equals_the_binary_equations():
         scores, ratings, mask = random_groups(seed, "binary")
         by_constraint = {
             name: alignment_loss(scores, ratings, candidate_mask=mask, constraint=constraint)[0]
-            for name, constraint in CONSTRAINTS.items()
+            for name, constraint in FIXED.items()
         }
         for row in range(len(scores)):
             positives = scores[row, mask[row] & (ratings[row] == 1)].tolist()

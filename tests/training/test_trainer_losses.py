@@ -115,7 +115,9 @@ def test_the_gap_reaches_the_loss_the_statistics_and_the_count_alike():
     for gap, pairs in ((0.0, 3), (1.5, 1), (2.0, 0)):
         objective = make_objective(DpoLoss(name="dpo", min_rating_gap=gap), "token_mean")
         batch = pack([item], 0, SHARED)
-        statistics = dict(zip(STATISTICS, objective.statistics(scores, batch).tolist(), strict=True))
+        statistics = dict(
+            zip(STATISTICS, objective.statistics(scores, torch.full((1, 3), 2.0), batch).tolist(), strict=True)
+        )
         assert statistics["pair_count"] == pairs
         moved = dict(zip(DISPLACEMENT, objective.displacement(scores, batch).tolist(), strict=True))
         assert moved["compared_groups"] == (pairs > 0) == objective.with_pair(batch).item()

@@ -38,7 +38,85 @@ class BoundaryConstraint:
     does not."""
 
 
-Constraint = NoConstraint | DetachedConstraint | BoundaryConstraint
+@dataclass(frozen=True)
+class TaperedConstraint:
+    """The push on a negative is times min(1, rho), rho its probability over that before training (TOPR)."""
+
+    name: Literal["tapered"]
+    logps: Literal["mean", "sum"] = "sum"
+    """rho of whole responses (sum; TOPR's own), or of means per token (mean)."""
+
+
+@dataclass(frozen=True)
+class PassRateConstraint:
+    """The push on a negative is times q rho / (1 - q rho), q the share of better-rated candidates (NFT)."""
+
+    name: Literal["pass_rate"]
+    logps: Literal["mean", "sum"] = "sum"
+    """rho of whole responses (sum), or of means per token (mean); NFT's own is per token."""
+
+
+@dataclass(frozen=True)
+class BalancedConstraint:
+    """A negative is pushed only while it has fallen by less than every better-rated candidate has risen (BPO)."""
+
+    name: Literal["balanced"]
+    logps: Literal["mean", "sum"] = "mean"
+    """Rises and falls of means per token (mean), or of whole responses (sum; BPO's own)."""
+
+
+@dataclass(frozen=True)
+class FloorConstraint:
+    """A boundary that stands still: the mean score before training of a group's negatives, minus the spread of all."""
+
+    name: Literal["floor"]
+
+
+@dataclass(frozen=True)
+class PositiveFloorConstraint:
+    """Better-rated candidates below their score before training are pushed up harder (DPOP); no limit on negatives."""
+
+    name: Literal["positive_floor"]
+    weight: float = field(default=5.0, metadata={"ge": 0.0})
+    """How much harder: 1 + weight times (DPOP's lambda)."""
+
+
+@dataclass(frozen=True)
+class ControlledConstraint:
+    """`boundary` with a beta that rises while the positives rise and falls while they lie below their start."""
+
+    name: Literal["controlled"]
+    beta: float = 0.0
+    """The first beta, in nats per token."""
+    rate: float = field(default=0.05, metadata={"gt": 0.0})
+    """Change of beta in a step, per nat per token of the positives' mean drift."""
+    lowest: float = -0.8
+    """Least beta (paper's search: -0.8)."""
+    highest: float = 0.8
+    """Greatest beta (paper's search: 0.8)."""
+    detach_target: bool = True
+    """See `boundary`."""
+    mirror: bool = False
+    """See `boundary`."""
+
+    def problems(self) -> list[str]:
+        """Returns the problems between this section's keys."""
+        if self.lowest <= self.beta <= self.highest:
+            return []
+        return [f"beta: must lie between lowest ({self.lowest:g}) and highest ({self.highest:g}), got {self.beta:g}"]
+
+
+Constraint = (
+    NoConstraint
+    | DetachedConstraint
+    | BoundaryConstraint
+    | TaperedConstraint
+    | PassRateConstraint
+    | BalancedConstraint
+    | FloorConstraint
+    | PositiveFloorConstraint
+    | ControlledConstraint
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +128,8 @@ class RankingTerm:
     # False for a loss that trains on a group whose candidates are all rated the same
     needs_pairs: ClassVar[bool] = True
     constraint: Constraint = field(default_factory=lambda: NoConstraint(name="none"))
-    """none, detached or boundary. The paper has them for the alignment loss, and `detached` for RRHF and PRO; the
-    other combinations are ours."""
+    """What limits the push on worse-rated candidates. The paper has none, detached and boundary for the alignment
+    loss, and `detached` for RRHF and PRO; the others are ours or come from later papers (docs/losses.md)."""
     weight: float = field(default=1.0, metadata={"ge": 0.0})
     """Factor of the term beside L_VFT (paper: 1)."""
     reduction: Literal["mean", "mean_with_pair", "sum"] = "mean"
@@ -66,7 +144,7 @@ class AlignmentLoss(RankingTerm):
 
     name: Literal["alignment"] = "alignment"
     constraint: Constraint = field(default_factory=lambda: BoundaryConstraint(name="boundary"))
-    """none (Eq 6, 14), detached (Eq 7, 12, 13) or boundary (Eq 8, 11)."""
+    """none (Eq 6, 14), detached (Eq 7, 12, 13), boundary (Eq 8, 11) or one of later papers (docs/losses.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +162,11 @@ class RrhfLoss(RankingTerm):
 
     def problems(self) -> list[str]:
         """Returns the problems between this section's keys."""
-        if self.normalisation == "reference_code" and isinstance(self.constraint, BoundaryConstraint):
+        unitless = isinstance(self.constraint, NoConstraint | DetachedConstraint)
+        if self.normalisation == "reference_code" and not unitless:
+            name = self.constraint.name
             return [
-                "constraint.name: boundary, which is in nats per token; normalisation: reference_code has no such unit"
+                f"constraint.name: {name}, which is in nats per token; normalisation: reference_code has no such unit"
             ]
         return []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import Config, align_config
 from ..config.schema import DEFAULT_POOL, model_names
-from ..losses import REFERENCE_LOSSES
+from ..stages.loss_section import takes_initial_scores
 
 # Rounds of sampling that assessment accuracy is assumed to need.
 ASSESSMENT_ROUNDS = 2
@@ -78,8 +78,7 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
             passes = _passes({**config.training, **align.training}, questions, processes)
             responses = [lengths.response, *[lengths.sampled] * int(share)]
             unit = _trained("align", name, passes * questions, prompt, responses)
-            needs = align.drift or align.stop_on_collapse or (align.loss and align.loss.name in REFERENCE_LOSSES)
-            if align.loss is not None and needs and (align.init_from, used) not in scored:
+            if takes_initial_scores(align) and (align.init_from, used) not in scored:
                 scored.add((align.init_from, used))
                 unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
             units.append(unit)

@@ -22,7 +22,6 @@ from ..encoding import TextEncoder, set_ends
 from ..ending import deferring
 from ..errors import ConfigError, DataError, writing
 from ..json_files import write_text
-from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, lora_arguments, merge_lora
 from ..progress import saving, say
 from ..prompts import render_prompt
@@ -46,7 +45,7 @@ from ..training.trainer import AftTrainer
 from .card import model_card
 from .complete import check_groups
 from .context import Stage, check_sizes, references
-from .loss_section import make_objective
+from .loss_section import make_objective, takes_initial_scores
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import Unit
 from .tracking import track
@@ -149,7 +148,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     if len(entries) < len(groups):
         say(f"{unit}: {len(groups) - len(entries):,} of {len(groups):,} questions have nothing to train on")
     scores_before = None
-    if align.loss is not None and (align.drift or align.stop_on_collapse or align.loss.name in REFERENCE_LOSSES):
+    if takes_initial_scores(align):
         key = _key_of_initial_scores(stage, unit, align)
         scores_before = functools.partial(initial_scores, folder=unit.folder, key=key)
     work = _Work(

@@ -6,7 +6,7 @@ Axes: `B` questions in the batch, `G` candidate slots per question.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,13 +19,29 @@ LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclasses.dataclass(frozen=True)
+class Control:
+    """How a boundary's beta follows the positives' drift: the arguments of `aft.losses.controlled_beta`.
+
+    `beta`: the first value, nats per token.
+    """
+
+    beta: float
+    rate: float
+    lowest: float
+    highest: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Objective:
     """L = L_VFT + weight * L_A.
 
     `vft_reduction`: divides L_VFT by the step's supervised tokens (token_mean) or supervised responses (token_sum).
     `loss`: a function of `aft.losses` with its own arguments bound, for example beta; None: L_VFT alone.
     `constraint`, `min_rating_gap` (in the ratings' unit): which candidates are compared and how. They apply to the
-    loss, to the statistics and to the count of groups with a pair.
+    loss, to the statistics and to the count of groups with a pair. A constraint that differs from batch to batch is a
+    function, and `constraint_takes` names its arguments: initial_scores and lengths (B, G), spread and beta (0-dim).
+    `measured`: the current spread or beta, on the device. The trainer sets it.
+    `control`: how the trainer changes beta; None: not at all.
     `reduction`: mean, mean_with_pair or sum of L_A over the step's groups.
     `zero_without_pair`: the loss of a group without a pair is exactly 0, so a step without a pair has no L_A to log.
     `needs_reference`: the loss takes the scores before training as `ref_scores`.
@@ -35,7 +51,10 @@ class Objective:
 
     vft_reduction: str = "token_mean"
     loss: LossFunction | None = None
-    constraint: Constraint = dataclasses.field(default_factory=Unconstrained)
+    constraint: Constraint | Callable[..., Constraint] = dataclasses.field(default_factory=Unconstrained)
+    constraint_takes: frozenset[str] = frozenset()
+    measured: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    control: Control | None = None
     min_rating_gap: float = 0.0
     weight: float = 1.0
     reduction: str = "mean"
@@ -59,7 +78,7 @@ class Objective:
         options = {"ref_scores": batch["initial_scores"]} if self.needs_reference else {}
         if self.logps == "sum":
             options["lengths"] = lengths
-        per_group, _ = self.loss(scores, batch["ratings"], **self._pairing(batch), **options)
+        per_group, _ = self.loss(scores, batch["ratings"], **self._pairing(batch, lengths), **options)
         if self.reduction == "mean_with_pair":
             # some losses, for example KTO, are not 0 for a group without a pair
             per_group = torch.where(self.with_pair(batch), per_group, 0.0)
@@ -70,15 +89,23 @@ class Objective:
         mask = batch["candidate_mask"]
         return groups_with_pair(batch["ratings"], candidate_mask=mask, min_rating_gap=self.min_rating_gap)
 
-    def statistics(self, scores: Tensor, batch: Batch) -> Tensor:
-        """`pair_statistics` (10,) of the candidates' scores (B, G)."""
-        return pair_statistics(scores, batch["ratings"], **self._pairing(batch))
+    def statistics(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """`pair_statistics` (12,) of the candidates' scores and lengths (B, G)."""
+        return pair_statistics(scores, batch["ratings"], **self._pairing(batch, lengths))
 
     def displacement(self, scores: Tensor, batch: Batch) -> Tensor:
         """`displacement_statistics` (6,) of the candidates' scores (B, G), compared with those before training."""
-        before = batch["initial_scores"]
-        return displacement_statistics(scores, batch["ratings"], initial_scores=before, **self._pairing(batch))
+        return displacement_statistics(
+            scores,
+            batch["ratings"],
+            initial_scores=batch["initial_scores"],
+            candidate_mask=batch["candidate_mask"],
+            min_rating_gap=self.min_rating_gap,
+        )
 
-    def _pairing(self, batch: Batch) -> dict[str, Any]:
-        mask = batch["candidate_mask"]
-        return {"candidate_mask": mask, "constraint": self.constraint, "min_rating_gap": self.min_rating_gap}
+    def _pairing(self, batch: Batch, lengths: Tensor) -> dict[str, Any]:
+        constraint, mask = self.constraint, batch["candidate_mask"]
+        if callable(constraint):
+            known = {"initial_scores": batch["initial_scores"], "lengths": lengths, **self.measured}
+            constraint = constraint(**{name: known[name] for name in self.constraint_takes})
+        return {"candidate_mask": mask, "constraint": constraint, "min_rating_gap": self.min_rating_gap}

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..losses import STATISTICS, metrics_from_displacement, metrics_from_statistics
 from ..scoring.packing import Batch
@@ -24,15 +25,22 @@ class ScoreLog:
         self._statistics: Tensor | None = None
         self._displacement: Tensor | None = None
 
-    def note(self, objective: Objective, scores: Tensor, batch: Batch, *, drift: bool) -> None:
-        """Add the scores (B, G) of a batch's candidates. `drift`: also add their difference to the initial scores."""
-        counted = objective.statistics(scores, batch).double()
+    def note(
+        self, objective: Objective, scores: Tensor, lengths: Tensor, batch: Batch, *, drift: bool
+    ) -> Tensor | None:
+        """Add the scores (B, G) of a batch's candidates. `drift`: also add their difference to the initial scores.
+
+        Returns the batch's `displacement_statistics` (6,), in float64; None without `drift`.
+        """
+        counted = objective.statistics(scores, lengths, batch).double()
         # an item without candidates (a filler, a lone reference) must not count as a group without a pair
         counted[_WITHOUT_PAIR] -= (~batch["candidate_mask"].any(dim=1)).sum()
         self._statistics = counted if self._statistics is None else self._statistics + counted
-        if drift:
-            counted = objective.displacement(scores, batch).double()
-            self._displacement = counted if self._displacement is None else self._displacement + counted
+        if not drift:
+            return None
+        counted = objective.displacement(scores, batch).double()
+        self._displacement = counted if self._displacement is None else self._displacement + counted
+        return counted
 
     @property
     def sums(self) -> tuple[Tensor | None, Tensor | None]:
@@ -40,7 +48,10 @@ class ScoreLog:
         return self._statistics, self._displacement
 
     def add(self, sums: tuple[Tensor | None, Tensor | None]) -> None:
-        """Add the `sums` of a cut training."""
+        """Add the `sums` of a cut training. Those of an earlier version may lack the last entries."""
+        statistics, displacement = sums
+        if statistics is not None:
+            sums = (pad(statistics, (0, len(STATISTICS) - len(statistics))), displacement)
         self._statistics, self._displacement = (
             before if more is None else more if before is None else before + more
             for before, more in zip(self.sums, sums, strict=True)

@@ -8,6 +8,7 @@ Axes: `B` questions in the batch, `G` candidate slots per question, `N` response
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shutil
 import signal
@@ -41,6 +42,7 @@ from ..scoring.responses import (
 )
 from .callbacks import BeforeTraining, LogAtStops, ShowProgress
 from .checkpoints import begin, delete_oldest, seal
+from .control import ControlledBeta, spread_before
 from .job import TrainingJob
 from .score_log import ScoreLog
 from .sharding import keep_output_precision, more_to_come
@@ -101,6 +103,10 @@ class AftTrainer(Trainer):
         self.trial = Trial(self.packer.layout)
         self._scores = ScoreLog()
         self._steps_logged = 0
+        self._beta: ControlledBeta | None = None
+        if job.objective.control is not None:
+            self._beta = ControlledBeta(job.objective.control, self._over_ranks, lambda beta: self._measured(beta=beta))
+            self.add_callback(self._beta)
         self._terms = StepTerms(args.device, _exact(args.device))
         self._ends, self._ranks_asked, self._last_step, self._step_is_saved = False, torch.zeros(()), -1, False
         # of the steps since the last log, those in which each count is above 0; the same on all ranks
@@ -114,6 +120,14 @@ class AftTrainer(Trainer):
         if self.job.initial_scores is not None:
             # in place, because the loader that transformers has already made reads this list
             self.entries[:] = with_initial_scores(self.entries, self.job.initial_scores(self))
+        if "spread" in self.objective.constraint_takes:
+            self._measured(spread=spread_before(self.entries, self.objective.min_rating_gap))
+
+    def _measured(self, **values: Tensor) -> None:
+        """Give the constraint what has been measured for it."""
+        device, dtype = self.args.device, _exact(self.args.device)
+        on_device = {name: value.to(device, dtype) for name, value in values.items()}
+        self.objective = dataclasses.replace(self.objective, measured=on_device)
 
     @functools.cached_property
     def _has_initial_scores(self) -> bool:
@@ -245,13 +259,17 @@ class AftTrainer(Trainer):
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
-            per_group = self.objective.of_groups(scores, as_groups(lengths.to(scores), batch), batch)
+            in_groups = as_groups(lengths.to(scores), batch)
+            per_group = self.objective.of_groups(scores, in_groups, batch)
             count = {"mean": groups, "mean_with_pair": with_pair, "sum": torch.ones_like(groups)}[
                 self.objective.reduction
             ]
             align = per_group.sum() / count.clamp(min=1)
             if model.training:
-                self._scores.note(self.objective, scores.detach(), batch, drift=self._has_initial_scores)
+                drift = self._has_initial_scores
+                moved = self._scores.note(self.objective, scores.detach(), in_groups, batch, drift=drift)
+                if self._beta is not None and moved is not None:
+                    self._beta.note(moved)
         return vft, align
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
@@ -408,6 +426,7 @@ class AftTrainer(Trainer):
         spread, of_steps = self._rank_spread.tolist() if self.args.world_size > 1 else (0.0, 0.0)
         of_ranks = {"tokens/rank_spread": spread / of_steps} if of_steps else {}
         self._rank_spread = torch.zeros_like(self._rank_spread)
+        of_beta = {"constraint/beta": self._beta.beta.item()} if self._beta is not None else {}
         terms = {"loss/vft": (vft, supervised)}
         if self.objective.loss is not None:
             terms["loss/align"] = (align, with_pair if self.objective.pairs_only else groups)
@@ -417,7 +436,7 @@ class AftTrainer(Trainer):
                 metrics[name] = total / steps_with
             if 0 < steps_with < steps:
                 metrics[f"{name}_steps"] = steps_with
-        return {**metrics, **of_ranks, **self._scores.metrics(self._over_ranks, steps)}
+        return {**metrics, **of_ranks, **of_beta, **self._scores.metrics(self._over_ranks, steps)}
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values.to(self.args.device, _exact(self.args.device)), reduction="sum")
