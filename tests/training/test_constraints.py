@@ -94,7 +94,9 @@ def test_the_spread_is_that_of_the_training_data_before_the_first_step(tmp_path)
     assert spread_before([(item,) for item in items], 0.0) == 0, "no scores before training are known"
     known = with_initial_scores([(item,) for item in items], before)
     torch.testing.assert_close(spread_before(known, 0.0), expected)
-    assert {"constraint/active_fraction", "scores/positive_drift"} <= {key for entry in logged(trainer) for key in entry}
+    assert {"constraint/active_fraction", "scores/positive_drift"} <= {
+        key for entry in logged(trainer) for key in entry
+    }
 
 
 def test_beta_follows_the_drift_that_is_logged(tmp_path):

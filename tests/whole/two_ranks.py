@@ -16,6 +16,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from aft.config.losses import AlignmentLoss, ControlledConstraint
 from aft.ending import Ended, deferring, listening
 from aft.errors import AftError
 from aft.sampling.decoding import Decoding
@@ -25,12 +26,13 @@ from aft.sampling.transformers_engine import TransformersEngine
 from aft.scoring.batching import Packer, StepSampler, entry_loader
 from aft.scoring.packing import SHARED, Item
 from aft.scoring.responses import score_candidates
+from aft.stages.loss_section import make_objective
 from aft.training.ranks import share_step
 from tiny_models import as_entries, tiny_model, word_tokenizer
 from tiny_trainers import OBJECTIVES, initial_scores, items_for, logged, make_trainer
 
 STEP = 8
-NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair", "one-pair")
+NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair", "one-pair", "controlled")
 # a single question with a pair: of each step's ranks one has none, and one step has none at all
 ONE_PAIR: list[list[float | None]] = [
     [None, 1.0, 0.0],
@@ -40,7 +42,8 @@ ONE_PAIR: list[list[float | None]] = [
 
 def train(folder: Path, name: str, world_size: int) -> None:
     """Three steps of eight questions out of eleven; one question a batch, where the last leaves a rank without one."""
-    objective = "bcl" if name == "one-pair" else name
+    objective = "bcl" if name in ("one-pair", "controlled") else name
+    controlled = AlignmentLoss(constraint=ControlledConstraint("controlled", rate=5.0))
     items = items_for(objective, ONE_PAIR if name == "one-pair" else None)
     trainer = make_trainer(
         folder / "run",
@@ -55,6 +58,7 @@ def train(folder: Path, name: str, world_size: int) -> None:
             "eval_entries": as_entries(items),
             # calls of the model by tokens: ranks have unequal numbers of their own, and must make equally many
             "max_tokens": 40 if name == "bcl" else None,
+            **({"objective": make_objective(controlled, "token_mean")} if name == "controlled" else {}),
             "initial_scores": None if OBJECTIVES[objective][0].loss is None else lambda t: t.score_candidates(),
         },
     )
