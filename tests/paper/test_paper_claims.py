@@ -34,6 +34,22 @@ def test_rft_above_vft(rft, expected):
     assert status("rft-vft", answers) == expected
 
 
+@pytest.mark.parametrize(
+    ("floor", "expected"),
+    [
+        ([RIGHT] * 3, HELD),
+        ([MIXED] * 3, HELD),  # as good as the best fixed beta
+        ([MIXED[1:] + [0]] * 3, HELD),  # below it by chance
+        ([HALF[:20] + WRONG[:20]] * 3, NOT_HELD),
+        ([RIGHT] * 2, NOT_TESTED),
+    ],
+)
+def test_a_rule_within_noise_of_the_best_of_at_least_three_fixed_betas(floor, expected):
+    betas = {"aft-bc-beta0": [WRONG] * 3, "aft-bc-beta0.15": [MIXED] * 3, "aft-bc-beta0.5": [HALF] * 3}
+    assert status("within-aft-floor", {**betas, "aft-floor": floor}) == expected
+    assert status("within-aft-floor", {"aft-bc-beta0": [WRONG] * 3, "aft-floor": floor}) == NOT_TESTED
+
+
 def test_evidence_names_mean_interval_and_seeds():
     verdict = verdict_on("rft-vft", run_result({"vft": [HALF] * 3, "rft": [RIGHT, RIGHT, MIXED]}), "a run")
     (evidence,) = verdict.evidence

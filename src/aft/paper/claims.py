@@ -2,8 +2,8 @@
 
 A comparison says that model `a` is above model `b` in a measure. It is **held** if the paired bootstrap interval of
 a − b over questions lies above 0, a − b is above 0 on every seed, of which there are at least three, and its mean is
-at least `at_least`. It is **not tested** where a model or a measure is missing, or there are fewer seeds. Else it is
-**not held**. A claim is held if in each of its clauses some comparison is.
+at least `at_least`. A comparison `within` noise is held unless the whole interval lies below 0. It is **not tested**
+where a model or a measure is missing, or there are fewer seeds. Else it is **not held**. A claim is held if in each of its clauses some comparison is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..report.spread import amount
 from ..stats.comparison import paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
-from .specs import LOSSES
+from .specs import LOSSES, RULES
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
@@ -27,7 +27,7 @@ TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "poo
 
 @dataclass(frozen=True)
 class Comparison:
-    """`a` is above `b` in `measure`, by `at_least` on average.
+    """`a` is above `b` in `measure`, by `at_least` on average; `within`: `a` is not below `b` by more than noise.
 
     A model is a method's name; `vft=steps`, VFT with as many steps as alignment has; or one of a series:
     `aft-dc-k:first`, `:last`, `:best` (by task accuracy).
@@ -37,6 +37,7 @@ class Comparison:
     b: str
     measure: str = TASK
     at_least: float = 0.0
+    within: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,13 @@ CLAIMS = {
     "rdc2": Claim("RDC2 is 5 points or more below RDC1", (_above("aft-dc", "aft-dc2", at_least=0.05),)),
     "paths-aft-dc": Claim("AFT DC gains more from self-consistency than VFT", (_above("aft-dc", "vft", VOTE),)),
     "paths-aft-bc": Claim("AFT BC gains more from self-consistency than VFT", (_above("aft-bc", "vft", VOTE),)),
+    **{
+        f"within-{name}": Claim(
+            f"{label} is within noise of the best fixed β, which is chosen on these questions",
+            ((Comparison(name, "aft-bc-beta:best", within=True),),),
+        )
+        for label, name in (*RULES, ("detached", "aft-dc"), ("no constraint", "aft"))
+    },
     "k": Claim(
         "Accuracy rises with k: the largest is above the smallest, and above VFT",
         (_above("aft-dc-k:last", "aft-dc-k:first"), _above("aft-dc-k:last", "vft")),
@@ -142,6 +150,8 @@ def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
+    if comparison.within:
+        return HELD if found["bootstrap_high"] >= 0 else NOT_HELD, text
     held = found["bootstrap_low"] > 0 and min(means) > 0 and found["mean"] >= comparison.at_least
     return HELD if held else NOT_HELD, text
 

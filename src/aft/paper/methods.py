@@ -18,6 +18,21 @@ METHODS: dict[str, dict[str, Any]] = {
     "aft-dc": {"loss": {"constraint": {"name": "detached"}}},
     "aft-dc2": {"loss": {"constraint": {"name": "detached", "lowest_only": True}}},
     "aft-bc": {},
+    # constraints without a constant, ours and of later papers
+    **{
+        name: {"loss": {"constraint": keys}}
+        for name, keys in {
+            "aft-tapered": {"name": "tapered", "logps": "sum"},
+            "aft-tapered-mean": {"name": "tapered", "logps": "mean"},
+            "aft-pass-rate": {"name": "pass_rate", "logps": "sum"},
+            "aft-pass-rate-mean": {"name": "pass_rate", "logps": "mean"},
+            "aft-balanced": {"name": "balanced", "logps": "mean"},
+            "aft-balanced-sum": {"name": "balanced", "logps": "sum"},
+            "aft-floor": {"name": "floor"},
+            "aft-positive-floor": {"name": "positive_floor"},
+            "aft-controlled": {"name": "controlled"},
+        }.items()
+    },
     "rrhf": {"loss": {"name": "rrhf"}},
     "rrhf-dc": {"loss": {"name": "rrhf", "constraint": {"name": "detached"}}},
     "pro": {"loss": {"name": "pro"}},
@@ -97,8 +112,10 @@ def fits(name: str, loss: Mapping[str, Any] | None) -> bool:
     if wanted is None or loss is None:
         return wanted is loss
     constraint = wanted.get("constraint", {"name": "none"})
+    own = loss["constraint"]
     return bool(
         loss["name"] == wanted.get("name", "alignment")
-        and loss["constraint"]["name"] == constraint["name"]
-        and loss["constraint"].get("lowest_only", False) == constraint.get("lowest_only", False)
+        and own["name"] == constraint["name"]
+        and own.get("lowest_only", False) == constraint.get("lowest_only", False)
+        and own.get("logps") == constraint.get("logps")
     )

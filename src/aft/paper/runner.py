@@ -31,7 +31,19 @@ from .controls import matched_steps
 from .forecast import Forecast, forecast, forecast_lines, unfinished
 from .methods import CONTROLS, changes, parent
 from .rates import at_rate, at_rates, at_rates_of, best_rates, grid_page
-from .runs import HUB_DATA, LABELLED, METHOD_RATES, RATES, SCALES, TUNING_SEEDS, Run, page_of, plan, real_grid, seeds_of
+from .runs import (
+    HUB_DATA,
+    LABELLED,
+    METHOD_RATES,
+    RATES,
+    SCALES,
+    Run,
+    page_of,
+    plan,
+    real_grid,
+    seeds_of,
+    tuning_seeds_of,
+)
 from .runs import VFT as VFT_UNIT
 from .specs import SPECS
 from .write import FORMATS, write_table
@@ -65,7 +77,9 @@ def _parse(key: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--scale", choices=SCALES, default="tiny", help="models and data (tiny)")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds that are run (0 1 2; Table 2 from scratch: 0 to 4)")
-    parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS, help="seeds of grids (100 101)")
+    tuning = tuning_seeds_of(key)
+    shown_seeds = " ".join(map(str, tuning))
+    parser.add_argument("--tuning-seeds", type=int, nargs="+", default=tuning, help=f"seeds of grids ({shown_seeds})")
     parser.add_argument(
         "--rates",
         type=float,
@@ -176,7 +190,7 @@ def _grids(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[tuple[R
         yield grid, tuned(runs, grid), _rates(grid, options)
     for run in runs:
         if run.vft_rates:
-            yield real_grid(run), run.methods, options.method_rates or METHOD_RATES
+            yield real_grid(run), tuple(dict.fromkeys(map(parent, run.methods))), options.method_rates or METHOD_RATES
 
 
 def evaluated(folder: Path) -> bool:
@@ -325,7 +339,8 @@ def _at_best_method_rates(
 ) -> Generator[Step, None, dict[str, Any]]:
     """Yields VFT and samples of the first seed, then every method at each rate on validation questions.
 
-    Returns the methods, each with its best rate. A single rate is taken without a trial.
+    Returns the methods, each with its best rate. A variant takes the rate of its method, a single rate is taken without
+    a trial.
     """
     tried = tuple(options.method_rates or METHOD_RATES)
     if len(tried) == 1:
@@ -334,12 +349,14 @@ def _at_best_method_rates(
     labelled = replace(run, overrides=(*run.overrides, f"stages=[{', '.join(LABELLED)}]", "evaluate.models=null"))
     yield command(labelled, folder / run.name, [seed], own, _suited(run, options))
     yield Copy(folder / run.name, folder / grid.name, LABELLED)
-    names = at_rates(own, tried)
+    tuned_methods = {name: changes(name) for name in dict.fromkeys(map(parent, own))}
+    names = at_rates(tuned_methods, tried)
     yield command(grid, folder / grid.name, [seed], names, _suited(run, options))
     report = read_json(RunFolder(folder / grid.name).report("json"))
     if report is None or not names.keys() <= {model["name"] for model in report["models"]}:
         raise _Waiting([folder / grid.name], "learning rates")
-    return at_rates_of(own, best_rates(report, list(own), tried))
+    best = best_rates(report, list(tuned_methods), tried)
+    return at_rates_of(own, {name: best[parent(name)] for name in own})
 
 
 def validation_accuracy(folder: Path, seed: int) -> float | None:

@@ -16,6 +16,7 @@ from .specs import SPECS, ModelRow
 SCALES = ("tiny", "small", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
+MORE_TUNING_SEEDS = (*TUNING_SEEDS, 102)  # where methods are close
 RATES = {"tiny": (3e-5, 1e-4, 3e-4, 1e-3), "gpu": (1e-5, 3e-5, 1e-4, 3e-4), "small": (1e-4, 3e-4)}
 # beside the scale's: a real model's methods go on from a trained VFT, whose rate is too high for most
 METHOD_RATES = (1e-5, 3e-5, 1e-4)
@@ -74,7 +75,7 @@ _SMALLER = {
 def plan(key: str, scale: str) -> list[Run]:
     """The runs of a table; none if the table is not available at this scale."""
     if scale == "small":
-        return _real() if key == "2" else []
+        return _real(key) if key in ("2", "boundaries") else []
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
 
@@ -84,16 +85,25 @@ def page_of(key: str, scale: str) -> str:
     return "real" if (key, scale) == ("2", "small") else key
 
 
-def _real() -> list[Run]:
+def _real(key: str) -> list[Run]:
     """A real model in three worlds, each with one VFT model and one set of samples a seed."""
-    methods = methods_of("real")
+    methods = methods_of("real") if key == "2" else _boundaries()
     models = (f"evaluate.models=[{', '.join((*VFT, *methods))}]",)  # without the base, which knows no marker
     return [Run(name, f"small-{name}.yaml", methods, models, seed_by_seed=True, vft_rates=True) for name in REAL_WORLDS]
 
 
 def seeds_of(key: str, scale: str) -> tuple[int, ...]:
     """The seeds of a table unless others are asked for: five for the main one where models are small."""
-    return MAIN_SEEDS if key == "2" and scale in ("tiny", "gpu") else SEEDS
+    return MAIN_SEEDS if key in ("2", "boundaries") and scale in ("tiny", "gpu") else SEEDS
+
+
+def tuning_seeds_of(key: str) -> tuple[int, ...]:
+    """The seeds of a table's grids unless others are asked for."""
+    return MORE_TUNING_SEEDS if key == "boundaries" else TUNING_SEEDS
+
+
+def _boundaries() -> tuple[str, ...]:
+    return (*methods_of("boundaries"), *variants("aft-bc", "beta", FEW_BETAS))
 
 
 def methods_of(key: str) -> tuple[str, ...]:
@@ -135,6 +145,9 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         return [replace(kinds, grid=_grid(kinds))]
     if key == "laboratory":
         return _laboratory(binary, scale)
+    if key == "boundaries":
+        worlds = [*_laboratory(binary, scale), _in_world(rank, "harsh", "harsh-rank", scale)]
+        return [replace(run, methods=_boundaries()) for run in worlds]
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
@@ -203,7 +216,7 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
-    if key.startswith("laboratory"):
+    if key.startswith("laboratory") or key == "boundaries":
         return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7

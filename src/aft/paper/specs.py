@@ -67,6 +67,18 @@ _MEASURES_4 = (
     *("task_accuracy", "assessment_accuracy", "pool_assessment_accuracy", "perplexity", "pool_positive"),
     *("positive_drift", "negative_drift", "both_fell"),
 )
+# the label and the method of each constraint without a constant
+RULES = (
+    ("tapered, sums", "aft-tapered"),
+    ("tapered, means", "aft-tapered-mean"),
+    ("pass rate, sums", "aft-pass-rate"),
+    ("pass rate, means", "aft-pass-rate-mean"),
+    ("balanced, means", "aft-balanced"),
+    ("balanced, sums", "aft-balanced-sum"),
+    ("floor", "aft-floor"),
+    ("positive floor", "aft-positive-floor"),
+    ("controlled β", "aft-controlled"),
+)
 _CLAIMS_4 = tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES)
 
 _ALL = (
@@ -247,6 +259,20 @@ _ALL = (
         headings=("method", "constraint"),
         measures=_MEASURES_4,
         claims=("misassesses", "rft-vft", "aft-bc-vft", "aft-bc-rft", *_CLAIMS_4, "rdc2"),
+    ),
+    Spec(
+        key="boundaries",
+        title="Boundaries: constraints without a constant against fixed β, detached and none",
+        rows=(
+            *_rows(("VFT", "vft"), ("VFT, further steps", "vft-more"), ("RFT", "rft")),
+            *_rows(("none", "aft"), ("detached", "aft-dc")),
+            Series("β = {}", rf"aft-bc-beta({NUMBER})"),
+            *_rows(*RULES),
+        ),
+        across="measure",
+        headings=("constraint",),
+        measures=("task_accuracy", "pool_assessment_accuracy", "positive_drift", "negative_drift", "both_fell"),
+        claims=tuple(f"within-{name}" for name in (*(name for _, name in RULES), "aft-dc", "aft")),
     ),
 )
 SPECS = {spec.key: spec for spec in _ALL}
