@@ -24,7 +24,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 LOSS_NAMES = (*LOSSES, *VARIANTS)
 # these act on a candidate whatever it is compared with
-UNPAIRED = ("kto", "nca")
+UNPAIRED = ("kto", "nca", "topr", "asymre")
+# these ask which candidates are right
+THRESHOLD = ("kto", "nft", "topr")
+# the boundary turns their push on a wrong candidate around, without a change of its strength
+FOLDED = ("kto", "nft", "topr", "simper", "asymre")
 
 
 def random_groups(seed: int, kind: str = "ranking", shape: tuple[int, int] = (6, 7)) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +60,7 @@ def run_loss(
     options["candidate_mask"] = candidate_mask
     if name in REFERENCE_LOSSES and "ref_scores" not in options:
         options["ref_scores"] = ref_scores_for(scores.detach())
-    if name == "kto":
+    if name in THRESHOLD:
         options.setdefault("desirable_above", 0.5)
     if name in VARIANTS:
         return pro_loss(scores, ratings, **VARIANTS[name], **options)

@@ -10,11 +10,14 @@ import inspect
 from collections.abc import Callable
 
 from .alignment import alignment_loss
+from .asymre import asymre_loss
+from .bpo import bpo_loss
 from .displacement import DISPLACEMENT, displacement_statistics, metrics_from_displacement
 from .dpo import dpo_loss
 from .ipo import ipo_loss
 from .kto import kto_loss
 from .nca import nca_loss
+from .nft import nft_loss
 from .orpo import orpo_loss
 from .pairs import (
     STATISTICS,
@@ -28,7 +31,9 @@ from .pairs import (
 )
 from .pro import pro_loss
 from .rrhf import rrhf_loss
+from .simper import simper_loss
 from .simpo import simpo_loss
+from .topr import topr_loss
 
 LOSSES: dict[str, Callable] = {
     "alignment": alignment_loss,
@@ -40,6 +45,11 @@ LOSSES: dict[str, Callable] = {
     "ipo": ipo_loss,
     "kto": kto_loss,
     "nca": nca_loss,
+    "nft": nft_loss,
+    "topr": topr_loss,
+    "simper": simper_loss,
+    "bpo": bpo_loss,
+    "asymre": asymre_loss,
 }
 
 # Losses that take `ref_scores`, the scores under the frozen reference model.
@@ -64,6 +74,8 @@ __all__ = [
     "Detached",
     "Unconstrained",
     "alignment_loss",
+    "asymre_loss",
+    "bpo_loss",
     "displacement_statistics",
     "dpo_loss",
     "groups_with_pair",
@@ -72,9 +84,12 @@ __all__ = [
     "metrics_from_displacement",
     "metrics_from_statistics",
     "nca_loss",
+    "nft_loss",
     "orpo_loss",
     "pair_statistics",
     "pro_loss",
     "rrhf_loss",
+    "simper_loss",
     "simpo_loss",
+    "topr_loss",
 ]

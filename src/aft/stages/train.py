@@ -16,7 +16,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..config import align_config
-from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
 from ..ending import deferring
@@ -185,8 +184,8 @@ def _lora(stage: Stage) -> dict[str, Any]:
 
 
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
-    """Raise `ConfigError` if KTO has no `desirable_above` although some ratings are neither 0 nor 1."""
-    if not isinstance(align.loss, KtoLoss) or align.loss.desirable_above is not None:
+    """Raise `ConfigError` if a loss needs `desirable_above` and has none, and some ratings are neither 0 nor 1."""
+    if getattr(align.loss, "desirable_above", 0.5) is not None:
         return
     graded = {candidate.rating for group in groups for candidate in group.candidates} - {0.0, 1.0}
     if graded:
