@@ -25,7 +25,7 @@ from ..losses import REFERENCE_LOSSES
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, lora_arguments, merge_lora
 from ..progress import saving, say
 from ..prompts import render_prompt
-from ..records import Group, has_pair, read_groups
+from ..records import POSITIVE, REFERENCE, Group, has_pair, read_groups
 from ..run.digest import digest_file, digest_value
 from ..run.environment import peak_memory_bytes
 from ..run.folder import LIVE_LOG
@@ -125,6 +125,8 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     questions = stage.plan.training_questions(unit.seed or 0)
     check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
     groups = first_samples(given, align.max_candidates)
+    if align.groups == "mixed":
+        groups = _mixed(groups, unit)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
     entries = alignment_entries(
@@ -174,6 +176,8 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
     }
     if align.max_candidates is not None:
         decides["max_candidates"] = align.max_candidates
+    if align.groups != "all":
+        decides["groups"] = align.groups
     return digest_value(decides)
 
 
@@ -181,6 +185,22 @@ def _lora(stage: Stage) -> dict[str, Any]:
     """The keys of `_Work` that say how adapters are trained and saved. Empty: there are none."""
     section = stage.config.model.lora
     return {"lora": lora_arguments(dataclasses.asdict(section)), "save": section.save} if section else {}
+
+
+def _mixed(groups: Sequence[Group], unit: Unit) -> list[Group]:
+    """The groups whose samples are not all right or all wrong. The reference is no sample.
+
+    Raises `DataError` if there is none.
+    """
+
+    def outcomes(group: Group) -> set[bool]:
+        return {candidate.label == POSITIVE for candidate in group.candidates if candidate.label != REFERENCE}
+
+    kept = [group for group in groups if len(outcomes(group)) == 2]
+    if not kept:
+        raise DataError(f"{unit}: groups: mixed leaves nothing: no question has both right and wrong samples")
+    say(f"{unit}: groups: mixed: {len(groups) - len(kept):,} of {len(groups):,} questions left out")
+    return kept
 
 
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
