@@ -393,7 +393,5 @@ def asymre(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, be
             losses.append(-advantage * scores[j])
             continue
         own = (stopped if is_spared(j, ratings, constraint, min_gap) else scores)[j]
-        losses.append(
-            -advantage * turned(lambda s: s, own, edge(j, ratings, stopped, constraint, beta, min_gap))
-        )
+        losses.append(-advantage * turned(lambda s: s, own, edge(j, ratings, stopped, constraint, beta, min_gap)))
     return mean(losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import exp, log
 
 import pytest
@@ -43,8 +44,7 @@ def pushes_on_a_fading_wrong_one(name, *, right=1, wrong=1, **options):
         options["ref_scores"] = torch.full((1, len(ratings)), -0.5, dtype=torch.float64)
     falls = (0.0, 0.5, 1.0, 2.0, 4.0)
     return [
-        push_down(name, [-0.4] * (len(ratings) - 1) + [-0.5 - fall], ratings, **options)[-1].item()
-        for fall in falls
+        push_down(name, [-0.4] * (len(ratings) - 1) + [-0.5 - fall], ratings, **options)[-1].item() for fall in falls
     ]
 
 
@@ -129,7 +129,7 @@ def test_asymre_by_hand():
 def test_the_push_on_a_wrong_chain_fades_with_its_probability():
     for name in ("topr", "simper", "nft"):
         pushes = pushes_on_a_fading_wrong_one(name)
-        assert all(later < 0.7 * earlier for earlier, later in zip(pushes, pushes[1:], strict=False))
+        assert all(later < 0.7 * earlier for earlier, later in pairwise(pushes))
         assert 0 < pushes[-1] < 0.05 * pushes[0]
     ratios = [exp(-fall) for fall in (0.0, 0.5, 1.0, 2.0, 4.0)]
     assert pushes_on_a_fading_wrong_one("topr") == pytest.approx([ratio / 2 for ratio in ratios])

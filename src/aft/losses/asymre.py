@@ -33,7 +33,7 @@ def asymre_loss(
         divided by the mean rating. Under `Boundary` an outranked j with r_j < V has b + |s_j - b| in place of s_j,
         b = boundary_j as in `alignment_loss`.
     Source: Arnal et al. 2025 (arXiv 2506.20520). To reproduce the paper give `lengths`, or pass summed log-probs.
-        `divide_by_mean` with a `delta` of 0 is the estimator of MaxRL (Tajwar et al. 2026, arXiv 2602.02710): each
+        `divide_by_mean` with a `delta` of 0 is the estimator of MaxRL (arXiv 2602.02710): each
         question's right candidates together have the same weight, however few they are.
     Departures: ratings are the rewards as they are, in their own unit, so that graded ratings need no threshold. The
         constraints are ours.

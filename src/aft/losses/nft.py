@@ -36,8 +36,9 @@ def nft_loss(
     """NFT loss per group: small once right candidates are likely, and wrong ones unlikely against the start.
 
     Effect: pushes each right candidate up with the same strength, and a wrong one down with q R / (1 - q R): hard where
-        most candidates are right, and less and less as the wrong one fades. `Detached` never pushes wrong candidates down. `Boundary` pushes an outranked wrong candidate
-        up below its boundary, as hard as it would push it down without.
+        most candidates are right, and less and less as the wrong one fades. `Detached` never pushes wrong candidates
+        down. `Boundary` pushes an outranked wrong candidate up below its boundary, as hard as it would push it down
+        without.
     Formula: w(q) times the mean over candidates of -h if right, else of -log((1 - q R) / (1 - q)); h = scores -
         ref_scores, R = exp(h), q the share of right candidates. Below `floor`, the logarithm goes on along its tangent.
         Under `Boundary` an outranked wrong j has f(boundary_j) + |f_j - f(boundary_j)| in place of its term f_j,

@@ -78,7 +78,7 @@ class Batch(ModelInputs):
     Per response token, (R,) int64: `positions`, the row-major position where the model's output predicts the token;
     `targets`, the token's id; `sequences`, the response that the token belongs to, in [0, N).
     Per response, (N,): `supervised`, bool, true if the response is in L_VFT; `slots`, int64, the row-major place of a
-    candidate in (B, G), -1 for a response that is no candidate; `questions`, int64, the place of its question in [0, B).
+    candidate in (B, G), -1 for a response that is no candidate; `questions`, int64, the response's question in [0, B).
     Per candidate, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
     padding slot; `initial_scores`, float32, nats per token before training, 0 in a padding slot, nan if not known.
     Per question, (B,): `padded_lengths`, int64, tokens of the prompt plus the longest candidate; `question_ids`, texts.
