@@ -322,8 +322,15 @@ def _explain(cls: Any, name: str) -> str:
     return next(FIELD_DOCS[kind.__name__][name] for kind in cls.__mro__ if name in FIELD_DOCS.get(kind.__name__, {}))
 
 
-def _sections(cls: Any, path: str = "") -> list[str]:
-    """The section of a dataclass, then those of the dataclasses inside it, depth first."""
+def _sections(cls: Any, path: str = "", seen: set[tuple[Any, str]] | None = None) -> list[str]:
+    """The section of a dataclass, then those of the dataclasses inside it, depth first.
+
+    `seen`: what stands above. Every loss has the same constraints, which stand behind the first loss alone.
+    """
+    seen = set() if seen is None else seen
+    if (cls, path) in seen:
+        return []
+    seen.add((cls, path))
     hints = typing.get_type_hints(cls)
     rows: list[tuple[str, ...]] = []
     nested: list[tuple[Any, str]] = []
@@ -348,7 +355,7 @@ def _sections(cls: Any, path: str = "") -> list[str]:
             markdown(("key", "type", "default", "meaning"), rows, numbers=False),
         ]
     )
-    return [own, *(section for inner, key in nested for section in _sections(inner, key))]
+    return [own, *(section for inner, key in nested for section in _sections(inner, key, seen))]
 
 
 def _classes(hint: Any) -> list[Any]:

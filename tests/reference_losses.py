@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 Floats = Sequence[float]
 
@@ -319,16 +319,12 @@ def ipo(
 def kto(
     scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
 ) -> float:
-    ranked = {i for i, _ in pairs_of(ratings, min_gap)}
     losses = []
     for j in range(len(scores)):
         if ratings[j] > 0.5:
             losses.append(1 - sigmoid(0.1 * (as_higher(j, scores, constraint) - ref[j])))
         else:
-            spared = constraint == "detached" or (constraint == "lowest_only" and j not in ranked)
-            own = stopped[j] if spared else scores[j]
-            if constraint.startswith(GATED):
-                own = as_lower(j, scores, ratings, stopped, constraint)
+            own = as_wrong(j, scores, ratings, stopped, constraint, min_gap)
             if has_boundary(j, ratings, constraint, min_gap):
                 edge = boundary_of(j, ratings, stopped, beta, min_gap, constraint)
                 own = edge + abs(own - edge)
@@ -356,3 +352,113 @@ def nca(
             loss -= math.log(sigmoid(-0.1 * (image - ref[i]))) / len(scores)
         losses.append(loss)
     return math.fsum(losses)
+
+
+# The relatives that stop the push on wrong candidates by a rule.
+
+
+def is_spared(j: int, ratings: Floats, constraint: str, min_gap: float) -> bool:
+    ranked = {i for i, _ in pairs_of(ratings, min_gap)}
+    return constraint == "detached" or (constraint == "lowest_only" and j not in ranked)
+
+
+def as_wrong(j: int, scores: Floats, ratings: Floats, stopped: Floats, constraint: str, min_gap: float) -> float:
+    """A wrong candidate's score where a loss acts on it whatever it is compared with."""
+    if constraint.startswith(GATED):
+        return as_lower(j, scores, ratings, stopped, constraint)
+    return (stopped if is_spared(j, ratings, constraint, min_gap) else scores)[j]
+
+
+def turned(term: Callable[[float], float], own: float, boundary: float | None) -> float:
+    """The term of a wrong candidate. Below its boundary, if it has one, the term's change has the other sign."""
+    if boundary is None or own >= boundary:
+        return term(own)
+    return 2 * term(boundary) - term(own)
+
+
+def edge(j: int, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float | None:
+    if has_boundary(j, ratings, constraint, min_gap):
+        return boundary_of(j, ratings, stopped, beta, min_gap, constraint)
+    return None
+
+
+def nft(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    """By the paper's max_v: the value of the implicit negative policy is clipped, its gradient kept.
+
+    What is returned has the gradient of the paper's loss and, where nothing is clipped, its value. Where something is
+    clipped, the value goes on along the tangent at the floor.
+    """
+    right = [rating > 0.5 for rating in ratings]
+    if all(right) or not any(right) or not pairs_of(ratings, min_gap):
+        return 0.0
+    q = min(max(sum(right) / len(right), 0.02), 0.98)
+    losses = []
+    for j in range(len(scores)):
+        if right[j]:
+            losses.append(-(as_higher(j, scores, constraint) - ref[j]))
+            continue
+
+        def term(own: float, j: int = j) -> float:
+            policy = (1 - q * math.exp(own - ref[j])) / (1 - q)
+            return -math.log(policy) if policy > 1.0 else 1.0 - policy
+
+        own = as_wrong(j, scores, ratings, stopped, constraint, min_gap)
+        losses.append(turned(term, own, edge(j, ratings, stopped, constraint, beta, min_gap)))
+    return (1 - q) * mean(losses)
+
+
+def topr(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    losses = []
+    for j in range(len(scores)):
+        if ratings[j] > 0.5:
+            losses.append(-(as_higher(j, scores, constraint) - ref[j]))
+            continue
+
+        def term(own: float, j: int = j) -> float:
+            ratio = math.exp(own - ref[j])
+            return ratio if ratio < 1 else 1 + own - ref[j]
+
+        own = as_wrong(j, scores, ratings, stopped, constraint, min_gap)
+        losses.append(turned(term, own, edge(j, ratings, stopped, constraint, beta, min_gap)))
+    return mean(losses)
+
+
+def simper(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    losses = []
+    for i, j in pairs_of(ratings, min_gap):
+        lower = as_lower(j, scores, ratings, stopped, constraint)
+        losses.append(
+            turned(math.exp, lower, edge(j, ratings, stopped, constraint, beta, min_gap))
+            - math.exp(as_higher(i, scores, constraint))
+        )
+    return mean(losses)
+
+
+def bpo(
+    scores: Floats, ref: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float
+) -> float:
+    losses = []
+    for i, j in pairs_of(ratings, min_gap):
+        lower = as_lower(j, scores, ratings, stopped, constraint)
+        margins = [min(0.1 * (as_higher(i, scores, constraint) - ref[i]), -0.1 * (lower - ref[j]))]
+        if has_boundary(j, ratings, constraint, min_gap):
+            image = 2 * boundary_of(j, ratings, stopped, beta, min_gap, constraint) - scores[j]
+            margins.append(min(0.1 * (stopped[i] - ref[i]), -0.1 * (image - ref[j])))
+        losses.append(log_one_plus([math.exp(-margin) for margin in margins]))
+    return mean(losses)
+
+
+def asymre(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:
+    losses = []
+    for j in range(len(scores)):
+        advantage = ratings[j] - (mean(ratings) - 0.1)
+        if advantage >= 0:
+            losses.append(-advantage * as_higher(j, scores, constraint))
+            continue
+        own = as_wrong(j, scores, ratings, stopped, constraint, min_gap)
+        losses.append(-advantage * turned(lambda s: s, own, edge(j, ratings, stopped, constraint, beta, min_gap)))
+    return mean(losses)

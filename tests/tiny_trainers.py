@@ -47,6 +47,8 @@ OBJECTIVES: dict[str, tuple[Objective, bool]] = {
     "vft": (make_objective(None, "token_mean"), False),
     "rft": (make_objective(None, "token_mean"), True),
     "vft-token-sum": (make_objective(None, "token_sum"), False),
+    "rft-question-mean": (make_objective(None, "question_mean"), True),
+    "rft-question-sum": (make_objective(None, "question_sum"), True),
     "bcl": (make_objective(AlignmentLoss(constraint=BoundaryConstraint("boundary", beta=0.1)), "token_mean"), False),
     "dcl-mean-with-pair": (
         make_objective(

@@ -63,7 +63,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 LOSS_NAMES = (*LOSSES, *VARIANTS)
 # these act on a candidate whatever it is compared with
-UNPAIRED = ("kto", "nca")
+UNPAIRED = ("kto", "nca", "topr", "asymre")
+# these ask which candidates are right
+THRESHOLD = ("kto", "nft", "topr")
+# the boundary turns their push on a wrong candidate around, without a change of its strength
+FOLDED = ("kto", "nft", "topr", "simper", "asymre")
 
 
 def random_groups(seed: int, kind: str = "ranking", shape: tuple[int, int] = (6, 7)) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,7 +107,7 @@ def run_loss(
         options["ref_scores"] = refs
     if callable(options.get("constraint")):
         options["constraint"] = options["constraint"](refs)
-    if name == "kto":
+    if name in THRESHOLD:
         options.setdefault("desirable_above", 0.5)
     if name in VARIANTS:
         return pro_loss(scores, ratings, **VARIANTS[name], **options)

@@ -46,8 +46,8 @@ def test_min_rating_gap_equals_slow_reference(name, constraint):
     scores, ratings, mask = random_groups(11)
     per_group, _ = run_loss(name, scores, ratings, mask, constraint=CONSTRAINTS[constraint], min_rating_gap=0.75)
     without_gap, _ = run_loss(name, scores, ratings, mask, constraint=CONSTRAINTS[constraint])
-    if name not in UNPAIRED or constraint in ("none", "detached"):
-        assert torch.equal(per_group, without_gap) == (name in UNPAIRED)
+    if name not in (*UNPAIRED, "nft") or constraint in ("none", "detached"):
+        assert torch.equal(per_group, without_gap) == (name in (*UNPAIRED, "nft"))
     for row, value in enumerate(per_group.tolist()):
         real = mask[row]
         s = scores[row, real].tolist()
@@ -328,8 +328,8 @@ def test_reversed_and_constant_ratings_show_in_the_metrics(name):
 
 
 def test_tables_and_exports_agree():
-    assert {"dpo", "ipo", "kto", "nca"} <= losses.REFERENCE_LOSSES
-    assert not {"alignment", "rrhf", "pro", "simpo", "orpo"} & losses.REFERENCE_LOSSES
+    assert {"dpo", "ipo", "kto", "nca", "nft", "topr", "bpo"} <= losses.REFERENCE_LOSSES
+    assert not {"alignment", "rrhf", "pro", "simpo", "orpo", "simper", "asymre"} & losses.REFERENCE_LOSSES
     assert {name: getattr(losses, f"{name}_loss") for name in losses.LOSSES} == losses.LOSSES
     for name, function in losses.LOSSES.items():
         parameters = inspect.signature(function).parameters

@@ -88,6 +88,7 @@ def test_what_responses_are_for_is_the_same_in_every_layout(layout):
     assert batch["sequences"].tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
     assert batch["supervised"].tolist() == [True, False, False, False]
     assert batch["slots"].tolist() == [-1, 0, 1, 2]
+    assert batch["questions"].tolist() == [0, 0, 0, 1]
     assert batch["ratings"].tolist() == [[2.0, 1.0], [-1.0, 0.0]]
     assert batch["candidate_mask"].tolist() == [[True, True], [True, False]]
     assert batch["question_ids"] == ["a", "b"]
@@ -117,6 +118,7 @@ def test_groups_of_unequal_size_are_padded_with_masked_slots():
         [True, False, False, False],
     ]
     assert batch["slots"].tolist() == [-1, 0, 1, -1, 8, 9, 10, 11, 12]
+    assert batch["questions"].tolist() == [0, 0, 0, 1, 2, 2, 2, 2, 3]
     flat = batch["ratings"].flatten()
     assert flat[batch["slots"][batch["slots"] >= 0]].tolist() == [1, 0, 1, 0, 0, 1, 0]
     assert not flat[~batch["candidate_mask"].flatten()].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import shutil
@@ -15,10 +16,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aft.config import load_config
-from aft.errors import AftError, ConfigError
+from aft.errors import AftError, ConfigError, DataError
 from aft.json_files import write_json_lines
 from aft.model import build_model, build_word_tokenizer, merge_lora
-from aft.records import NEGATIVE, POSITIVE, Candidate, Group, read_groups
+from aft.records import NEGATIVE, POSITIVE, REFERENCE, UNPARSED, Candidate, Group, read_groups
 from aft.run.digest import digest_file
 from aft.run.manifest import INITIAL_SCORES, MANIFEST, UnitLog, digest_folder, read_manifest
 from aft.stages.context import Stage
@@ -464,9 +465,10 @@ def test_a_training_that_collapses_is_stopped_where_asked(make_plan, max_fall, s
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
-def test_kto_wants_to_know_what_is_desirable_among_graded_ratings(make_plan):
+@pytest.mark.parametrize("loss", ["kto", "nft", "topr"])
+def test_some_losses_want_to_know_what_is_desirable_among_graded_ratings(make_plan, loss):
     plan = make_plan(
-        methods={"kto": {"loss": {"name": "kto"}}, "told": {"loss": {"name": "kto", "desirable_above": 5}}}
+        methods={"untold": {"loss": {"name": loss}}, "told": {"loss": {"name": loss, "desirable_above": 5}}}
     )
     write_groups(plan)
     path = plan.groups(0)
@@ -475,6 +477,35 @@ def test_kto_wants_to_know_what_is_desirable_among_graded_ratings(make_plan):
         for candidate in group["candidates"]:
             candidate["rating"] *= 7.5
     path.write_text("".join(json.dumps(group) + "\n" for group in groups))
-    with pytest.raises(ConfigError, match=r"kto.*loss.desirable_above: must be given.*there are also 7.5$"):
-        run_unit(plan, "align", "kto")
+    with pytest.raises(ConfigError, match=r"untold.*loss.desirable_above: must be given.*there are also 7.5$"):
+        run_unit(plan, "align", "untold")
     run_unit(plan, "align", "told")
+
+
+def test_mixed_groups_are_those_with_right_and_wrong_samples(make_plan, capsys):
+    """The reference is no sample: a question with wrong samples and a reference is left out."""
+    plan = make_plan(methods={"mixed": {"groups": "mixed"}, "rft": {"groups": "mixed", "loss": None}})
+    write_groups(plan)
+    groups = read_groups(plan.groups(0))
+    changed = []
+    for number, group in enumerate(groups):
+        right, wrong = group.candidates
+        reference = dataclasses.replace(right, label=REFERENCE, index=None)
+        candidates = [
+            (right, wrong),
+            (right,),
+            (wrong,),
+            (reference, wrong),
+            (right, dataclasses.replace(wrong, label=UNPARSED)),
+        ]
+        changed.append(dataclasses.replace(group, candidates=candidates[number % 5]))
+    write_json_lines(plan.groups(0), changed)
+    kept = sum(number % 5 in (0, 4) for number in range(len(groups)))
+    for name in ("mixed", "rft"):
+        manifest = read_manifest(run_unit(plan, "align", name) / MANIFEST)
+        assert manifest["groups"] == kept
+        said = f"groups: mixed: {len(groups) - kept} of {len(groups)} questions left out"
+        assert said in capsys.readouterr().err
+    write_json_lines(plan.groups(0), changed[1:4])
+    with pytest.raises(DataError, match="groups: mixed leaves nothing: no question has both right and wrong samples"):
+        run_align(Stage(plan, cpu=True), plan.units("align")[0], None)

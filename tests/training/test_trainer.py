@@ -60,12 +60,19 @@ def has_pair(item: Item) -> bool:
 def expected_terms(model, name: str, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
     """(L_VFT, L_A) of a step from their definitions, with gradient."""
     objective = OBJECTIVES[name][0]
-    vft, tokens, sequences = torch.zeros(()), 0, 0
+    questions = []  # (negative log-likelihood, tokens, responses) of each question's supervised responses
     for item in items:
-        for logp, response, supervised in zip(plain_sums(model, item), item.responses, item.supervised, strict=True):
-            if supervised:
-                vft, tokens, sequences = vft - logp, tokens + len(response), sequences + 1
-    vft = vft / (tokens if objective.vft_reduction == "token_mean" else sequences)
+        supervised = torch.tensor(item.supervised)
+        if supervised.any():
+            tokens = sum(len(response) for response, used in zip(item.responses, item.supervised, strict=True) if used)
+            questions.append((-plain_sums(model, item)[supervised].sum(), tokens, int(supervised.sum())))
+    whole, tokens, responses = map(sum, zip(*questions, strict=True))
+    vft = {
+        "token_mean": whole / tokens,
+        "token_sum": whole / responses,
+        "question_mean": sum(nll / tokens for nll, tokens, _ in questions) / len(questions),
+        "question_sum": sum(nll / responses for nll, _, responses in questions) / len(questions),
+    }[objective.vft_reduction]
     if objective.loss is None:
         return vft, torch.zeros(())
     groups = [item for item in items if item.candidates]

@@ -8,17 +8,22 @@ import pytest
 import torch
 
 from aft.config.losses import (
+    AsymreLoss,
     BoundaryConstraint,
+    BpoLoss,
     DetachedConstraint,
     DpoLoss,
     IpoLoss,
     KtoLoss,
     NcaLoss,
+    NftLoss,
     NoConstraint,
     OrpoLoss,
     ProLoss,
     RrhfLoss,
+    SimperLoss,
     SimpoLoss,
+    ToprLoss,
 )
 from aft.losses import (
     DISPLACEMENT,
@@ -27,15 +32,20 @@ from aft.losses import (
     Boundary,
     Detached,
     Unconstrained,
+    asymre_loss,
+    bpo_loss,
     dpo_loss,
     groups_with_pair,
     ipo_loss,
     kto_loss,
     nca_loss,
+    nft_loss,
     orpo_loss,
     pro_loss,
     rrhf_loss,
+    simper_loss,
     simpo_loss,
+    topr_loss,
 )
 from aft.scoring.packing import SHARED, Item, pack
 from aft.scoring.responses import as_groups, candidate_scores, score_responses
@@ -150,6 +160,19 @@ def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_p
             {"reference_point": 0.5, "undesirable_weight": 0.7},
         ),
         (NcaLoss(name="nca", alpha=0.5), nca_loss, {"alpha": 0.5}),
+        (
+            NftLoss(name="nft", floor=0.5, question_weight="odds"),
+            nft_loss,
+            {"floor": 0.5, "question_weight": "odds"},
+        ),
+        (ToprLoss(name="topr"), topr_loss, {}),
+        (SimperLoss(name="simper"), simper_loss, {}),
+        (BpoLoss(name="bpo", alpha=0.5), bpo_loss, {"alpha": 0.5}),
+        (
+            AsymreLoss(name="asymre", delta=-0.3, divide_by_mean=True),
+            asymre_loss,
+            {"delta": -0.3, "divide_by_mean": True},
+        ),
         (ProLoss(name="pro", normalisation="reference_code"), pro_loss, {"normalisation": "reference_code"}),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -162,6 +185,21 @@ def test_every_other_loss_gets_its_arguments(tmp_path, section, function, argume
     expected = function(scores, ratings, **given, **arguments)[0].sum() / mask.any(dim=1).sum()
     torch.testing.assert_close(align, expected, check_dtype=False)
     assert expected != function(scores, ratings, **given)[0].sum() / mask.any(dim=1).sum() or not arguments
+
+
+def test_vft_and_dpo_on_a_winner_and_a_loser_are_irpo(tmp_path):
+    """The summed DPO loss of the pair, plus the winner's negative log-likelihood divided by its length."""
+    winner, loser = [4, 5, 6, 1], [7, 1]
+    item = Item("q", [3, 8], [winner, loser], [True, False], [1.0, 0.0], [-2.0, -3.0])
+    trainer = make_trainer(tmp_path, items=[item])
+    trainer.objective = make_objective(DpoLoss(name="dpo", beta=0.1, logps="sum"), "token_mean")
+    batch = pack([item], 0, SHARED)
+    with torch.no_grad():
+        vft, align = trainer.loss_terms(trainer.model, batch, trainer._count([batch]))
+        (won, lost), _ = score_responses(trainer.model, batch)
+    ratio = 0.1 * ((won + 2.0 * len(winner)) - (lost + 3.0 * len(loser)))
+    expected = -won / len(winner) - torch.nn.functional.logsigmoid(ratio)
+    torch.testing.assert_close(vft + align, expected, check_dtype=False)
 
 
 def test_a_mean_over_groups_with_a_pair_leaves_out_the_others_whatever_acts_on_them(tmp_path):

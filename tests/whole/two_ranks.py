@@ -32,7 +32,7 @@ from tiny_models import as_entries, tiny_model, word_tokenizer
 from tiny_trainers import OBJECTIVES, initial_scores, items_for, logged, make_trainer
 
 STEP = 8
-NAMES = ("rft", "vft-token-sum", "bcl", "dcl-mean-with-pair", "one-pair", "controlled")
+NAMES = ("rft", "rft-question-mean", "vft-token-sum", "bcl", "dcl-mean-with-pair", "one-pair", "controlled")
 # a single question with a pair: of each step's ranks one has none, and one step has none at all
 ONE_PAIR: list[list[float | None]] = [
     [None, 1.0, 0.0],

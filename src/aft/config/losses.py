@@ -266,6 +266,69 @@ class NcaLoss(RankingTerm):
     """Log-ratios per token, or summed over the response (NCA's own)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NftLoss(RankingTerm):
+    """NFT: wrong candidates count through an implicit negative policy. Groups all right or all wrong are left out."""
+
+    name: Literal["nft"]
+    desirable_above: float | None = None
+    """A candidate is right if its rating is above this; null: 0.5, and ratings must be 0 or 1."""
+    floor: float = field(default=1.0, metadata={"gt": 0.0})
+    """Least value of the negative policy (NFT's ε). A smaller one pushes harder where a wrong candidate has risen."""
+    question_weight: Literal["failure_rate", "odds", "one"] = "failure_rate"
+    """A question's weight, q its share of right candidates: failure_rate: 1 − q (NFT's own); odds: (1 − q) / q; one:
+    1."""
+    logps: Literal["mean", "sum"] = "mean"
+    """Log-ratios per token, or summed over the response. NFT has a ratio for each token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToprLoss(RankingTerm):
+    """TOPR: a wrong candidate is pushed with its probability ratio to the start, at most 1."""
+
+    needs_pairs: ClassVar[bool] = False
+    name: Literal["topr"]
+    desirable_above: float | None = None
+    """A candidate is right if its rating is above this; null: 0.5, and ratings must be 0 or 1."""
+    logps: Literal["mean", "sum"] = "sum"
+    """Log-ratios per token, or summed over the response (TOPR's own)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimperLoss(RankingTerm):
+    """SimPER: every pair's difference in inverse perplexity. It has no constant and no reference model."""
+
+    name: Literal["simper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpoLoss(RankingTerm):
+    """BPO: of every pair, only the side that has moved less from the start is pushed."""
+
+    name: Literal["bpo"]
+    beta: float = field(default=0.1, metadata={"gt": 0.0})
+    """Factor of a log-ratio."""
+    alpha: float = field(default=1.0, metadata={"gt": 0.0, "le": 1.0})
+    """Gap adaptor: below 1, a wrong candidate may fall further than the right ones rise."""
+    logps: Literal["mean", "sum"] = "sum"
+    """Log-ratios per token, or summed over the response (BPO's own)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsymreLoss(RankingTerm):
+    """AsymRE: each candidate is pushed in proportion to its rating minus a baseline."""
+
+    needs_pairs: ClassVar[bool] = False
+    name: Literal["asymre"]
+    delta: float = -0.1
+    """Distance of the baseline from the group's mean rating, in the ratings' unit. Below 0, right candidates weigh
+    more."""
+    divide_by_mean: bool = False
+    """Divide by the group's mean rating: with `delta: 0`, MaxRL's estimator."""
+    logps: Literal["mean", "sum"] = "sum"
+    """Log-probs per token, or summed over the response (AsymRE's own)."""
+
+
 if TYPE_CHECKING:
     RankingLoss = RankingTerm
 else:  # the union of all subclasses, so that a new loss needs no entry here

@@ -301,8 +301,11 @@ class AlignConfig:
     """Use only this many first samples of each question, to vary k with one sample set; null: all samples."""
     loss: RankingLoss | None = field(default_factory=AlignmentLoss)
     """The loss term on the candidates; null: none (continued VFT, or RFT)."""
-    vft_reduction: Literal["token_mean", "token_sum"] = "token_mean"
-    """See `vft.reduction`."""
+    groups: Literal["all", "mixed"] = "all"
+    """mixed: leave out each question whose samples are all right or all wrong, from L_VFT too."""
+    vft_reduction: Literal["token_mean", "token_sum", "question_mean", "question_sum"] = "token_mean"
+    """See `vft.reduction`. question_mean: each question with supervised chains weighs the same, with the mean over
+    their tokens; question_sum: with the mean of their token sums (MaxRL, with `supervise: reference_and_positives`)."""
     drift: bool = True
     """Log the change of scores since step 0. Needs one pass without gradient before training."""
     stop_on_collapse: CollapseConfig | None = None

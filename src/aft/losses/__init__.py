@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable
 
 from .alignment import alignment_loss
+from .asymre import asymre_loss
+from .bpo import bpo_loss
 from .constraints import (
     Balanced,
     Boundary,
@@ -27,11 +29,14 @@ from .dpo import dpo_loss
 from .ipo import ipo_loss
 from .kto import kto_loss
 from .nca import nca_loss
+from .nft import nft_loss
 from .orpo import orpo_loss
 from .pairs import STATISTICS, groups_with_pair, metrics_from_statistics, pair_statistics
 from .pro import pro_loss
 from .rrhf import rrhf_loss
+from .simper import simper_loss
 from .simpo import simpo_loss
+from .topr import topr_loss
 
 LOSSES: dict[str, Callable] = {
     "alignment": alignment_loss,
@@ -43,6 +48,11 @@ LOSSES: dict[str, Callable] = {
     "ipo": ipo_loss,
     "kto": kto_loss,
     "nca": nca_loss,
+    "nft": nft_loss,
+    "topr": topr_loss,
+    "simper": simper_loss,
+    "bpo": bpo_loss,
+    "asymre": asymre_loss,
 }
 
 # Losses that take `ref_scores`, the scores under the frozen reference model.
@@ -78,6 +88,8 @@ __all__ = [
     "Tapered",
     "Unconstrained",
     "alignment_loss",
+    "asymre_loss",
+    "bpo_loss",
     "controlled_beta",
     "displacement_statistics",
     "dpo_loss",
@@ -87,10 +99,13 @@ __all__ = [
     "metrics_from_displacement",
     "metrics_from_statistics",
     "nca_loss",
+    "nft_loss",
     "orpo_loss",
     "pair_statistics",
     "pro_loss",
     "rrhf_loss",
+    "simper_loss",
     "simpo_loss",
     "spread_of_negatives",
+    "topr_loss",
 ]

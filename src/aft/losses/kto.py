@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from .candidates import folded, mean_over_candidates, right_candidates
 from .constraints import UNCONSTRAINED, Constraint
-from .pairs import Pairs, compare_candidates, pair_metrics
+from .pairs import compare_candidates, pair_metrics
 from .reference import log_ratios
 
 
@@ -60,42 +61,23 @@ def kto_loss(
             `desirable_above`.
     Edge cases: a group without candidates has loss and gradient exactly 0. Gaps of 1e4 between scores stay finite.
     """
-    _check(reference_point, desirable_above, desirable_weight, undesirable_weight)
+    _check(reference_point, desirable_weight, undesirable_weight)
     pairs = compare_candidates("kto_loss", scores, ratings, candidate_mask, constraint, min_rating_gap)
     values = log_ratios("kto_loss", pairs, ref_scores, beta, lengths)
     point = beta * reference_point
-    if desirable_above is None:
-        _check_binary(ratings, pairs)
-    desirable = pairs.ratings > (0.5 if desirable_above is None else desirable_above)  # (B, G)
+    desirable = right_candidates("kto_loss", ratings, pairs, desirable_above)
 
     down = values(pairs.lower)  # every undesirable candidate counts as the lower of a pair
     if pairs.boundary is not None:
-        # folded at the boundary: below the boundary the gradient pushes up instead of down
-        at_boundary = values(pairs.boundary)
-        folded = at_boundary + (down - at_boundary).abs()
-        down = torch.where(pairs.outranks.any(dim=1), folded, down)
+        down = folded(down, values(pairs.boundary), pairs)
     losses = torch.sigmoid(torch.where(desirable, point - values(pairs.higher), down - point))
     weights = torch.where(desirable, desirable_weight, undesirable_weight)
-    per_candidate = pairs.masked(weights * losses)
-    return per_candidate.sum(dim=1) / pairs.real.sum(dim=1).clamp(min=1), pair_metrics(pairs)
+    return mean_over_candidates(weights * losses, pairs), pair_metrics(pairs)
 
 
-def _check_binary(ratings: Tensor, pairs: Pairs) -> None:
-    """Raise `ValueError` if a real candidate has a rating that is neither 0 nor 1."""
-    if ratings.dtype == torch.bool:
-        return
-    graded = pairs.ratings[(pairs.ratings != 0) & (pairs.ratings != 1)]
-    if graded.numel():
-        shown = ", ".join(f"{rating:g}" for rating in graded.unique()[:5].tolist())
-        raise ValueError(
-            f"kto_loss: desirable_above must be given, as ratings are not 0 and 1 alone; there are also {shown}"
-        )
-
-
-def _check(point: float, threshold: float | None, *weights: float) -> None:
-    for name, value in (("reference_point", point), ("desirable_above", threshold)):
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"kto_loss: {name} must be finite, got {value}")
+def _check(point: float, *weights: float) -> None:
+    if not math.isfinite(point):
+        raise ValueError(f"kto_loss: reference_point must be finite, got {point}")
     for name, value in zip(("desirable_weight", "undesirable_weight"), weights, strict=True):
         if not 0 <= value < math.inf:
             raise ValueError(f"kto_loss: {name} must be finite and >= 0, got {value}")

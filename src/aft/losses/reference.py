@@ -1,4 +1,4 @@
-"""Log-ratios to a frozen reference model: what DPO, IPO, KTO and NCA compare."""
+"""Log-ratios to a frozen reference model: what the losses with a reference compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .candidates import length_factors
 from .pairs import Pairs, Values, check_shape
 
 
@@ -24,10 +25,5 @@ def log_ratios(function: str, pairs: Pairs, ref_scores: Tensor, beta: float, len
             f"{function}: ref_scores require a gradient and scores do not; were scores and ref_scores exchanged?"
         )
     reference = pairs.masked(ref_scores.detach())
-    if lengths is None:
-        return lambda scores: beta * (scores - reference)
-    check_shape(function, "lengths", lengths, pairs.scores)
-    if lengths.dtype == torch.bool:
-        raise ValueError(f"{function}: lengths must be numbers of tokens, got torch.bool; is it the candidate_mask?")
-    factors = beta * pairs.masked(lengths)
+    factors = beta * length_factors(function, pairs, lengths)
     return lambda scores: factors * (scores - reference)

@@ -3,7 +3,8 @@
 A comparison says that model `a` is above model `b` in a measure. It is **held** if the paired bootstrap interval of
 a − b over questions lies above 0, a − b is above 0 on every seed, of which there are at least three, and its mean is
 at least `at_least`. A comparison `within` noise is held unless the whole interval lies below 0. It is **not tested**
-where a model or a measure is missing, or there are fewer seeds. Else it is **not held**. A claim is held if in each of its clauses some comparison is.
+where a model or a measure is missing, or there are fewer seeds. Else it is **not held**. A claim is held if in each of
+its clauses some comparison is.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Batch(ModelInputs):
     Per response token, (R,) int64: `positions`, the row-major position where the model's output predicts the token;
     `targets`, the token's id; `sequences`, the response that the token belongs to, in [0, N).
     Per response, (N,): `supervised`, bool, true if the response is in L_VFT; `slots`, int64, the row-major place of a
-    candidate in (B, G), -1 for a response that is no candidate.
+    candidate in (B, G), -1 for a response that is no candidate; `questions`, int64, the response's question in [0, B).
     Per candidate, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
     padding slot; `initial_scores`, float32, nats per token before training, 0 in a padding slot, nan if not known.
     Per question, (B,): `padded_lengths`, int64, tokens of the prompt plus the longest candidate; `question_ids`, texts.
@@ -89,6 +89,7 @@ class Batch(ModelInputs):
     sequences: Tensor
     supervised: Tensor
     slots: Tensor
+    questions: Tensor
     candidate_mask: Tensor
     ratings: Tensor
     initial_scores: Tensor
@@ -118,6 +119,9 @@ def pack(items: Sequence[Item], pad_id: int, layout: str) -> Batch:
         "sequences": torch.tensor(sequences, dtype=torch.long),
         "supervised": torch.tensor([item.supervised[index] for item, index in rows], dtype=torch.bool),
         "slots": slots,
+        "questions": torch.tensor(
+            [place for place, item in enumerate(items) for _ in item.responses], dtype=torch.long
+        ),
         "candidate_mask": candidate_mask,
         "ratings": ratings,
         "initial_scores": initial_scores,

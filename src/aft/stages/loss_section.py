@@ -7,7 +7,7 @@ import functools
 import inspect
 from typing import Any
 
-from ..config.losses import Constraint, ControlledConstraint, KtoLoss, ProLoss, RankingLoss
+from ..config.losses import Constraint, ControlledConstraint, ProLoss, RankingLoss
 from ..config.schema import AlignConfig
 from ..losses import CONSTRAINTS, LOSSES, REFERENCE_LOSSES
 from ..training.objective import Control, Objective
@@ -21,7 +21,7 @@ def make_objective(section: RankingLoss | None, vft_reduction: str) -> Objective
     # the trainer handles the keys that the function does not take; null means the function's default
     taken = inspect.signature(function).parameters.keys() - {"constraint", "min_rating_gap"}
     own = {key: value for key, value in vars(section).items() if key in taken and value is not None}
-    if isinstance(section, KtoLoss):
+    if hasattr(section, "desirable_above"):
         # without a threshold the function would read every batch's ratings; the stage has checked them before
         own.setdefault("desirable_above", 0.5)
     # PRO's published code adds a constant for equal candidates

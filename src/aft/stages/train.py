@@ -16,7 +16,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..config import align_config
-from ..config.losses import KtoLoss
 from ..config.schema import AlignConfig, ValidationConfig
 from ..encoding import TextEncoder, set_ends
 from ..ending import deferring
@@ -25,7 +24,7 @@ from ..json_files import write_text
 from ..model import add_lora, build_model, build_tokenizer, build_word_tokenizer, lora_arguments, merge_lora
 from ..progress import saving, say
 from ..prompts import render_prompt
-from ..records import Group, has_pair, read_groups
+from ..records import POSITIVE, REFERENCE, Group, has_pair, read_groups
 from ..run.digest import digest_file, digest_value
 from ..run.environment import peak_memory_bytes
 from ..run.folder import LIVE_LOG
@@ -125,6 +124,8 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     questions = stage.plan.training_questions(unit.seed or 0)
     check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
     groups = first_samples(given, align.max_candidates)
+    if align.groups == "mixed":
+        groups = _mixed(groups, unit)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
     entries = alignment_entries(
@@ -174,6 +175,8 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
     }
     if align.max_candidates is not None:
         decides["max_candidates"] = align.max_candidates
+    if align.groups != "all":
+        decides["groups"] = align.groups
     return digest_value(decides)
 
 
@@ -183,9 +186,25 @@ def _lora(stage: Stage) -> dict[str, Any]:
     return {"lora": lora_arguments(dataclasses.asdict(section)), "save": section.save} if section else {}
 
 
+def _mixed(groups: Sequence[Group], unit: Unit) -> list[Group]:
+    """The groups whose samples are not all right or all wrong. The reference is no sample.
+
+    Raises `DataError` if there is none.
+    """
+
+    def outcomes(group: Group) -> set[bool]:
+        return {candidate.label == POSITIVE for candidate in group.candidates if candidate.label != REFERENCE}
+
+    kept = [group for group in groups if len(outcomes(group)) == 2]
+    if not kept:
+        raise DataError(f"{unit}: groups: mixed leaves nothing: no question has both right and wrong samples")
+    say(f"{unit}: groups: mixed: {len(groups) - len(kept):,} of {len(groups):,} questions left out")
+    return kept
+
+
 def _check_ratings(align: AlignConfig, unit: Unit, groups: Sequence[Group]) -> None:
-    """Raise `ConfigError` if KTO has no `desirable_above` although some ratings are neither 0 nor 1."""
-    if not isinstance(align.loss, KtoLoss) or align.loss.desirable_above is not None:
+    """Raise `ConfigError` if a loss needs `desirable_above` and has none, and some ratings are neither 0 nor 1."""
+    if getattr(align.loss, "desirable_above", 0.5) is not None:
         return
     graded = {candidate.rating for group in groups for candidate in group.candidates} - {0.0, 1.0}
     if graded:

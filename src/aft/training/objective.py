@@ -15,6 +15,9 @@ from torch import Tensor
 from ..losses import Constraint, Unconstrained, displacement_statistics, groups_with_pair, pair_statistics
 from ..scoring.packing import Batch
 
+# Values of `vft_reduction` under which each question with a supervised response weighs the same.
+PER_QUESTION = ("question_mean", "question_sum")
+
 LossFunction = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -35,7 +38,9 @@ class Control:
 class Objective:
     """L = L_VFT + weight * L_A.
 
-    `vft_reduction`: divides L_VFT by the step's supervised tokens (token_mean) or supervised responses (token_sum).
+    `vft_reduction`: what L_VFT is a mean of over the step: supervised tokens (token_mean), the token sums of supervised
+    responses (token_sum), or one value per question that has some: the mean of its tokens (question_mean), or of the
+    token sums of its responses (question_sum).
     `loss`: a function of `aft.losses` with its own arguments bound, for example beta; None: L_VFT alone.
     `constraint`, `min_rating_gap` (in the ratings' unit): which candidates are compared and how. They apply to the
     loss, to the statistics and to the count of groups with a pair. A constraint that differs from batch to batch is a
@@ -66,6 +71,22 @@ class Objective:
     def pairs_only(self) -> bool:
         """Whether only groups with a pair add to L_A."""
         return self.zero_without_pair or self.reduction == "mean_with_pair"
+
+    def supervised_nll(self, seq_logps: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """The negative log-likelihood, 0-dim, of the supervised responses, before L_VFT's division by its count.
+
+        `seq_logps` and `lengths` (N,) as from `score_responses`. Gradient flows to `seq_logps`.
+        """
+        supervised = batch["supervised"]
+        # masked before summing, so that a nan in a response outside L_VFT does not reach L_VFT
+        nll = -torch.where(supervised, seq_logps, 0.0)
+        if self.vft_reduction not in PER_QUESTION:
+            return nll.sum()
+        sizes = supervised * (lengths if self.vft_reduction == "question_mean" else 1)
+        none = nll.new_zeros(len(batch["candidate_mask"]))
+        of_questions = none.index_add(0, batch["questions"], nll)
+        sizes_of_questions = none.index_add(0, batch["questions"], sizes.to(nll))
+        return (of_questions / sizes_of_questions.clamp(min=1)).sum()
 
     def of_groups(self, scores: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """The loss (B,) of each group from scores and lengths (B, G); 0 for a group that `reduction` does not count.

@@ -55,7 +55,9 @@ def _exact(device: torch.device) -> torch.dtype:
 
 
 # The counts that normalise an optimizer step, in the order of the vector from `_count`.
-_TOTALS = ("tokens", "sequences", "groups", "groups_with_pair")
+_TOTALS = ("tokens", "sequences", "groups", "groups_with_pair", "questions")
+# Of these, the number of the first that are counted for the log.
+_LOGGED = 4
 
 
 def _tokens_read(batch: Batch) -> int:
@@ -110,7 +112,7 @@ class AftTrainer(Trainer):
         self._terms = StepTerms(args.device, _exact(args.device))
         self._ends, self._ranks_asked, self._last_step, self._step_is_saved = False, torch.zeros(()), -1, False
         # of the steps since the last log, those in which each count is above 0; the same on all ranks
-        self._steps_with = torch.zeros(len(_TOTALS), device=args.device)
+        self._steps_with = torch.zeros(_LOGGED, device=args.device)
         # the sum of the largest rank's tokens over the mean rank's, and of how many steps
         self._rank_spread = torch.zeros(2, device=args.device)
 
@@ -195,7 +197,7 @@ class AftTrainer(Trainer):
             torch.cat([counts, counts.new_tensor(more)]).to(device, non_blocking=True), reduction="sum"
         )
         totals, self._ranks_asked, read = counts[: len(_TOTALS)], counts[len(_TOTALS)], counts[len(_TOTALS) + 1 :]
-        self._steps_with = self._steps_with + (totals > 0)
+        self._steps_with = self._steps_with + (totals[:_LOGGED] > 0)
         if len(read):
             spread = read.max() / read.mean()
             self._rank_spread = self._rank_spread + torch.stack([spread, torch.ones_like(spread)])
@@ -211,7 +213,8 @@ class AftTrainer(Trainer):
             supervised, mask = batch["supervised"], batch["candidate_mask"]
             real = mask.any(dim=1)  # an item without candidates is no group
             with_pair = self.objective.with_pair(batch)
-            counts = (supervised[batch["sequences"]].sum(), supervised.sum(), real.sum(), with_pair.sum())
+            counts = [supervised[batch["sequences"]].sum(), supervised.sum(), real.sum(), with_pair.sum()]
+            counts.append(torch.zeros_like(real).index_fill(0, batch["questions"][supervised], True).sum())
             totals += torch.stack(counts).to(totals)
         return totals
 
@@ -251,11 +254,9 @@ class AftTrainer(Trainer):
     def loss_terms(self, model: torch.nn.Module, batch: Batch, totals: Tensor) -> tuple[Tensor, Tensor]:
         """(L_VFT, L_A) of a part of a batch, each divided by its count in `totals`; differentiable zeros if empty."""
         seq_logps, lengths = score_responses(model, batch)
-        tokens, sequences, groups, with_pair = totals.unbind()
-        supervised = batch["supervised"]
-        count = tokens if self.objective.vft_reduction == "token_mean" else sequences
-        # masked before summing, so that a nan in a response outside L_VFT does not reach L_VFT
-        vft = -torch.where(supervised, seq_logps, 0.0).sum() / count.clamp(min=1)
+        tokens, sequences, groups, with_pair, questions = totals.unbind()
+        count = {"token_mean": tokens, "token_sum": sequences}.get(self.objective.vft_reduction, questions)
+        vft = self.objective.supervised_nll(seq_logps, lengths, batch) / count.clamp(min=1)
         align = vft.new_zeros(())
         if self.objective.loss is not None:
             scores = candidate_scores(seq_logps, lengths, batch)
