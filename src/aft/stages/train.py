@@ -32,7 +32,7 @@ from ..run.environment import peak_memory_bytes
 from ..run.folder import LIVE_LOG
 from ..run.manifest import INITIAL_SCORES, UnitLog, checkpoint_outputs
 from ..sampling.requests import derive_seed
-from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
+from ..scoring.entries import Encoder, alignment_entries, chosen_candidates, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
 from ..training.callbacks import LiveLog, OnceItTrains, SaveEnds, StopOnCollapse
@@ -48,7 +48,7 @@ from .complete import check_groups
 from .context import Stage, check_sizes, references
 from .loss_section import make_objective
 from .monitoring import initial_scores, measure_accuracy, validation_entries
-from .plan import Unit
+from .plan import CANDIDATES_BY_DEFAULT, Unit
 from .tracking import track
 
 
@@ -126,6 +126,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     questions = stage.plan.training_questions(unit.seed or 0)
     check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
     groups = first_samples(given, align.max_candidates)
+    groups = chosen_candidates(groups, align.negatives, masked=align.response_mask)
     _check_ratings(align, unit, groups)
     objective = make_objective(align.loss, align.vft_reduction)
     entries = alignment_entries(
@@ -173,8 +174,9 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
         "prompt": stage.plan.prompt_keys(unit),
         "model": stage.plan.model_keys("align"),
     }
-    if align.max_candidates is not None:
-        decides["max_candidates"] = align.max_candidates
+    for key, usual in (("max_candidates", None), *CANDIDATES_BY_DEFAULT.items()):
+        if getattr(align, key) != usual:
+            decides[key] = getattr(align, key)
     return digest_value(decides)
 
 
