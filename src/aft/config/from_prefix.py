@@ -23,3 +23,8 @@ class FromPrefixConfig:
     credit: Literal["step", "chain"] = "step"
     """step: a wrong continuation is scored behind the cut alone (its `response_mask`); chain: it is scored whole, with
     the beginning that it shares with the right chain."""
+
+    @property
+    def places(self) -> int:
+        """Most places of a question's chains from which it is continued."""
+        return self.chains * self.steps

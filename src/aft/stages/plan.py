@@ -283,8 +283,8 @@ class Plan:
             # limits decide whether a run goes on, and change no label
             label = {key: value for key, value in whole["label"].items() if key not in ("warn", "stop")}
             from_prefix = config.sample.from_prefix
-            credit = {} if from_prefix is None else {"from_prefix": {"credit": from_prefix.credit}}
-            return {"data": data, "label": {**label, "ratings": ratings, **credit}}
+            sample = {} if from_prefix is None else {"sample": {"from_prefix": {"credit": from_prefix.credit}}}
+            return {"data": data, "label": {**label, "ratings": ratings}, **sample}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": _untracked(self.training(config.pretrain.training))}}
