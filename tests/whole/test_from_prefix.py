@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aft.api import open_run
 from aft.records import read_completions, read_groups
 from limits import HUNG_AFTER
 
@@ -77,3 +78,5 @@ def test_a_killed_run_goes_on_and_is_the_same(tmp_path, command):
         "convert", "--to", "preference", runs["killed"] / "label" / "groups.jsonl", tmp_path / "p.jsonl"
     )
     assert converted.code == 0 and f"{len(masks)}  candidates with a response_mask" in converted.out
+    rows = open_run(run).continuations()
+    assert len(rows) == len(continued) and rows[0]["prefix"]["tokens"] == continued[0].prefix.tokens

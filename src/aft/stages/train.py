@@ -271,7 +271,11 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         **_facts(trainer),
         **work.facts,
         initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
-        responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
+        responses={
+            name: getattr(work.encoder, name)
+            for name in ("responses", "dropped", "truncated", "empty", "masked")
+            if name != "masked" or work.encoder.masked
+        },
         texts=work.texts.counts(),
         stopped=stopped,
         saved_check=saved_check,
