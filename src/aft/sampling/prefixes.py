@@ -104,12 +104,11 @@ def cut_chains(
         with_ids = {c.completion: c for c in reversed(right) if c.token_ids is not None}  # the first of each text
         cut = 0
         for completion in sorted(with_ids.values(), key=lambda c: c.index):
+            if cut == chains:
+                break
             ids = completion.token_ids or ()
-            places = sorted(ends(ids), key=lambda at: derive_seed("prefix", seed, question_id, completion.index, at))[
-                :steps
-            ]
-            if not places or cut == chains:
-                continue
+            chance = {at: derive_seed("prefix", seed, question_id, completion.index, at) for at in ends(ids)}
+            places = sorted(chance, key=chance.__getitem__)[:steps]
             for number, place in enumerate(sorted(places)):
                 first = first_index + (cut * steps + number) * num_samples
                 seeds = {
@@ -118,7 +117,7 @@ def cut_chains(
                 }
                 prefix = Prefix(completion.index, place)
                 found.requests.append(Request(question_id, (*prompt, *ids[:place]), seeds, prefix))
-            cut += 1
+            cut += bool(places)
         found.without_right += not right
         found.without_ids += bool(right) and not with_ids
         found.without_step += bool(with_ids) and not cut
