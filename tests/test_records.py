@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from aft.errors import DataError
 from aft.json_files import iter_json_lines, json_line, write_json, write_json_lines
-from aft.records import LABELS, Candidate, Completion, Group, Question, read_completions, read_groups, read_questions
+from aft.records import (
+    LABELS,
+    Candidate,
+    Completion,
+    Group,
+    Prefix,
+    Question,
+    read_completions,
+    read_groups,
+    read_questions,
+)
 
 TEXT = st.text(max_size=30)
 QUESTIONS = st.builds(Question, id=TEXT, question=TEXT, answer=TEXT, rationale=st.none() | TEXT)
@@ -109,6 +119,48 @@ def test_blank_lines_are_passed_over_and_still_numbered(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('\n{"a": 1}\n  \n{"a": 2}')
     assert list(iter_json_lines(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+
+
+MASKED = Completion("1", 0, "c", False, 2, 0, (4, 5, 6), (0, 1, 1), Prefix(3, 1))
+
+
+def test_masks_and_beginnings_are_read_back_and_left_out_where_there_are_none(tmp_path):
+    path = tmp_path / "x.jsonl"
+    plain = dataclasses.replace(MASKED, index=1, response_mask=None, prefix=None)
+    write_json_lines(path, [MASKED, plain])
+    assert read_completions(path) == [MASKED, plain]
+    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert first["response_mask"] == [0, 1, 1] and first["prefix"] == {"chain": 3, "tokens": 1}
+    assert not {"response_mask", "prefix"} & second.keys(), "files without them are as before"
+    candidate = Candidate("c", 0.0, "negative", None, False, 0, (4, 5, 6), (0, 1, 1), Prefix(3, 1))
+    group = Group("1", "q", "a", None, (candidate, dataclasses.replace(candidate, response_mask=None, prefix=None)))
+    write_json_lines(path, [group])
+    assert read_groups(path) == [group]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"response_mask": [0, 0, 0]}, "'response_mask' has no 1: at least one token must count"),
+        ({"response_mask": [0, 1]}, "'response_mask' has 2 values for 3 token ids"),
+        ({"response_mask": [0, 1, 2]}, "'response_mask' must hold 0 and 1 alone"),
+        ({"response_mask": [0, 1, True]}, "'response_mask' must hold 0 and 1 alone"),
+        ({"response_mask": "011"}, "'response_mask' must be list or null, got str"),
+        ({"token_ids": None}, "'response_mask' has a value for each of the token ids, but 'token_ids' is absent"),
+        ({"prefix": {"chain": 0, "tokens": 3}}, "'tokens' must be at least 1 and fewer than the 3 token ids, got 3"),
+        ({"prefix": {"chain": 0}}, "prefix: missing 'tokens'"),
+        ({"prefix": [0, 1]}, "'prefix' must be dict or null, got list"),
+    ],
+)
+def test_a_wrong_mask_or_beginning_is_named(tmp_path, changes, message):
+    path = tmp_path / "x.jsonl"
+    tokens = {"token_ids": [4, 5, 6], "response_mask": [0, 1, 1], **changes}
+    write_json_lines(path, [COMPLETION, {**COMPLETION, "index": 1, **tokens}])
+    with pytest.raises(DataError, match=re.escape(f"{path}:2: ") + ".*" + re.escape(message)):
+        read_completions(path)
+    write_json_lines(path, [{**GROUP, "candidates": [CANDIDATE, {**CANDIDATE, **tokens}]}])
+    with pytest.raises(DataError, match=re.escape(f"{path}:1: candidates[1]: ") + ".*" + re.escape(message)):
+        read_groups(path)
 
 
 def test_fields_that_may_be_left_out(tmp_path):

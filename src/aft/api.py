@@ -16,7 +16,18 @@ from .errors import AftError, ConfigError, DataError, nearest, raise_of_machine
 from .json_files import iter_json_lines, read_json
 from .report.csv_file import HEADINGS, report_rows
 from .report.read import read_report
-from .run.folder import ASSESSMENT, COMPLETIONS, GROUPS, POOL, PREDICTIONS, REFERENCES, TRAINER_STATE, RunFolder, Unit
+from .run.folder import (
+    ASSESSMENT,
+    COMPLETIONS,
+    FROM_PREFIX,
+    GROUPS,
+    POOL,
+    PREDICTIONS,
+    REFERENCES,
+    TRAINER_STATE,
+    RunFolder,
+    Unit,
+)
 from .run.integrity import Integrity
 from .shown import libraries_shown
 from .yaml_files import yaml_line
@@ -155,6 +166,10 @@ class Run:
         """What was sampled for labelling: question_id, index, completion, truncated, num_tokens, seed of the sample."""
         return self._read("sample", None, COMPLETIONS, seed)
 
+    def continuations(self, seed: int | None = None) -> Dataset:
+        """What continues right chains (`sample.from_prefix`): as `completions`, with `prefix`."""
+        return self._read("sample", None, FROM_PREFIX, seed)
+
     def groups(self, seed: int | None = None) -> Dataset:
         """The labelled questions, each with its rated candidates."""
         return self._read("label", None, GROUPS, seed)
@@ -181,7 +196,7 @@ class Run:
     def _read(self, stage: str, name: str | None, file: str, seed: int | None) -> Dataset:
         units = self._units(stage, name, file, seed)
         lines = ((unit, line) for unit in units for _, line in iter_json_lines(unit.folder / file))
-        if file == COMPLETIONS:  # a sample has a seed of its own
+        if file in (COMPLETIONS, FROM_PREFIX):  # a sample has a seed of its own
             return _dataset([{"seed": u.seed, "sample_seed": line.pop("seed", None), **line} for u, line in lines])
         return _dataset([{"seed": unit.seed, **line} for unit, line in lines])
 

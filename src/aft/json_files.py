@@ -184,10 +184,18 @@ def require_messages(value: dict[str, Any], key: str, where: str) -> list[tuple[
     return found
 
 
+# Keys of records that are left out where they are None, so that records without them are written as before.
+_LEFT_OUT = frozenset({"response_mask", "prefix"})
+
+
 def json_line(record: Any) -> str:
     """One record as a JSON line, newline included."""
-    value = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
-    return _json(value) + "\n"
+    is_record = dataclasses.is_dataclass(record) and not isinstance(record, type)
+    return _json(dataclasses.asdict(record, dict_factory=_present) if is_record else record) + "\n"
+
+
+def _present(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if value is not None or key not in _LEFT_OUT}
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "Candidate",
     "Completion",
     "Group",
+    "Prefix",
     "Question",
     "has_pair",
     "iter_groups",
@@ -82,11 +83,24 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
+class Prefix:
+    """The beginning of a completion that was not sampled with it: the first `tokens` ids of another completion.
+
+    `chain` is the index of that completion of the same question.
+    """
+
+    chain: int
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Completion:
     """One sampled completion with key (question_id, index). `truncated`: the length limit came before an end token.
 
-    `token_ids`: the ids that were sampled, with the end token if there is one. None in records of other origin.
-    `completion` is for people and for reading answers: it can encode to other ids.
+    `num_tokens`: how many tokens were sampled. `token_ids`: the ids that were sampled, with the end token if there is
+    one. None in records of other origin. `completion` is for people and for reading answers: it can encode to other
+    ids. With `prefix`, text and ids begin with the tokens of another completion, which `num_tokens` does not count.
+    `response_mask`: see `Candidate`.
     """
 
     question_id: str
@@ -96,6 +110,8 @@ class Completion:
     num_tokens: int
     seed: int
     token_ids: tuple[int, ...] | None = None
+    response_mask: tuple[int, ...] | None = None
+    prefix: Prefix | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +119,8 @@ class Candidate:
     """One member of a group. `label` is positive, negative, unparsed or reference. A higher `rating` is better.
 
     `token_ids`: those of the sampled completion. None for a text that was not sampled; it is encoded where it is used.
+    `response_mask`: 1 for each of the `token_ids` that counts in scores and losses, 0 for one that the model only
+    reads; at least one is 1. None: all count. `prefix`: the beginning that a completion has from another one.
     """
 
     completion: str
@@ -112,6 +130,8 @@ class Candidate:
     truncated: bool = False
     index: int | None = None
     token_ids: tuple[int, ...] | None = None
+    response_mask: tuple[int, ...] | None = None
+    prefix: Prefix | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +204,7 @@ def read_completions(path: str | Path, *, once: bool = True) -> list[Completion]
                 truncated=require(value, "truncated", bool, where),
                 num_tokens=require(value, "num_tokens", int, where),
                 seed=require(value, "seed", int, where),
-                token_ids=_token_ids(value, where),
+                **_of_tokens(value, where),
             )
         )
     return completions
@@ -229,8 +249,43 @@ def _candidate(item: Any, where: str) -> Candidate:
         answer=require(item, "answer", (str, type(None)), where),
         truncated=require(item, "truncated", bool, where),
         index=require(item, "index", (int, type(None)), where),
-        token_ids=_token_ids(item, where),
+        **_of_tokens(item, where),
     )
+
+
+def _of_tokens(value: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a record that are about its tokens."""
+    ids = _token_ids(value, where)
+    return {"token_ids": ids, "response_mask": _response_mask(value, ids, where), "prefix": _prefix(value, ids, where)}
+
+
+def _response_mask(value: dict[str, Any], ids: tuple[int, ...] | None, where: str) -> tuple[int, ...] | None:
+    """The mask of a record's token ids; None if it has none."""
+    mask = require({"response_mask": None, **value}, "response_mask", (list, type(None)), where)
+    if mask is None:
+        return None
+    if ids is None:
+        raise DataError(f"{where}: 'response_mask' has a value for each of the token ids, but 'token_ids' is absent")
+    if not set(map(type, mask)) <= {int} or not {*mask} <= {0, 1}:
+        raise DataError(f"{where}: 'response_mask' must hold 0 and 1 alone")
+    if len(mask) != len(ids):
+        raise DataError(f"{where}: 'response_mask' has {len(mask):,} values for {len(ids):,} token ids")
+    if 1 not in mask:
+        raise DataError(f"{where}: 'response_mask' has no 1: at least one token must count")
+    return tuple(mask)
+
+
+def _prefix(value: dict[str, Any], ids: tuple[int, ...] | None, where: str) -> Prefix | None:
+    """Where a record left the chain that it begins with; None if it begins by itself."""
+    found = require({"prefix": None, **value}, "prefix", (dict, type(None)), where)
+    if found is None:
+        return None
+    here = f"{where}: prefix"
+    prefix = Prefix(require(found, "chain", int, here), require(found, "tokens", int, here))
+    if prefix.tokens < 1 or (ids is not None and prefix.tokens >= len(ids)):
+        of = "" if ids is None else f" and fewer than the {len(ids):,} token ids"
+        raise DataError(f"{here}: 'tokens' must be at least 1{of}, got {prefix.tokens}")
+    return prefix
 
 
 def _token_ids(value: dict[str, Any], where: str) -> tuple[int, ...] | None:

@@ -294,8 +294,8 @@ def test_required_sections(tmp_path):
         (
             "methods.a.init_form=vft",
             "methods.a.init_form: unknown key. Did you mean 'init_from'? Allowed: init_from, supervise,"
-            " pair_references, max_candidates, loss, groups, vft_reduction, drift, stop_on_collapse, validation,"
-            " training",
+            " pair_references, max_candidates, negatives, response_mask, loss, groups, vft_reduction, drift,"
+            " stop_on_collapse, validation, training",
         ),
         (
             "methods.a.loss.constraint.beta=deep",

@@ -10,8 +10,10 @@ from completions_server import completions_server
 from sampling_cases import ask, requests
 
 from aft.errors import AftError, ConfigError
+from aft.records import Prefix
 from aft.sampling import Decoding, OpenaiEngine, collect
 from aft.sampling.openai_engine import Serving
+from aft.sampling.requests import Request
 from tiny_models import word_tokenizer
 
 ENDS = (1, 3)
@@ -241,3 +243,17 @@ def test_an_unusable_address_or_key(settings, environment, told, monkeypatch):
     with pytest.raises(ConfigError) as found:
         OpenaiEngine(Serving(**{"key": "sample", "model": "tiny"} | settings), TOKENIZER, ENDS)
     assert str(found.value).startswith(told)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_completion_that_continues_another_is_whole(tmp_path, ids):
+    prefix = Prefix(chain=0, tokens=3)
+    wanted = [Request("q", (4, 5, 6, 7, 8), {9: 11}, prefix)]
+    with completions_server(lambda body: reply(body, ids=ids), ["tiny"]) as server:
+        [found] = sample(server, wanted, tmp_path / "c.jsonl")
+        body = body_of(server, found)
+    assert body["prompt"] == [4, 5, 6, 7, 8] and body["max_tokens"] == 2
+    new = made(body)
+    assert found.num_tokens == len(new) and found.prefix == prefix
+    assert found.token_ids == ((6, 7, 8, *new) if ids else None)
+    assert found.completion.startswith(TOKENIZER.decode([6, 7, 8]))

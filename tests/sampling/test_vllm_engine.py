@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from sampling_cases import ask, requests
 
 from aft.errors import AftError, ConfigError
+from aft.records import Prefix
 from aft.run.engines import replica_devices, vllm_python, vllm_versions, vllm_versions_or_none
 from aft.sampling import Decoding, VllmEngine, collect
 from aft.sampling.vllm_engine import Replicas
@@ -321,3 +323,16 @@ def test_versions(fake, tmp_path, monkeypatch):
     without = FakeVllm(tmp_path / "without", monkeypatch, None)
     with pytest.raises(ConfigError, match=f"vLLM is not installed for {without.python}; install it in an environment"):
         vllm_versions()
+
+
+def test_a_completion_that_continues_another_is_whole_and_no_longer_than_one_of_its_own(
+    make, fake, tokenizer, tmp_path
+):
+    prefix = Prefix(chain=2, tokens=4)
+    [plain] = requests(1)
+    wanted = [dataclasses.replace(plain, prompt_ids=(*plain.prompt_ids, 5, 6, 7, 8), prefix=prefix, seeds={9: 11})]
+    [found] = run(make(), wanted, tmp_path / "c.jsonl")
+    new = expected(wanted[0], 9, len(tokenizer), limit=DECODING.max_new_tokens - 4)
+    assert found.token_ids == (5, 6, 7, 8, *new) and found.num_tokens == len(new) <= 2 and found.prefix == prefix
+    [asked] = fake.asked
+    assert found.index == 9 and found.completion.startswith(tokenizer.decode([5, 6, 7, 8])), asked

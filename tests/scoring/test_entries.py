@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from aft.records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Group
+from aft.records import NEGATIVE, POSITIVE, REFERENCE, Candidate, Group, Prefix
 from aft.scoring.entries import (
     Encoder,
     alignment_entries,
+    chosen_candidates,
     count_work,
     first_samples,
     group_item,
@@ -247,3 +248,49 @@ def test_initial_scores_go_to_the_question_whose_candidates_they_are():
     [(scored, other)] = with_initial_scores([(group, borrowed)], {"a": [-1.0, -2.0], "b": [-3.0]})
     assert scored.initial_scores == [-1.0, -2.0] and other.initial_scores is None
     assert group.initial_scores is None
+
+
+def test_a_mask_goes_with_the_tokens_it_counts():
+    masked = negative("wxyz", token_ids=(5, 6, 7, END), response_mask=(0, 0, 1, 1))
+    item = group_item(group(positive("a"), masked), encoder())
+    assert item.masks == [None, (0, 0, 1, 1)]
+    assert group_item(group(positive("a")), encoder()).masks is None
+    # it counts for L_VFT as well
+    right = positive("wxyz", token_ids=(5, 6, 7, END), response_mask=(0, 0, 1, 1))
+    item = group_item(group(right), encoder(), supervise="reference_and_positives")
+    assert item.supervised == [True, True] and item.masks == [None, (0, 0, 1, 1)]
+    # the reference stays apart from a candidate of the same tokens that counts less
+    same = positive("ref", token_ids=(*map(ord, "ref"), END), response_mask=(0, 1, 1, 1))
+    item = group_item(group(same), encoder(), supervise="reference")
+    assert parts(item) == [("ref.", True, None), ("ref.", False, 1.0)]
+
+
+def test_a_truncated_response_has_a_truncated_mask_and_none_without_a_token_that_counts():
+    masked = negative("wxyz", token_ids=(5, 6, 7, END), response_mask=(0, 0, 1, 1))
+    cut = encoder(6, "truncate")
+    assert group_item(group(masked), cut).masks == [(0, 0, 1)] and cut.truncated == 1
+    cut = encoder(5, "truncate")
+    assert group_item(group(masked), cut).responses == [] and (cut.truncated, cut.masked) == (0, 1)
+    assert cut.summary() == "1 of 1 responses dropped: cut before the first 1 of the response_mask"
+
+
+def test_which_negatives_are_used():
+    candidates = [
+        positive("right", index=0),
+        negative("wrong", index=1),
+        negative("step", index=6, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(0, 1)),
+        negative("late", index=9, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(4, 1)),
+    ]
+    groups = [group(*candidates)]
+
+    def texts(chosen):
+        return [candidate.completion for candidate in chosen[0].candidates]
+
+    assert chosen_candidates(groups, "all", masked=True) is groups
+    assert texts(chosen_candidates(groups, "sampled", masked=True)) == ["right", "wrong"]
+    steps = chosen_candidates(groups, "from_prefix", masked=True)
+    assert texts(steps) == ["right", "step", "late"] and steps[0].candidates[1].response_mask == (0, 1)
+    whole = chosen_candidates(groups, "from_prefix", masked=False)
+    assert all(candidate.response_mask is None for candidate in whole[0].candidates)
+    # fewer samples: what continues a chain goes with the chain
+    assert texts(first_samples(groups, 2)) == ["right", "wrong", "step"]

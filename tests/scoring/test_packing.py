@@ -169,3 +169,16 @@ def test_what_a_shared_position_sees_is_its_prompt_and_response_so_far(seed):
         for done in range(len(response))
     ]
     assert [seen(position) for position in batch["positions"].tolist()] == expected
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_masked_token_is_read_and_predicted_nowhere(layout):
+    whole = pack(TWO, 0, layout)
+    masked = [dataclasses.replace(TWO[0], masks=[None, [0, 1, 1], None]), TWO[1]]
+    batch = pack(masked, 0, layout)
+    assert torch.equal(batch["input_ids"], whole["input_ids"]) and torch.equal(batch["slots"], whole["slots"])
+    kept = torch.tensor([True, True, False, True, True, True, True, True])
+    for name in ("targets", "sequences", "positions"):
+        assert torch.equal(batch[name], whole[name][kept])
+    # a filler adds to no loss, with a mask or without
+    assert not pack([masked[0].filler()], 0, layout)["supervised"].any()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 import torch
 
@@ -86,6 +89,69 @@ def test_the_gradient_equals_the_one_of_each_sequence_alone(architecture, layout
         seq_logps, _ = score_responses(scoring, pack(items, 0, layout))
         (seq_logps * weights).sum().backward()
         assert relative_distance(flat_gradient(scoring), flat_gradient(plain)) < 1e-5
+
+
+PATTERNS = [[0, 1], [0, 0, 1], None, [1, 0, 1], [1, 0, 0, 0]]
+
+
+def masked_items(seed: int) -> list[Item]:
+    """Items of which most responses have a mask with at least one 1."""
+    found, patterns = [], itertools.cycle(PATTERNS)
+    for item in random_items(seed, KINDS):
+        masks = [pattern and (pattern * 9)[: len(r)] for r, pattern in zip(item.responses, patterns, strict=False)]
+        found.append(dataclasses.replace(item, masks=[mask if mask and any(mask) else None for mask in masks]))
+    assert sum(0 in (mask or ()) for item in found for mask in item.masks) >= 4
+    return found
+
+
+def plain_masked(model, item: Item) -> list[torch.Tensor]:
+    """Sum of the log-probs of each response's tokens with a 1, each sequence alone."""
+    found = []
+    for response, mask in zip(item.responses, item.masks, strict=True):
+        logps = model(input_ids=torch.tensor([item.prompt_ids + response])).logits[0].float().log_softmax(-1)
+        before = len(item.prompt_ids) - 1
+        kept = [k for k in range(len(response)) if mask is None or mask[k]]
+        found.append(torch.stack([logps[before + k, response[k]] for k in kept]).sum())
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mask_gives_the_scores_and_the_gradient_of_the_sequence_alone(layout):
+    items = masked_items(5)
+    plain, scoring = tiny_model("llama"), scoring_model("llama")
+    expected = torch.stack([value for item in items for value in plain_masked(plain, item)])
+    counted = [len(r) if m is None else sum(m) for i in items for r, m in zip(i.responses, i.masks, strict=True)]
+    batch = pack(items, 0, layout)
+    seq_logps, lengths = score_responses(scoring, batch)
+    assert lengths.tolist() == counted
+    torch.testing.assert_close(seq_logps / lengths, expected / lengths, rtol=0, atol=1e-5)
+    # means, supervised sums and all that a loss is made of follow from these
+    weights = torch.linspace(-1, 1, len(counted))
+    (expected * weights).sum().backward()
+    (seq_logps * weights).sum().backward()
+    assert relative_distance(flat_gradient(scoring), flat_gradient(plain)) < 1e-5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_loss_reaches_the_prediction_of_a_masked_token(layout):
+    model = scoring_model("llama")
+    score_responses(
+        model, pack(random_items(0, [[None]]), 0, layout)
+    )  # the first call is compared with the model's own
+    item = Item("q", [5, 6], [[9, 7, 8], [9, 7, 4]], [False, False], [1.0, 0.0], masks=[[0, 1, 1], [0, 0, 1]])
+    seen = []
+    forward = model.lm_head.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    batch = pack([item], 0, layout)
+    _, lengths = score_responses(model, batch)
+    forward.remove()
+    assert sum(seen) == 3 == int(lengths.sum()), "the head computes no row of a masked token"
+    assert batch["targets"].tolist() == [7, 8, 4]
+    # all-ones masks are no masks
+    ones = dataclasses.replace(item, masks=[[1, 1, 1], None])
+    with torch.no_grad():
+        unmasked = dataclasses.replace(item, masks=None)
+        found, expected = (score_responses(model, pack([one], 0, layout))[0] for one in (ones, unmasked))
+    assert torch.equal(found, expected)
 
 
 def test_prompt_tokens_contribute_nothing_and_the_end_token_does():

@@ -20,6 +20,7 @@ from .main import Parser, add_version, guarded
 if TYPE_CHECKING:
     from ..config.schema import PromptConfig
     from ..convert import Prompts, Selection
+    from ..records import Group
 
 _Item = TypeVar("_Item")
 
@@ -173,8 +174,9 @@ def _from_groups(known: argparse.Namespace) -> None:
             groups, prompts, completions=known.completions or "both", drop_truncated=drop
         ),
     }
-    rows, counts = makers[known.to](_watched("converting", iter_groups(known.input), "group"))
-    _tell(counts)
+    masked = _Masked()
+    rows, counts = makers[known.to](masked.counting(_watched("converting", iter_groups(known.input), "group")))
+    _tell({**counts, **masked.lost()})
     if not rows:
         raise DataError(f"{known.input}: nothing to write, the counts say why")
     description = describe(known.output, rows[0], overwrite=known.overwrite) if known.to == RANKING else None
@@ -182,6 +184,23 @@ def _from_groups(known: argparse.Namespace) -> None:
     print(shown(f"wrote {known.output}, {told}"))
     if description is not None:
         print(shown(f"wrote {add_description(known.output, description)}"))
+
+
+class _Masked:
+    """Counts the candidates whose mask is lost: a mask is of token ids, and rows hold texts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counting(self, groups: Iterable[Group]) -> Iterator[Group]:
+        """Yields the groups."""
+        for group in groups:
+            self.count += sum(candidate.response_mask is not None for candidate in group.candidates)
+            yield group
+
+    def lost(self) -> dict[str, int]:
+        """What to tell: nothing where no candidate has a mask."""
+        return {"candidates with a response_mask, which is not written": self.count} if self.count else {}
 
 
 def _prompts(known: argparse.Namespace) -> tuple[Prompts, str]:

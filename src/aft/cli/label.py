@@ -43,9 +43,12 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     for unit in plan.units("label"):
         seed = unit.seed or 0
         questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_questions(seed)}
+        files = [plan.completions(unit.seed)]
+        if plan.config.sample.from_prefix is not None:
+            files.append(plan.continuations(unit.seed))
         audit = audit_completions(
             list(questions.values()),
-            read_completions(plan.completions(unit.seed)),
+            [completion for file in files for completion in read_completions(file)],
             plan.task,
             symbolic_limit=known.symbolic_limit,
         )

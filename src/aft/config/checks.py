@@ -26,6 +26,8 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("evaluate methods", _check_models),
         ("prompt", _check_prompt),
         ("sample data", _check_pool),
+        ("sample", _check_from_prefix),
+        ("sample align methods stages", _check_negatives),
         ("data", _check_marker),
         ("label seeds", _check_ratings),
         ("sample evaluate", _check_temperatures),
@@ -236,6 +238,25 @@ def _check_pool(config: Config) -> list[str]:
     if pool is None or validation is None or pool <= validation:
         return []
     return [f"sample.pool_questions: {pool}, more than data.num_validation: {validation}"]
+
+
+def _check_from_prefix(config: Config) -> list[str]:
+    if config.sample.from_prefix is None or config.sample.temperature > 0:
+        return []
+    return ["sample.from_prefix: a greedy continuation repeats the chain; sample.temperature must be above 0"]
+
+
+def _check_negatives(config: Config) -> list[str]:
+    """Negatives that no stage makes. Groups that are given may have them."""
+    if config.sample.from_prefix is not None or not {"label", "align"} <= {*config.stages}:
+        return []
+    asked = {f"methods.{name}": section.get("negatives") for name, section in config.methods.items()}
+    asked["align"] = config.align.negatives
+    return [
+        f"{name}.negatives: from_prefix, but sample.from_prefix is null: no candidate continues a right chain"
+        for name, value in asked.items()
+        if value == "from_prefix"
+    ]
 
 
 def _check_temperatures(config: Config) -> list[str]:

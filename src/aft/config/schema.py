@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ..run.folder import BASE, STAGES, VFT, Stage
 from .data import DataConfig
+from .from_prefix import FromPrefixConfig
 from .hub import HubConfig
 from .losses import AlignmentLoss, RankingLoss
 from .plan import PlanConfig
@@ -217,6 +218,8 @@ class SampleConfig:
     """How vLLM samples."""
     openai: OpenaiConfig = field(default_factory=OpenaiConfig)
     """Which server samples."""
+    from_prefix: FromPrefixConfig | None = None
+    """Continue right chains from their steps and keep what ends wrong (docs/data.md); null: no."""
     pool_questions: int | None = field(default=None, metadata={"ge": 0})
     """Number of validation questions to sample as well: a fixed, held-out pool that every model scores; null: 50, or
     all if there are fewer; 0: no pool."""
@@ -299,6 +302,11 @@ class AlignConfig:
     many."""
     max_candidates: int | None = field(default=None, metadata={"ge": 1})
     """Use only this many first samples of each question, to vary k with one sample set; null: all samples."""
+    negatives: Literal["all", "sampled", "from_prefix"] = "all"
+    """Wrong candidates that are used: all; sampled: whole completions alone; from_prefix: those alone that continue a
+    right chain (`sample.from_prefix`). Right ones are used in any case."""
+    response_mask: bool = True
+    """Score a candidate by the tokens that its `response_mask` counts; false: by all its tokens."""
     loss: RankingLoss | None = field(default_factory=AlignmentLoss)
     """The loss term on the candidates; null: none (continued VFT, or RFT)."""
     groups: Literal["all", "mixed"] = "all"

@@ -44,7 +44,7 @@ from .memory import (
 from .optimizers import DEFAULT, is_known
 from .trace import StepMemory, Texts, trace_step
 from .weights import Architecture, read_architecture
-from .work import Costs, Lengths, Speed, Work, seconds, work
+from .work import Costs, Lengths, Speed, Work, candidates_used, seconds, work
 
 _SAMPLED_QUESTIONS = 256
 _CHARACTERS_PER_TOKEN = 4
@@ -225,7 +225,7 @@ class RunForecast:
         responses = [lengths.response]
         if stage == "align":
             align, k = align_config(self.config, name or ""), self.config.sample.num_samples
-            used = min(k, align.max_candidates or k)
+            used = candidates_used(self.config, align, k)
             if align.loss is not None or align.supervise != "reference":
                 responses += [lengths.sampled] * used
         whole = [max(2, round(response)) for response in responses]

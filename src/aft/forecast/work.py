@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any
 
 from ..config import Config, align_config
-from ..config.schema import DEFAULT_POOL, model_names
+from ..config.schema import DEFAULT_POOL, AlignConfig, model_names
 from ..stages.loss_section import takes_initial_scores
 
 # Rounds of sampling that assessment accuracy is assumed to need.
 ASSESSMENT_ROUNDS = 2
+# A chain is assumed to be continued from its middle, and half of the continuations to end wrong.
+_CONTINUED, _WRONG = 0.5, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +69,25 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
         units.append(_trained("vft", None, passes * referenced, prompt, [lengths.response]))
     if "sample" in config.stages:
         count = questions + pool
-        units.append(Work("sample", sampled=count * k * lengths.sampled, read=count * prompt))
+        sampled, read = count * k * lengths.sampled, count * prompt
+        if config.sample.from_prefix is not None:
+            cut = questions * config.sample.from_prefix.places
+            sampled += cut * config.sample.from_prefix.num_samples * (1 - _CONTINUED) * lengths.sampled
+            read += cut * (prompt + _CONTINUED * lengths.sampled)
+        units.append(Work("sample", sampled=sampled, read=read))
     if "align" in config.stages:
-        scored: set[tuple[str, int]] = set()  # methods share the scores before training
+        scored: set[tuple[Any, ...]] = set()  # methods share the scores before training
         for name in config.methods:
             align = align_config(config, name)
-            used = min(k, align.max_candidates or k)
+            used = candidates_used(config, align, k)
             # without a loss on candidates, only right samples are used: half of them is an assumption
             share = float(used) if align.loss is not None else used / 2 if align.supervise != "reference" else 0.0
             passes = _passes({**config.training, **align.training}, questions, processes)
             responses = [lengths.response, *[lengths.sampled] * int(share)]
             unit = _trained("align", name, passes * questions, prompt, responses)
-            if takes_initial_scores(align) and (align.init_from, used) not in scored:
-                scored.add((align.init_from, used))
+            of = (align.init_from, used, align.negatives, align.response_mask)
+            if takes_initial_scores(align) and of not in scored:
+                scored.add(of)
                 unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
             units.append(unit)
     if "evaluate" in config.stages:
@@ -102,6 +110,16 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
                 unit = _with_scores(unit, asked, prompt, [lengths.response, *own])
             units.append(_with_scores(unit, pool, prompt, [lengths.sampled] * k))
     return units
+
+
+def candidates_used(config: Config, align: AlignConfig, k: int) -> int:
+    """Candidates of a question that an alignment reads. Where it leaves negatives out, half of the samples are some."""
+    used, section = min(k, align.max_candidates or k), config.sample.from_prefix
+    if align.negatives == "from_prefix":
+        used = max(1, used // 2)
+    if section is None or align.negatives == "sampled" or align.loss is None:
+        return used
+    return used + int(_WRONG * section.places * section.num_samples)
 
 
 def _passes(training: dict[str, Any], entries: int, processes: int) -> float:

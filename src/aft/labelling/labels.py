@@ -133,8 +133,7 @@ def label_completions(
         counts.completions += len(sampled)
         counts.truncated += sum(completion.truncated for completion in sampled)
         counts.questions_without_completions += not sampled
-    _count_groups(counts, groups)
-    return groups, counts
+    return groups, count_groups(counts, groups)
 
 
 def replace_ratings(
@@ -152,9 +151,7 @@ def replace_ratings(
 
     rated = [rate(group) for group in groups]
     unrated = sum(len(before.candidates) - len(now.candidates) for before, now in zip(groups, rated, strict=True))
-    counts = dataclasses.replace(counts, rated_by=rated_by, unrated=unrated)
-    _count_groups(counts, rated)
-    return rated, counts
+    return rated, count_groups(dataclasses.replace(counts, rated_by=rated_by, unrated=unrated), rated)
 
 
 def _by_question(
@@ -199,12 +196,17 @@ def _candidate(completion: Completion, question: Question, grader: Grader, count
         truncated=completion.truncated,
         index=completion.index,
         token_ids=completion.token_ids,
+        response_mask=completion.response_mask,
+        prefix=completion.prefix,
     )
 
 
-def _count_groups(counts: Counts, groups: Sequence[Group]) -> None:
-    """Counts the groups with different ratings, without a positive label and without a negative label."""
+def count_groups(counts: Counts, groups: Sequence[Group]) -> Counts:
+    """The counts, with those of groups with different ratings, without a positive label and without a negative one."""
     labels = [{candidate.label for candidate in group.candidates} for group in groups]
-    counts.groups_with_pair = sum(has_pair(candidate.rating for candidate in group.candidates) for group in groups)
-    counts.groups_without_positive = sum(not found & {POSITIVE, REFERENCE} for found in labels)
-    counts.groups_without_negative = sum(not found & {NEGATIVE, UNPARSED} for found in labels)
+    return dataclasses.replace(
+        counts,
+        groups_with_pair=sum(has_pair(candidate.rating for candidate in group.candidates) for group in groups),
+        groups_without_positive=sum(not found & {POSITIVE, REFERENCE} for found in labels),
+        groups_without_negative=sum(not found & {NEGATIVE, UNPARSED} for found in labels),
+    )

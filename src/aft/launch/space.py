@@ -190,6 +190,8 @@ def _texts(plan: Plan, unit: Unit) -> float:
     else:
         questions = sum(len(plan.task.load(split, seed=seed)) for split in (TRAIN, ANSWER_ONLY))
         lines, tokens = (questions + pool) * per_question, config.sample.max_new_tokens
+        if (continued := config.sample.from_prefix) is not None:
+            lines += questions * continued.places * continued.num_samples
     return float(_COPIES[unit.stage] * lines * (tokens * _CHARACTERS_PER_TOKEN + _BYTES_PER_LINE))
 
 

@@ -9,7 +9,7 @@
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
       seed-S/vft/                                   stage vft
-      seed-S/sample/completions.jsonl               stage sample
+      seed-S/sample/{completions,from_prefix}.jsonl stage sample
       seed-S/label/{groups,pool}.jsonl counts.json  stage label
       seed-S/align/METHOD/                          stage align
       seed-S/evaluate/MODEL/metrics.json ...        stage evaluate
@@ -37,6 +37,7 @@ INITIAL_SCORES = "initial_scores.json"  # of the candidates of an alignment
 TRAINER_STATE = "trainer_state.json"  # transformers' name for the training log
 LIVE_LOG = "live_log.jsonl"  # the same log line by line, only while a unit trains
 COMPLETIONS, GROUPS, POOL, COUNTS = "completions.jsonl", "groups.jsonl", "pool.jsonl", "counts.json"
+FROM_PREFIX = "from_prefix.jsonl"  # completions that continue the beginning of a right one
 METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"
 ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
 REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
@@ -111,6 +112,10 @@ class RunFolder:
     def completions(self, seed: int | None) -> Path:
         """The file of a seed's sampled completions."""
         return self.unit("sample", seed).folder / COMPLETIONS
+
+    def continuations(self, seed: int | None) -> Path:
+        """The file of a seed's completions that continue the beginning of a right one."""
+        return self.unit("sample", seed).folder / FROM_PREFIX
 
     def groups(self, seed: int | None) -> Path:
         """The file of a seed's labelled groups."""

@@ -55,10 +55,14 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """One completion: its prompt, and the seed of its random numbers."""
+    """One completion: its prompt, and the seed of its random numbers.
+
+    `max_new_tokens`: at most that of the decoding; None: that of the decoding.
+    """
 
     prompt_ids: tuple[int, ...]
     seed: int
+    max_new_tokens: int | None = None
 
 
 @torch.inference_mode()
@@ -256,7 +260,8 @@ class _Rows:
             if token == NOT_FINITE:
                 raise NotFiniteLogits("sampling: the model's logits are not finite")
             self.written[number].append(token)
-            if token in self.ends or len(self.written[number]) == self.decoding.max_new_tokens:
+            limit = self.wanted[number].max_new_tokens or self.decoding.max_new_tokens
+            if token in self.ends or len(self.written[number]) == limit:
                 finished.append(slot)
         if not finished:
             return

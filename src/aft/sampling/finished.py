@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence, Set
 
 from transformers import PreTrainedTokenizerBase
@@ -14,18 +15,28 @@ from .requests import Request
 def finished(
     request: Request, index: int, tokens: Sequence[int], ends: Set[int], tokenizer: PreTrainedTokenizerBase
 ) -> Completion:
-    """The completion of the ids that were sampled. It is truncated if the last one is no end."""
+    """The completion of the ids that were sampled behind `request.prefix_ids`. Truncated if the last one is no end."""
     ended = bool(tokens) and tokens[-1] in ends
+    whole = [*request.prefix_ids, *tokens]
     text = tokenizer.decode(
-        list(tokens[:-1] if ended else tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        whole[:-1] if ended else whole, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    return Completion(request.question_id, index, text, not ended, len(tokens), request.seeds[index], tuple(tokens))
+    return Completion(
+        question_id=request.question_id,
+        index=index,
+        completion=text,
+        truncated=not ended,
+        num_tokens=len(tokens),
+        seed=request.seeds[index],
+        token_ids=tuple(whole),
+        prefix=request.prefix,
+    )
 
 
 def alone(requests: Sequence[Request]) -> list[list[Request]]:
     """A shard for every completion."""
     return [
-        [Request(request.question_id, request.prompt_ids, {index: seed})]
+        [dataclasses.replace(request, seeds={index: seed})]
         for request in requests
         for index, seed in request.seeds.items()
     ]

@@ -158,7 +158,7 @@ class OpenaiEngine:
         body: dict[str, Any] = {
             "model": self.serving.model,
             "prompt": ids if way.ids else self.tokenizer.decode(ids, clean_up_tokenization_spaces=False),
-            "max_tokens": decoding.max_new_tokens,
+            "max_tokens": request.most_new(decoding.max_new_tokens),
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "n": 1,
@@ -191,7 +191,12 @@ class OpenaiEngine:
         count = choice["usage_tokens"]
         if count is None:
             count = len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) + (not cut)
-        return Completion(request.question_id, index, text, cut, count, request.seeds[index])
+        if request.prefix:
+            before = self.tokenizer.decode(
+                list(request.prefix_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            text = before + text
+        return Completion(request.question_id, index, text, cut, count, request.seeds[index], prefix=request.prefix)
 
     def _lost(self, request: Request, index: int, failure: Failure) -> AftError:
         tried = f" in {self.serving.retries + 1} tries" if failure.retry and self.serving.retries else ""

@@ -11,6 +11,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..records import Prefix
+
 CONTINUOUS, STATIC = "continuous", "static"
 
 # Length of a shard. At its end slots stay free, so longer shards waste less. After a cut a shard is sampled again, so
@@ -20,11 +22,25 @@ _SHARD_BATCHES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One question to sample. `seeds`: index of each completion that is wanted -> seed of its random numbers."""
+    """One question to sample. `seeds`: index of each completion that is wanted -> seed of its random numbers.
+
+    With `prefix`, the last `prefix.tokens` of `prompt_ids` are the beginning of another completion of the question. The
+    completions begin with these ids, and they are no longer than a completion of the question alone.
+    """
 
     question_id: str
     prompt_ids: tuple[int, ...]
     seeds: Mapping[int, int]
+    prefix: Prefix | None = None
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The ids with which every completion begins."""
+        return self.prompt_ids[len(self.prompt_ids) - self.prefix.tokens :] if self.prefix else ()
+
+    def most_new(self, limit: int) -> int:
+        """The most tokens to sample, where a completion has at most `limit` tokens."""
+        return max(1, limit - self.prefix.tokens) if self.prefix else limit
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -56,11 +56,11 @@ class TransformersEngine:
         check_ids(
             {}, max((max(r.prompt_ids, default=0) for shard in shards for r in shard), default=0), _rows(self.model)
         )
-        longest = max((len(request.prompt_ids) for shard in shards for request in shard), default=0)
+        limit = decoding.max_new_tokens
+        longest = max((len(r.prompt_ids) + r.most_new(limit) for shard in shards for r in shard), default=limit)
         settings = self.model.config.get_text_config(decoder=True).to_dict()
         # the newest token has no position yet
-        needed = longest + decoding.max_new_tokens - 1
-        check_length(needed, positions_of(settings), "a prompt with its completion", "max_new_tokens")
+        check_length(longest - 1, positions_of(settings), "a prompt with its completion", "max_new_tokens")
         try:
             for shard in shards:
                 yield from self._generate(shard, decoding)
@@ -71,7 +71,10 @@ class TransformersEngine:
         keys = [(request, index) for request in shard for index in request.seeds]
         decoded = decode(
             self.model,
-            [Wanted(request.prompt_ids, request.seeds[index]) for request, index in keys],
+            [
+                Wanted(request.prompt_ids, request.seeds[index], request.most_new(decoding.max_new_tokens))
+                for request, index in keys
+            ],
             decoding,
             ends=self._ends,
             pad=pad_id(self.tokenizer),

@@ -142,11 +142,12 @@ class VllmEngine:
         limit = self.arguments["max_model_len"]
         for request, _ in waiting:
             length = len(request.prompt_ids)
-            needed = length + decoding.max_new_tokens
+            new = request.most_new(decoding.max_new_tokens)
+            needed = length + new
             if needed > limit:
                 raise ConfigError(
                     f"{self.key}.vllm.max_model_len: {limit:,}, but question {request.question_id} has {length:,}"
-                    f" tokens before up to {decoding.max_new_tokens:,} new ones; make it {needed:,},"
+                    f" tokens before up to {new:,} new ones; make it {needed:,},"
                     f" or {self.key}.max_new_tokens smaller"
                 )
 
@@ -184,9 +185,8 @@ class VllmEngine:
             process.num_asked += 1
             # Greedy decoding needs none, and a CPU's generator cannot do all that vLLM does with one.
             seed = request.seeds[index] if decoding.temperature > 0 else None
-            process.send(
-                {"key": key, "prompt": request.prompt_ids, "seed": seed, "decoding": dataclasses.asdict(decoding)}
-            )
+            own = dataclasses.replace(decoding, max_new_tokens=request.most_new(decoding.max_new_tokens))
+            process.send({"key": key, "prompt": request.prompt_ids, "seed": seed, "decoding": dataclasses.asdict(own)})
 
     def _check_finish(self, message: Mapping[str, Any], request: Request, index: int) -> None:
         what = f"{self.key}.engine: vLLM, question {request.question_id}, sample {index}"

@@ -37,7 +37,8 @@ class Encoder:
 
     A sampled candidate has its own ids; other texts are encoded. A response whose sequence is longer than `max_length`
     tokens is dropped, or cut at its end and left without an end token. A response without tokens (cut before it had
-    text) is dropped too, because a mean over no tokens is no score.
+    text) is dropped too, because a mean over no tokens is no score. So is one that is cut before the first token that
+    its `response_mask` counts.
     """
 
     texts: Texts
@@ -47,6 +48,7 @@ class Encoder:
     dropped: int = 0
     truncated: int = 0
     empty: int = 0
+    masked: int = 0
 
     def prompt(self, question: str) -> list[int]:
         """Token ids of a question's prompt."""
@@ -59,24 +61,28 @@ class Encoder:
     def candidate(self, question: str, candidate: Candidate) -> list[int] | None:
         """Token ids of a candidate: its own if it has some. None if it was dropped."""
         if candidate.token_ids is not None:
-            return self._fitting(question, self.texts.sampled(candidate.token_ids))
+            ids = self.texts.sampled(candidate.token_ids)
+            return self._fitting(question, ids, candidate.response_mask)
         text, is_sampled = candidate.completion, candidate.label != REFERENCE
         ids = self.texts.response(question, text, ended=not candidate.truncated, is_sampled=is_sampled)
         return self._fitting(question, ids)
 
-    def _fitting(self, question: str, ids: list[int]) -> list[int] | None:
+    def _fitting(self, question: str, ids: list[int], mask: Sequence[int] | None = None) -> list[int] | None:
         self.responses += 1
         if not ids:
             self.empty += 1
             return None
         room = self.max_length - len(self.prompt(question))
-        if len(ids) <= room:
-            return ids
-        if self.overlong == "truncate" and room > 0:
-            self.truncated += 1
-            return ids[:room]
-        self.dropped += 1
-        return None
+        is_long = len(ids) > room
+        if is_long and (self.overlong != "truncate" or room <= 0):
+            self.dropped += 1
+            return None
+        kept = ids[:room] if is_long else ids
+        if mask is not None and 1 not in mask[: len(kept)]:
+            self.masked += 1
+            return None
+        self.truncated += is_long
+        return kept
 
     def summary(self) -> str | None:
         """A message for the user about responses that did not fit, and about odd texts; None if there are none."""
@@ -88,6 +94,10 @@ class Encoder:
             )
         if self.empty:
             lines.append(f"{self.empty:,} of {self.responses:,} responses dropped: without any token")
+        if self.masked:
+            lines.append(
+                f"{self.masked:,} of {self.responses:,} responses dropped: cut before the first 1 of the response_mask"
+            )
         if odd := self.texts.summary():
             lines.append(odd)
         return "\n".join(lines) or None
@@ -106,43 +116,70 @@ def reference_entries(pairs: Sequence[tuple[str, str, str]], encoder: Encoder) -
 def group_item(group: Group, encoder: Encoder, *, supervise: str = "none", ranked: bool = True) -> Item:
     """One group as an item. `supervise`: none, reference, or reference_and_positives; `ranked`: keep the candidates.
 
-    A response that no loss uses (for example a negative if not `ranked`) is left out.
+    A response that no loss uses (for example a negative if not `ranked`) is left out. A candidate's `response_mask`
+    counts for every use of the response.
     """
     prompt = encoder.prompt(group.question)
     responses: list[list[int]] = []
     supervised: list[bool] = []
     ratings: list[float | None] = []
+    masks: list[Sequence[int] | None] = []
     if group.reference is not None and supervise != "none":
         response = encoder.reference(group.question, group.reference)
         if response is not None:
-            responses, supervised, ratings = [response], [True], [None]
-    # in training, a candidate with the reference's ids is computed once and used as both
+            responses, supervised, ratings, masks = [response], [True], [None], [None]
+    # in training, a candidate with the reference's ids is computed once and used as both, unless a mask sets it apart
     reference = responses[0] if responses else None
     for candidate in group.candidates:
         in_vft = supervise == "reference_and_positives" and candidate.label == POSITIVE
         if not ranked and not in_vft:
             continue
         response = encoder.candidate(group.question, candidate)
-        if response is not None and response == reference and ratings[0] is None:
+        mask = candidate.response_mask
+        if response is not None and response == reference and ratings[0] is None and mask is None:
             ratings[0] = candidate.rating if ranked else None
         elif response is not None:
             responses.append(response)
             supervised.append(in_vft)
             ratings.append(candidate.rating if ranked else None)
-    return Item(group.question_id, prompt, responses, supervised, ratings)
+            masks.append(None if mask is None else mask[: len(response)])
+    return Item(group.question_id, prompt, responses, supervised, ratings, masks=masks if any(masks) else None)
 
 
 def first_samples(groups: Sequence[Group], count: int | None) -> Sequence[Group]:
     """The groups that `count` samples per question would have given; None: all samples.
 
     Candidates are kept by their sample index, so a repeated sample counts. A candidate without an index (the reference)
-    is not a sample and stays.
+    is not a sample and stays. One that continues another chain stays if that chain is among the samples.
     """
     if count is None:
         return groups
+
+    def stays(candidate: Candidate) -> bool:
+        index = candidate.index if candidate.prefix is None else candidate.prefix.chain
+        return index is None or index < count
+
+    return [dataclasses.replace(group, candidates=tuple(filter(stays, group.candidates))) for group in groups]
+
+
+def chosen_candidates(groups: Sequence[Group], negatives: str, *, masked: bool) -> Sequence[Group]:
+    """The groups with the wrong candidates that `negatives` names: all, sampled (whole) or from_prefix.
+
+    Right candidates stay. `masked=False` takes the `response_mask` from every candidate, so that it counts whole.
+    """
+    if negatives == "all" and masked:
+        return groups
+
+    def stays(candidate: Candidate) -> bool:
+        if candidate.label in (POSITIVE, REFERENCE):
+            return True
+        return negatives == "all" or (candidate.prefix is not None) == (negatives == "from_prefix")
+
+    def kept(candidate: Candidate) -> Candidate:
+        return candidate if masked else dataclasses.replace(candidate, response_mask=None)
+
     return [
-        dataclasses.replace(group, candidates=tuple(c for c in group.candidates if c.index is None or c.index < count))
-        for group in groups
+        dataclasses.replace(group, candidates=tuple(kept(c) for c in group.candidates if stays(c))) for group in groups
     ]
 
 

@@ -267,12 +267,14 @@ def _only(item: Item, index: int) -> Item:
 
 
 def _with(item: Item, indices: Sequence[int]) -> Item:
+    # without masks: a layout must be right for every token
     return dataclasses.replace(
         item,
         responses=[item.responses[index] for index in indices],
         supervised=[item.supervised[index] for index in indices],
         ratings=[item.ratings[index] for index in indices],
         initial_scores=None,
+        masks=None,
     )
 
 

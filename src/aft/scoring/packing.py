@@ -1,7 +1,8 @@
 """Turns tokenised questions into the tensors of one model call. Modules that use a batch do not depend on its layout.
 
-Axes: `N` responses in the batch, `R` response tokens in the batch, `T` tokens of a row, `B` questions,
-`G` candidate slots per question.
+Axes: `N` responses in the batch, `R` response tokens in the batch that count, `T` tokens of a row, `B` questions,
+`G` candidate slots per question. A token with 0 in its response's mask is read by the model and is in no axis `R`: so
+it is in no sum, no mean and no length, in every layout.
 
 Flat indices describe a batch, so that the same code scores every layout. Response token `r` has the id `targets[r]`,
 is predicted at row-major position `positions[r]` of the model's output, and belongs to response `sequences[r]`.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from itertools import compress
 from typing import TypedDict
 
 import torch
@@ -35,6 +37,8 @@ class Item:
     responses[i] are the token ids of response i, end token included. supervised[i] is true if response i is in L_VFT.
     ratings[i] is the rating of response i as a candidate (higher is better), or None if it is no candidate.
     `initial_scores` are the candidates' scores before training, in slot order, nats per token; None: not known.
+    masks[i] has 1 for each token of response i that counts, 0 for one that the model only reads; None: all count.
+    `masks` is None if no response has a mask.
     """
 
     question_id: str
@@ -43,6 +47,7 @@ class Item:
     supervised: list[bool]
     ratings: list[float | None]
     initial_scores: Sequence[float] | None = None
+    masks: Sequence[Sequence[int] | None] | None = None
 
     def filler(self) -> Item:
         """An item with the same tokens that adds to no loss. A rank computes fillers when it has no data left."""
@@ -75,8 +80,8 @@ class ModelInputs(TypedDict):
 class Batch(ModelInputs):
     """One model call, made by `pack`: the model's inputs, where responses are predicted, and what responses are for.
 
-    Per response token, (R,) int64: `positions`, the row-major position where the model's output predicts the token;
-    `targets`, the token's id; `sequences`, the response that the token belongs to, in [0, N).
+    Per response token that counts, (R,) int64: `positions`, the row-major position where the model's output predicts
+    the token; `targets`, the token's id; `sequences`, the response that the token belongs to, in [0, N).
     Per response, (N,): `supervised`, bool, true if the response is in L_VFT; `slots`, int64, the row-major place of a
     candidate in (B, G), -1 for a response that is no candidate; `questions`, int64, the response's question in [0, B).
     Per candidate, (B, G): `candidate_mask`, bool, true in a real slot; `ratings`, float32, higher is better, 0 in a
@@ -107,8 +112,12 @@ def pack(items: Sequence[Item], pad_id: int, layout: str) -> Batch:
     sequences: list[int] = []
     for number, ((item, index), (last_of_prompt, first)) in enumerate(zip(rows, starts, strict=True)):
         response = item.responses[index]
+        mask = None if item.masks is None else item.masks[index]
         # the token before a response token predicts it
-        positions += [last_of_prompt, *range(first, first + len(response) - 1)][: len(response)]
+        predicting = [last_of_prompt, *range(first, first + len(response) - 1)][: len(response)]
+        if mask is not None:
+            predicting, response = [*compress(predicting, mask)], [*compress(response, mask)]
+        positions += predicting
         targets += response
         sequences += [number] * len(response)
     ratings, candidate_mask, initial_scores, slots = _group_tensors(items)

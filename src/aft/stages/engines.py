@@ -94,8 +94,10 @@ def open_vllm(
     }
     environment = {}
     if not gpus:
-        # A prompt that is read in two pieces needs a generator that can go back, which a CPU's cannot.
-        arguments["max_num_batched_tokens"] = max(_CPU_TOKENS, section.batch_size * longest[0])
+        # A prompt that is read in two pieces needs a generator that can go back, which a CPU's cannot. With
+        # `from_prefix` most of a completion can be in the prompt.
+        read = length if getattr(section, "from_prefix", None) else longest[0]
+        arguments["max_num_batched_tokens"] = max(_CPU_TOKENS, section.batch_size * read)
         environment = _cache_on_cpu(settings, section.batch_size, length, _BYTES[dtype])
     return VllmEngine(
         vllm_python(),

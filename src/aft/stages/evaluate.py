@@ -256,7 +256,8 @@ def _sample_both_kinds(sampler: _Sampler) -> dict[str, Assessed]:
 def _as_group(question: Question, assessed: Assessed) -> Group:
     def candidate(completion: Completion, label: str, rating: float) -> Candidate:
         text, ids = completion.completion, completion.token_ids
-        return Candidate(text, rating, label, None, completion.truncated, completion.index, ids)
+        mask = completion.response_mask
+        return Candidate(text, rating, label, None, completion.truncated, completion.index, ids, mask)
 
     candidates = [candidate(completion, POSITIVE, 1.0) for completion in assessed.positives]
     candidates += [candidate(completion, NEGATIVE, 0.0) for completion in assessed.negatives]

@@ -17,6 +17,7 @@ from ..records import Completion, Group, read_completions
 from ..run.folder import COUNTS, GROUPS, POOL, Unit
 from ..run.manifest import UnitLog
 from .complete import check_completions
+from .from_prefix import FROM_PREFIX_KEY, label_continuations, tell_labelled
 from .limits import OUTCOMES, judge_samples
 from .plan import Plan
 
@@ -32,9 +33,11 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     check_completions(plan, unit, completions)
     grader = Grader(plan.task)
     groups, counts = _training_groups(plan, seed, completions, grader)
+    groups, counts, continuations, continued = label_continuations(plan, seed, groups, counts, grader)
     pool_groups, pool_counts = _pool_groups(plan, seed, completions)
     facts = {}
-    rated = rate_groups(section.ratings, groups, completions, seed=seed, cache=plan.judge_cache())
+    every = [*completions, *continuations]
+    rated = rate_groups(section.ratings, groups, every, seed=seed, cache=plan.judge_cache())
     if rated is not None:
         groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
         facts = {"ratings": describe_rated(groups, rated.facts)}
@@ -42,8 +45,11 @@ def run_label(plan: Plan, unit: Unit, begin: Callable[[], UnitLog | None]) -> No
     write_json_lines(plan.run.groups(unit.seed), groups)
     write_json_lines(plan.run.pool(unit.seed), pool_groups)
     say(f"{unit}\n{counts.table()}")
+    if continued is not None:
+        tell_labelled(continued)
     outcomes = judge_samples(plan, unit, _outside_pool(plan, seed, completions), grader)
-    counted = {**dataclasses.asdict(counts), **facts, "pool": dataclasses.asdict(pool_counts)}
+    continued_counts = {} if continued is None else {FROM_PREFIX_KEY: dataclasses.asdict(continued)}
+    counted = {**dataclasses.asdict(counts), **continued_counts, **facts, "pool": dataclasses.asdict(pool_counts)}
     write_json(plan.run.counts(unit.seed), {**counted, OUTCOMES: dataclasses.asdict(outcomes)})
     for entry in facts.values():
         say(f"\n{facts_table(entry)}")

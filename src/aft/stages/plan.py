@@ -43,6 +43,9 @@ _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templ
 ADAPTER_CONFIG = "adapter_config.json"  # peft's name, in the folder of an adapter
 _MOST_READ = 20  # adapters that name each other as their base models end here
 
+# Keys of `align` that choose groups and candidates, with the values that choose all of them as they are.
+CANDIDATES_BY_DEFAULT = {"negatives": "all", "response_mask": True, "groups": "all"}
+
 DONE, RESUME, RUN, RERUN, DAMAGED = "done", "resume", "run", "rerun", "damaged"
 
 
@@ -150,6 +153,10 @@ class Plan:
         """The file of a seed's sampled completions."""
         return self.run.completions(seed)
 
+    def continuations(self, seed: int | None) -> Path:
+        """The file of a seed's completions that continue right ones (`sample.from_prefix`)."""
+        return self.run.continuations(seed)
+
     def groups(self, seed: int | None) -> Path:
         """The file of a seed's labelled groups."""
         return self.run.groups(seed)
@@ -219,12 +226,15 @@ class Plan:
         if unit.stage == "sample":
             return {config.sample.model: self.checkpoint(config.sample.model, seed)}
         if unit.stage == "label":
-            return {"completions": self.completions(seed), **rating_files(config.label.ratings, seed or 0)}
+            found: dict[str, str | Path] = {"completions": self.completions(seed)}
+            if config.sample.from_prefix is not None:
+                found["from_prefix"] = self.continuations(seed)
+            return {**found, **rating_files(config.label.ratings, seed or 0)}
         if unit.stage == "align":
             start = align_config(config, unit.name or "").init_from
             return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
         if unit.stage == "evaluate":
-            found: dict[str, str | Path] = {"model": self.checkpoint(unit.name or "", seed)}
+            found = {"model": self.checkpoint(unit.name or "", seed)}
             return {**found, "pool": self.pool(seed)} if self._scores_pool(seed) else found
         return {}
 
@@ -272,17 +282,25 @@ class Plan:
             ratings = rating_keys(config.label.ratings, self._recorded_ratings(unit))
             # limits decide whether a run goes on, and change no label
             label = {key: value for key, value in whole["label"].items() if key not in ("warn", "stop")}
-            return {"data": data, "label": {**label, "ratings": ratings}}
+            from_prefix = config.sample.from_prefix
+            sample = {} if from_prefix is None else {"sample": {"from_prefix": {"credit": from_prefix.credit}}}
+            return {"data": data, "label": {**label, "ratings": ratings}, **sample}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": _untracked(self.training(config.pretrain.training))}}
         if unit.stage == "vft":
             return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":
-            return {**sections, "sample": _engine_keys(whole["sample"])}
+            return {**sections, "sample": _engine_keys(_without_credit(whole["sample"]))}
         if unit.stage == "align":
             align = align_config(config, unit.name or "")
-            return {**sections, "align": self._trained(align, dataclasses.asdict(align))}
+            # absent where they are as before they were there, so that earlier runs stay up to date
+            keys = {
+                key: value
+                for key, value in dataclasses.asdict(align).items()
+                if key not in CANDIDATES_BY_DEFAULT or value != CANDIDATES_BY_DEFAULT[key]
+            }
+            return {**sections, "align": self._trained(align, keys)}
         # no number comes from the training scores, so an evaluation without them is finished, too
         others = ("models", "training_scores")
         evaluate = {key: value for key, value in whole["evaluate"].items() if key not in others}
@@ -568,6 +586,14 @@ def _quantization_keys(model: ModelConfig) -> dict[str, Any]:
     assert model.quantization is not None
     keys = dataclasses.asdict(model.quantization)
     return {"quantization": {name: value for name, value in keys.items() if name.startswith("bnb_")}}
+
+
+def _without_credit(section: dict[str, Any]) -> dict[str, Any]:
+    """Returns `sample` without what labelling alone reads, and without `from_prefix` if it is null."""
+    keys = {name: value for name, value in section.items() if name != "from_prefix"}
+    if section["from_prefix"] is None:
+        return keys
+    return {**keys, "from_prefix": {name: v for name, v in section["from_prefix"].items() if name != "credit"}}
 
 
 # Keys of an engine that change where and how fast it samples, and no probability.

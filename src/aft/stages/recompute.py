@@ -32,6 +32,7 @@ from ..run.folder import (
     ASSESSMENT_QUESTIONS,
     COMPLETIONS,
     COUNTS,
+    FROM_PREFIX,
     MANIFEST,
     METRICS,
     PATHS,
@@ -45,6 +46,7 @@ from ..run.folder import (
 )
 from ..stats.estimate import to_json
 from ..tasks import TRAIN
+from .from_prefix import FROM_PREFIX_KEY, label_continuations
 from .limits import OUTCOMES
 from .plan import Plan
 
@@ -179,6 +181,30 @@ def _sample(plan: Plan, unit: Unit, manifest: Mapping[str, Any], found: Recomput
         "tokens": sum(completion.num_tokens for completion in completions),
     }
     found.compare(MANIFEST, {key: manifest.get(key) for key in counted}, counted)
+    if FROM_PREFIX_KEY in manifest:
+        _continuations(plan, unit, manifest[FROM_PREFIX_KEY], completions, found)
+
+
+def _continuations(
+    plan: Plan, unit: Unit, counts: Mapping[str, Any], completions: Sequence[Completion], found: Recomputed
+) -> None:
+    """Compares continuations with the chains whose ids they begin with, and with the counts of the manifest."""
+    continuations = read_completions(plan.continuations(unit.seed))
+    chains = {(completion.question_id, completion.index): completion.token_ids for completion in completions}
+    for c in continuations:
+        whole = None if c.prefix is None else chains.get((c.question_id, c.prefix.chain))
+        begins = None if c.prefix is None or c.token_ids is None else c.token_ids[: c.prefix.tokens]
+        wanted = begins if whole is None or c.prefix is None else whole[: c.prefix.tokens]
+        if whole is None or (begins is not None and begins != wanted):
+            found.wrong.append(f"{FROM_PREFIX}: {c.index} of '{c.question_id}' does not begin as its chain does")
+    cut = {(c.question_id, c.prefix) for c in continuations}
+    counted = {
+        "chains": len({(name, prefix.chain) for name, prefix in cut if prefix is not None}),
+        "places": len(cut),
+        "completions": len(continuations),
+        "tokens": sum(completion.num_tokens for completion in continuations),
+    }
+    found.compare(f"{MANIFEST}: {FROM_PREFIX_KEY}", {key: counts.get(key) for key in counted}, counted)
 
 
 def _compare_requests(
@@ -209,6 +235,7 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
         include_reference=section.include_reference,
         grader=grader,
     )
+    groups, counts, continuations, continued = label_continuations(plan, seed, groups, counts, grader)
     inside = [completion for completion in completions if completion.question_id in in_pool]
     pool_groups, pool_counts = label_completions(
         pool, {}, inside, plan.task, unparsed=section.unparsed, deduplicate=section.deduplicate
@@ -217,7 +244,8 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
     facts: dict[str, Any] = {}
     ratings_section = section.ratings
     if isinstance(ratings_section, FileRatings) and rating_file(ratings_section, seed).is_file():
-        rated = rate_groups(ratings_section, groups, completions, seed=seed, cache=plan.judge_cache())
+        every = [*completions, *continuations]
+        rated = rate_groups(ratings_section, groups, every, seed=seed, cache=plan.judge_cache())
         assert rated is not None
         groups, counts = replace_ratings(groups, counts, rated.ratings, section.ratings.name)
         facts = {"ratings": describe_rated(groups, rated.facts)}
@@ -230,6 +258,8 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
     _compare_groups(found, POOL, read_groups(plan.pool(unit.seed)), pool_groups)
     outcomes, _ = count_outcomes(outside, questions, grader)
     computed = {**vars(counts), **facts, "pool": vars(pool_counts), OUTCOMES: vars(outcomes)}
+    if continued is not None:
+        computed[FROM_PREFIX_KEY] = vars(continued)
     in_file = dict(read_json(plan.run.counts(unit.seed)) or {})
     if not facts:
         in_file.pop("ratings", None)

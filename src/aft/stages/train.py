@@ -30,7 +30,7 @@ from ..run.environment import peak_memory_bytes
 from ..run.folder import LIVE_LOG
 from ..run.manifest import INITIAL_SCORES, UnitLog, checkpoint_outputs
 from ..sampling.requests import derive_seed
-from ..scoring.entries import Encoder, alignment_entries, count_work, first_samples
+from ..scoring.entries import Encoder, alignment_entries, chosen_candidates, count_work, first_samples
 from ..tasks import PRETRAIN, TRAIN, closed_vocabulary
 from ..training.arguments import make_arguments
 from ..training.callbacks import LiveLog, OnceItTrains, SaveEnds, StopOnCollapse
@@ -46,7 +46,7 @@ from .complete import check_groups
 from .context import Stage, check_sizes, references
 from .loss_section import make_objective, takes_initial_scores
 from .monitoring import initial_scores, measure_accuracy, validation_entries
-from .plan import Unit
+from .plan import CANDIDATES_BY_DEFAULT, Unit
 from .tracking import track
 
 
@@ -124,6 +124,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     questions = stage.plan.training_questions(unit.seed or 0)
     check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
     groups = first_samples(given, align.max_candidates)
+    groups = chosen_candidates(groups, align.negatives, masked=align.response_mask)
     if align.groups == "mixed":
         groups = _mixed(groups, unit)
     _check_ratings(align, unit, groups)
@@ -173,10 +174,9 @@ def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
         "prompt": stage.plan.prompt_keys(unit),
         "model": stage.plan.model_keys("align"),
     }
-    if align.max_candidates is not None:
-        decides["max_candidates"] = align.max_candidates
-    if align.groups != "all":
-        decides["groups"] = align.groups
+    for key, usual in (("max_candidates", None), *CANDIDATES_BY_DEFAULT.items()):
+        if getattr(align, key) != usual:
+            decides[key] = getattr(align, key)
     return digest_value(decides)
 
 
@@ -287,7 +287,11 @@ def _train_until(cut: contextlib.ExitStack, stage: Stage, unit: Unit, log: UnitL
         **_facts(trainer),
         **work.facts,
         initial_scores=None if job.initial_scores is None else digest_file(unit.folder / INITIAL_SCORES),
-        responses={name: getattr(work.encoder, name) for name in ("responses", "dropped", "truncated", "empty")},
+        responses={
+            name: getattr(work.encoder, name)
+            for name in ("responses", "dropped", "truncated", "empty", "masked")
+            if name != "masked" or work.encoder.masked
+        },
         texts=work.texts.counts(),
         stopped=stopped,
         saved_check=saved_check,

@@ -154,7 +154,9 @@ def forget_optimizer(trainer: AftTrainer) -> None:
 def _some(trainer: AftTrainer) -> list[Item]:
     """The first response of each of the questions that are shortest among the first."""
     items = [
-        dataclasses.replace(item, responses=item.responses[:1], supervised=[True], ratings=[None], initial_scores=None)
+        dataclasses.replace(
+            item, responses=item.responses[:1], supervised=[True], ratings=[None], initial_scores=None, masks=None
+        )
         for entry in trainer.entries[:_LOOKED_AT]
         for item in entry[:1]
     ]
