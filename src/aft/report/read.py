@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataError
 from ..json_files import iter_json_lines, read_json, require
 from ..run.digest import digest_file
-from ..run.folder import METRICS, POOL, STAGES, TRAINER_STATE, RunFolder, Unit
+from ..run.folder import METRICS, POOL, STAGES_OF_UNITS, TRAINER_STATE, RunFolder, Unit
 from ..stats.estimate import Estimate
 from ..stats.intervals import one_sided_interval_from_sd
 from ..yaml_files import read_yaml
@@ -172,7 +172,7 @@ def stage_times(run_folder: Path, models: list[str], left_out: Collection[Unit] 
     run = RunFolder(run_folder)
 
     def position(unit: Unit) -> tuple[int, int]:
-        return STAGES.index(unit.stage), models.index(unit.name) if unit.name in models else len(models)
+        return STAGES_OF_UNITS.index(unit.stage), models.index(unit.name) if unit.name in models else len(models)
 
     stages: dict[str, dict[str, Any]] = {}
     for unit in sorted(run.units(), key=position):
