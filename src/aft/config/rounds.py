@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+DEFAULT_QUESTIONS = 200  # where `validation_questions` is null
+
 
 @dataclass(frozen=True)
 class RoundsConfig:

@@ -19,6 +19,7 @@ from ..stats.estimate import Estimate
 from ..stats.intervals import one_sided_interval_from_sd
 from ..yaml_files import read_yaml
 from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
+from .rounds import rounds_from_json
 
 _NUMBER = (int, float, type(None))
 _BESIDE = ("correct", "unparsed", "truncated", "skipped")  # keys of metrics.json that `Estimate.beside` keeps
@@ -127,6 +128,7 @@ def read_report(path: Path) -> dict[str, Any]:
         for family in FAMILIES:
             members = model.get(family.name) or {}
             model[family.name] = {name: found and Estimate.from_json(found) for name, found in members.items()}
+    report["rounds"] = rounds_from_json(report.get("rounds") or [])
     return report
 
 

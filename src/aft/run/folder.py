@@ -6,7 +6,8 @@
       hub.json                                      what was pushed to the hub
       rounds.json                                   validation of each round, and the final models
       .progress.json                                how far the stage at work is
-      report.{json,md,csv,html,png} calibration.png what aft-report writes
+      report.{json,md,csv,html,png}                 what aft-report writes
+      calibration.png rounds.png
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
       seed-S/vft/                                   stage vft
@@ -108,6 +109,7 @@ class RunFolder:
         self.hub = self.path / "hub.json"
         self.rounds = self.path / "rounds.json"
         self.calibration = self.path / "calibration.png"
+        self.rounds_picture = self.path / "rounds.png"
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"
         self.lock, self.owner, self.writers = (self.path / f".lock{end}" for end in ("", ".json", ".writers"))

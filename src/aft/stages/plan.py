@@ -18,7 +18,7 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.rounds import RoundsConfig
+from ..config.rounds import DEFAULT_QUESTIONS, RoundsConfig
 from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
@@ -47,7 +47,7 @@ from ..run.manifest import digest_checkpoint, read_manifest
 from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
-from .rounds import DEFAULT_QUESTIONS, Standing, describe, read_accuracies, stand
+from .rounds import Standing, describe, read_accuracies, stand
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "validate": 1, "evaluate": 4}

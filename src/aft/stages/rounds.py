@@ -11,8 +11,6 @@ from ..json_files import read_json
 from ..records import Candidate, Group
 from ..run.folder import RunFolder, round_name
 
-DEFAULT_QUESTIONS = 200  # where `rounds.validation_questions` is null
-
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
