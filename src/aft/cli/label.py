@@ -42,10 +42,10 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     plan = Plan(load_config(known.config, overrides))
     for unit in plan.units("label"):
         seed = unit.seed or 0
-        questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_questions(seed)}
+        questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_of(unit)}
         audit = audit_completions(
             list(questions.values()),
-            read_completions(plan.completions(unit.seed)),
+            read_completions(plan.completions(unit.seed, unit.name)),
             plan.task,
             symbolic_limit=known.symbolic_limit,
         )
