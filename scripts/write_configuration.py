@@ -23,6 +23,7 @@ from aft.config import (
     plan,
     quantization,
     ratings,
+    rounds,
     schema,
     slurm,
     starter,
@@ -304,7 +305,7 @@ def render() -> str:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the sentence that stands under the field."""
     docs: dict[str, dict[str, str]] = {}
-    modules = (schema, data, from_prefix, hub, losses, plan, quantization, ratings, slurm, training_scores)
+    modules = (schema, data, from_prefix, hub, losses, plan, quantization, ratings, rounds, slurm, training_scores)
     nodes = [node for module in modules for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
     for node in nodes:
         if isinstance(node, ast.ClassDef):

@@ -162,17 +162,20 @@ class Run:
         report = read_report(self._folder.report("json"))
         return _dataset([dict(zip(HEADINGS, row, strict=True)) for row in report_rows(report)])
 
-    def completions(self, seed: int | None = None) -> Dataset:
-        """What was sampled for labelling: question_id, index, completion, truncated, num_tokens, seed of the sample."""
-        return self._read("sample", None, COMPLETIONS, seed)
+    def completions(self, seed: int | None = None, *, of_round: str | None = None) -> Dataset:
+        """What was sampled for labelling: question_id, index, completion, truncated, num_tokens, seed of the sample.
 
-    def continuations(self, seed: int | None = None) -> Dataset:
+        `of_round`: of the round that made this model, such as "aft@2"; None: of round 1.
+        """
+        return self._read("sample", of_round, COMPLETIONS, seed)
+
+    def continuations(self, seed: int | None = None, *, of_round: str | None = None) -> Dataset:
         """What continues right chains (`sample.from_prefix`): as `completions`, with `prefix`."""
-        return self._read("sample", None, FROM_PREFIX, seed)
+        return self._read("sample", of_round, FROM_PREFIX, seed)
 
-    def groups(self, seed: int | None = None) -> Dataset:
-        """The labelled questions, each with its rated candidates."""
-        return self._read("label", None, GROUPS, seed)
+    def groups(self, seed: int | None = None, *, of_round: str | None = None) -> Dataset:
+        """The labelled questions, each with its rated candidates. `of_round`: as in `completions`."""
+        return self._read("label", of_round, GROUPS, seed)
 
     def scores(self, model: str, seed: int | None = None, *, of: str = "pool") -> Dataset:
         """The scores of chains under an evaluated model, in nats per token: question_id, index, is_positive, score.

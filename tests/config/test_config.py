@@ -181,7 +181,7 @@ launhc: {}
     assert problems(tmp_path, text, "vft.validation.batch_size=0", "--dtype") == [
         "--dtype: needs a value, as in '--dtype VALUE' or 'dtype=VALUE'",
         "launhc: unknown key. Did you mean 'launch'? Allowed: output_dir, data, model, stages, seeds, prompt, training,"
-        " pretrain, vft, sample, label, align, methods, evaluate, launch, plan, hub",
+        " pretrain, vft, sample, label, align, methods, rounds, evaluate, launch, plan, hub",
         "data.num_trian: unknown key. Did you mean 'num_train'? Allowed: name, num_train, num_answer_only,"
         " num_validation, num_test, num_pretrain, answer_marker, options",
         "model.dtype: got 'floaty' (str), allowed: auto, float32, bfloat16, float16. Did you mean 'float32'?",

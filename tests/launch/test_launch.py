@@ -683,7 +683,7 @@ def test_a_unit_whose_folder_was_deleted_is_not_completed(make):
 def test_a_run_whose_folder_is_removed_says_so_whatever_fails_first(make, monkeypatch):
     plan = make()
 
-    def removes(plan, stage, staying):
+    def removes(plan, *_, **__):
         shutil.rmtree(plan.folder)
         raise ConfigError("stage vft reads run/base, which is not there")
 

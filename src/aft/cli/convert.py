@@ -237,7 +237,7 @@ def _run_config(source: Path) -> Path | None:
     path = Path(os.path.abspath(source))
     run = RunFolder.around(path)
     unit = run.unit_of(path) if run else None
-    if run is None or unit is None or path not in (run.groups(unit.seed), run.pool(unit.seed)):
+    if run is None or unit is None or path not in (run.groups(unit.seed, unit.name), run.pool(unit.seed)):
         return None
     return Path(os.path.relpath(run.config)) if run.config.is_file() else None
 

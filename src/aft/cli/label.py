@@ -42,10 +42,10 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     plan = Plan(load_config(known.config, overrides))
     for unit in plan.units("label"):
         seed = unit.seed or 0
-        questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_questions(seed)}
-        files = [plan.completions(unit.seed)]
+        questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_of(unit)}
+        files = [plan.completions(unit.seed, unit.name)]
         if plan.config.sample.from_prefix is not None:
-            files.append(plan.continuations(unit.seed))
+            files.append(plan.continuations(unit.seed, unit.name))
         audit = audit_completions(
             list(questions.values()),
             [completion for file in files for completion in read_completions(file)],

@@ -215,16 +215,18 @@ def _check(
 
     What the machine lacks is added to `lacking`, and why the data are not looked at to `unseen`. A dry run allows both.
     """
+    from ..config.schema import num_rounds
     from ..launch.preflight import check_ratings, check_run, find_lacking, find_unseen
-    from ..run.folder import STAGES
+    from ..run.folder import STAGES, VALIDATE
 
     if planning and "data" not in broken:
         unseen += find_unseen(config.data)
     # labelling uses no model and no trainer, so their sections are not checked
     checked = {*broken, *_OF_MODELS} if stage == "label" else broken
     problems = check_run(config, checked, sees_data=not unseen)
-    if stage is not None and stage not in STAGES:
-        problems.append(f"--stage: got '{stage}', allowed: {', '.join(STAGES)}.{nearest(stage, STAGES)}")
+    allowed = [*STAGES, *([VALIDATE] if "rounds" not in broken and num_rounds(config) > 1 else [])]
+    if stage is not None and stage not in allowed:
+        problems.append(f"--stage: got '{stage}', allowed: {', '.join(allowed)}.{nearest(stage, allowed)}")
     stages = [stage] if stage else () if "stages" in broken else config.stages
     if "label" in stages and "label" not in broken:
         problems += check_ratings(config.label.ratings, runs_code=not planning)

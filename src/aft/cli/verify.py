@@ -95,7 +95,7 @@ def verify(folder: Path, *, load_data: bool = False) -> None:
         for unit in units:
             rows.append(_check_unit(unit, integrity, plan, reasons))
             progress.update(note=str(unit))
-        rows += [*_absent(plan, units), _check_report(run)]
+        rows += [*_absent(plan, units), *_check_rounds(plan), _check_report(run)]
         progress.update(note="report")
     print(
         shown(aligned(("unit", "files", "numbers", "verdict"), [(r.name, r.files, r.numbers, r.verdict) for r in rows]))
@@ -122,11 +122,11 @@ def _how_to_go_on(run: RunFolder, plan: Plan | None, rows: Sequence[_Row]) -> li
 
 def _strays(run: RunFolder, plan: Plan | None) -> set[str]:
     """The names of the units with a folder that the configuration does not have: no command makes them again."""
-    from ..run.folder import STAGES
+    from ..run.folder import STAGES_OF_UNITS
 
     if plan is None:
         return set()
-    return {str(unit) for unit in {*run.units()}.difference(*(plan.units(stage) for stage in STAGES))}
+    return {str(unit) for unit in {*run.units()}.difference(*(plan.units(stage) for stage in STAGES_OF_UNITS))}
 
 
 def _check_run_files(run: RunFolder) -> _Row:
@@ -212,6 +212,25 @@ def _absent(plan: Plan | None, units: Sequence[Unit]) -> list[_Row]:
     there = set(units)
     wanted = [unit for stage in plan.stages() for unit in plan.units(stage)] if plan else []
     return [_Row(str(unit), verdict="absent") for unit in wanted if unit not in there]
+
+
+def _check_rounds(plan: Plan | None) -> list[_Row]:
+    """What rounds.json says, against the validation of the rounds."""
+    from ..json_files import read_json
+    from ..stages.recompute import Recomputed
+
+    if plan is None or plan.num_rounds == 1:
+        return []
+    row, name = _Row("rounds"), plan.run.rounds.name
+    written = read_json(plan.run.rounds)
+    if written is None:
+        row.verdict = "absent"
+        return [row]
+    found = Recomputed()
+    found.compare(name, written, plan.describe_rounds())
+    row.numbers = f"{found.numbers:,} computed again"
+    row.damaged(found.wrong, WRONG)
+    return [row]
 
 
 def _check_report(run: RunFolder) -> _Row:

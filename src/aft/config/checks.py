@@ -11,7 +11,7 @@ from ..errors import nearest
 from ..run.folder import BASE, STAGES, VFT
 from .data import MixtureData
 from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
-from .schema import Config, hub_repos, model_names
+from .schema import Config, hub_repos, model_names, num_rounds, trained_names
 
 
 def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
@@ -23,7 +23,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("methods stages", _check_method_names),
         ("model stages", _check_base_model),
         ("model", _check_quantization),
-        ("evaluate methods", _check_models),
+        ("evaluate methods rounds", _check_models),
         ("prompt", _check_prompt),
         ("sample data", _check_pool),
         ("sample", _check_from_prefix),
@@ -33,10 +33,11 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample evaluate", _check_temperatures),
         ("evaluate", _check_assessment),
         ("evaluate", _check_self_consistency),
-        ("model sample evaluate launch methods stages", _check_engines),
-        ("sample evaluate methods stages seeds", _check_served_models),
+        ("model sample evaluate launch methods stages rounds", _check_engines),
+        ("sample evaluate methods stages seeds rounds", _check_served_models),
         ("launch sample evaluate", _check_processes),
-        ("hub model align methods evaluate seeds stages", _check_hub),
+        ("rounds stages sample evaluate label", _check_rounds),
+        ("hub model align methods evaluate seeds stages rounds", _check_hub),
     ]
     return [problem for needs, check in checks if not set(needs.split()) & set(broken) for problem in check(config)]
 
@@ -149,9 +150,9 @@ def _check_hub(config: Config) -> list[str]:
             problems.append(f"hub.repo: the hub allows no '--' and no '..' in a name, got '{repo}'")
         elif len(repo) > _LONGEST_REPO:
             problems.append(f"hub.repo: '{repo}' has {len(repo)} characters, allowed: at most {_LONGEST_REPO}")
-        elif _is_chained(config, name):
+        elif below := _adapter_below(config, name):
             problems.append(
-                f"hub: the adapter of '{name}' stands on the vft adapter, which is not pushed with it; set"
+                f"hub: the adapter of '{name}' stands on the {below} adapter, which is not pushed with it; set"
                 " model.lora.save to merged or both"
             )
     measured = model_names(config)
@@ -164,19 +165,23 @@ def _check_hub(config: Config) -> list[str]:
     return problems
 
 
-def _is_chained(config: Config, name: str) -> bool:
+def _adapter_below(config: Config, name: str) -> str | None:
+    """Returns which adapter of this run the adapter of a model stands on, or None."""
     lora = config.model.lora
     if lora is None or lora.save != "adapter" or name == VFT:
-        return False
+        return None
     own = config.methods.get(name)
-    return (own or {}).get("init_from", config.align.init_from) == VFT
+    if (own or {}).get("init_from", config.align.init_from) == VFT:
+        return VFT
+    later = num_rounds(config) > 1 and config.rounds is not None and config.rounds.start_from == "last"
+    return "previous round's" if later else None
 
 
 def _check_models(config: Config) -> list[str]:
     models = config.evaluate.models
     if models is None:
         return []
-    known = [BASE, VFT, *config.methods]
+    known = [BASE, VFT, *trained_names(config)]
     problems = _repeated("evaluate.models", models)
     if not models:
         problems.append(f"evaluate.models: empty; null means all: {', '.join(known)}")
@@ -185,6 +190,25 @@ def _check_models(config: Config) -> list[str]:
         for name in models
         if name not in known
     ]
+
+
+def _check_rounds(config: Config) -> list[str]:
+    if num_rounds(config) == 1:
+        return []
+    problems = [
+        f"rounds.count: {num_rounds(config)}, but '{stage}' is not among the stages; a round samples, labels and aligns"
+        for stage in ("sample", "label", "align")
+        if stage not in config.stages
+    ]
+    for stage in ("sample", "evaluate"):
+        if getattr(config, stage).engine == "openai":
+            problems.append(
+                f"{stage}.engine: openai, but no server has the models that rounds make on the way; allowed:"
+                " transformers, vllm"
+            )
+    if isinstance(config.label.ratings, FileRatings):
+        problems.append("label.ratings: file, but the samples of later rounds do not exist yet, so no file rates them")
+    return problems
 
 
 def _check_prompt(config: Config) -> list[str]:
@@ -377,7 +401,8 @@ def _check_engines(config: Config) -> list[str]:
             problems.append(f"{stage}.batching: static, but {stage}.engine {section.engine} replaces finished rows")
         if section.engine == "openai":
             continue
-        reads = [config.sample.model] if stage == "sample" else model_names(config)
+        later = [] if num_rounds(config) == 1 else [*config.methods]
+        reads = [config.sample.model, *later] if stage == "sample" else model_names(config)
         lora, quantization = config.model.lora, config.model.quantization
         if lora is not None and lora.save == "adapter" and stage in config.stages and reads != [BASE]:
             problems.append(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, method_round
 from ..yaml_files import parse_yaml, read_yaml, yaml_text
 from .build import build, build_values
 from .checks import check_config, is_day
@@ -110,8 +110,9 @@ def _check_methods(data: Mapping[str, Any], values: dict[str, Any], problems: li
 
 
 def align_config(config: Config, method: str) -> AlignConfig:
-    """Returns the `align` section with the changes of one method."""
+    """Returns the `align` section with the changes of one method. A round's name stands for its method."""
     problems: list[str] = []
+    method, _ = method_round(method)
     merged = merge(dataclasses.asdict(config.align), config.methods.get(method) or {})
     built = build(AlignConfig, merged, f"methods.{method}", problems)
     if built is None:

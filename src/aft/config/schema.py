@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..run.folder import BASE, STAGES, VFT, Stage
+from ..run.folder import BASE, STAGES, VFT, Stage, round_name
 from .data import DataConfig
 from .from_prefix import FromPrefixConfig
 from .hub import HubConfig
@@ -17,6 +17,7 @@ from .losses import AlignmentLoss, RankingLoss
 from .plan import PlanConfig
 from .quantization import QuantizationConfig
 from .ratings import BinaryRatings, Ratings
+from .rounds import RoundsConfig
 from .slurm import SlurmConfig
 from .training_scores import TrainingScoresConfig
 
@@ -437,6 +438,8 @@ class Config:
     """Stage 3."""
     methods: dict[str, Any] = field(default_factory=lambda: {"aligned": {}})
     """Name -> changes to `align`. All methods are trained on the same samples and compared in one table."""
+    rounds: RoundsConfig | None = None
+    """Sample, label and align more than once; null: once."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Stage 4."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
@@ -454,7 +457,17 @@ def model_names(config: Config) -> list[str]:
     names = [BASE]
     if "vft" in config.stages:
         names.append(VFT)
-    return names + (list(config.methods) if "align" in config.stages else [])
+    return names + (trained_names(config) if "align" in config.stages else [])
+
+
+def num_rounds(config: Config) -> int:
+    """Returns how many rounds the run may have."""
+    return 1 if config.rounds is None else config.rounds.count
+
+
+def trained_names(config: Config) -> list[str]:
+    """Names of the models that `align` may train: each method with its rounds."""
+    return [round_name(name, number) for name in config.methods for number in range(1, num_rounds(config) + 1)]
 
 
 def hub_repos(config: Config) -> list[tuple[str, str, int]]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from ..errors import ConfigError
+from ..run.folder import VALIDATE
 from .memory import DDP, FSDP, ONE, ZERO1, ZERO2, ZERO3, Memory, Setup
 from .run import DEFAULT_LORA, RunForecast, StageForecast
 from .work import Work
@@ -152,15 +153,16 @@ def _and(key: str) -> str:
 
 def _for_sampling(run: RunForecast, found: StageForecast) -> Iterator[str]:
     stage = found.work.stage
-    section = getattr(run.config, stage)
+    section = run.section_of(stage)
+    key = "evaluate" if stage == VALIDATE else stage
     if section.engine == "vllm":
-        yield f"{stage}.vllm.tensor_parallel_size: more GPUs for one copy of the model"
+        yield f"{key}.vllm.tensor_parallel_size: more GPUs for one copy of the model"
         return
     rows = section.batch_size
     while rows > 1 and not run.fits(run.sampling(stage, rows)):
         rows //= 2
     if run.fits(memory := run.sampling(stage, rows)):
-        yield f"{stage}.batch_size={rows}: {memory.total / 1e9:,.1f} GB"
+        yield f"{key}.batch_size={rows}: {memory.total / 1e9:,.1f} GB"
     if run.dtype(inference=True) == "float32" and not run.is_quantised(inference=True):
         yield f"model.inference_dtype=bfloat16: {found.memory.total / 2e9 if found.memory else 0:,.1f} GB"
-    yield f"{stage}.engine=vllm with {stage}.vllm.tensor_parallel_size: the weights are divided among GPUs"
+    yield f"{key}.engine=vllm with {key}.vllm.tensor_parallel_size: the weights are divided among GPUs"

@@ -21,7 +21,7 @@ from ..device import use_cpu
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
 from ..model import SPECIAL_TOKENS, lora_arguments, model_config
-from ..run.folder import BASE
+from ..run.folder import BASE, VALIDATE
 from ..scoring.packing import SHARED
 from ..stages.plan import Plan
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, closed_vocabulary
@@ -44,7 +44,7 @@ from .memory import (
 from .optimizers import DEFAULT, is_known
 from .trace import StepMemory, Texts, trace_step
 from .weights import Architecture, read_architecture
-from .work import Costs, Lengths, Speed, Work, candidates_used, seconds, work
+from .work import Costs, Lengths, Speed, Work, candidates_used, rounds_of_groups, seconds, work
 
 _SAMPLED_QUESTIONS = 256
 _CHARACTERS_PER_TOKEN = 4
@@ -157,7 +157,7 @@ class RunForecast:
 
     def _processes(self, stage: str) -> int:
         """How many GPUs compute a unit: those of the processes that share it, and vLLM's own."""
-        section, gpus = getattr(self.config, stage), self.machine.gpus
+        section, gpus = self.section_of(stage), self.machine.gpus
         if getattr(section, "engine", None) == "vllm":
             copies = section.vllm.replicas
             return gpus if copies is None else min(gpus, copies * section.vllm.tensor_parallel_size)
@@ -225,7 +225,7 @@ class RunForecast:
         responses = [lengths.response]
         if stage == "align":
             align, k = align_config(self.config, name or ""), self.config.sample.num_samples
-            used = candidates_used(self.config, align, k)
+            used = candidates_used(self.config, align, k) * rounds_of_groups(self.config, name or "")
             if align.loss is not None or align.supervise != "reference":
                 responses += [lengths.sampled] * used
         whole = [max(2, round(response)) for response in responses]
@@ -315,7 +315,7 @@ class RunForecast:
         )
 
     def _sampling(self, unit: Work) -> StageForecast:
-        section: Any = getattr(self.config, unit.stage)
+        section: Any = self.section_of(unit.stage)
         dtype, lengths = self.dtype(inference=True), self.lengths
         costs = self._costs(frozen=True, again=False)
         if section.engine == "openai":
@@ -344,9 +344,13 @@ class RunForecast:
             rows,
         )
 
+    def section_of(self, stage: str) -> Any:
+        """The section with the engine of a stage. The validation of rounds samples as the evaluation does."""
+        return getattr(self.config, "evaluate" if stage == VALIDATE else stage)
+
     def sampling(self, stage: str, rows: int) -> Memory:
         """The memory of the transformers engine with `rows` completions at once, all of the greatest length."""
-        section: Any = getattr(self.config, stage)
+        section: Any = self.section_of(stage)
         k = self.config.sample.num_samples if stage == "sample" else 1
         prompts = max(1, math.ceil(rows / k))
         return sampling_memory(

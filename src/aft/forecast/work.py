@@ -6,7 +6,9 @@ import dataclasses
 from typing import Any
 
 from ..config import Config, align_config
-from ..config.schema import DEFAULT_POOL, AlignConfig, model_names
+from ..config.rounds import DEFAULT_QUESTIONS
+from ..config.schema import DEFAULT_POOL, AlignConfig, model_names, num_rounds, trained_names
+from ..run.folder import VALIDATE, method_round
 from ..stages.loss_section import takes_initial_scores
 
 # Rounds of sampling that assessment accuracy is assumed to need.
@@ -57,7 +59,10 @@ class Work:
 
 
 def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
-    """The units of one seed. `processes`: those that share a training, which decide how many steps are an epoch."""
+    """The units of one seed, in as many rounds as there may be.
+
+    `processes`: those that share a training, which decide how many steps are an epoch.
+    """
     units = []
     k, prompt = config.sample.num_samples, lengths.prompt
     questions, referenced = lengths.questions or 0, lengths.referenced or 0
@@ -77,19 +82,25 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
         units.append(Work("sample", sampled=sampled, read=read))
     if "align" in config.stages:
         scored: set[tuple[Any, ...]] = set()  # methods share the scores before training
-        for name in config.methods:
-            align = align_config(config, name)
-            used = candidates_used(config, align, k)
+        for name in trained_names(config):
+            align, number = align_config(config, name), method_round(name)[1]
+            used = candidates_used(config, align, k) * rounds_of_groups(config, name)
+            if number > 1:
+                units.append(Work("sample", name, sampled=questions * k * lengths.sampled, read=questions * prompt))
             # without a loss on candidates, only right samples are used: half of them is an assumption
             share = float(used) if align.loss is not None else used / 2 if align.supervise != "reference" else 0.0
             passes = _passes({**config.training, **align.training}, questions, processes)
             responses = [lengths.response, *[lengths.sampled] * int(share)]
             unit = _trained("align", name, passes * questions, prompt, responses)
-            of = (align.init_from, used, align.negatives, align.response_mask)
+            start = align.init_from if number == 1 else name  # methods have one start in round 1 alone
+            of = (start, used, align.negatives, align.response_mask)
             if takes_initial_scores(align) and of not in scored:
                 scored.add(of)
                 unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
             units.append(unit)
+            if config.rounds is not None and num_rounds(config) > 1 and config.rounds.validation_questions != 0:
+                asked = min(lengths.validation, config.rounds.validation_questions or DEFAULT_QUESTIONS)
+                units.append(Work(VALIDATE, name, sampled=asked * lengths.sampled, read=asked * prompt))
     if "evaluate" in config.stages:
         section = config.evaluate
         held = lengths.validation if section.split == "validation" else lengths.test
@@ -120,6 +131,11 @@ def candidates_used(config: Config, align: AlignConfig, k: int) -> int:
     if section is None or align.negatives == "sampled" or align.loss is None:
         return used
     return used + int(_WRONG * section.places * section.num_samples)
+
+
+def rounds_of_groups(config: Config, name: str) -> int:
+    """How many rounds gave the groups that the training of a method's round reads, at most."""
+    return method_round(name)[1] if config.rounds is not None and config.rounds.keep == "all" else 1
 
 
 def _passes(training: dict[str, Any], entries: int, processes: int) -> float:

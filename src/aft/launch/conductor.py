@@ -16,7 +16,7 @@ from ..errors import AftError, ConfigError, DataError, folder_gone, raise_of_mac
 from ..json_files import read_json, remove_leftovers, write_json, write_text
 from ..progress import say
 from ..run.environment import environment
-from ..run.folder import TRAINING_STAGES, Unit
+from ..run.folder import TRAINING_STAGES, VALIDATE, Unit
 from ..run.lock import hold
 from ..shown import shown_line
 from ..stages.limits import stop_before_alignment
@@ -63,6 +63,7 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
     However this ends, the processes of the stages have ended before.
     """
     with listening(), hold(plan.run, say):
+        plan.check_rounds()
         plan.check_damage(stages)  # damage of the last stage is told before the first one takes hours
         open_folder(plan)
         if tokens := check_fit(plan, stages):
@@ -71,8 +72,11 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
         warn_of_space(plan, waiting, "this run")
         staying: dict[int, Worker] = {}
         try:
-            for stage in stages:
-                _conduct_stage(plan, stage, staying)
+            for stage, number in plan.steps(stages):
+                _conduct_stage(
+                    plan, stage, number, staying, waits=not {*stages}.issuperset(("sample", "label", "align"))
+                )
+                _tell_rounds(plan, stage, number)
         except AftError as error:
             if plan.run.config.exists():
                 raise
@@ -83,15 +87,29 @@ def conduct(plan: Plan, stages: Sequence[str]) -> None:
                 plan.run.progress.unlink(missing_ok=True)  # only a killed run leaves it behind
 
 
-def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
-    """Runs the outdated units of a stage. Called after earlier stages have finished, because their output matters."""
-    plan.check_reads(stage)
+def _conduct_stage(plan: Plan, stage: str, number: int | None, staying: dict[int, Worker], *, waits: bool) -> None:
+    """Runs the outdated units of a stage. Called after earlier stages have finished, because their output matters.
+
+    `number`: only the units of this round. `waits`: the other stages of a round do not run, so that units of later
+    rounds may have nothing to read yet, and are left out.
+    """
+    own, named = plan.units(stage, number), stage if number in (None, 1) else f"{stage}, round {number}"
+    if waits and number not in (None, 1):
+        there = [unit for unit in own if plan.can_begin(unit)]
+        if len(there) < len(own):
+            say(
+                f"{named}: {len(own) - len(there)} of {len(own)} left out, as other stages have not made what they read"
+            )
+        own = there
+    if not own:
+        return
+    plan.check_reads(stage, own)
     units = plan.units(stage)
-    states = {index: plan.status(unit) for index, unit in enumerate(units)}
+    states = {units.index(unit): plan.status(unit) for unit in own}
     plan.refuse_damaged({units[index]: status for index, status in states.items()}, [stage])
     waiting = [index for index, status in states.items() if status.state != DONE]
-    if len(waiting) < len(units):
-        say(f"{stage}: {len(units) - len(waiting)} of {len(units)} up to date, skipped")
+    if len(waiting) < len(own):
+        say(f"{named}: {len(own) - len(waiting)} of {len(own)} up to date, skipped")
     if stage == "align":
         stop_before_alignment(plan, [units[index] for index in waiting])
     for index in waiting:
@@ -100,8 +118,22 @@ def _conduct_stage(plan: Plan, stage: str, staying: dict[int, Worker]) -> None:
         warn_of_space(plan, [units[index] for index in waiting], stage)
         started = time.monotonic()
         for crew in _crews(plan, stage, waiting):
-            _run_crew(plan, stage, crew, staying)
-        say(f"{stage}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
+            _run_crew(plan, stage, crew, staying, number or 1)
+        say(f"{named}: {len(waiting)} done in {time.monotonic() - started:.0f} s")
+
+
+def _tell_rounds(plan: Plan, stage: str, number: int | None) -> None:
+    """Writes what validation says of the rounds into rounds.json, and logs which methods stop and what is chosen."""
+    if plan.num_rounds == 1 or stage != (VALIDATE if plan.validates else "align"):
+        return
+    found = plan.describe_rounds()
+    write_json(plan.run.rounds, found)
+    for method, by_seed in found.items():
+        for seed, entry in by_seed.items():
+            if entry["stopped_after"] == number:
+                say(f"{method} seed {seed}: no better validation accuracy for {plan.rounds.patience} rounds: stops")
+            if number in (plan.num_rounds, entry["stopped_after"]):
+                say(f"{method} seed {seed}: the final model is {entry['final']}")
 
 
 def _tell_data(plan: Plan) -> None:
@@ -156,8 +188,11 @@ def _needs_fresh_processes(plan: Plan, stage: str) -> bool:
     return any(needs_own_process(plan.training(section)) for section in sections)
 
 
-def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dict[int, Worker]) -> None:
+def _run_crew(
+    plan: Plan, stage: str, shares: dict[int, list[int]], staying: dict[int, Worker], in_round: int = 1
+) -> None:
     """Runs each share of the units in its own worker, in parallel. The keys of `shares` number the log files."""
+    logged = stage if in_round == 1 else f"{stage}-round{in_round}"
     with writing(plan.run.logs, "the logs"):
         plan.run.logs.mkdir(parents=True, exist_ok=True)
     fresh = _needs_fresh_processes(plan, stage) or (plan.config.launch.config is not None and stage != "label")
@@ -167,7 +202,7 @@ def _run_crew(plan: Plan, stage: str, shares: dict[int, list[int]], staying: dic
     try:
         for number, places in shares.items():
             threads = num_threads(len(shares))
-            log, command = plan.run.logs / f"{stage}-{number}.log", _command(plan, stage, places)
+            log, command = plan.run.logs / f"{logged}-{number}.log", _command(plan, stage, places)
             if fresh:
                 crew.append(Worker(command, log, threads, _environment(plan), by_srun=command[0] == "srun"))
                 continue

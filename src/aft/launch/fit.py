@@ -12,7 +12,7 @@ from ..config import align_config
 from ..config.schema import EvaluateConfig, SampleConfig
 from ..errors import ConfigError
 from ..progress import say
-from ..run.folder import BASE, TRAINING_STAGES, Unit
+from ..run.folder import BASE, TRAINING_STAGES, VALIDATE, Unit
 from ..run.manifest import is_cut
 from ..sizes import Positions, check_length, positions_of, vllm_positions
 from ..stages.plan import DONE, Plan
@@ -121,9 +121,10 @@ def _check_lengths(plan: Plan, waiting: Sequence[Unit], settings: dict[str, Any]
         sampled(config.sample, "sample.max_new_tokens", config.sample.engine)
     aligns = [align_config(config, method) for method in config.methods] if "align" in trained else []
     validations = [config.vft.validation if "vft" in trained else None, *(align.validation for align in aligns)]
-    if "evaluate" in found or any(validations):
+    evaluated = bool(found & {"evaluate", VALIDATE})
+    if evaluated or any(validations):
         # validation during training samples with transformers
-        engine = config.evaluate.engine if "evaluate" in found else "transformers"
+        engine = config.evaluate.engine if evaluated else "transformers"
         sampled(config.evaluate, "evaluate.max_new_tokens", engine)
     problems = []
     for tokens, what, key, limit in wanted:

@@ -84,7 +84,8 @@ def _lacking_machine(config: Config) -> list[str]:
 
 
 def _lacking_vllm(config: Config) -> list[str]:
-    stages = [name for name in ("sample", "evaluate") if name in (config.stages or ())]
+    used = {*(config.stages or ())} | ({"evaluate"} if config.rounds is not None else set())  # rounds are validated so
+    stages = [name for name in ("sample", "evaluate") if name in used]
     sections = {name: getattr(config, name) for name in stages}  # None: a section with problems, which are told
     wanting = [name for name, section in sections.items() if section is not None and section.engine == "vllm"]
     if not wanting:

@@ -42,8 +42,8 @@ def _pushes(plan: Plan) -> list[_Push]:
     return [
         _Push(
             repo,
-            run.unit("vft", seed) if name == VFT else run.unit("align", seed, name),
-            run.unit("evaluate", seed, name),
+            run.unit("vft", seed) if name == VFT else run.unit("align", seed, plan.final_model(name, seed)),
+            run.unit("evaluate", seed, name if name == VFT else plan.final_model(name, seed)),
         )
         for repo, name, seed in hub_repos(plan.config)
     ]

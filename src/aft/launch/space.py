@@ -15,7 +15,7 @@ from ..config.launch_file import count_processes, read_launch_file
 from ..errors import ConfigError, DataError
 from ..forecast.optimizers import DEFAULT, Trained, state_bytes
 from ..progress import say
-from ..run.folder import BASE, TRAINING_STAGES, Unit
+from ..run.folder import BASE, TRAINING_STAGES, VALIDATE, Unit
 from ..stages.plan import Plan
 from ..tasks import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, closed_vocabulary
 
@@ -23,7 +23,7 @@ _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "
 _BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CHARACTERS_PER_TOKEN, _BYTES_PER_LINE = 4, 300
 # A label file holds each completion again, and an evaluation writes completions, predictions and scores.
-_COPIES = {"sample": 1, "label": 1, "evaluate": 2}
+_COPIES = {"sample": 1, "label": 1, VALIDATE: 2, "evaluate": 2}
 
 
 def warn_of_space(plan: Plan, units: Sequence[Unit], what: str) -> None:
@@ -180,8 +180,11 @@ def _checkpoints(plan: Plan, unit: Unit) -> tuple[int, int]:
 def _texts(plan: Plan, unit: Unit) -> float:
     """The bytes of a unit's JSON lines, if every completion is as long as allowed."""
     config, seed = plan.config, unit.seed or 0
-    pool = len(plan.pool_questions(seed))
+    pool = len(plan.pool_of(unit) if unit.stage in ("sample", "label") else plan.pool_questions(seed))
     per_question = config.sample.num_samples
+    if unit.stage == VALIDATE:
+        lines, tokens = len(plan.validation_questions(seed)), config.evaluate.max_new_tokens
+        return float(_COPIES[unit.stage] * lines * (tokens * _CHARACTERS_PER_TOKEN + _BYTES_PER_LINE))
     if unit.stage == "evaluate":
         split = VALIDATION if config.evaluate.split == "validation" else TEST
         questions = len(plan.task.load(split, seed=seed))

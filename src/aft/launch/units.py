@@ -13,7 +13,7 @@ from typing import Any
 
 from ..progress import say, tell_unit, tell_waiting
 from ..run.environment import reset_peak_memory
-from ..run.folder import TRAINING_STAGES, Unit
+from ..run.folder import TRAINING_STAGES, VALIDATE, Unit
 from ..run.lock import writing
 from ..run.manifest import UnitLog
 from ..stages.plan import DONE, RESUME, Plan, Status
@@ -44,15 +44,18 @@ def _use_threads(number: str) -> None:
 def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> None:
     """Runs a stage's units in this process. `places`: positions of the units in the stage; None: all units.
 
-    Raises `DataError` if what they read is damaged. Units at `places` that are damaged themselves are made again,
-    because the conductor has ordered them.
+    Without `places`, units of later rounds are left out while what they read is not there. Raises `DataError` if what
+    they read is damaged. Units at `places` that are damaged themselves are made again, because the conductor has
+    ordered them.
     """
     if places is None:
         plan.check_damage([stage])
-    plan.check_reads(stage)
-    units = plan.units(stage)
-    if places is not None:
-        units = [units[place] for place in places]
+        units = [
+            unit for unit in plan.units(stage) if unit.stage == "evaluate" or unit.round == 1 or plan.can_begin(unit)
+        ]
+    else:
+        units = [plan.units(stage)[place] for place in places]
+    plan.check_reads(stage, units)
     if stage == "label":
         with writing(plan.run):
             for unit in units:
@@ -145,6 +148,10 @@ def _runner(stage: str) -> Callable[[Any, Unit, UnitLog | None], None]:
         from ..stages.sample import run_sample
 
         return run_sample
+    if stage == VALIDATE:
+        from ..stages.validate import run_validate
+
+        return run_validate
     from ..stages.evaluate import run_evaluate
 
     return run_evaluate

@@ -16,10 +16,11 @@ from typing import Any
 
 from ..report.measures import MEASURES, Kind
 from ..report.spread import amount
+from ..run.folder import round_name
 from ..stats.comparison import paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
-from .specs import LOSSES, RULES
+from .specs import LOSSES, ROUNDS, RULES
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
@@ -100,6 +101,18 @@ CLAIMS = {
         for loss in LOSSES
     },
     "rdc2": Claim("RDC2 is 5 points or more below RDC1", (_above("aft-dc", "aft-dc2", at_least=0.05),)),
+    **{
+        f"rounds-{name}": Claim(
+            f"Rounds raise {label}: its round {ROUNDS} is above its round 1", (_above(round_name(name, ROUNDS), name),)
+        )
+        for name, label in (("rft", "RFT"), ("aft-bc", "AFT BC"), ("rft-bc", "RFT + AFT BC"))
+    },
+    **{
+        f"rounds-{name}-rft": Claim(
+            f"{label} is above RFT in round {ROUNDS}", (_above(round_name(name, ROUNDS), round_name("rft", ROUNDS)),)
+        )
+        for name, label in (("aft-bc", "AFT BC"), ("rft-bc", "RFT + AFT BC"))
+    },
     "paths-aft-dc": Claim("AFT DC gains more from self-consistency than VFT", (_above("aft-dc", "vft", VOTE),)),
     "paths-aft-bc": Claim("AFT BC gains more from self-consistency than VFT", (_above("aft-bc", "vft", VOTE),)),
     **{

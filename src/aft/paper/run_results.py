@@ -63,7 +63,7 @@ class RunResult:
             found: Estimate | None = entry[{"category": "categories"}.get(family, family)].get(member)
             return found
         if not MEASURES[measure].log:
-            found = entry[measure]
+            found = entry.get(measure)
             return found
         logged = self.displacement.get(model, {})
         return Estimate.over_seeds(
@@ -83,6 +83,8 @@ def read_run(folder: str | Path) -> RunResult:
     report = build_report(folder, compare=False)
     config = read_config(folder) or {}
     strangers = _strangers(folder)
+    own = ("distinct_right", "share_right")
+    sampled = {row["model"]: {key: row[key] for key in own} for row in report["rounds"] if "model" in row}
     return RunResult(
         folder=folder,
         model=_model_name(config, folder),
@@ -90,7 +92,11 @@ def read_run(folder: str | Path) -> RunResult:
         seeds=tuple(report["seeds"]),
         splits=tuple(report["splits"]),
         start=(config.get("align") or {}).get("init_from", "base"),
-        models={m["name"]: m for m in report["models"] if m["seeds"] and m["name"] not in strangers},
+        models={
+            m["name"]: {**m, **sampled.get(m["name"], {})}
+            for m in report["models"]
+            if m["seeds"] and m["name"] not in strangers
+        },
         values=functools.lru_cache(maxsize=None)(functools.partial(_values, folder, tuple(report["seeds"]))),
         displacement=report["displacement"] or {},
         rates=_rates(folder),

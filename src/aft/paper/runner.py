@@ -322,7 +322,7 @@ def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Gener
     if len(tried) > 1:
         trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
         for rate, trial in trials.items():
-            alone = ("stages=[vft]", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
+            alone = ("stages=[vft]", "rounds=null", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
             one = replace(run, overrides=(*run.overrides, *alone))
             yield command(one, trial, [seed], _methods(run), _suited(run, options))
         found = {rate: validation_accuracy(trial, seed) for rate, trial in trials.items()}
@@ -346,7 +346,9 @@ def _at_best_method_rates(
     if len(tried) == 1:
         return at_rates_of(own, dict.fromkeys(own, tried[0]))
     folder, grid = options.output / options.scale, real_grid(run)
-    labelled = replace(run, overrides=(*run.overrides, f"stages=[{', '.join(LABELLED)}]", "evaluate.models=null"))
+    labelled = replace(
+        run, overrides=(*run.overrides, f"stages=[{', '.join(LABELLED)}]", "rounds=null", "evaluate.models=null")
+    )
     yield command(labelled, folder / run.name, [seed], own, _suited(run, options))
     yield Copy(folder / run.name, folder / grid.name, LABELLED)
     tuned_methods = {name: changes(name) for name in dict.fromkeys(map(parent, own))}
@@ -435,7 +437,8 @@ def train(arguments: Sequence[str]) -> None:
 
 def copy_units(step: Copy) -> list[Path]:
     """Copy finished units that the target lacks. aft-train runs those again whose inputs differ there."""
-    finished = [unit for unit in RunFolder(step.source).units(*step.units) if unit.manifest.exists()]
+    units = RunFolder(step.source).units(*step.units)
+    finished = [unit for unit in units if unit.round == 1 and unit.manifest.exists()]  # later rounds are a run's own
     if not finished:
         return []
     made = []

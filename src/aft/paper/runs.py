@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ..run.folder import method_round
 from .figures import MODELS, RANK, TASKS, best_beta
 from .methods import variants
 from .run_results import MODEL_NAMES
-from .specs import SPECS, ModelRow
+from .specs import ROUNDS, SPECS, ModelRow
 
 SCALES = ("tiny", "small", "gpu", "paper")
 SEEDS, MAIN_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
@@ -65,6 +66,14 @@ class Run:
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
 _VFT_ALONE = ("stages=[vft, sample, label, evaluate]", "evaluate.models=[vft]")
+_ROUNDS = (
+    "evaluate.assessment=null",
+    "evaluate.self_consistency={num_paths: 16, num_questions: 300, ns: [1, 4, 16]}",
+)
+_SCHEMES = {  # of the study of rounds: on from the last model, and from the start on all samples so far
+    "rounds": f"rounds={{count: {ROUNDS}, start_from: last, keep: last}}",
+    "rounds-from-start": f"rounds={{count: {ROUNDS}, start_from: base, keep: all}}",
+}
 _PATHS = ("evaluate.assessment=null", "evaluate.models=[vft, rft, aft-dc, aft-bc]")
 _SMALLER = {
     "tiny": ("hidden_size=64", "num_hidden_layers=2", "intermediate_size=172"),
@@ -75,6 +84,8 @@ _SMALLER = {
 def plan(key: str, scale: str) -> list[Run]:
     """The runs of a table; none if the table is not available at this scale."""
     if scale == "small":
+        if key == "rounds":
+            return _in_rounds(_real("2")[-1])
         return _real(key) if key in ("2", "boundaries") else []
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
@@ -108,7 +119,8 @@ def _boundaries() -> tuple[str, ...]:
 
 def methods_of(key: str) -> tuple[str, ...]:
     """The methods that a table's fixed rows name."""
-    return tuple(row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name != "vft")
+    names = (row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name != "vft")
+    return tuple(dict.fromkeys(method_round(name)[0] for name in names))
 
 
 def _from_scratch(key: str, scale: str) -> list[Run]:
@@ -148,6 +160,8 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
     if key == "boundaries":
         worlds = [*_laboratory(binary, scale), _in_world(rank, "harsh", "harsh-rank", scale)]
         return [replace(run, methods=_boundaries()) for run in worlds]
+    if key == "rounds":
+        return _in_rounds(_in_world(binary, "harsh", "harsh", scale))
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
@@ -159,6 +173,22 @@ def _laboratory(mild: Run, scale: str) -> list[Run]:
     # the best learning rates differ with less data, so this run has its own grid
     few = replace(harsh, name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
     return [mild, harsh, harsher, replace(few, grid=_grid(few))]
+
+
+def _in_rounds(run: Run) -> list[Run]:
+    """The run's methods in rounds, once for each scheme. VFT, the first samples and learning rates are the run's."""
+    methods = methods_of("rounds")
+    return [
+        replace(
+            run,
+            name=f"{run.name}-{name}",
+            methods=methods,
+            overrides=(*run.overrides, *_ROUNDS, "evaluate.models=null", scheme),
+            source=run.name if name == "rounds" else f"{run.name}-rounds",
+            takes=LABELLED,
+        )
+        for name, scheme in _SCHEMES.items()
+    ]
 
 
 def _in_world(run: Run, world: str, name: str, scale: str) -> Run:
@@ -180,7 +210,12 @@ def _grid(run: Run) -> Run:
 
 def real_grid(run: Run) -> Run:
     """The grid of a real model's methods, on validation questions and the VFT and samples of one seed of the run."""
-    measured = ("evaluate.split=validation", "evaluate.assessment=null", "evaluate.self_consistency=null")
+    measured = (
+        "evaluate.split=validation",
+        "evaluate.assessment=null",
+        "evaluate.self_consistency=null",
+        "rounds=null",
+    )
     overrides = (*run.overrides, *measured, "evaluate.models=null")
     return replace(run, name=f"{run.name}-grid", overrides=overrides, vft_rates=False, seed_by_seed=False)
 
@@ -216,7 +251,7 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
-    if key.startswith("laboratory") or key == "boundaries":
+    if key == "boundaries" or key.startswith(("laboratory", "rounds")):
         return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..run.folder import round_name
 from .figures import RANK
 from .methods import NUMBER
 
@@ -54,6 +55,7 @@ _TAKEN_4 = ("RRHF", "rrhf", "rrhf-dc"), ("PRO", "pro", "pro-dc"), ("DPO", "dpo",
 _MAIN = _rows(
     ("VFT", "vft"), ("VFT, further steps", "vft-more"), ("RFT", "rft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")
 )
+ROUNDS = 3  # of the study of rounds
 LOSSES = ("aft", "rrhf", "pro", "dpo")
 _ROWS_4 = (
     ModelRow(("VFT", "–"), "vft"),
@@ -243,6 +245,25 @@ _ALL = (
                 "rft-bc-sequences",
             ),
             *("degrades-aft", "repaired-aft"),
+        ),
+    ),
+    Spec(
+        key="rounds",
+        title="Rounds: AFT, RFT and both when each method samples again from its own model",
+        rows=(
+            ModelRow(("VFT", "–"), "vft"),
+            *(
+                ModelRow((label, str(number)), round_name(name, number))
+                for label, name in (("RFT", "rft"), ("AFT BC", "aft-bc"), ("RFT + AFT BC", "rft-bc"))
+                for number in range(1, ROUNDS + 1)
+            ),
+        ),
+        across="measure",
+        headings=("method", "round"),
+        measures=("task_accuracy", "pass@1", "pass@4", "pass@16", "vote@16", "distinct_right", "share_right"),
+        claims=(
+            *("rft-vft", "aft-bc-vft", "aft-bc-rft", "rft-bc-rft"),
+            *("rounds-rft", "rounds-aft-bc", "rounds-rft-bc", "rounds-aft-bc-rft", "rounds-rft-bc-rft"),
         ),
     ),
     Spec(

@@ -16,6 +16,7 @@ from ..json_files import read_json, write_json, write_text
 from ..run.folder import (
     ASSESSMENT,
     BASE,
+    COMPLETIONS,
     COUNTS,
     EVERY_SEED,
     GROUPS,
@@ -24,9 +25,11 @@ from ..run.folder import (
     REFERENCES,
     STAGES,
     TRAINER_STATE,
+    VALIDATE,
     VFT,
     RunFolder,
     Unit,
+    method_round,
 )
 from ..run.integrity import Integrity
 from ..run.manifest import digest_checkpoint, read_manifest
@@ -50,6 +53,8 @@ from .read import (
     scores_present_pool,
     stage_times,
 )
+from .rounds import num_rounds, read_rounds, trained_names, was_stopped
+from .rounds_picture import draw_rounds
 
 __all__ = ["build_report", "write_html", "write_report"]
 
@@ -62,11 +67,12 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     report, left_out = _build(run.path, compare=True)
     note = canvas.missing_library() if picture else "No picture was asked for."
     written = [run.report(ending) for ending in ("json", "md", "csv", "html")]
-    files = {} if note else {"png": run.report("png"), "calibration": run.calibration}
+    files = {} if note else {"png": run.report("png"), "calibration": run.calibration, "rounds": run.rounds_picture}
     vectors = {} if note else _draw(run, report, left_out, files)
     report["picture"] = {
         "file": None if note else run.report("png").name,
-        "calibration": run.calibration.name if len(vectors) > 1 else None,
+        "calibration": run.calibration.name if "calibration" in vectors else None,
+        "rounds": run.rounds_picture.name if "rounds" in vectors else None,
         "note": note,
     }
     # all are made before one is written: a file that cannot be used leaves the report as it was
@@ -99,6 +105,8 @@ def _draw(
     pool = read_scores(run.path, names, seeds, left_out=left_out)
     curves = read_curves(run.path, names, seeds, left_out)
     draw_report(report, pool, curves, files.get("png"), lambda svg: vectors.update(png=svg))
+    if report["rounds"]:
+        draw_rounds(report["rounds"], files.get("rounds"), lambda svg: vectors.update(rounds=svg))
     own = read_scores(run.path, names, seeds, ASSESSMENT, left_out)
     references = read_scores(run.path, names, seeds, REFERENCES, left_out)
     if any(right or wrong for scores in (own, references, pool) for right, wrong in scores.values()):
@@ -136,12 +144,15 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
             f"aft-train --config {shlex.quote(str(run.config))} --stage evaluate"
         )
     seeds = _seeds(run, config, metrics)
-    names = _model_names(config, metrics)
+    names = _model_names(config, metrics, run)
     values = {
         measure.name: {name: read_values(run_folder, name, metrics.get(name, {}), measure.name) for name in names}
         for measure in COMPARED
     }
-    models = [_model_entry(name, metrics.get(name, {}), values["task_accuracy"], seeds) for name in names]
+    models = [
+        _model_entry(name, metrics.get(name, {}), values["task_accuracy"], _expected(run, name, seeds))
+        for name in names
+    ]
     labelled = [seed for seed in seeds if run.unit("label", seed) not in left_out]
     counts = {str(seed): read_json(run.counts(seed)) for seed in labelled}
     environment = read_json(run.environment)
@@ -154,6 +165,7 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
         "with_loss": _with_loss(config),
         "pairs": every_pair(names, values) if compare else [],
         "labelled": {seed: value for seed, value in counts.items() if value is not None},
+        "rounds": read_rounds(run, config, metrics, seeds, left_out),
         "displacement": read_displacement(run_folder, names, seeds, left_out),
         "stages": stage_times(run_folder, names, left_out),
         "environment": environment,
@@ -175,9 +187,11 @@ def _build(run_folder: Path, *, compare: bool) -> tuple[dict[str, Any], Collecti
 def _with_loss(config: dict[str, Any] | None) -> list[str]:
     """The methods that have an alignment loss. The others are what they are compared with: RFT, more of VFT."""
     config = config or {}
-    default = (config.get("align") or {}).get("loss", ...)
+    default, methods = (config.get("align") or {}).get("loss", ...), config.get("methods") or {}
     return [
-        name for name, keys in (config.get("methods") or {}).items() if (keys or {}).get("loss", default) is not None
+        name
+        for name in trained_names(config)
+        if (methods[method_round(name)[0]] or {}).get("loss", default) is not None
     ]
 
 
@@ -189,6 +203,8 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     """
     read: dict[str, Sequence[str] | None]
     read = {"label": (COUNTS, *_CHAINS), "align": (TRAINER_STATE,), "evaluate": None}
+    if num_rounds(config) > 1:
+        read |= {"sample": (COMPLETIONS,), VALIDATE: None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)
@@ -211,7 +227,7 @@ def _is_configured(unit: Unit, config: dict[str, Any]) -> bool:
         return False
     if unit.stage == "evaluate":
         return unit.name in _model_names(config, {})
-    return unit.stage != "align" or "methods" not in config or unit.name in (config["methods"] or ())
+    return unit.name is None or "methods" not in config or unit.name in trained_names(config)
 
 
 def _how_to_go_on(run: RunFolder, config: dict[str, Any] | None, units: Sequence[Unit]) -> str:
@@ -242,10 +258,16 @@ def _seeds(run: RunFolder, config: dict[str, Any] | None, metrics: Mapping[str, 
     return sorted({*run.seeds(), *found})
 
 
-def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> list[str]:
+def _expected(run: RunFolder, name: str, seeds: list[int]) -> list[int]:
+    """The seeds that a model should have: not those whose rounds stopped before it."""
+    return [seed for seed in seeds if not was_stopped(run, name, seed)]
+
+
+def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any], run: RunFolder | None = None) -> list[str]:
     """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order.
 
-    A model that no stage of the run trains is listed only if it was evaluated.
+    Rounds follow their method. With `run`, those that validation stopped are not expected. A model that no stage of the
+    run trains is listed only if it was evaluated.
     """
     config = config or {}
     section = config.get("evaluate")
@@ -253,7 +275,7 @@ def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any]) -> l
     if isinstance(listed, list):
         expected = [str(name) for name in listed]
     elif config:
-        makers = {VFT: "vft", **dict.fromkeys(map(str, config.get("methods") or []), "align")}
+        makers = {VFT: "vft", **dict.fromkeys(trained_names(config, run), "align")}
         stages = config.get("stages")
         trained = [name for name, stage in makers.items() if not isinstance(stages, list) or stage in stages]
         expected = [BASE, *(name for name in makers if name in trained or name in metrics)]

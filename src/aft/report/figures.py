@@ -9,13 +9,17 @@ from .columns import columns, estimate
 
 
 def mean_figures(report: Mapping[str, Any]) -> dict[str, float]:
-    """Returns `MODEL/MEASURE` -> the mean over seeds, for every finite figure of the main table. Shares are 0 to 1."""
+    """Returns `MODEL/MEASURE` -> the mean over seeds, for every finite figure of the main table. Shares are 0 to 1.
+
+    A round's model METHOD@R is called METHOD-roundR, as some trackers allow no `@`.
+    """
     found = {}
     for model in report["models"]:
+        name = model["name"].replace("@", "-round")
         for measure in columns(report):
             value = _of_versus(model) if measure.name == "vs_vft" else estimate(model, measure)
             if (mean := getattr(value, "mean", value)) is not None:
-                found[f"{model['name']}/{measure.name}"] = float(mean)
+                found[f"{name}/{measure.name}"] = float(mean)
     return found
 
 

@@ -21,6 +21,7 @@ from ..shown import shown, shown_line
 from .columns import columns
 from .page import spread_caption
 from .questions import BYTES, HELD_OUT, MOST, TEST, TRAINED, Reader, encode_questions, markers_of
+from .rounds_picture import CAPTION as ROUNDS_CAPTION
 from .spread import model_number
 
 _FILES = Path(__file__).with_name("html")
@@ -37,6 +38,7 @@ CAPTIONS = {
         "a: scores of each model’s own right and wrong chains, and of the references. b: share of right chains in ten"
         " equal parts of the held-out chains by score.",
     ),
+    "rounds": ("Over the rounds", ROUNDS_CAPTION),
 }
 
 

@@ -32,6 +32,7 @@ SHARE = Kind(100, 2, 1)  # as per cent
 POINTS = SHARE.difference
 NATS = Kind(1, 3, 3)  # scores, nats per token
 PERPLEXITY = Kind(1, 3, 3)
+CHAINS = Kind(1, 2, 2)  # a number of chains
 LOGGED_SHARE = Kind(100, 1, 1)
 
 FEW_UNPARSED = 0.03  # share of answers; above it a table shows how many are parsed, and how many end by themselves
@@ -174,6 +175,9 @@ _ALL = (
     Measure("vote", SHARE, "majority vote of the most paths (%)", values=(VOTES, "vote")),
     Measure("vote_gain", SHARE, words="gain from voting"),
     Measure("pool_perplexity", Kind(1, 4, 4), words="perplexity of the pool's right chains"),
+    # of the samples that a round is trained on
+    Measure("distinct_right", CHAINS, table="distinct right chains a question, before training"),
+    Measure("share_right", SHARE, table="right samples (%), before training"),
     # logged while training
     Measure("positive", NATS, log="scores/positive"),
     Measure("negative", NATS, log="scores/negative"),

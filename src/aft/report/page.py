@@ -12,7 +12,8 @@ from ..stats.comparison import bootstrap_estimate, normal_estimate
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_sd
 from .columns import columns
-from .measures import COMPARED, DISPLACEMENT, FAMILIES, MEASURES, POINTS, SHARE, Family, Measure, has_pool
+from .measures import CHAINS, COMPARED, DISPLACEMENT, FAMILIES, MEASURES, POINTS, SHARE, Family, Measure, has_pool
+from .rounds_picture import CAPTION
 from .spread import amount, model_number, number
 from .verdict import verdict, warnings
 
@@ -34,6 +35,7 @@ def markdown_page(report: dict[str, Any]) -> str:
         _folded("How well scores tell right from wrong", _calibration(picture.get("calibration"), pooled)),
         _folded("Missing", "\n".join(f"- {inline(line)}" for line in report["missing"])),
         _folded("Differences from VFT", _differences(report) if _has_vft(report) else None),
+        _folded("Rounds", _rounds(report, picture.get("rounds"))),
         _folded("Every pair of models", _pairs(report)),
         _folded("Self-consistency", _votes(report)),
         _folded("How far alignment moved the scores", _displacement(report)),
@@ -244,6 +246,39 @@ def _pairs(report: Mapping[str, Any]) -> str | None:
         " questions (10,000 resamples, fixed seed), the seeds held fixed. An interval that holds 0 does not tell a pair"
         " apart; among many pairs, one in twenty that are alike will seem to differ."
     )
+
+
+def _rounds(report: Mapping[str, Any], file: str | None) -> str | None:
+    """The table over rounds, with its picture; None for a run without rounds."""
+    found = report.get("rounds")
+    if not found:
+        return None
+    k = next((row["pass"]["k"] for row in found if row["pass"]), None)
+    headings = ["method", "round", MEASURES["task_accuracy"].heading, *([f"pass@{k} (%)"] if k else [])]
+    headings += ["validation accuracy (%)", "distinct right chains a question", "right samples (%)"]
+    rows = []
+    for row in found:
+        final = sorted({*row["final"].values()}) if row["round"] is None else []
+        name = f"final: {', '.join(final) or ABSENT}" if row["round"] is None else str(row["round"])
+        cells = [number(row["task_accuracy"], SHARE)]
+        cells += [number(row["pass"]["estimate"] if row["pass"] else None, SHARE)] if k else []
+        cells += [number(row.get("validation"), SHARE), number(row.get("distinct_right"), CHAINS)]
+        cells += [number(row.get("share_right"), SHARE)]
+        cells += [_tokens(row.get(key)) for key in ("sampled_tokens", "training_tokens")]
+        rows.append([row["method"], name, *cells])
+    parts = [
+        f"![Over the rounds]({file})\n\n{CAPTION}" if file else None,
+        markdown([*headings, "sampled tokens", "training tokens"], rows),
+        "A round's samples are of the training questions: in round 1 from the model that all methods share, later from"
+        " the method's model of the round before. Training tokens: response tokens of one pass over what the round was"
+        " trained on. Tokens are means over seeds. The final model is the best by validation; on its row each seed"
+        " counts with its own final model.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tokens(count: float | None) -> str:
+    return ABSENT if count is None else f"{count:,.0f}"
 
 
 def _votes(report: Mapping[str, Any]) -> str | None:

@@ -14,11 +14,12 @@ from typing import Any
 from ..errors import DataError
 from ..json_files import iter_json_lines, read_json, require
 from ..run.digest import digest_file
-from ..run.folder import METRICS, POOL, STAGES, TRAINER_STATE, RunFolder, Unit
+from ..run.folder import METRICS, POOL, STAGES_OF_UNITS, TRAINER_STATE, RunFolder, Unit
 from ..stats.estimate import Estimate
 from ..stats.intervals import one_sided_interval_from_sd
 from ..yaml_files import read_yaml
 from .measures import FAMILIES, LOGGED, MEASURED, MEASURES
+from .rounds import rounds_from_json
 
 _NUMBER = (int, float, type(None))
 _BESIDE = ("correct", "unparsed", "truncated", "skipped")  # keys of metrics.json that `Estimate.beside` keeps
@@ -127,6 +128,7 @@ def read_report(path: Path) -> dict[str, Any]:
         for family in FAMILIES:
             members = model.get(family.name) or {}
             model[family.name] = {name: found and Estimate.from_json(found) for name, found in members.items()}
+    report["rounds"] = rounds_from_json(report.get("rounds") or [])
     return report
 
 
@@ -172,7 +174,7 @@ def stage_times(run_folder: Path, models: list[str], left_out: Collection[Unit] 
     run = RunFolder(run_folder)
 
     def position(unit: Unit) -> tuple[int, int]:
-        return STAGES.index(unit.stage), models.index(unit.name) if unit.name in models else len(models)
+        return STAGES_OF_UNITS.index(unit.stage), models.index(unit.name) if unit.name in models else len(models)
 
     stages: dict[str, dict[str, Any]] = {}
     for unit in sorted(run.units(), key=position):

@@ -34,7 +34,7 @@ def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], li
     missing = [key for key in ("seeds", "manifests", "labelled", *_NUMBERS) if key not in written]
     if missing:
         return {}, {}, [f"{path.name} lacks '{missing[0]}': an earlier version wrote it"]
-    notes = []
+    notes: list[str] = []
     for ending, make in (("md", markdown_page), ("csv", csv_report)):
         text = run.report(ending)
         if not text.is_file():
@@ -50,4 +50,5 @@ def recheck_report(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any], li
         return {}, {}, notes
     if written["labelled"] != computed["labelled"]:
         notes.append(f"{path.name} is not of the labels that the run has now; aft-report writes it again")
-    return {key: written[key] for key in _NUMBERS}, {key: computed[key] for key in _NUMBERS}, notes
+    numbers = (*_NUMBERS, *(["rounds"] if computed["rounds"] else []))
+    return {key: written.get(key) for key in numbers}, {key: computed[key] for key in numbers}, notes

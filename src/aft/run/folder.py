@@ -4,16 +4,21 @@
       config.yaml  environment.json  data.json      of the whole run
       .lock  .lock.json  .lock.writers              who is at work (run/lock)
       hub.json                                      what was pushed to the hub
+      rounds.json                                   validation of each round, and the final models
       .progress.json                                how far the stage at work is
-      report.{json,md,csv,html,png} calibration.png what aft-report writes
+      report.{json,md,csv,html,png}                 what aft-report writes
+      calibration.png rounds.png
       logs/  judge-cache/  replaced/N/              output of processes, a judge's replies, outdated folders
       base/                                         stage pretrain
       seed-S/vft/                                   stage vft
       seed-S/sample/{completions,from_prefix}.jsonl stage sample
       seed-S/label/{groups,pool}.jsonl counts.json  stage label
       seed-S/align/METHOD/                          stage align
+      seed-S/validate/MODEL/validation.json ...     stage validate, in runs with rounds
       seed-S/evaluate/MODEL/metrics.json ...        stage evaluate
+      seed-S/rounds/METHOD@R/{sample,label}/        stages sample and label of a method's round R > 1
 
+A method's model of round R > 1 is called METHOD@R, where METHOD is that of round 1.
 Each unit of work has a folder. The folder has `manifest.json` once the unit is finished, and `started.json` before.
 """
 
@@ -26,8 +31,12 @@ from typing import Literal, get_args
 
 Stage = Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)  # in running order
+VALIDATE = "validate"  # made by `rounds`, and no stage that a configuration lists
+STAGES_OF_UNITS = (*STAGES[:-1], VALIDATE, STAGES[-1])  # in running order
+ROUND_STAGES = ("sample", "label", "align", VALIDATE)  # run once in every round
 TRAINING_STAGES = ("pretrain", "vft", "align")
-_NAMED = ("align", "evaluate")  # one unit per seed and model
+_NAMED = ("align", VALIDATE, "evaluate")  # one unit per seed and model
+_OF_ROUNDS = ("sample", "label")  # from round 2 on one unit per seed and method
 
 # Names of the models that are not methods.
 BASE, VFT = "base", "vft"
@@ -43,14 +52,32 @@ ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jso
 REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
 TRAINING_SCORES = "training_scores.jsonl"  # of candidates of the training groups, under an evaluated model
 OWN_CHAINS = "own-*.jsonl"  # pattern of the rounds of a model's own chains
+VALIDATION = "validation.json"  # of a round's model
 
 EVERY_SEED = "seed-*"  # pattern of all seeds' folders, for globs and messages
 _SEED = re.compile(r"seed-(0|[1-9]\d*)")
+_ROUNDS = "rounds"  # the folder of a seed with the samples and labels from round 2 on
+_ROUND = re.compile(r"(.+)@([2-9]|[1-9]\d+)")
+
+
+def round_name(method: str, number: int) -> str:
+    """Returns the name of a method's model of a round, counted from 1."""
+    return method if number == 1 else f"{method}@{number}"
+
+
+def method_round(name: str) -> tuple[str, int]:
+    """Returns the method and the round of a model's name. No method's name contains '@'."""
+    found = _ROUND.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A piece of work with its own folder. `name` is the method (align) or the model (evaluate), otherwise None."""
+    """A piece of work with its own folder.
+
+    `name` is the method (align) or the model (validate, evaluate). In sample and label it is the model METHOD@R that a
+    round R > 1 makes. Otherwise it is None.
+    """
 
     stage: str
     seed: int | None
@@ -66,6 +93,11 @@ class Unit:
         """The file that exists once the unit is finished."""
         return self.folder / MANIFEST
 
+    @property
+    def round(self) -> int:
+        """The round that the unit belongs to. Units before the rounds, and those of round 1, have 1."""
+        return method_round(self.name or "")[1]
+
 
 class RunFolder:
     """The paths in a run's folder, and the unit that a path belongs to. Only `move_aside` changes the disk."""
@@ -76,7 +108,9 @@ class RunFolder:
         self.environment = self.path / "environment.json"
         self.data = self.path / "data.json"
         self.hub = self.path / "hub.json"
+        self.rounds = self.path / "rounds.json"
         self.calibration = self.path / "calibration.png"
+        self.rounds_picture = self.path / "rounds.png"
         self.logs = self.path / "logs"
         self.judge_cache = self.path / "judge-cache"
         self.lock, self.owner, self.writers = (self.path / f".lock{end}" for end in ("", ".json", ".writers"))
@@ -94,9 +128,14 @@ class RunFolder:
         return self.path / f"report.{ending}"
 
     def unit(self, stage: str, seed: int | None = None, name: str | None = None) -> Unit:
-        """Returns a unit. All stages except pretrain need a seed. align and evaluate need `name`: a method or model."""
+        """Returns a unit. All stages except pretrain need a seed.
+
+        align, validate and evaluate need `name`: a method or model. sample and label have one from round 2 on.
+        """
         if stage == "pretrain":
             return Unit(stage, None, None, self.path / BASE)
+        if stage in _OF_ROUNDS and name is not None:
+            return Unit(stage, seed, name, self._home(seed) / _ROUNDS / name / stage)
         folder = self._home(seed) / stage
         return Unit(stage, seed, name, folder / (name or "")) if stage in _NAMED else Unit(stage, seed, None, folder)
 
@@ -109,25 +148,29 @@ class RunFolder:
             return self.unit("pretrain").folder
         return (self.unit("vft", seed) if model == VFT else self.unit("align", seed, model)).folder
 
-    def completions(self, seed: int | None) -> Path:
-        """The file of a seed's sampled completions."""
-        return self.unit("sample", seed).folder / COMPLETIONS
+    def completions(self, seed: int | None, name: str | None = None) -> Path:
+        """The file of a seed's sampled completions. `name`: of the round that makes this model; None: of round 1."""
+        return self.unit("sample", seed, name).folder / COMPLETIONS
 
-    def continuations(self, seed: int | None) -> Path:
-        """The file of a seed's completions that continue the beginning of a right one."""
-        return self.unit("sample", seed).folder / FROM_PREFIX
+    def continuations(self, seed: int | None, name: str | None = None) -> Path:
+        """The file of a seed's completions that continue the beginning of a right one. `name`: as in `completions`."""
+        return self.unit("sample", seed, name).folder / FROM_PREFIX
 
-    def groups(self, seed: int | None) -> Path:
-        """The file of a seed's labelled groups."""
-        return self.unit("label", seed).folder / GROUPS
+    def groups(self, seed: int | None, name: str | None = None) -> Path:
+        """The file of a seed's labelled groups. `name`: as in `completions`."""
+        return self.unit("label", seed, name).folder / GROUPS
 
     def pool(self, seed: int | None) -> Path:
         """The file of a seed's held-out groups, which every model scores."""
         return self.unit("label", seed).folder / POOL
 
-    def counts(self, seed: int | None) -> Path:
-        """The file with the number of candidates of each label."""
-        return self.unit("label", seed).folder / COUNTS
+    def counts(self, seed: int | None, name: str | None = None) -> Path:
+        """The file with the number of candidates of each label. `name`: as in `completions`."""
+        return self.unit("label", seed, name).folder / COUNTS
+
+    def validation(self, model: str, seed: int | None) -> Path:
+        """The file with a model's validation accuracy."""
+        return self.unit(VALIDATE, seed, model).folder / VALIDATION
 
     def evaluated(self, model: str, seed: int | None, file: str = METRICS) -> Path:
         """A file of a model's evaluation."""
@@ -148,10 +191,11 @@ class RunFolder:
         """Returns the units with a folder of these stages (without arguments: all), by seed, then stage, then name."""
         found = [self.unit("pretrain")]
         for seed in self.seeds():
-            for stage in STAGES[1:]:
-                # folders that are still being copied have names with a leading dot
-                names = sorted(path.name for path in (self._home(seed) / stage).glob("[!.]*"))
-                found += [self.unit(stage, seed, name) for name in (names if stage in _NAMED else [None])]
+            rounds = _sorted_names(self._home(seed) / _ROUNDS)
+            for stage in STAGES_OF_UNITS[1:]:
+                names: list[str | None] = [*_sorted_names(self._home(seed) / stage)] if stage in _NAMED else [None]
+                names += rounds if stage in _OF_ROUNDS else []
+                found += [self.unit(stage, seed, name) for name in names]
         return [unit for unit in found if (not stages or unit.stage in stages) and unit.folder.is_dir()]
 
     def folders(self) -> list[tuple[Path, bool]]:
@@ -161,7 +205,9 @@ class RunFolder:
         """
         homes = [self._home(seed) for seed in self.seeds()]
         found = [(self.path, False), (self.logs, False), (self.judge_cache, False)]
-        found += [(folder, False) for home in homes for folder in (home, *(home / stage for stage in _NAMED))]
+        inner = (*_NAMED, _ROUNDS)
+        found += [(folder, False) for home in homes for folder in (home, *(home / name for name in inner))]
+        found += [(path, False) for home in homes for path in sorted((home / _ROUNDS).glob("[!.]*"))]
         for unit in self.units():
             inside = (unit.folder / "adapter", *sorted(unit.folder.glob("checkpoint-*")))
             found += [(folder, True) for folder in (unit.folder, *inside)]
@@ -182,10 +228,14 @@ class RunFolder:
         if parts[:1] == (BASE,):
             return self.unit("pretrain")
         seed = _SEED.fullmatch(parts[0]) if parts else None
-        stage, name = (*parts[1:3], "", "")[:2]
-        if seed is None or stage not in STAGES[1:] or (stage in _NAMED and not name):
+        stage, name, below = (*parts[1:4], "", "", "")[:3]
+        if seed is None:
             return None
-        return self.unit(stage, int(seed[1]), name)
+        if stage == _ROUNDS:
+            return self.unit(below, int(seed[1]), name) if name and below in _OF_ROUNDS else None
+        if stage not in STAGES_OF_UNITS[1:] or (stage in _NAMED and not name):
+            return None
+        return self.unit(stage, int(seed[1]), name if stage in _NAMED else None)
 
     # ---- outdated units ----
 
@@ -197,3 +247,8 @@ class RunFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(target)
         return target
+
+
+def _sorted_names(folder: Path) -> list[str]:
+    """The names in a folder, with rounds in numerical order. Those that are still being copied begin with a dot."""
+    return sorted((path.name for path in folder.glob("[!.]*")), key=method_round)

@@ -24,26 +24,26 @@ def check_completions(plan: Plan, unit: Unit, completions: Sequence[Completion])
     `unit`: the one that reads. What was requested stands in the manifest of the sample unit, otherwise in the
     configuration. Completions of other questions are left to labelling, which refuses them.
     """
-    seed, maker = unit.seed or 0, plan.run.unit("sample", unit.seed)
+    seed, maker = unit.seed or 0, plan.run.unit("sample", unit.seed, unit.name)
     count = _sampled(plan, unit).get("num_samples", plan.config.sample.num_samples)
-    questions = plan.training_questions(seed) + plan.pool_questions(seed)
+    questions = plan.training_questions(seed) + plan.pool_of(unit)
     wanted = [(question.id, index) for question in questions for index in range(count)]
     keys = [(completion.question_id, completion.index) for completion in completions]
-    strict = _is_of_same_questions(plan, maker, pool=True)
-    _check(plan.completions(unit.seed), unit, keys, wanted, "completion", strict=strict)
+    strict = _is_of_same_questions(plan, maker, pool=maker.round == 1)
+    _check(plan.completions(unit.seed, unit.name), unit, keys, wanted, "completion", strict=strict)
 
 
 def check_groups(plan: Plan, unit: Unit, groups: Sequence[Group], questions: Sequence[Question], path: Path) -> None:
     """Raises `DataError` unless every question has a group. `unit`: the one that reads them from `path`."""
     is_pool = path == plan.pool(unit.seed)
-    strict = _is_of_same_questions(plan, plan.run.unit("label", unit.seed), pool=is_pool)
+    strict = _is_of_same_questions(plan, plan.run.unit_of(path) or unit, pool=is_pool)
     keys = [group.question_id for group in groups]
     _check(path, unit, keys, [question.id for question in questions], "group", strict=strict)
 
 
 def _sampled(plan: Plan, unit: Unit) -> dict[str, Any]:
-    """The section `sample` with which a seed's completions were sampled; empty without a manifest of the sampling."""
-    manifest = read_manifest(plan.run.unit("sample", unit.seed).manifest) or {}
+    """The section `sample` of the completions that a unit reads; empty without a manifest of the sampling."""
+    manifest = read_manifest(plan.run.unit("sample", unit.seed, unit.name).manifest) or {}
     section: dict[str, Any] = manifest.get("inputs", {}).get("config", {}).get("sample", {})
     return section
 

@@ -35,6 +35,7 @@ def sample_continuations(
 
     from ..sampling.decoding import Decoding
     from ..sampling.prefixes import Steps, cut_chains
+    from ..sampling.requests import derive_seed
     from ..sampling.resumable import collect
 
     plan, section, seed = subject.stage.plan, subject.stage.config.sample, unit.seed or 0
@@ -53,14 +54,15 @@ def sample_continuations(
         ),
         Steps(subject.tokenizer).ends,
         first_index=section.num_samples,
-        seed=seed,
+        # no round repeats the random numbers of another
+        seed=seed if unit.round == 1 else derive_seed("round", unit.round, seed),
         **{name: keys[name] for name in ("chains", "steps", "num_samples")},
     )
     continuations = collect(
         engine,
         cuts.requests,
         Decoding(section.max_new_tokens, section.temperature, section.top_p),
-        path=plan.continuations(unit.seed),
+        path=plan.continuations(unit.seed, unit.name),
         description=f"{unit}, from right chains",
     )
     tokens = sum(completion.num_tokens for completion in continuations)
@@ -89,7 +91,7 @@ def _right_ones(plan: Plan, seed: int, completions: Sequence[Completion]) -> set
 
 
 def label_continuations(
-    plan: Plan, seed: int, groups: Sequence[Group], counts: Counts, grader: Grader
+    plan: Plan, unit: Unit, groups: Sequence[Group], counts: Counts, grader: Grader
 ) -> tuple[list[Group], Counts, list[Completion], ContinuationCounts | None]:
     """The groups with the wrong continuations, their counts, the continuations and theirs.
 
@@ -98,10 +100,10 @@ def label_continuations(
     section, label = plan.config.sample.from_prefix, plan.config.label
     if section is None:
         return list(groups), counts, [], None
-    continuations = read_completions(plan.continuations(seed))
+    continuations = read_completions(plan.continuations(unit.seed, unit.name))
     grown, found = add_continuations(
         groups,
-        plan.training_questions(seed),
+        plan.training_questions(unit.seed or 0),
         continuations,
         grader,
         unparsed=label.unparsed,

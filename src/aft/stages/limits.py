@@ -20,7 +20,7 @@ from ..labelling.outcomes import (
 )
 from ..progress import say
 from ..records import Completion
-from ..run.folder import Unit
+from ..run.folder import COUNTS, Unit
 from .plan import Plan
 
 OUTCOMES = "outcomes"  # key of counts.json
@@ -45,7 +45,7 @@ def judge_completions(plan: Plan, unit: Unit, completions: Sequence[Completion])
     Compares no answer with a gold answer: a GPU waits for this, and what a question lacks is known after labelling.
     """
     seed = unit.seed or 0
-    questions = plan.training_questions(seed) + plan.pool_questions(seed)
+    questions = plan.training_questions(seed) + plan.pool_of(unit)
     found, poor = count_completions(completions, questions, plan.task)
     _warn(plan, unit, found, poor, _OF_COMPLETIONS)
     say(f"{unit}: {', '.join(found.describe(name) for name in _OF_COMPLETIONS)}")
@@ -74,15 +74,15 @@ def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
     judged.
     """
     section = vars(plan.config.label.stop)
-    for seed in sorted({unit.seed or 0 for unit in units}):
-        counts = read_json(plan.run.counts(seed)) or {}
+    labelled = {unit: plan.label_units(unit)[-1] for unit in units}
+    for labels in sorted({*labelled.values()}, key=lambda label: (label.seed or 0, label.name or "")):
+        counts = read_json(labels.folder / COUNTS) or {}
         kept = counts.get(OUTCOMES)
         if kept is None:
             continue
         found = outcomes_from_json(kept)
         reached = found.reached({name: section[name] for name in _that_apply(plan)})
-        labels = plan.run.unit("label", seed)
-        if not any(_needs_pairs(plan, unit) for unit in units if (unit.seed or 0) == seed):
+        if not any(_needs_pairs(plan, unit) for unit in units if labelled[unit] == labels):
             reached, harmless = _without(reached, _OF_QUESTIONS)
             if harmless:
                 said = _describe(found, harmless, "stop")

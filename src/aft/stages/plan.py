@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names
+from ..config.rounds import DEFAULT_QUESTIONS, RoundsConfig
+from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
@@ -27,15 +28,29 @@ from ..records import Question
 from ..run.digest import changed_keys
 from ..run.engines import vllm_versions_or_none
 from ..run.environment import package_versions, versions
-from ..run.folder import BASE, MANIFEST, STAGES, STARTED, TRAINING_STAGES, RunFolder, Unit
+from ..run.folder import (
+    BASE,
+    GROUPS,
+    MANIFEST,
+    ROUND_STAGES,
+    STAGES_OF_UNITS,
+    STARTED,
+    TRAINING_STAGES,
+    VALIDATE,
+    RunFolder,
+    Unit,
+    method_round,
+    round_name,
+)
 from ..run.integrity import Integrity, describe_manifest
 from ..run.manifest import digest_checkpoint, read_manifest
 from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
+from .rounds import Standing, describe, read_accuracies, stand
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
-STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "evaluate": 4}
+STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "validate": 1, "evaluate": 4}
 
 # Files that can hold a checkpoint's chat template.
 _TEMPLATES = ("chat_template.*", "tokenizer_config.json", "additional_chat_templates/*")
@@ -92,20 +107,127 @@ class Plan:
 
     # ---- units ----
 
-    def units(self, stage: str) -> list[Unit]:
-        """Returns the units of one stage, in order."""
+    def units(self, stage: str, number: int | None = None) -> list[Unit]:
+        """Returns the units of one stage, in order: by round, then seed, then method.
+
+        `number`: only those of a round. Rounds behind a stop by validation have no units.
+        """
+        return [unit for unit in self._all_units(stage, number) if not self._is_behind_stop(unit)]
+
+    def _all_units(self, stage: str, number: int | None = None) -> list[Unit]:
+        """Returns the units that a stage has if no validation stops a round."""
         if stage == "pretrain":
             return [self.run.unit(stage)]
-        names: Sequence[str | None] = [None]
-        if stage == "align":
-            names = list(self.config.methods)
-        elif stage == "evaluate":
-            names = model_names(self.config)
-        return [self.run.unit(stage, seed, name) for seed in self.config.seeds for name in names]
+        rounds = range(1, self.num_rounds + 1) if stage in ROUND_STAGES else (1,)
+        return [
+            self.run.unit(stage, seed, name)
+            for one in rounds
+            if number in (None, one)
+            for seed in self.config.seeds
+            for name in self._names(stage, one)
+        ]
+
+    def _names(self, stage: str, number: int) -> Sequence[str | None]:
+        if stage == "evaluate":
+            return model_names(self.config)
+        if stage == VALIDATE and not self.validates:
+            return []
+        if stage in ("align", VALIDATE) or (stage in ROUND_STAGES and number > 1):
+            return [round_name(method, number) for method in self.config.methods]
+        return [None]
 
     def stages(self) -> list[str]:
-        """Returns the configured stages in running order."""
-        return [stage for stage in STAGES if stage in self.config.stages]
+        """Returns the configured stages in running order, with the validation of rounds."""
+        wanted = {*self.config.stages, *([VALIDATE] if self.validates and "align" in self.config.stages else [])}
+        return [stage for stage in STAGES_OF_UNITS if stage in wanted]
+
+    def steps(self, stages: Sequence[str]) -> Iterator[tuple[str, int | None]]:
+        """Yields (stage, round) in running order. The round is None for stages that run once."""
+        looped = [stage for stage in stages if stage in ROUND_STAGES]
+        yield from ((stage, None) for stage in stages if stage in ("pretrain", "vft"))
+        yield from ((stage, number) for number in range(1, self.num_rounds + 1) for stage in looped)
+        yield from ((stage, None) for stage in stages if stage == "evaluate")
+
+    # ---- rounds ----
+
+    @property
+    def rounds(self) -> RoundsConfig:
+        """The section `rounds`, or that of a single round."""
+        return self.config.rounds or RoundsConfig()
+
+    @property
+    def num_rounds(self) -> int:
+        """How many rounds the run may have."""
+        return num_rounds(self.config)
+
+    @property
+    def validates(self) -> bool:
+        """True if the run has rounds whose models are validated."""
+        return self.num_rounds > 1 and self.rounds.validation_questions != 0
+
+    def standing(self, method: str, seed: int) -> Standing:
+        """Returns what the validation of a method's rounds says so far."""
+        found = read_accuracies(self.run, method, seed, self.num_rounds) if self.validates else []
+        return stand(found, self.rounds.patience)
+
+    def final_model(self, method: str, seed: int) -> str:
+        """Returns the name of a method's final model: of its best round so far, or without validation of its last."""
+        name: str = describe(self.standing(method, seed), method, self.num_rounds)["final"]
+        return name
+
+    def describe_rounds(self) -> dict[str, Any]:
+        """Returns what rounds.json holds: for each method and seed its validation, final model and stop."""
+        return {
+            method: {
+                str(seed): describe(self.standing(method, seed), method, self.num_rounds) for seed in self.config.seeds
+            }
+            for method in self.config.methods
+        }
+
+    def _is_behind_stop(self, unit: Unit) -> bool:
+        if unit.round == 1 or unit.seed is None:
+            return False
+        stopped = self.standing(method_round(unit.name or "")[0], unit.seed).stopped
+        return stopped is not None and unit.round > stopped
+
+    def earlier(self, name: str) -> str:
+        """Returns the model of the round before the one that makes `name`."""
+        method, number = method_round(name)
+        return round_name(method, number - 1)
+
+    def sampled_model(self, unit: Unit) -> str:
+        """Returns the name of the model that a sample unit samples from."""
+        return self.config.sample.model if unit.name is None else self.earlier(unit.name)
+
+    def start_of(self, name: str) -> str:
+        """Returns the name of the model that the training of a method's round starts from."""
+        if method_round(name)[1] > 1 and self.rounds.start_from == "last":
+            return self.earlier(name)
+        return align_config(self.config, name).init_from
+
+    def label_units(self, unit: Unit) -> list[Unit]:
+        """Returns the label units whose groups an align unit is trained on, in the order of rounds."""
+        method, last = method_round(unit.name or "")
+        first = 1 if self.rounds.keep == "all" else last
+        names = [None if number == 1 else round_name(method, number) for number in range(first, last + 1)]
+        return [self.run.unit("label", unit.seed, name) for name in names]
+
+    def check_rounds(self) -> None:
+        """Raises `ConfigError` if a seed has too few validation questions."""
+        for seed in self.config.seeds:
+            self.validation_questions(seed)
+
+    def validation_questions(self, seed: int) -> list[Question]:
+        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few."""
+        if not self.validates:
+            return []
+        count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
+        key = "rounds.validation_questions"
+        if not questions:
+            raise ConfigError(f"{key}: the data have no validation questions; 0: the last round is the final model")
+        if count is not None and count > len(questions):
+            raise ConfigError(f"{key}: {count}, but there are {len(questions)} validation questions")
+        return questions[: DEFAULT_QUESTIONS if count is None else count]
 
     # ---- paths and data ----
 
@@ -128,7 +250,7 @@ class Plan:
         if unit is not None:
             if unit.stage not in ("vft", "align") or lora is None or lora.save != "adapter":
                 return None
-            start = BASE if unit.stage == "vft" else align_config(self.config, unit.name or "").init_from
+            start = BASE if unit.stage == "vft" else self.start_of(unit.name or "")
             return self.checkpoint(start, unit.seed)
         try:
             found = read_json(Path(checkpoint) / ADAPTER_CONFIG)
@@ -149,17 +271,17 @@ class Plan:
             )
         return model
 
-    def completions(self, seed: int | None) -> Path:
-        """The file of a seed's sampled completions."""
-        return self.run.completions(seed)
+    def completions(self, seed: int | None, name: str | None = None) -> Path:
+        """The file of a seed's sampled completions. `name`: of the round that makes this model; None: of round 1."""
+        return self.run.completions(seed, name)
 
-    def continuations(self, seed: int | None) -> Path:
+    def continuations(self, seed: int | None, name: str | None = None) -> Path:
         """The file of a seed's completions that continue right ones (`sample.from_prefix`)."""
-        return self.run.continuations(seed)
+        return self.run.continuations(seed, name)
 
-    def groups(self, seed: int | None) -> Path:
-        """The file of a seed's labelled groups."""
-        return self.run.groups(seed)
+    def groups(self, seed: int | None, name: str | None = None) -> Path:
+        """The file of a seed's labelled groups. `name`: as in `completions`."""
+        return self.run.groups(seed, name)
 
     def pool(self, seed: int | None) -> Path:
         """The file of a seed's held-out groups, which every model scores."""
@@ -184,6 +306,10 @@ class Plan:
         if count > len(questions):
             raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
         return questions[:count]
+
+    def pool_of(self, unit: Unit) -> list[Question]:
+        """Returns the pool's questions that a sample or label unit has. The pool is sampled once, in round 1."""
+        return self.pool_questions(unit.seed or 0) if unit.round == 1 else []
 
     def describe_data(self) -> dict[str, Any]:
         """Returns the number of questions in each split (with the first seed), and the task's fingerprint and notes."""
@@ -214,7 +340,9 @@ class Plan:
         found: dict[str, str | Path] = {}
         for name, source in self._reads(unit).items():
             found[name] = source
-            while isinstance(source, str) and (below := self.base_of(source)) is not None and len(found) < _MOST_READ:
+            for _ in range(_MOST_READ):
+                if not isinstance(source, str) or (below := self.base_of(source)) is None:
+                    break
                 name, source = f"{name}_base", below
                 found[name] = source
         return found
@@ -224,15 +352,19 @@ class Plan:
         if unit.stage == "vft":
             return {BASE: self.checkpoint(BASE, seed)}
         if unit.stage == "sample":
-            return {config.sample.model: self.checkpoint(config.sample.model, seed)}
+            sampled = self.sampled_model(unit)
+            return {sampled: self.checkpoint(sampled, seed)}
         if unit.stage == "label":
-            found: dict[str, str | Path] = {"completions": self.completions(seed)}
+            found: dict[str, str | Path] = {"completions": self.completions(seed, unit.name)}
             if config.sample.from_prefix is not None:
-                found["from_prefix"] = self.continuations(seed)
+                found["from_prefix"] = self.continuations(seed, unit.name)
             return {**found, **rating_files(config.label.ratings, seed or 0)}
         if unit.stage == "align":
-            start = align_config(config, unit.name or "").init_from
-            return {start: self.checkpoint(start, seed), "groups": self.groups(seed)}
+            start, labels = self.start_of(unit.name or ""), self.label_units(unit)
+            groups = {f"groups of round {label.round}": label.folder / GROUPS for label in labels[:-1]}
+            return {start: self.checkpoint(start, seed), **groups, "groups": labels[-1].folder / GROUPS}
+        if unit.stage == VALIDATE:
+            return {"model": self.checkpoint(unit.name or "", seed)}
         if unit.stage == "evaluate":
             found = {"model": self.checkpoint(unit.name or "", seed)}
             return {**found, "pool": self.pool(seed)} if self._scores_pool(seed) else found
@@ -284,23 +416,36 @@ class Plan:
             label = {key: value for key, value in whole["label"].items() if key not in ("warn", "stop")}
             from_prefix = config.sample.from_prefix
             sample = {} if from_prefix is None else {"sample": {"from_prefix": {"credit": from_prefix.credit}}}
-            return {"data": data, "label": {**label, "ratings": ratings}, **sample}
+            return {"data": data, "label": {**label, "ratings": ratings}, **sample, **_round_key(unit)}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
             return {**sections, "pretrain": {"training": _untracked(self.training(config.pretrain.training))}}
         if unit.stage == "vft":
             return {**sections, "vft": self._trained(config.vft, whole["vft"])}
         if unit.stage == "sample":
-            return {**sections, "sample": _engine_keys(_without_credit(whole["sample"]))}
+            # from round 2 on, a method's own model is sampled, and no pool
+            unused = ("model", "pool_questions") if unit.round > 1 else ()
+            sample = {
+                key: value for key, value in _engine_keys(_without_credit(whole["sample"])).items() if key not in unused
+            }
+            return {**sections, "sample": sample, **_round_key(unit)}
         if unit.stage == "align":
             align = align_config(config, unit.name or "")
             # absent where they are as before they were there, so that earlier runs stay up to date
-            keys = {
+            named = {
                 key: value
                 for key, value in dataclasses.asdict(align).items()
                 if key not in CANDIDATES_BY_DEFAULT or value != CANDIDATES_BY_DEFAULT[key]
             }
-            return {**sections, "align": self._trained(align, keys)}
+            keys = self._trained(align, named)
+            if unit.round > 1:
+                kept = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
+                return {**sections, "align": keys, "rounds": kept, **_round_key(unit)}
+            return {**sections, "align": keys}
+        if unit.stage == VALIDATE:
+            answers = {key: value for key, value in _engine_keys(whole["evaluate"]).items() if key in _OF_ANSWERS}
+            count = self.rounds.validation_questions
+            return {**sections, VALIDATE: {**answers, "num_questions": DEFAULT_QUESTIONS if count is None else count}}
         # no number comes from the training scores, so an evaluation without them is finished, too
         others = ("models", "training_scores")
         evaluate = {key: value for key, value in whole["evaluate"].items() if key not in others}
@@ -311,6 +456,7 @@ class Plan:
         if stage != "label" and self._in_4_bits(stage):
             return package_versions("bitsandbytes")
         engines = {"sample": self.config.sample.engine, "evaluate": self.config.evaluate.engine}
+        engines[VALIDATE] = self.config.evaluate.engine
         return vllm_versions_or_none() if engines.get(stage) == "vllm" else {}
 
     def prompt_keys(self, unit: Unit) -> dict[str, Any]:
@@ -459,11 +605,18 @@ class Plan:
         return Status(RERUN, tuple(reasons)) if reasons else Status(RESUME, (cut,))
 
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
-        """Returns every unit of `stages` with its expected status, if units that run change what later units read."""
+        """Returns every unit of `stages` with its expected status, if units that run change what later units read.
+
+        A stop by validation counts only if the validation behind it stays as it is.
+        """
         result: list[tuple[Unit, Status]] = []
         moving: dict[str, Unit] = {}  # folder -> unit that will write it
-        for stage in stages:
-            for unit in self.units(stage):
+        validated: set[tuple[int | None, str]] = set()  # seeds and methods that are validated again
+        for stage, number in self.steps(stages):
+            for unit in self._all_units(stage, number):
+                own = unit.seed, method_round(unit.name or "")[0]
+                if own not in validated and self._is_behind_stop(unit):
+                    continue
                 status = self.status(unit)
                 sources = [Path(source) for source in self.reads(unit).values()]
                 before = [moving[str(f)] for s in sources for f in (s, *s.parents) if str(f) in moving]
@@ -472,8 +625,11 @@ class Plan:
                 elif before:
                     known = [reason for reason in status.reasons if not reason.startswith("waits for ")]
                     status = Status(status.state, (*known, f"after {before[0]}"))
+                if unit.round > 1 and self.rounds.patience is not None and status.state != DONE:
+                    status = Status(status.state, (*status.reasons, "unless validation stops the rounds before"))
                 if status.state != DONE:
                     moving[str(unit.folder)] = unit
+                    validated |= {own} if unit.stage == VALIDATE else set()
                 result.append((unit, status))
         return result
 
@@ -500,7 +656,10 @@ class Plan:
 
     def _damaged_makers(self, stages: Sequence[str]) -> dict[Unit, Sequence[str]]:
         """Returns the damaged units that `stages` read and do not make, with what is wrong."""
-        read = [source for stage in stages for unit in self.units(stage) for source in self.reads(unit).values()]
+        return self._damaged([unit for stage in stages for unit in self.units(stage)], stages)
+
+    def _damaged(self, readers: Sequence[Unit], stages: Sequence[str]) -> dict[Unit, Sequence[str]]:
+        read = [source for unit in readers for source in self.reads(unit).values()]
         makers = dict.fromkeys(unit for unit in map(self.run.unit_of, read) if unit and unit.stage not in stages)
         return {unit: damages for unit in makers if (damages := self.integrity.damages(unit))}
 
@@ -511,7 +670,7 @@ class Plan:
 
     def _how_to_go_on(self, units: Sequence[Unit], stages: Sequence[str]) -> str:
         what = "the damaged unit" if len(units) == 1 else f"the {len(units)} damaged units"
-        others = [stage for stage in STAGES if any(unit.stage == stage not in stages for unit in units)]
+        others = [stage for stage in STAGES_OF_UNITS if any(unit.stage == stage not in stages for unit in units)]
         config = shlex.quote(str(self.run.config))
         commands = [f"aft-train --config {config} --stage {stage} --repair" for stage in others]
         again = f"run {' and '.join(commands)}" if others else "run the same command with --repair"
@@ -520,13 +679,18 @@ class Plan:
             " so will what depends on a result that comes out different"
         )
 
-    def check_reads(self, stage: str) -> None:
+    def can_begin(self, unit: Unit) -> bool:
+        """True if everything that a unit reads is there."""
+        return None not in self._digests(unit).values()
+
+    def check_reads(self, stage: str, units: Sequence[Unit] | None = None) -> None:
         """Raises `ConfigError` if something that a unit of `stage` reads is missing or unfinished.
 
-        Raises `DataError` if it is damaged.
+        `units`: those that count; None: all of the stage. Raises `DataError` if it is damaged.
         """
-        self._raise_damages(self._damaged_makers([stage]), [stage])
-        reads = {str(source): (name, source) for unit in self.units(stage) for name, source in self.reads(unit).items()}
+        units = self.units(stage) if units is None else units
+        self._raise_damages(self._damaged(units, [stage]), [stage])
+        reads = {str(source): (name, source) for unit in units for name, source in self.reads(unit).items()}
         problems = []
         for name, source in reads.values():
             if self._digest(source) is not None:
@@ -594,6 +758,15 @@ def _without_credit(section: dict[str, Any]) -> dict[str, Any]:
     if section["from_prefix"] is None:
         return keys
     return {**keys, "from_prefix": {name: v for name, v in section["from_prefix"].items() if name != "credit"}}
+
+
+# Keys of `evaluate` that decide a greedy answer.
+_OF_ANSWERS = ("max_new_tokens", "batch_size", "batching", "engine", "vllm")
+
+
+def _round_key(unit: Unit) -> dict[str, int]:
+    """The round, where it is not the first: runs without rounds do not name it."""
+    return {"round": unit.round} if unit.round > 1 else {}
 
 
 # Keys of an engine that change where and how fast it samples, and no probability.

@@ -33,6 +33,7 @@ from ..run.folder import (
     COMPLETIONS,
     COUNTS,
     FROM_PREFIX,
+    GROUPS,
     MANIFEST,
     METRICS,
     PATHS,
@@ -41,6 +42,8 @@ from ..run.folder import (
     PREDICTIONS,
     REFERENCES,
     TRAINER_STATE,
+    VALIDATE,
+    VALIDATION,
     VOTES,
     Unit,
 )
@@ -49,6 +52,7 @@ from ..tasks import TRAIN
 from .from_prefix import FROM_PREFIX_KEY, label_continuations
 from .limits import OUTCOMES
 from .plan import Plan
+from .rounds import validated
 
 Lines = list[dict[str, Any]]
 
@@ -100,6 +104,8 @@ def recompute(plan: Plan, unit: Unit, manifest: Mapping[str, Any]) -> Recomputed
             _sample(plan, unit, manifest, found)
         elif unit.stage == "label":
             _label(plan, unit, found)
+        elif unit.stage == VALIDATE:
+            _validate(plan, unit, found)
         elif unit.stage == "evaluate":
             _evaluate(plan, unit, found)
         else:
@@ -170,8 +176,8 @@ def _train(unit: Unit, manifest: Mapping[str, Any], found: Recomputed) -> None:
 
 def _sample(plan: Plan, unit: Unit, manifest: Mapping[str, Any], found: Recomputed) -> None:
     seed = unit.seed or 0
-    completions = read_completions(plan.completions(unit.seed))
-    questions = plan.training_questions(seed) + plan.pool_questions(seed)
+    completions = read_completions(plan.completions(unit.seed, unit.name))
+    questions = plan.training_questions(seed) + plan.pool_of(unit)
     _compare_requests(found, COMPLETIONS, completions, questions, range(plan.config.sample.num_samples))
     outcomes, _ = count_completions(completions, questions, plan.task)
     counted = {
@@ -189,7 +195,7 @@ def _continuations(
     plan: Plan, unit: Unit, counts: Mapping[str, Any], completions: Sequence[Completion], found: Recomputed
 ) -> None:
     """Compares continuations with the chains whose ids they begin with, and with the counts of the manifest."""
-    continuations = read_completions(plan.continuations(unit.seed))
+    continuations = read_completions(plan.continuations(unit.seed, unit.name))
     chains = {(completion.question_id, completion.index): completion.token_ids for completion in completions}
     for c in continuations:
         whole = None if c.prefix is None else chains.get((c.question_id, c.prefix.chain))
@@ -216,12 +222,12 @@ def _compare_requests(
 
 def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
     section, seed = plan.config.label, unit.seed or 0
-    path = plan.completions(unit.seed)
+    path = plan.completions(unit.seed, unit.name)
     if not path.is_file():
         found.unchecked.append(f"labels: {path} is absent")
         return
     completions, grader = read_completions(path), Grader(plan.task)
-    pool = plan.pool_questions(seed)
+    pool = plan.pool_of(unit)
     in_pool = {question.id for question in pool}
     outside = [completion for completion in completions if completion.question_id not in in_pool]
     questions = plan.training_questions(seed)
@@ -235,12 +241,12 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
         include_reference=section.include_reference,
         grader=grader,
     )
-    groups, counts, continuations, continued = label_continuations(plan, seed, groups, counts, grader)
+    groups, counts, continuations, continued = label_continuations(plan, unit, groups, counts, grader)
     inside = [completion for completion in completions if completion.question_id in in_pool]
     pool_groups, pool_counts = label_completions(
         pool, {}, inside, plan.task, unparsed=section.unparsed, deduplicate=section.deduplicate
     )
-    written = read_groups(plan.groups(unit.seed))
+    written = read_groups(unit.folder / GROUPS)
     facts: dict[str, Any] = {}
     ratings_section = section.ratings
     if isinstance(ratings_section, FileRatings) and rating_file(ratings_section, seed).is_file():
@@ -251,16 +257,17 @@ def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
         facts = {"ratings": describe_rated(groups, rated.facts)}
     elif not isinstance(section.ratings, BinaryRatings):
         source = "an absent file" if isinstance(ratings_section, FileRatings) else f"a {section.ratings.name}"
-        found.unchecked.append(f"ratings of {source}: they were taken as they stand in {plan.groups(unit.seed).name}")
+        found.unchecked.append(f"ratings of {source}: they were taken as they stand in {GROUPS}")
         ratings = {(group.question_id, item.index): item.rating for group in written for item in group.candidates}
         groups, counts = replace_ratings(groups, counts, ratings, section.ratings.name)
-    _compare_groups(found, plan.groups(unit.seed).name, written, groups)
-    _compare_groups(found, POOL, read_groups(plan.pool(unit.seed)), pool_groups)
+    _compare_groups(found, GROUPS, written, groups)
+    if unit.round == 1:
+        _compare_groups(found, POOL, read_groups(plan.pool(unit.seed)), pool_groups)
     outcomes, _ = count_outcomes(outside, questions, grader)
     computed = {**vars(counts), **facts, "pool": vars(pool_counts), OUTCOMES: vars(outcomes)}
     if continued is not None:
         computed[FROM_PREFIX_KEY] = vars(continued)
-    in_file = dict(read_json(plan.run.counts(unit.seed)) or {})
+    in_file = dict(read_json(unit.folder / COUNTS) or {})
     if not facts:
         in_file.pop("ratings", None)
     if OUTCOMES not in in_file:  # written by an earlier version
@@ -275,6 +282,19 @@ def _compare_groups(found: Recomputed, where: str, written: Sequence[Group], com
     for group in written:
         if group.question_id in by_id:
             found.compare(f"{where}: group '{group.question_id}'", _as_json(group), _as_json(by_id[group.question_id]))
+
+
+# ---- validation of rounds ----
+
+
+def _validate(plan: Plan, unit: Unit, found: Recomputed) -> None:
+    questions = plan.validation_questions(unit.seed or 0)
+    completions = read_completions(unit.folder / COMPLETIONS)
+    _compare_requests(found, COMPLETIONS, completions, questions, range(1))
+    known = {question.id for question in questions}
+    predictions = grade_all(plan.task, [c for c in completions if c.question_id in known], questions)
+    found.compare(PREDICTIONS, _lines(unit.folder / PREDICTIONS), _as_json(predictions))
+    found.compare(VALIDATION, read_json(unit.folder / VALIDATION), _as_json(validated(predictions)))
 
 
 # ---- evaluation ----

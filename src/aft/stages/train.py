@@ -47,6 +47,7 @@ from .context import Stage, check_sizes, references
 from .loss_section import make_objective, takes_initial_scores
 from .monitoring import initial_scores, measure_accuracy, validation_entries
 from .plan import CANDIDATES_BY_DEFAULT, Unit
+from .rounds import merge_groups
 from .tracking import track
 
 
@@ -113,17 +114,14 @@ def run_vft(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
 
 
 def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
-    """L_VFT on the references plus the alignment term on each question's candidates."""
+    """L_VFT on the references plus the alignment term on each question's candidates, of one round or of all so far."""
     config = stage.config
     align = align_config(config, unit.name or "")
-    start = stage.plan.checkpoint(align.init_from, unit.seed)
+    start = stage.plan.checkpoint(stage.plan.start_of(unit.name or ""), unit.seed)
     tokenizer = stage.tokenizer(start)
     texts = stage.texts(tokenizer, start)
     encoder = stage.encoder(texts)
-    given = read_groups(stage.plan.groups(unit.seed))
-    questions = stage.plan.training_questions(unit.seed or 0)
-    check_groups(stage.plan, unit, given, questions, stage.plan.groups(unit.seed))
-    groups = first_samples(given, align.max_candidates)
+    groups = _groups_of_rounds(stage, unit, align.max_candidates)
     groups = chosen_candidates(groups, align.negatives, masked=align.response_mask)
     if align.groups == "mixed":
         groups = _mixed(groups, unit)
@@ -165,6 +163,18 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         facts=facts,
     )
     _train(stage, unit, log, work)
+
+
+def _groups_of_rounds(stage: Stage, unit: Unit, max_candidates: int | None) -> Sequence[Group]:
+    """The groups of the unit's round, or of all rounds so far. `max_candidates` counts the samples of each round."""
+    plan, rounds = stage.plan, []
+    questions = plan.training_questions(unit.seed or 0)
+    for label in plan.label_units(unit):
+        path = plan.groups(unit.seed, label.name)
+        given = read_groups(path)
+        check_groups(plan, unit, given, questions, path)
+        rounds.append(first_samples(given, max_candidates))
+    return rounds[0] if len(rounds) == 1 else merge_groups(rounds)
 
 
 def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from ..config import load_config
 from ..errors import AftError, DataError
 from ..json_files import read_json, read_lines_leniently
-from ..run.folder import LIVE_LOG, STAGES, STARTED, TRAINER_STATE, TRAINING_STAGES, RunFolder, Unit
+from ..run.folder import LIVE_LOG, STAGES_OF_UNITS, STARTED, TRAINER_STATE, TRAINING_STAGES, RunFolder, Unit
 from ..run.lock import HolderWatch
 from ..run.manifest import read_manifest
 from ..stages.plan import Plan
@@ -145,14 +145,12 @@ class Watcher:
 
     def _units(self) -> dict[str, list[Unit]]:
         """The units of the run's configuration, or those with a folder if the configuration cannot be read."""
-        found = self._cached(_plan_units, self.run.config)
-        if found is not None:
-            return {stage: [dataclasses.replace(u, folder=self._here(u)) for u in units] for stage, units in found}
+        plan = self._cached(_plan, self.run.config)
+        if plan is not None:
+            plan.run = self.run  # the folder may have moved; the validation in it decides which rounds there are
+            return {stage: plan.units(stage) for stage in plan.stages()}
         there = self.run.units()
-        return {s: units for s in STAGES if (units := [unit for unit in there if unit.stage == s])}
-
-    def _here(self, unit: Unit) -> Path:
-        return self.run.unit(unit.stage, unit.seed, unit.name).folder
+        return {s: units for s in STAGES_OF_UNITS if (units := [unit for unit in there if unit.stage == s])}
 
     def _manifest(self, unit: Unit) -> dict[str, Any] | str | None:
         """The manifest of a unit; `DAMAGED` if it cannot be read; None if there is none."""
@@ -209,10 +207,9 @@ class Watcher:
 # ---- files ----
 
 
-def _plan_units(path: Path) -> list[tuple[str, list[Unit]]] | None:
+def _plan(path: Path) -> Plan | None:
     try:
-        plan = Plan(load_config(path))
-        return [(stage, plan.units(stage)) for stage in plan.stages()]
+        return Plan(load_config(path))
     except AftError:
         return None
 

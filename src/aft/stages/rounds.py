@@ -1,0 +1,85 @@
+"""Which rounds a method has, and which of its models is the final one. Does not import torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import DataError
+from ..json_files import read_json
+from ..records import Candidate, Group
+from ..run.folder import RunFolder, round_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What the validation of a method's rounds says so far.
+
+    `accuracies`: by round, for the rounds that were validated. `best`: the round of the highest, the earliest of
+    equals; None: no round was validated. `stopped`: the round after which the rounds stop; None: they go on.
+    """
+
+    accuracies: tuple[float, ...]
+    best: int | None
+    stopped: int | None
+
+
+def stand(accuracies: Sequence[float], patience: int | None) -> Standing:
+    """Returns what validation accuracies of rounds 1, 2, ... say. Those behind a stop are left out."""
+    best, stopped = None, None
+    for number, accuracy in enumerate(accuracies, 1):
+        if best is None or accuracy > accuracies[best - 1]:
+            best = number
+        elif patience is not None and number - best >= patience:
+            stopped = number
+            break
+    return Standing(tuple(accuracies[:stopped]), best, stopped)
+
+
+def validated(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what validation.json holds: the number of right predictions, of all, and their ratio."""
+    right = sum(line["is_correct"] for line in predictions)
+    return {"accuracy": right / len(predictions), "right": right, "questions": len(predictions)}
+
+
+def read_accuracies(run: RunFolder, method: str, seed: int, count: int) -> list[float]:
+    """Returns the validation accuracies of a method's first rounds, up to the first round without any."""
+    found: list[float] = []
+    for number in range(1, count + 1):
+        try:
+            measured = read_json(run.validation(round_name(method, number), seed))
+        except DataError:  # damaged; the state of its unit says so
+            break
+        accuracy = (measured or {}).get("accuracy")
+        if not isinstance(accuracy, (int, float)):
+            break
+        found.append(float(accuracy))
+    return found
+
+
+def describe(standing: Standing, method: str, count: int) -> dict[str, Any]:
+    """Returns what rounds.json says of a method and seed. Without validation the last round is the final one."""
+    return {
+        "validation": list(standing.accuracies),
+        "final": round_name(method, standing.best or count),
+        "stopped_after": standing.stopped,
+    }
+
+
+def merge_groups(rounds: Sequence[Sequence[Group]]) -> list[Group]:
+    """Returns the groups of several rounds as one group a question, with all candidates of all rounds.
+
+    A text that a question has already is left out. Questions and candidates keep their order, earlier rounds first.
+    """
+    merged: dict[str, Group] = {}
+    for groups in rounds:
+        for group in groups:
+            known = merged.get(group.question_id)
+            if known is None:
+                merged[group.question_id] = group
+                continue
+            texts = {candidate.completion for candidate in known.candidates}
+            new: list[Candidate] = [item for item in group.candidates if item.completion not in texts]
+            merged[group.question_id] = dataclasses.replace(known, candidates=(*known.candidates, *new))
+    return list(merged.values())

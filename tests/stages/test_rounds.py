@@ -1,0 +1,229 @@
+"""Rounds: which units there are, what they read, when they stop, and how groups of several rounds become one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aft.config import load_config
+from aft.errors import ConfigError
+from aft.launch.conductor import show_plan
+from aft.records import Candidate, Group
+from aft.run.folder import RunFolder, method_round, round_name
+from aft.run.manifest import UnitLog
+from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
+from aft.stages.rounds import describe, merge_groups, stand
+
+OUTPUTS = {"sample": ["completions.jsonl"], "label": ["groups.jsonl", "counts.json"], "evaluate": ["metrics.json"]}
+CHECKPOINT = ["config.json", "model.safetensors"]
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    """`make("key=value", ...)` plans the tiny run with these changes, always in the same folder."""
+    return lambda *overrides: Plan(load_config(tiny, [f"output_dir={tmp_path / 'run'}", *overrides]))
+
+
+def finish(plan, unit, text=""):
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    names = OUTPUTS.get(unit.stage, CHECKPOINT)
+    if unit.stage == "validate":
+        (unit.folder / "validation.json").write_text(json.dumps({"accuracy": float(text), "right": 1, "questions": 2}))
+        names = ["validation.json"]
+    else:
+        names = [*names, *(["pool.jsonl"] if (unit.stage, unit.round) == ("label", 1) else [])]
+        for name in names:
+            (unit.folder / name).write_text(f"{unit} {text}")
+    log.complete(names)
+
+
+def finish_all(plan, accuracies=(0.1, 0.2, 0.3)):
+    """Finishes every unit in running order, with these validation accuracies by round."""
+    for stage, number in plan.steps(plan.stages()):
+        for unit in plan.units(stage, number):
+            finish(plan, unit, accuracies[unit.round - 1] if stage == "validate" else "")
+
+
+def names(plan, stage):
+    return [unit.name for unit in plan.units(stage)]
+
+
+def waiting(plan):
+    return {str(unit): status.state for unit, status in plan.forecast(plan.stages()) if status.state != DONE}
+
+
+# ---- names and folders ----
+
+
+def test_names_of_rounds():
+    assert [round_name("aft", number) for number in (1, 2, 10)] == ["aft", "aft@2", "aft@10"]
+    assert [method_round(name) for name in ("aft", "aft@2", "aft@10")] == [("aft", 1), ("aft", 2), ("aft", 10)]
+    assert method_round("aft@1") == ("aft@1", 1) and method_round("a@b") == ("a@b", 1)
+
+
+def test_a_path_gives_its_unit_and_a_unit_its_path(tmp_path):
+    run = RunFolder(tmp_path)
+    for stage, name in (
+        ("sample", "aft@2"),
+        ("label", "aft@10"),
+        ("align", "aft@2"),
+        ("validate", "aft"),
+        ("label", None),
+    ):
+        unit = run.unit(stage, 3, name)
+        unit.folder.mkdir(parents=True)
+        assert run.unit_of(unit.folder / "file") == unit == run.unit_of(unit.folder)
+    assert [str(unit) for unit in run.units()] == [
+        *("sample aft@2 seed 3", "label seed 3", "label aft@10 seed 3", "align aft@2 seed 3", "validate aft seed 3")
+    ]
+    assert run.unit_of(tmp_path / "seed-3" / "rounds" / "aft@2") is None
+    assert run.unit_of(tmp_path / "seed-3" / "rounds" / "aft@2" / "align") is None
+
+
+# ---- the plan ----
+
+
+def test_a_run_without_rounds_is_as_before(make):
+    for plan in (make(), make("rounds=1"), make("rounds=null"), make("rounds={count: 1, keep: all}")):
+        assert plan.stages() == ["pretrain", "vft", "sample", "label", "align", "evaluate"]
+        assert [unit.folder.name for unit in plan.units("sample")] == ["sample"]
+        assert not plan.units("validate") and names(plan, "evaluate") == ["base", "vft", "rft", "bcl"]
+
+
+def test_a_plan_of_three_rounds(make):
+    plan = make("rounds=3", "seeds=[0,1]")
+    steps = list(plan.steps(plan.stages()))
+    one_round = ["sample", "label", "align", "validate"]
+    assert [stage for stage, _ in steps] == ["pretrain", "vft", *one_round, *one_round, *one_round, "evaluate"]
+    assert [number for _, number in steps] == [None, None, *[1] * 4, *[2] * 4, *[3] * 4, None]
+    assert [str(unit) for unit in plan.units("sample")] == [
+        *("sample seed 0", "sample seed 1"),
+        *("sample rft@2 seed 0", "sample bcl@2 seed 0", "sample rft@2 seed 1", "sample bcl@2 seed 1"),
+        *("sample rft@3 seed 0", "sample bcl@3 seed 0", "sample rft@3 seed 1", "sample bcl@3 seed 1"),
+    ]
+    assert names(plan, "evaluate")[:8] == ["base", "vft", "rft", "rft@2", "rft@3", "bcl", "bcl@2", "bcl@3"]
+    assert len(show_plan(plan, plan.stages()).splitlines()) > 40
+
+
+def test_what_a_round_reads(make):
+    def reads(plan, stage, name):
+        unit = plan.run.unit(stage, 0, name)
+        return {key: str(source).removeprefix(f"{plan.folder}/seed-0/") for key, source in plan.reads(unit).items()}
+
+    last = make("rounds=3")
+    assert reads(last, "sample", None) == {"vft": "vft"}
+    assert reads(last, "sample", "bcl@2") == {"bcl": "align/bcl"}
+    assert reads(last, "sample", "bcl@3") == {"bcl@2": "align/bcl@2"}
+    assert reads(last, "label", "bcl@3") == {"completions": "rounds/bcl@3/sample/completions.jsonl"}
+    assert reads(last, "align", "bcl") == {"vft": "vft", "groups": "label/groups.jsonl"}
+    assert reads(last, "align", "bcl@3") == {"bcl@2": "align/bcl@2", "groups": "rounds/bcl@3/label/groups.jsonl"}
+    everything = make("rounds={count: 3, keep: all, start_from: base}")
+    assert reads(everything, "align", "bcl@3") == {
+        "vft": "vft",
+        "groups of round 1": "label/groups.jsonl",
+        "groups of round 2": "rounds/bcl@2/label/groups.jsonl",
+        "groups": "rounds/bcl@3/label/groups.jsonl",
+    }
+
+
+def test_adding_rounds_keeps_the_first_one(make):
+    before = make()
+    for stage in before.stages():
+        for unit in before.units(stage):
+            finish(before, unit)
+    assert not waiting(before)
+    assert {name.split()[0] for name in waiting(make("rounds=2")) if "@2" not in name} == {"validate"}
+
+
+def test_a_cut_in_round_2_resumes_there(make):
+    plan = make("rounds=2", "methods={bcl: {}}")
+    for stage, number in list(plan.steps(plan.stages()))[:7]:
+        for unit in plan.units(stage, number):
+            finish(plan, unit, 0.5)
+    (cut,) = plan.units("label", 2)
+    UnitLog(cut.folder, plan.inputs(cut))
+    assert list(waiting(plan).values())[:2] == [RESUME, RUN] and next(iter(waiting(plan))) == str(cut)
+
+
+def test_a_changed_key_runs_again_what_follows(make):
+    finish_all(make("rounds=3"))
+    assert not waiting(make("rounds=3"))
+    later = waiting(make("rounds={count: 3, keep: all}"))
+    assert {name: state for name, state in later.items() if name.startswith("align")} == {
+        f"align {name} seed 0": RERUN for name in ("rft@2", "bcl@2", "rft@3", "bcl@3")
+    }
+    assert "sample bcl@2 seed 0" not in later and "sample bcl@3 seed 0" in later
+    assert "validate bcl seed 0" not in later
+    assert {name.split()[0] for name in waiting(make("rounds={count: 3, validation_questions: 4}"))} == {"validate"}
+    assert not waiting(make("rounds={count: 3, patience: 2}")), "what validation stops is no input"
+    plan = make("rounds=3", "methods={rft: {supervise: reference_and_positives, loss: null}, bcl: {max_candidates: 2}}")
+    assert not any("rft" in name for name in waiting(plan)) and "align bcl seed 0" in waiting(plan)
+
+
+def test_validation_stops_rounds(make):
+    finish_all(make("rounds=3"), (0.4, 0.3, 0.5))
+    plan = make("rounds={count: 3, patience: 1}")
+    assert names(plan, "align") == ["rft", "bcl", "rft@2", "bcl@2"]
+    assert names(plan, "evaluate") == ["base", "vft", "rft", "rft@2", "bcl", "bcl@2"]
+    assert plan.final_model("bcl", 0) == "bcl"
+    assert plan.describe_rounds()["bcl"] == {"0": {"validation": [0.4, 0.3], "final": "bcl", "stopped_after": 2}}
+    assert make("rounds=3").final_model("bcl", 0) == "bcl@3"
+    # a model that is made again may be better, so that its rounds may go on
+    again = make("rounds={count: 3, patience: 1}", "align.training.max_steps=5")
+    assert "align bcl@3 seed 0" in waiting(again)
+    assert make("rounds={count: 3, validation_questions: 0}").final_model("bcl", 0) == "bcl@3"
+
+
+def test_too_few_validation_questions(make):
+    make("rounds=2").check_rounds()
+    with pytest.raises(ConfigError, match=r"rounds.validation_questions: 20, but there are 16"):
+        make("rounds={count: 2, validation_questions: 20}").check_rounds()
+    with pytest.raises(ConfigError, match="0: the last round is the final model"):
+        make("rounds=2", "data.num_validation=0", "sample.pool_questions=0").check_rounds()
+    make(
+        "rounds={count: 2, validation_questions: 0}", "data.num_validation=0", "sample.pool_questions=0"
+    ).check_rounds()
+
+
+# ---- the rule ----
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "best", "stopped"),
+    [
+        ((), 1, None, None),
+        ((0.2,), 1, 1, None),
+        ((0.2, 0.2), 1, 1, 2),  # of equals the earliest, and no better one
+        ((0.2, 0.3, 0.1, 0.5), 1, 2, 3),
+        ((0.2, 0.3, 0.1, 0.5), 2, 4, None),
+        ((0.5, 0.3, 0.1, 0.6), 2, 1, 3),
+        ((0.5, 0.3, 0.1, 0.6), None, 4, None),
+    ],
+)
+def test_the_best_round_and_the_stop(accuracies, patience, best, stopped):
+    found = stand(accuracies, patience)
+    assert (found.best, found.stopped) == (best, stopped)
+    assert len(found.accuracies) == (stopped or len(accuracies))
+    assert describe(found, "aft", 4)["final"] == round_name("aft", best or 4)
+
+
+# ---- groups ----
+
+
+def group(question, *texts):
+    return Group(
+        question, f"{question}?", "1", None, tuple(Candidate(t, float(t[0] == "r"), "positive") for t in texts)
+    )
+
+
+def test_groups_of_rounds_keep_every_candidate_once():
+    first = [group("a", "r1", "w1", "w2", "w3"), group("b", "w1")]
+    second = [group("a", "w2", "r2", "w4"), group("b"), group("c", "r1")]
+    merged = merge_groups([first, second])
+    assert [(g.question_id, [c.completion for c in g.candidates]) for g in merged] == [
+        ("a", ["r1", "w1", "w2", "w3", "r2", "w4"]),
+        ("b", ["w1"]),
+        ("c", ["r1"]),
+    ]
+    assert merge_groups([first]) == first
