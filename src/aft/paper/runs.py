@@ -146,7 +146,7 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
     if key == "laboratory":
         return _laboratory(binary, scale)
     if key == "rounds":
-        return _in_rounds(_in_world(binary, "harsh", "harsh", scale))
+        return _in_rounds(_laboratory(binary, scale)[-1])  # where a first round leaves room for others
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
