@@ -104,7 +104,7 @@ def test_a_run_is_planned(path, gsm8k_folder, tmp_path, command, monkeypatch):
     assert ran.code == 0, ran.err
     config = load_config(path)
     planned = {line.split()[1] for line in ran.out.splitlines() if line.startswith("run ")}
-    assert planned == set(config.stages)
+    assert planned == {*config.stages, *(["validate"] if config.rounds else [])}
     assert list(tmp_path.iterdir()) == []
 
 

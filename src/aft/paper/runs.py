@@ -161,7 +161,7 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         worlds = [*_laboratory(binary, scale), _in_world(rank, "harsh", "harsh-rank", scale)]
         return [replace(run, methods=_boundaries()) for run in worlds]
     if key == "rounds":
-        return _in_rounds(_in_world(binary, "harsh", "harsh", scale))
+        return _in_rounds(_laboratory(binary, scale)[-1])  # where a first round leaves room for others
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
