@@ -109,7 +109,7 @@ MAY_IMPORT = {
     " shown tasks grading"
     " scoring sampling training labelling evaluation sizes stats",
     "slurm": "config run",
-    "forecast": "config device json_files losses model run scoring stages tasks",
+    "forecast": "config device json_files model run scoring stages tasks",
     "launch": "config device ending endpoint forecast json_files markdown model progress report run shown sizes stats"
     " tasks labelling stages training",
     "paper": "slurm config device ending endpoint json_files markdown run shown stats report yaml_files",

@@ -72,7 +72,7 @@ def test_every_table_has_its_script():
         "laboratory-losses",
         "boundaries",
     ]
-    assert [key for key in SCRIPTS if plan(key, "small")] == ["boundaries", "2"]
+    assert [key for key in SCRIPTS if plan(key, "small")] == ["boundaries", "rounds", "2"]
 
 
 @pytest.mark.parametrize("path", SCRIPTS.values(), ids=lambda path: path.stem)
