@@ -191,7 +191,7 @@ launhc: {}
         "sample.temperature: expected a number, got 'warm' (str)",
         "sample.top_p: must be at most 1.0, got 1.5",
         "align.loss.constraint.name: got 'boundry' (str), allowed: none, detached, boundary, tapered,"
-            " pass_rate, balanced, floor, positive_floor, controlled. Did you mean 'boundary'?",
+        " pass_rate, balanced, floor, positive_floor, controlled. Did you mean 'boundary'?",
         # what the sound sections say together is told as well, and nothing about the others
         "seeds: a value appears twice: [0, 0]",
         "evaluate.models: unknown model 'alined'. Did you mean 'aligned'? Allowed: base, vft, aligned",
