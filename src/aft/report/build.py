@@ -72,7 +72,7 @@ def write_report(run_folder: Path, *, picture: bool = True) -> list[Path]:
     report["picture"] = {
         "file": None if note else run.report("png").name,
         "calibration": run.calibration.name if "calibration" in vectors else None,
-        "rounds": run.rounds_picture.name if "rounds" in vectors else None,
+        **({"rounds": run.rounds_picture.name} if "rounds" in vectors else {}),
         "note": note,
     }
     # all are made before one is written: a file that cannot be used leaves the report as it was

@@ -128,7 +128,8 @@ def read_report(path: Path) -> dict[str, Any]:
         for family in FAMILIES:
             members = model.get(family.name) or {}
             model[family.name] = {name: found and Estimate.from_json(found) for name, found in members.items()}
-    report["rounds"] = rounds_from_json(report.get("rounds") or [])
+    if "rounds" in report:  # earlier reports lack it
+        report["rounds"] = rounds_from_json(report["rounds"])
     return report
 
 
