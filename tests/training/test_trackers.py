@@ -216,7 +216,8 @@ def test_mlflow_has_one_run_with_settings_that_a_resume_goes_on_with(tmp_path):
     assert (found.info.run_name, found.info.status) == (run.name, "FINISHED")
     assert found.data.params["aft.align.loss.name"] == '"alignment"' and found.data.tags["aft.group"] == "run"
     assert client.get_experiment(found.info.experiment_id).name == "project"
-    assert [point.step for point in client.get_metric_history(found.info.run_id, "loss.vft")] == [1, 2, 3, 3, 4]
+    # in no certain order: points of one millisecond have none
+    assert sorted(point.step for point in client.get_metric_history(found.info.run_id, "loss.vft")) == [1, 2, 3, 3, 4]
 
 
 @needs("mlflow")
