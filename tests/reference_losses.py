@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 Floats = Sequence[float]
 
@@ -133,9 +134,9 @@ def alignment(scores: Floats, ratings: Floats, stopped: Floats, constraint: str,
 class Rule(str):
     """A constraint's name, with what the constraints without a constant compare with. A group without padding."""
 
-    def __new__(cls, name: str, start: Floats, lengths: Floats, spread: float, weight: float, min_gap: float) -> Rule:
+    def __new__(cls, name: str, **compared: Any) -> Rule:
         rule = super().__new__(cls, name)
-        rule.start, rule.lengths, rule.spread, rule.weight, rule.min_gap = start, lengths, spread, weight, min_gap
+        vars(rule).update(compared)
         return rule
 
     def gain(self, j: int, stopped: Floats) -> float:
@@ -152,7 +153,8 @@ def gate(j: int, ratings: Floats, stopped: Floats, constraint: str) -> float:
     above = [i for i, lower in pairs_of(ratings, constraint.min_gap) if lower == j]
     gain = constraint.gain(j, stopped)
     if constraint.startswith("balanced"):
-        return float(bool(above) and all(gain > -constraint.gain(i, stopped) for i in above))
+        room = 1e-3 * (constraint.lengths[j] if constraint.endswith("_sum") else 1)
+        return float(bool(above) and all(gain > room - constraint.gain(i, stopped) for i in above))
     ratio = min(1.0, math.exp(min(gain, 1.0)))
     if constraint.startswith("tapered"):
         return ratio
@@ -168,7 +170,10 @@ def as_higher(i: int, scores: Floats, constraint: str) -> float:
     if constraint != "positive_floor":
         return scores[i]
     assert isinstance(constraint, Rule)
-    return scores[i] - constraint.weight * max(0.0, constraint.start[i] - scores[i])
+    stopped, ratings = constraint.stopped, constraint.ratings
+    outranks = any(higher == i for higher, _ in pairs_of(ratings, constraint.min_gap))
+    factor = 1 + constraint.weight if outranks and stopped[i] < constraint.start[i] else 1.0
+    return stopped[i] + factor * (scores[i] - stopped[i])
 
 
 def rrhf(scores: Floats, ratings: Floats, stopped: Floats, constraint: str, beta: float, min_gap: float) -> float:

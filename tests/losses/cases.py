@@ -125,7 +125,8 @@ def run_reference(
 ) -> float:
     """The named loss of one group without padding, by the slow reference."""
     initial, lengths = at_start(torch.tensor(ref_scores, dtype=torch.float64))
-    rule = reference.Rule(constraint, initial.tolist(), lengths.tolist(), SPREAD, WEIGHT, min_gap)
+    compared = {"start": initial.tolist(), "lengths": lengths.tolist(), "spread": SPREAD, "weight": WEIGHT}
+    rule = reference.Rule(constraint, **compared, min_gap=min_gap, ratings=ratings, stopped=stopped)
     rest = (ratings, stopped, rule, BETA, min_gap)
     if name in REFERENCE_LOSSES:
         return getattr(reference, name)(scores, ref_scores, *rest)

@@ -18,7 +18,6 @@ from aft.losses import (
     Tapered,
     Unconstrained,
     controlled_beta,
-    dpo_loss,
     pair_statistics,
     spread_of_negatives,
 )
@@ -60,8 +59,6 @@ def test_the_pass_rates_push_is_strong_where_most_chains_are_right_and_gone_as_t
             ratio = rate * math.exp(-fall)
             assert own[3] == pytest.approx(ratio / (1 - ratio) * free[3].item(), rel=1e-9)
             torch.testing.assert_close(own[:1], free[:1], rtol=0, atol=0)
-    # from three quarters of right chains on, the push is harder than without a constraint
-    assert 0.75 / 0.25 > 1 > 0.25 / 0.75
 
 
 def test_the_pass_rate_is_kept_away_from_nought_and_one():
@@ -80,6 +77,7 @@ def test_a_balanced_push_ends_once_the_negative_fell_as_far_as_the_positives_ros
         ((0.2, 0.3, -0.19, -0.21), (True, False)),
         ((0.2, -0.1, -0.05, 0.2), (False, True)),  # a positive fell: only what rose by more is pushed
         ((0.0, 0.0, 0.0, 0.0), (False, False)),
+        ((1e-5, -1e-5, 1e-5, 2e-5), (False, False)),  # rounding decides nothing
     ):
         own, free = pushes(name, Balanced(initial_scores=START), moved(*by))
         for place, expected in zip((2, 3), pushed, strict=True):
@@ -115,26 +113,24 @@ def test_the_spread_is_that_of_all_outranked_candidates():
     assert spread_of_negatives(scores, torch.zeros(3, 3), candidate_mask=mask) == 0
 
 
-@pytest.mark.parametrize("name", sorted({"alignment", "dpo", "ipo", "pro", "simpo", "orpo", "kto"} & set(LOSSES)))
-def test_a_positive_below_its_start_is_pushed_up_harder_and_no_negative_is_spared(name):
-    scores = moved(-0.2, 0.2, -2.0, -2.0)
-    options = {"refs": START}
-    own = gradient_of(name, scores, RATINGS, constraint=PositiveFloor(initial_scores=START, weight=0.0), **options)
-    free = gradient_of(name, scores, RATINGS, constraint=Unconstrained(), **options)
-    torch.testing.assert_close(own, free, rtol=0, atol=0)
-    own = gradient_of(name, scores, RATINGS, constraint=PositiveFloor(initial_scores=START, weight=3.0), **options)
-    assert own[0, 0] < 2 * free[0, 0] < 0
-    assert own[0, 2] > 0
-
-
-def test_positive_floor_on_dpo_is_dpops_own_loss():
-    scores, refs = torch.tensor([[-0.7, -0.9]], dtype=torch.float64), torch.tensor([[-0.5, -0.6]], dtype=torch.float64)
-    lengths = torch.tensor([[20, 30]])
-    constraint = PositiveFloor(initial_scores=refs, weight=4.0)
-    found, _ = dpo_loss(scores, torch.tensor([[1, 0]]), ref_scores=refs, lengths=lengths, constraint=constraint)
-    chosen, rejected = 20 * (-0.7 + 0.5), 30 * (-0.9 + 0.6)
-    penalty = max(0.0, -chosen)
-    assert found.item() == pytest.approx(math.log1p(math.exp(-0.1 * (chosen - rejected - 4.0 * penalty))))
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_positive_below_its_start_weighs_more_and_nothing_else_changes(name):
+    scores = moved(-0.2, 0.2, -0.1, 0.1)
+    options = {"refs": START - 0.1}
+    for weight in (0.0, 3.0):
+        constraint = PositiveFloor(initial_scores=START, weight=weight)
+        own = gradient_of(name, scores, RATINGS, constraint=constraint, **options)[0]
+        free = gradient_of(name, scores, RATINGS, constraint=Unconstrained(), **options)[0]
+        if name == "nca":  # it also pushes every candidate towards the reference, whatever it is compared with
+            assert own[0] <= free[0] < 0
+        else:
+            torch.testing.assert_close(own[0], (1 + weight) * free[0])
+        torch.testing.assert_close(own[1:], free[1:], rtol=0, atol=0)
+    # without a pair nothing outranks, and nothing is held
+    wrong = torch.zeros(1, 4)
+    floor = PositiveFloor(initial_scores=START, weight=3.0)
+    held, free = (gradient_of(name, scores, wrong, constraint=c, **options) for c in (floor, Unconstrained()))
+    torch.testing.assert_close(held, free, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", [Tapered, PassRate, Balanced])
@@ -153,6 +149,7 @@ def test_a_controlled_beta_follows_the_positives_within_its_bounds():
     assert controlled_beta(beta, torch.tensor(-0.5), rate=0.2) == pytest.approx(0.0)
     assert controlled_beta(beta, torch.tensor(torch.nan), rate=0.2) == beta
     assert controlled_beta(beta, torch.tensor(99.0), rate=1.0) == 0.8
+    assert controlled_beta(beta, torch.tensor(-99.0), rate=1.0) == 0
     assert controlled_beta(beta, torch.tensor(-99.0), rate=1.0, lowest=-0.2) == -0.2
 
 

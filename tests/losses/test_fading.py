@@ -81,11 +81,11 @@ def test_nft_weighs_questions_by_the_share_of_right_chains():
     scores = torch.tensor([REFERENCE, REFERENCE], dtype=torch.float64) + torch.tensor([0.1, -0.2, -0.1, -0.4])
     losses = {
         weight: nft_loss(scores, ratings, ref_scores=double(REFERENCE).expand(2, 4), question_weight=weight)[0]
-        for weight in ("failure_rate", "odds", "one")
+        for weight in ("failure_rate", "root_odds", "one")
     }
     q = torch.tensor([0.25, 0.75], dtype=torch.float64)
     torch.testing.assert_close(losses["failure_rate"], losses["one"] * (1 - q))
-    torch.testing.assert_close(losses["odds"], losses["one"] * (1 - q) / q)
+    torch.testing.assert_close(losses["root_odds"], losses["one"] * ((1 - q) / q).sqrt())
 
 
 def test_topr_by_hand():
@@ -279,7 +279,7 @@ def test_asymre_with_lengths_takes_sums_and_keeps_the_boundary_per_token():
         (lambda s, r: nft_loss(s, r, ref_scores=s, floor=0.0), "nft_loss: floor must be finite and > 0, got 0.0"),
         (
             lambda s, r: nft_loss(s, r, ref_scores=s, question_weight="rate"),
-            "nft_loss: question_weight must be one of failure_rate, odds, one, got 'rate'",
+            "nft_loss: question_weight must be one of failure_rate, root_odds, one, got 'rate'",
         ),
         (
             lambda s, r: nft_loss(s, 4 * r, ref_scores=s),

@@ -40,7 +40,7 @@ def test_rft_above_vft(rft, expected):
     [
         ([RIGHT] * 3, HELD),
         ([MIXED] * 3, HELD),  # as good as the best fixed beta
-        ([[*MIXED[1:], 0]] * 3, HELD),  # below it by chance
+        ([[*MIXED[1:], 0]] * 3, NOT_TESTED),  # below it by chance, with too few questions to tell by how much
         ([HALF[:20] + WRONG[:20]] * 3, NOT_HELD),
         ([RIGHT] * 2, NOT_TESTED),
     ],

@@ -161,9 +161,9 @@ def test_rrhf_as_its_code_has_it_divides_by_the_padded_length_of_the_group(tmp_p
         ),
         (NcaLoss(name="nca", alpha=0.5), nca_loss, {"alpha": 0.5}),
         (
-            NftLoss(name="nft", floor=0.5, question_weight="odds"),
+            NftLoss(name="nft", floor=0.5, question_weight="root_odds"),
             nft_loss,
-            {"floor": 0.5, "question_weight": "odds"},
+            {"floor": 0.5, "question_weight": "root_odds"},
         ),
         (ToprLoss(name="topr"), topr_loss, {}),
         (SimperLoss(name="simper"), simper_loss, {}),

@@ -74,11 +74,11 @@ class FloorConstraint:
 
 @dataclass(frozen=True)
 class PositiveFloorConstraint:
-    """Better-rated candidates below their score before training are pushed up harder (DPOP); no limit on negatives."""
+    """Better-rated candidates below their score before training weigh more (DPOP); no limit on negatives."""
 
     name: Literal["positive_floor"]
     weight: float = field(default=5.0, metadata={"ge": 0.0})
-    """How much harder: 1 + weight times (DPOP's lambda)."""
+    """Their gradient is 1 + weight times as large (DPOP's lambda)."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,13 @@ class ControlledConstraint:
     """`boundary` with a beta that rises while the positives rise and falls while they lie below their start."""
 
     name: Literal["controlled"]
-    beta: float = 0.0
+    beta: float = 0.15
     """The first beta, in nats per token."""
-    rate: float = field(default=0.05, metadata={"gt": 0.0})
-    """Change of beta in a step, per nat per token of the positives' mean drift."""
-    lowest: float = -0.8
-    """Least beta (paper's search: -0.8)."""
+    rate: float = field(default=0.5, metadata={"gt": 0.0})
+    """Change of beta in a step, per nat per token of the positives' mean drift*. With a drift of 0.01, 50 steps move
+    beta by 0.25."""
+    lowest: float = 0.0
+    """Least beta. 0: a negative is never pushed further than to the lowest better-rated candidate."""
     highest: float = 0.8
     """Greatest beta (paper's search: 0.8)."""
     detach_target: bool = True
@@ -101,6 +102,8 @@ class ControlledConstraint:
 
     def problems(self) -> list[str]:
         """Returns the problems between this section's keys."""
+        if self.lowest > self.highest:
+            return [f"lowest: {self.lowest:g} is above highest, {self.highest:g}"]
         if self.lowest <= self.beta <= self.highest:
             return []
         return [f"beta: must lie between lowest ({self.lowest:g}) and highest ({self.highest:g}), got {self.beta:g}"]
@@ -275,9 +278,9 @@ class NftLoss(RankingTerm):
     """A candidate is right if its rating is above this; null: 0.5, and ratings must be 0 or 1."""
     floor: float = field(default=1.0, metadata={"gt": 0.0})
     """Least value of the negative policy (NFT's ε). A smaller one pushes harder where a wrong candidate has risen."""
-    question_weight: Literal["failure_rate", "odds", "one"] = "failure_rate"
-    """A question's weight, q its share of right candidates: failure_rate: 1 − q (NFT's own); odds: (1 − q) / q; one:
-    1."""
+    question_weight: Literal["failure_rate", "root_odds", "one"] = "failure_rate"
+    """A question's weight, q its share of right candidates: failure_rate: 1 − q (NFT's own); root_odds: the root of
+    (1 − q) / q, as in GRPO; one: 1."""
     logps: Literal["mean", "sum"] = "mean"
     """Log-ratios per token, or summed over the response. NFT has a ratio for each token."""
 

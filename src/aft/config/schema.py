@@ -300,7 +300,7 @@ class AlignConfig:
     """Chains in L_VFT: the reference, or the reference and every sampled positive (RFT)."""
     pair_references: bool = True
     """Use another question's reference in L_VFT if a question has no known chain, so that all steps have equally
-    many."""
+    many. Not with `vft_reduction: question_mean` or `question_sum`, where each question counts once."""
     max_candidates: int | None = field(default=None, metadata={"ge": 1})
     """Use only this many first samples of each question, to vary k with one sample set; null: all samples."""
     negatives: Literal["all", "sampled", "from_prefix"] = "all"

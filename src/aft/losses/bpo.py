@@ -47,7 +47,8 @@ def bpo_loss(
         `metrics_from_statistics` defines them. The caller reduces over B.
     Raises:
         ValueError: as `alignment_loss`; also on a bad beta or alpha.
-    Edge cases: where both gains are equal, as before the first step, each side gets half of the push. A group without
+    Edge cases: where both gains are equal, each side gets half of the push. In the first step, rounding
+        decides which of two equal gains is the smaller. A group without
         any pair has loss and gradient exactly 0 and is counted in `groups/without_pair`. Gaps of 1e4 between scores
         stay finite.
     """

@@ -84,8 +84,9 @@ class PassRate(SinceStart):
     Property: the push is strong where most chains are right, weak where few are, and ends as j fades. At the start it
     is q / (1 - q) of `Unconstrained`'s.
     Source: NFT (Chen et al. 2025, arXiv 2505.18116): the gradient of its implicit negative policy. NFT's ratios are per
-        token; `lengths` gives those of whole responses. Departure: rho_j counts as 1 above 1, so that the push is
-        finite. NFT bounds its denominator there, and the push goes on growing.
+        token; `lengths` gives those of whole responses. Departures: rho_j counts as 1 above 1, so that the push is
+        finite. NFT bounds its denominator there, and the push goes on growing. NFT also weighs a question by 1 - q,
+        so that its push is q at the start; this one is up to 49 times that of `Unconstrained`.
     """
 
 
@@ -93,7 +94,8 @@ class PassRate(SinceStart):
 class Balanced(SinceStart):
     """Push a negative down only while it has fallen by less than the candidates that outrank it have risen.
 
-    Pushes j while s_j - s_j0 > - min over i above j of (s_i - s_i0). `lengths` multiply the differences.
+    Pushes j while s_j - s_j0 > 1e-3 - min over i above j of (s_i - s_i0). `lengths` multiply the differences and the
+    1e-3, without which rounding would decide at the start, where all differences are 0.
     Property: the push on j stops as soon as j has moved further than the positive that has risen least. While that
     positive lies below its start, j is pushed only if j has risen by more than it has fallen.
     Source: BPO (arXiv 2506.03557), which optimises the smaller of the two gains; as a gate the rule is ours.
@@ -120,10 +122,10 @@ class Floor:
 class PositiveFloor:
     """Hold the positives at their scores before training; do not limit the push on negatives.
 
-    As the higher of a pair, i counts with s_i - weight max(0, s_i0 - s_i). So a positive below its start is pushed up
-    1 + weight times as hard.
-    Source: DPOP (Pal et al. 2024, arXiv 2402.13228), for every loss. With `dpo_loss`, `lengths` and the same reference
-        scores it is DPOP's own, lambda = `weight`.
+    While a candidate that outranks another scores below its start, its gradient as the higher of a pair is 1 + `weight`
+    times as large. The value of the loss stays.
+    Source: DPOP (Pal et al. 2024, arXiv 2402.13228). Departure: DPOP's penalty lies inside the sigmoid, so that it
+        also makes the push on the negative harder. As a factor of the gradient it means the same under every loss.
     """
 
     initial_scores: Tensor
@@ -138,14 +140,14 @@ Constraint = Unconstrained | Detached | Boundary | Tapered | PassRate | Balanced
 UNCONSTRAINED = Unconstrained()
 
 
-def controlled_beta(beta: Tensor, drift: Tensor, *, rate: float, lowest: float = -0.8, highest: float = 0.8) -> Tensor:
+def controlled_beta(beta: Tensor, drift: Tensor, *, rate: float, lowest: float = 0.0, highest: float = 0.8) -> Tensor:
     """The next beta of a `Boundary` that follows the positives: beta + rate times drift, within [lowest, highest].
 
     `drift`, 0-dim, is the mean change in score of a step's positives since training began, nats per token. While the
-    positives rise, negatives may be pushed further; while they lie below their start, less far. So -beta is the dual
-    variable of "positives must not become less likely", raised and lowered by a gradient step of size `rate`.
+    positives lie above their start, negatives may be pushed further; while they lie below it, less far. So
+    highest - beta >= 0 is the dual variable of "positives must not become less likely", moved by steps of size `rate`.
     A drift that is nan (a step without positives) changes nothing. Reads nothing from the device.
-    Source: ours; the bounds are those of the paper's search for beta.
+    Source: ours. 0.8 is the largest beta of the paper's search.
     """
     moved = (beta + rate * drift.detach().to(beta)).clamp(lowest, highest)
     return torch.where(torch.isnan(moved), beta, moved)

@@ -10,15 +10,13 @@ from torch.nn.functional import relu
 
 from .candidates import folded, mean_over_candidates, right_candidates
 from .constraints import UNCONSTRAINED, Constraint
-from .pairs import compare_candidates, pair_metrics
+from .pairs import PASS_RATES, compare_candidates, pair_metrics
 from .reference import log_ratios
 
-# As in the published code: the rate of right candidates stays in this range, and a log-ratio counts up to this many
-# nats. Beyond, the ratio grows along its tangent.
-RATES = (0.02, 0.98)
+# As in the published code, a log-ratio counts up to this many nats. Beyond, the ratio grows along its tangent.
 LARGEST_LOG_RATIO = 10.0
 
-QUESTION_WEIGHTS = ("failure_rate", "odds", "one")
+QUESTION_WEIGHTS = ("failure_rate", "root_odds", "one")
 
 
 def nft_loss(
@@ -59,7 +57,8 @@ def nft_loss(
         desirable_above: a candidate is right if its rating is above this. None: 0.5, and every rating must be 0 or 1.
             This check reads from the device, except for boolean ratings.
         floor: the paper's epsilon, > 0. The push on a wrong candidate is at most q R / ((1 - q) floor).
-        question_weight: w(q): failure_rate (1 - q, the paper's default), odds ((1 - q) / q) or one (1).
+        question_weight: w(q): failure_rate (1 - q, the paper's default), root_odds (the root of (1 - q) / q, as in
+            GRPO) or one (1).
         min_rating_gap: used by the metrics and the constraint. A group without a pair adds nothing.
 
     Returns:
@@ -82,8 +81,10 @@ def nft_loss(
 
     of_right, of_all = right.sum(dim=1, keepdim=True), pairs.real.sum(dim=1, keepdim=True)
     counts = ((of_right > 0) & (of_right < of_all)).squeeze(1) & pairs.outranks.flatten(1).any(dim=1)  # (B,)
-    rate = (of_right.to(pairs.scores.dtype) / of_all.clamp(min=1)).clamp(*RATES)  # (B, 1), the paper's r_q
-    weight = {"failure_rate": 1 - rate, "odds": (1 - rate) / rate, "one": torch.ones_like(rate)}[question_weight]
+    rate = (of_right.to(pairs.scores.dtype) / of_all.clamp(min=1)).clamp(*PASS_RATES)  # (B, 1), the paper's r_q
+    weight = {"failure_rate": 1 - rate, "root_odds": ((1 - rate) / rate).sqrt(), "one": torch.ones_like(rate)}[
+        question_weight
+    ]
 
     def of_wrong(candidates: Tensor) -> Tensor:
         """The term of a wrong candidate, from scores (B, G). Increases with the scores."""

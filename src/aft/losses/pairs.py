@@ -43,8 +43,11 @@ STATISTICS = (
     "gated_count",
 )
 
-# The least and the greatest share of superiors that `PassRate` counts with.
-_PASS_RATES = (0.02, 0.98)
+# The least and the greatest share of right candidates that NFT counts with.
+PASS_RATES = (0.02, 0.98)
+# Nats per token by which a candidate may still fall under `Balanced`. Rounding in another batch can change a score by
+# nearly as much, and must not decide whether a candidate is pushed.
+_LEAST_ROOM = 1e-3
 
 
 Values = Callable[[Tensor], Tensor]
@@ -143,7 +146,7 @@ def compare_candidates(
     boundary, fixed = _boundary(function, scores, real, outranks, constraint)
     gate = _gate(function, scores, real, outranks, constraint)
     lower = _lower(scores, outranks, constraint, gate)
-    higher = _higher(function, scores, real, constraint)
+    higher = _higher(function, scores, real, outranks, constraint)
     gaps = rating_gaps.to(scores.dtype)
     return Pairs(real, ratings, scores, lower, higher, outranks, gaps, boundary, gate, fixed)
 
@@ -173,16 +176,18 @@ def _gate(function: str, scores: Tensor, real: Tensor, outranks: Tensor, constra
     if not isinstance(constraint, SinceStart):
         return None
     gains = scores - _at_start(function, "initial_scores", constraint.initial_scores, scores, real)  # (B, G)
+    room = torch.full_like(gains, _LEAST_ROOM)
     if constraint.lengths is not None:
-        gains = gains * _at_start(function, "lengths", constraint.lengths, scores, real)
+        lengths = _at_start(function, "lengths", constraint.lengths, scores, real)
+        gains, room = gains * lengths, room * lengths
     if isinstance(constraint, Balanced):
         least = torch.where(outranks, gains.unsqueeze(2), torch.inf).amin(dim=1)  # (B, G), inf: none outranks j
-        return (outranks.any(dim=1) & (gains > -least)).to(scores.dtype)
+        return (outranks.any(dim=1) & (gains > room - least)).to(scores.dtype)
     ratios = gains.clamp(max=0).exp()
     if isinstance(constraint, Tapered):
         return ratios
     superiors = outranks.sum(dim=1).to(scores.dtype) / real.sum(dim=1, keepdim=True).clamp(min=1)
-    expected = ratios * superiors.clamp(*_PASS_RATES)
+    expected = ratios * superiors.clamp(*PASS_RATES)
     return expected / (1 - expected)
 
 
@@ -199,12 +204,14 @@ def _lower(scores: Tensor, outranks: Tensor, constraint: Constraint, gate: Tenso
     return torch.where(gate == 0, still, still + gate * (scores - still))
 
 
-def _higher(function: str, scores: Tensor, real: Tensor, constraint: Constraint) -> Tensor:
+def _higher(function: str, scores: Tensor, real: Tensor, outranks: Tensor, constraint: Constraint) -> Tensor:
     """(B, G), the scores for use as the higher of a pair."""
     if not isinstance(constraint, PositiveFloor):
         return scores
     initial = _at_start(function, "initial_scores", constraint.initial_scores, scores, real)
-    return scores - constraint.weight * (initial - scores).relu()
+    still = scores.detach()
+    fallen = outranks.any(dim=2) & (still < initial)
+    return torch.where(fallen, still + (1 + constraint.weight) * (scores - still), scores)
 
 
 def _at_start(function: str, name: str, value: Tensor, scores: Tensor, real: Tensor) -> Tensor:

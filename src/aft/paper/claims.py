@@ -2,9 +2,11 @@
 
 A comparison says that model `a` is above model `b` in a measure. It is **held** if the paired bootstrap interval of
 a − b over questions lies above 0, a − b is above 0 on every seed, of which there are at least three, and its mean is
-at least `at_least`. A comparison `within` noise is held unless the whole interval lies below 0. It is **not tested**
-where a model or a measure is missing, or there are fewer seeds. Else it is **not held**. A claim is held if in each of
-its clauses some comparison is.
+at least `at_least`. It is **not tested** where a model or a measure is missing, or there are fewer seeds. Else it is
+**not held**. A claim is held if in each of its clauses some comparison is.
+
+A comparison `within` noise is held if the interval holds 0 or lies above it. An interval that holds 0 and reaches
+2 points or more below it says too little: not tested. One that lies below 0 is not held.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from .specs import LOSSES, ROUNDS, RULES
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
+_PRECISION = 0.02  # of a comparison within noise, as a share
 TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "pool_perplexity", "vote_gain"
 
 
@@ -165,7 +168,9 @@ def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
     if comparison.within:
-        return HELD if found["bootstrap_high"] >= 0 else NOT_HELD, text
+        if found["bootstrap_high"] < 0:
+            return NOT_HELD, text
+        return HELD if found["bootstrap_low"] > -_PRECISION else NOT_TESTED, text
     held = found["bootstrap_low"] > 0 and min(means) > 0 and found["mean"] >= comparison.at_least
     return HELD if held else NOT_HELD, text
 

@@ -132,7 +132,8 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         encoder,
         supervise=align.supervise,
         ranked=align.loss is not None,
-        pair_references=align.pair_references,
+        # a borrowed reference would count as a question of its own
+        pair_references=align.pair_references and not align.vft_reduction.startswith("question"),
         seed=derive_seed("borrow", unit.seed or 0),
     )
     facts = {"groups": len(groups), "groups_with_pair": None}
