@@ -286,7 +286,7 @@ def test_which_negatives_are_used():
     def texts(chosen):
         return [candidate.completion for candidate in chosen[0].candidates]
 
-    assert chosen_candidates(groups, "all", masked=True) is groups
+    assert chosen_candidates(groups, "all", masked=True) == groups
     assert texts(chosen_candidates(groups, "sampled", masked=True)) == ["right", "wrong"]
     steps = chosen_candidates(groups, "from_prefix", masked=True)
     assert texts(steps) == ["right", "step", "late"] and steps[0].candidates[1].response_mask == (0, 1)
@@ -294,3 +294,18 @@ def test_which_negatives_are_used():
     assert all(candidate.response_mask is None for candidate in whole[0].candidates)
     # fewer samples: what continues a chain goes with the chain
     assert texts(first_samples(groups, 2)) == ["right", "wrong", "step"]
+
+
+def test_a_continuation_with_the_text_of_a_sample_is_used_where_the_sample_is_not():
+    step = {"token_ids": (1, 2), "response_mask": (0, 1), "prefix": Prefix(0, 1)}
+    candidates = [positive("right", index=0), negative("same", index=3), negative("same", index=6, **step)]
+    groups = [group(*candidates)]
+
+    def indices(negatives, count=None, masked=True):
+        [chosen] = chosen_candidates(first_samples(groups, count), negatives, masked=masked)
+        return [candidate.index for candidate in chosen.candidates]
+
+    assert indices("all") == indices("all", masked=False) == indices("sampled") == [0, 3]
+    assert indices("from_prefix") == [0, 6]
+    # of the first two samples none has the text
+    assert indices("all", 2) == [0, 6]

@@ -156,6 +156,8 @@ def test_what_makes_which_stage_run_again(made):
     assert states("sample.from_prefix.credit=chain") == (DONE, RERUN)
     assert states("sample.from_prefix.steps=1") == (RERUN, DONE)
     assert states("sample.from_prefix=null", "methods={all: {}}") == (RERUN, RERUN)
+    # labels of before, without the continuations that have the text of a sample, are made again
+    assert made._sections(of_label)["sample"] == {"from_prefix": {"credit": "step", "as_samples": "kept"}}
     # a run without the section, and methods that use all candidates, have the inputs that they had before it was there
     plain = make_plan(folder, "sample.from_prefix=null", "methods={all: {}}")
     [align] = plain.units("align")

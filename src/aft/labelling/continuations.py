@@ -16,8 +16,9 @@ from .labels import RATINGS
 class ContinuationCounts:
     """Counts of continuations: `continuations` = `wrong` + `unparsed` + `right`; `tokens` were sampled for them.
 
-    `right` ones are left out. `kept` are candidates now: wrong or unparsed ones, less `duplicates`, less unparsed ones
-    where these are dropped, less those `without_ids` that needed a mask. `groups` have one that was kept.
+    `right` ones are left out. `kept` are candidates now: wrong or unparsed ones, less `duplicates` of continuations,
+    less unparsed ones where these are dropped, less those `without_ids` that needed a mask. `groups` have one that was
+    kept. Of the kept ones, `as_samples` have the text of a candidate that was there before.
     """
 
     continuations: int = 0
@@ -29,6 +30,7 @@ class ContinuationCounts:
     without_ids: int = 0
     kept: int = 0
     groups: int = 0
+    as_samples: int = 0
 
     def table(self) -> str:
         """A Markdown table with one row per count."""
@@ -51,11 +53,14 @@ def add_continuations(
     `credit`: step gives them a `response_mask` that leaves out the beginning they share with the right chain; chain
     gives them none. A right chain never has one. It stands against every wrong chain of its group, each with a
     beginning of its own or none, so no mask of it would fit them all. `unparsed` and `deduplicate` are as in
-    `label_completions`; a text that the group has already is a duplicate. Raises `DataError` for an unknown question.
+    `label_completions`, but a duplicate is the text of another continuation alone. A sample's text stays, as a method
+    may use the continuation and not the sample; `chosen_candidates` knows what a method uses, and drops what repeats.
+    Raises `DataError` for an unknown question.
     """
     by_id = {question.id: question for question in questions}
     members = {group.question_id: list(group.candidates) for group in groups}
-    seen = {name: {candidate.completion for candidate in candidates} for name, candidates in members.items()}
+    before = {name: {candidate.completion for candidate in candidates} for name, candidates in members.items()}
+    seen: dict[str, set[str]] = {name: set() for name in members}
     counts, grown = ContinuationCounts(), set()
     for completion in sorted(continuations, key=lambda c: c.index):
         name = completion.question_id
@@ -81,6 +86,7 @@ def add_continuations(
         seen[name].add(completion.completion)
         grown.add(name)
         counts.kept += 1
+        counts.as_samples += completion.completion in before[name]
         members[name].append(
             Candidate(
                 completion=completion.completion,

@@ -165,10 +165,10 @@ def first_samples(groups: Sequence[Group], count: int | None) -> Sequence[Group]
 def chosen_candidates(groups: Sequence[Group], negatives: str, *, masked: bool) -> Sequence[Group]:
     """The groups with the wrong candidates that `negatives` names: all, sampled (whole) or from_prefix.
 
-    Right candidates stay. `masked=False` takes the `response_mask` from every candidate, so that it counts whole.
+    Right candidates stay. A continuation with the text of another one that stays is left out: labelling cannot know
+    which samples a method uses. So `first_samples` comes before. `masked=False` takes the `response_mask` from every
+    candidate, so that it counts whole.
     """
-    if negatives == "all" and masked:
-        return groups
 
     def stays(candidate: Candidate) -> bool:
         if candidate.label in (POSITIVE, REFERENCE):
@@ -178,9 +178,14 @@ def chosen_candidates(groups: Sequence[Group], negatives: str, *, masked: bool) 
     def kept(candidate: Candidate) -> Candidate:
         return candidate if masked else dataclasses.replace(candidate, response_mask=None)
 
-    return [
-        dataclasses.replace(group, candidates=tuple(kept(c) for c in group.candidates if stays(c))) for group in groups
-    ]
+    def chosen(group: Group) -> Group:
+        candidates = [candidate for candidate in group.candidates if stays(candidate)]
+        whole = {candidate.completion for candidate in candidates if candidate.prefix is None}
+        return dataclasses.replace(
+            group, candidates=tuple(kept(c) for c in candidates if c.prefix is None or c.completion not in whole)
+        )
+
+    return [chosen(group) for group in groups]
 
 
 def alignment_entries(

@@ -415,7 +415,9 @@ class Plan:
             # limits decide whether a run goes on, and change no label
             label = {key: value for key, value in whole["label"].items() if key not in ("warn", "stop")}
             from_prefix = config.sample.from_prefix
-            sample = {} if from_prefix is None else {"sample": {"from_prefix": {"credit": from_prefix.credit}}}
+            # labels that left out a continuation with the text of a sample do not have this key
+            continued = {} if from_prefix is None else {"credit": from_prefix.credit, "as_samples": "kept"}
+            sample = {"sample": {"from_prefix": continued}} if continued else {}
             return {"data": data, "label": {**label, "ratings": ratings}, **sample, **_round_key(unit)}
         sections = {"data": data, "prompt": self.prompt_keys(unit), "model": self.model_keys(unit.stage)}
         if unit.stage == "pretrain":
