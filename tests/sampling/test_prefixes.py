@@ -43,6 +43,23 @@ def test_steps_of_whole_words_and_chains_without_any():
         assert steps.ends(tokenizer(text, add_special_tokens=False)["input_ids"]) == []
 
 
+@pytest.mark.parametrize("kind", [gpt2, llama])
+def test_the_number_of_a_list_is_no_step(kind):
+    tokenizer = kind()
+
+    def cuts(text):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [tokenizer.decode(ids[:end]).strip() for end in Steps(tokenizer).ends(ids)]
+
+    assert cuts("1. Add 2 and 3.\n 2. Take 5.\nIt is 5.") == ["1. Add 2 and 3."]
+    # a number that ends a sentence or a line ends a step
+    assert cuts("2 and 3 is 5. Take 5.\n10.\nSo 5. It is 5.")[:3] == [
+        "2 and 3 is 5.",
+        "2 and 3 is 5. Take 5.",
+        "2 and 3 is 5. Take 5.\n10.",
+    ]
+
+
 def test_an_end_inside_a_token_is_no_place():
     tokenizer = build_tokenizer(["a.\nb " * 50] * 5, 300)
     ids = tokenizer("a.\nb a.\nb a.\nb", add_special_tokens=False)["input_ids"]

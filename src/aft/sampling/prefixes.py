@@ -13,6 +13,7 @@ from .requests import Request, derive_seed
 
 # A step ends behind a sentence or a line. White space behind it belongs to the step, if it has tokens of its own.
 _STEP_END = re.compile(r"""(?:[.!?…]["')\]”’»]*(?=\s)|[。！？]["')\]”’»]*|\n)\s*""")
+_LIST_NUMBER = re.compile(r"\s*\d+")  # a whole line before its full stop: "2. Take 5" begins a step there
 
 
 class Steps:
@@ -34,6 +35,9 @@ class Steps:
         places = {start: number for number, start in enumerate(starts)}  # the last of those that begin there
         found = []
         for match in _STEP_END.finditer(text):
+            line = text[: match.start()].rpartition("\n")[2]
+            if match[0].startswith(".") and "\n" not in match[0] and _LIST_NUMBER.fullmatch(line):
+                continue
             least = match.start() + max(1, len(match[0].rstrip()))
             inside = [at for at in range(least, match.end() + 1) if places.get(at)]
             if match.end() < len(text) and inside:
