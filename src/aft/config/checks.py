@@ -274,8 +274,10 @@ def _check_negatives(config: Config) -> list[str]:
     """Negatives that no stage makes. Groups that are given may have them."""
     if config.sample.from_prefix is not None or not {"label", "align"} <= {*config.stages}:
         return []
-    asked = {f"methods.{name}": (section or {}).get("negatives") for name, section in config.methods.items()}
-    asked["align"] = config.align.negatives
+    asked: dict[str, Any] = {}
+    for name, section in config.methods.items():
+        own = "negatives" in (section or {})
+        asked[f"methods.{name}" if own else "align"] = section["negatives"] if own else config.align.negatives
     return [
         f"{name}.negatives: from_prefix, but sample.from_prefix is null: no candidate continues a right chain"
         for name, value in asked.items()
