@@ -103,6 +103,14 @@ def test_the_manifest_counts_what_was_sampled_for_both(made):
         assert not found.wrong and found.numbers > 10
 
 
+@pytest.mark.parametrize("file", ["completions", "continuations"])
+def test_labels_of_absent_samples_are_not_checked(made, tmp_path, monkeypatch, file):
+    monkeypatch.setattr(Plan, file, lambda *_: tmp_path / "absent.jsonl")
+    [unit] = made.units("label")
+    found = recompute(made, unit, read_manifest(unit.manifest))
+    assert not found.wrong and found.unchecked == [f"labels: {tmp_path / 'absent.jsonl'} is absent"]
+
+
 def test_wrong_ends_become_negatives_with_a_mask(made):
     groups = read_groups(made.groups(0))
     steps = [c for group in groups for c in group.candidates if c.prefix is not None]
@@ -195,6 +203,13 @@ def test_the_forecast_counts_more_tokens(made):
     with_them, without = work(made.config, lengths), work(plain.config, lengths)
     assert with_them[0].sampled == without[0].sampled + 16 * 2 * 2 * 3 * 10
     assert with_them[1].trained > without[1].trained
+
+
+def test_only_the_negatives_of_a_method_count(tmp_path):
+    given = ("sample.from_prefix=null", "align.negatives=from_prefix")
+    make_plan(tmp_path, *given, "methods={whole: {negatives: sampled}}")
+    with pytest.raises(ConfigError, match=r"align\.negatives: from_prefix, but sample.from_prefix is null"):
+        make_plan(tmp_path, *given, "methods={whole: {negatives: sampled}, all: null}")
 
 
 @pytest.mark.parametrize(

@@ -223,8 +223,10 @@ def _compare_requests(
 def _label(plan: Plan, unit: Unit, found: Recomputed) -> None:
     section, seed = plan.config.label, unit.seed or 0
     path = plan.completions(unit.seed, unit.name)
-    if not path.is_file():
-        found.unchecked.append(f"labels: {path} is absent")
+    paths = [path] if plan.config.sample.from_prefix is None else [path, plan.continuations(unit.seed, unit.name)]
+    absent = [f"labels: {path} is absent" for path in paths if not path.is_file()]
+    if absent:
+        found.unchecked += absent
         return
     completions, grader = read_completions(path), Grader(plan.task)
     pool = plan.pool_of(unit)
