@@ -29,6 +29,7 @@ REPORTS = {
     "quickstart": ("quickstart", True),
     "grid": ("arithmetic-grid", False),
     "gsm8k-tiny": ("gsm8k-tiny-cpu", False),
+    "from-prefix": ("arithmetic-from-prefix", True),
 }
 
 
