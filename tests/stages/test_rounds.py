@@ -8,12 +8,15 @@ import pytest
 
 from aft.config import load_config
 from aft.errors import ConfigError
+from aft.grading import grade_all
+from aft.json_files import write_json, write_json_lines
 from aft.launch.conductor import show_plan
-from aft.records import Candidate, Group
+from aft.records import Candidate, Completion, Group
 from aft.run.folder import RunFolder, method_round, round_name
-from aft.run.manifest import UnitLog
+from aft.run.manifest import UnitLog, read_manifest
 from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
-from aft.stages.rounds import describe, merge_groups, stand
+from aft.stages.recompute import recompute
+from aft.stages.rounds import describe, merge_groups, stand, validated
 
 OUTPUTS = {"sample": ["completions.jsonl"], "label": ["groups.jsonl", "counts.json"], "evaluate": ["metrics.json"]}
 CHECKPOINT = ["config.json", "model.safetensors"]
@@ -184,6 +187,31 @@ def test_too_few_validation_questions(make):
     make(
         "rounds={count: 2, validation_questions: 0}", "data.num_validation=0", "sample.pool_questions=0"
     ).check_rounds()
+
+
+def validate(plan, unit):
+    """Writes what a validation of chance writes."""
+    questions = plan.validation_questions(unit.seed)
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    completions = [Completion(q.id, 0, f"[ANS] {q.answer}" if n % 2 else "no", False, 3, n) for n, q in enumerate(questions)]
+    predictions = grade_all(plan.task, completions, questions)
+    write_json_lines(unit.folder / "completions.jsonl", completions)
+    write_json_lines(unit.folder / "predictions.jsonl", predictions)
+    write_json(unit.folder / "validation.json", validated(predictions))
+    log.complete(["completions.jsonl", "predictions.jsonl", "validation.json"])
+
+
+def test_validations_of_a_folder_without_rounds_are_checked(make):
+    before, now = make("rounds=2"), make()
+    unit = before.run.unit("validate", 0, "bcl")
+    for name in CHECKPOINT:
+        model = before.run.unit("align", 0, "bcl").folder
+        model.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text("")
+    validate(before, unit)
+    for plan in (before, now):
+        found = recompute(plan, unit, read_manifest(unit.manifest))
+        assert found.numbers > 0 and not found.wrong, found.wrong
 
 
 # ---- the rule ----

@@ -213,14 +213,15 @@ class Plan:
         return [self.run.unit("label", unit.seed, name) for name in names]
 
     def check_rounds(self) -> None:
-        """Raises `ConfigError` if a seed has too few validation questions."""
-        for seed in self.config.seeds:
+        """Raises `ConfigError` if rounds are validated and a seed has too few validation questions."""
+        for seed in self.config.seeds if self.validates else ():
             self.validation_questions(seed)
 
     def validation_questions(self, seed: int) -> list[Question]:
-        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few."""
-        if not self.validates:
-            return []
+        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few.
+
+        Also for a run that has no rounds any more: its folder may hold validations, which can be checked.
+        """
         count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
         key = "rounds.validation_questions"
         if not questions:
