@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..json_files import iter_json_lines, read_json
-from ..records import POSITIVE, iter_groups
+from ..records import POSITIVE, REFERENCE, iter_groups
 from ..run.folder import RunFolder, Unit, method_round, round_name
 from ..run.manifest import read_manifest
 from ..stats.estimate import Estimate
@@ -161,20 +161,25 @@ def _samples(run: RunFolder, seed: int, name: str | None, left_out: Collection[U
     groups, completions = run.groups(seed, name), run.completions(seed, name)
     if any(unit in left_out for unit in units) or not groups.is_file() or not completions.is_file():
         return {}
+    # a sample with the text of the reference has no candidate of its own
     right_texts = {
-        group.question_id: {item.completion for item in group.candidates if item.label == POSITIVE}
+        group.question_id: {item.completion for item in group.candidates if item.label in (POSITIVE, REFERENCE)}
         for group in iter_groups(groups)
     }
-    sampled, right, tokens = dict.fromkeys(right_texts, 0), dict.fromkeys(right_texts, 0), 0
+    sampled, right = dict.fromkeys(right_texts, 0), dict[str, list[str]]()
+    tokens = 0
     for _, line in iter_json_lines(completions):
         question = line["question_id"]
         if question in right_texts:  # the pool has its own questions
             sampled[question] += 1
-            right[question] += line["completion"] in right_texts[question]
             tokens += line["num_tokens"]
+            if line["completion"] in right_texts[question]:
+                right.setdefault(question, []).append(line["completion"])
+    distinct = [float(len({*right.get(question, [])})) for question in right_texts]
+    shares = [len(right.get(question, [])) / count for question, count in sampled.items() if count]
     return {
-        "distinct_right": _over_questions([float(len(texts)) for texts in right_texts.values()], (0.0, math.inf)),
-        "share_right": _over_questions([right[key] / count for key, count in sampled.items() if count], (0.0, 1.0)),
+        "distinct_right": _over_questions(distinct, (0.0, math.inf)),
+        "share_right": _over_questions(shares, (0.0, 1.0)),
         "tokens": tokens,
     }
 

@@ -1,0 +1,48 @@
+"""What the report says of the rounds of a run, from files that no model has made."""
+
+from __future__ import annotations
+
+import pytest
+
+from aft.json_files import write_json_lines
+from aft.records import Candidate, Completion, Group, Prefix
+from aft.report.rounds import read_rounds
+from aft.run.folder import RunFolder
+
+CONFIG = {"methods": {"bcl": {}}, "rounds": {"count": 2}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+def write(run, name, samples, labels, continued=()):
+    """Files of a round: the `samples` of each question, the `labels` of texts, and texts that continue a chain."""
+    groups = [
+        Group(key, f"{key}?", "1", "ref", tuple(Candidate(t, 1.0, label) for t, label in labels.items()))
+        for key in samples
+    ]
+    completions = [Completion(key, i, text, False, 3, i) for key, texts in samples.items() for i, text in enumerate(texts)]
+    completions.append(Completion("of the pool", 0, "r1", False, 100, 0))
+    for path in (run.groups(0, name), run.completions(0, name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_json_lines(run.groups(0, name), groups)
+    write_json_lines(run.completions(0, name), completions)
+    if continued:
+        lines = [Completion("a", 9 + i, text, False, 2, i, prefix=Prefix(0, 1)) for i, text in enumerate(continued)]
+        write_json_lines(run.continuations(0, name), lines)
+
+
+def rows(run, config=CONFIG):
+    return {row["model"]: row for row in read_rounds(run, config, {}, [0]) if row["round"]}
+
+
+def test_a_sample_that_equals_the_reference_is_right(run):
+    labels = {"ref": "reference", "r1": "positive", "w": "negative"}
+    write(run, None, {"a": ["ref", "ref", "r1", "w"], "b": ["w", "w", "w", "r1"]}, labels)
+    row = rows(run)["bcl"]
+    assert row["share_right"].mean == (3 / 4 + 1 / 4) / 2
+    # the reference counts where it was sampled
+    assert row["distinct_right"].mean == (2 + 1) / 2
+    assert row["sampled_tokens"] == 8 * 3
