@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aft.json_files import write_json_lines
+from aft.json_files import write_json, write_json_lines
 from aft.records import Candidate, Completion, Group, Prefix
+from aft.report.page import _rounds
 from aft.report.rounds import read_rounds
 from aft.run.folder import RunFolder
 
@@ -46,3 +47,14 @@ def test_a_sample_that_equals_the_reference_is_right(run):
     # the reference counts where it was sampled
     assert row["distinct_right"].mean == (2 + 1) / 2
     assert row["sampled_tokens"] == 8 * 3
+
+
+def test_the_report_says_which_samples_left_nothing_to_compare(run):
+    run.path.mkdir()
+    entry = {"validation": [0.5], "final": "bcl", "stopped_after": 1}
+    write_json(run.rounds, {"bcl": {"0": {**entry, "nothing_to_compare_in": 2}}})
+    found = read_rounds(run, CONFIG, {}, [0])
+    assert [row.get("model") for row in found] == ["bcl", None], "the stop leaves out round 2"
+    assert "bcl, seed 0: the samples of round 2 left nothing to compare." in _rounds({"rounds": found}, None)
+    write_json(run.rounds, {"bcl": {"0": entry}})
+    assert "left nothing" not in _rounds({"rounds": read_rounds(run, CONFIG, {}, [0])}, None)

@@ -7,13 +7,15 @@ import json
 import pytest
 
 from aft.config import load_config
-from aft.errors import ConfigError
+from aft.errors import AftError, ConfigError
 from aft.grading import grade_all
 from aft.json_files import write_json, write_json_lines
-from aft.launch.conductor import show_plan
+from aft.labelling.outcomes import Outcomes
+from aft.launch.conductor import _tell_rounds, show_plan
 from aft.records import Candidate, Completion, Group
 from aft.run.folder import RunFolder, method_round, round_name
 from aft.run.manifest import UnitLog, read_manifest
+from aft.stages.limits import stop_before_alignment
 from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
 from aft.stages.recompute import recompute
 from aft.stages.rounds import describe, merge_groups, stand, validated
@@ -214,6 +216,67 @@ def test_validations_of_a_folder_without_rounds_are_checked(make):
         assert found.numbers > 0 and not found.wrong, found.wrong
 
 
+# ---- rounds whose samples leave nothing to compare ----
+
+
+def label(plan, number, name, **counts):
+    """Finishes the label unit of a round with these counts."""
+    [unit] = [unit for unit in plan.units("label", number) if unit.name == name]
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    for file in ("groups.jsonl", *(["pool.jsonl"] if number == 1 else [])):
+        (unit.folder / file).write_text(f"{unit} {counts}")
+    write_json(unit.folder / "counts.json", counts)
+    log.complete(["groups.jsonl", "counts.json"])
+
+
+PAIRS = {"outcomes": vars(Outcomes(questions=4, completions=8, all_right=1)), "groups_with_pair": 3}
+ALL_RIGHT = {"outcomes": vars(Outcomes(questions=4, completions=8, all_right=4)), "groups_with_pair": 0}
+
+
+def saturate(make, *overrides, second=ALL_RIGHT):
+    """Two finished rounds of three. The counts of bcl's labels in round 2 are `second`."""
+    plan = make("rounds.count=3", *overrides)
+    for stage, number in [step for step in plan.steps(plan.stages()) if step[1] != 3 and step[0] != "evaluate"]:
+        for unit in plan.units(stage, number):
+            if stage == "label":
+                label(plan, number, unit.name, **(second if unit.name == "bcl@2" else PAIRS))
+            else:
+                finish(plan, unit, 0.5 if stage == "validate" else "")
+    return plan
+
+
+@pytest.mark.parametrize("change", ["methods.bcl.max_candidates=4", "methods.bcl={groups: mixed, loss: {name: kto}}"])
+def test_rounds_end_where_samples_leave_nothing_to_compare(make, change, capsys):
+    plan = saturate(make, change)
+    assert names(plan, "align") == ["rft", "bcl", "rft@2", "rft@3"] and names(plan, "validate") == names(plan, "align")
+    assert names(plan, "sample") == [None, "rft@2", "bcl@2", "rft@3"] == names(plan, "label")
+    assert "bcl@2" not in names(plan, "evaluate")
+    assert plan.describe_rounds()["bcl"] == {
+        "0": {"validation": [0.5], "final": "bcl", "stopped_after": 1, "nothing_to_compare_in": 2}
+    }
+    stop_before_alignment(plan, plan.units("align"))
+    _tell_rounds(plan, "validate", 2)
+    told = capsys.readouterr().err
+    assert "bcl seed 0: the samples of round 2 leave nothing to compare: stops" in told
+    assert "bcl seed 0: the final model is bcl" in told
+    # a model that is made again may write wrong samples, too
+    again = make("rounds.count=3", change, "align.training.max_steps=5")
+    assert {"label bcl@2 seed 0", "align bcl@2 seed 0"} <= {*waiting(again)}
+
+
+def test_groups_of_earlier_rounds_have_pairs_to_compare(make):
+    plan = saturate(make, "rounds.keep=all")
+    assert "bcl@2" in names(plan, "align")
+    stop_before_alignment(plan, plan.units("align", 2))
+
+
+def test_a_limit_on_samples_of_a_later_round_names_their_model(make):
+    poor = Outcomes(questions=4, completions=8, unparsed=8, unmarked=8)
+    plan = saturate(make, "label.stop.unparsed=0.5", second={"outcomes": vars(poor), "groups_with_pair": 2})
+    with pytest.raises(AftError, match=r"label bcl@2 seed 0: stopped .* cause: bcl strays from the marker \[ANS\]"):
+        stop_before_alignment(plan, plan.units("align", 2))
+
+
 # ---- the rule ----
 
 
@@ -234,6 +297,21 @@ def test_the_best_round_and_the_stop(accuracies, patience, best, stopped):
     assert (found.best, found.stopped) == (best, stopped)
     assert len(found.accuracies) == (stopped or len(accuracies))
     assert describe(found, "aft", 4)["final"] == round_name("aft", best or 4)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "final", "stopped", "saturated"),
+    [
+        ((), None, "aft@2", 2, 3),  # without validation, the last round that was trained
+        ((0.4, 0.3), None, "aft", 2, 3),
+        ((0.4, 0.3, 0.9), None, "aft", 2, 3),  # of an earlier run of round 3
+        ((0.4, 0.3), 1, "aft", 2, None),  # validation stops it before
+    ],
+)
+def test_the_stop_where_samples_leave_nothing(accuracies, patience, final, stopped, saturated):
+    found = stand(accuracies, patience, 3)
+    assert (found.stopped, found.saturated, describe(found, "aft", 4)["final"]) == (stopped, saturated, final)
+    assert found.has("label", 3) == (saturated == 3) and not found.has("align", 3) and not found.has("label", 4)
 
 
 # ---- groups ----

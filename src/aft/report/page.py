@@ -273,6 +273,12 @@ def _rounds(report: Mapping[str, Any], file: str | None) -> str | None:
         " the method's model of the round before. Training tokens: response tokens of one pass over what the round was"
         " trained on. Tokens are means over seeds. The final model is the best by validation; on its row each seed"
         " counts with its own final model.",
+        *(
+            f"{row['method']}, seed {seed}: the samples of round {ended} left nothing to compare. Its rounds end before"
+            " that training."
+            for row in found
+            for seed, ended in row.get("nothing_to_compare_in", {}).items()
+        ),
     ]
     return "\n\n".join(part for part in parts if part)
 

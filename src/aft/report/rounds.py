@@ -14,6 +14,8 @@ from ..run.manifest import read_manifest
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_interval, wilson
 
+_ENDED = "nothing_to_compare_in"  # of rounds.json: the round whose samples ended a method's rounds
+
 
 def trained_names(config: Mapping[str, Any], run: RunFolder | None = None) -> list[str]:
     """Names of the models that the alignments of a configuration make, each method followed by its rounds.
@@ -69,7 +71,8 @@ def read_rounds(
 
     A row has task accuracy and pass@k of the round's model, its validation accuracy, and from its samples the distinct
     right chains of a question and the share of right chains. `sampled_tokens` and `training_tokens` are means over
-    seeds. Training tokens are the response tokens of one pass over what the round was trained on.
+    seeds. Training tokens are the response tokens of one pass over what the round was trained on. The row of the final
+    models has `nothing_to_compare_in` by seed, where the samples of a round ended the rounds.
     """
     if num_rounds(config) == 1:
         return []
@@ -83,7 +86,11 @@ def read_rounds(
         final = {int(seed): str(entry["final"]) for seed, entry in (record.get(method) or {}).items()}
         chosen = {seed: metrics[name][seed] for seed, name in final.items() if seed in metrics.get(name, {})}
         final_names = {str(seed): name for seed, name in final.items()}
-        rows.append({"method": method, "round": None, "final": final_names, **_accuracies(chosen)})
+        ended = {
+            seed: entry[_ENDED] for seed, entry in (record.get(method) or {}).items() if entry.get(_ENDED) is not None
+        }
+        last = {"method": method, "round": None, "final": final_names, **_accuracies(chosen)}
+        rows.append({**last, _ENDED: ended} if ended else last)
     return rows
 
 

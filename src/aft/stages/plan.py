@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..run.engines import vllm_versions_or_none
 from ..run.environment import package_versions, versions
 from ..run.folder import (
     BASE,
+    COUNTS,
     GROUPS,
     MANIFEST,
     ROUND_STAGES,
@@ -47,7 +48,7 @@ from ..run.manifest import digest_checkpoint, read_manifest
 from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
-from .rounds import Standing, describe, read_accuracies, stand
+from .rounds import Standing, describe, leaves_nothing, read_accuracies, stand
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "validate": 1, "evaluate": 4}
@@ -110,12 +111,13 @@ class Plan:
     def units(self, stage: str, number: int | None = None) -> list[Unit]:
         """Returns the units of one stage, in order: by round, then seed, then method.
 
-        `number`: only those of a round. Rounds behind a stop by validation have no units.
+        `number`: only those of a round. Rounds behind a stop have no units.
         """
-        return [unit for unit in self._all_units(stage, number) if not self._is_behind_stop(unit)]
+        is_behind = self._behind_stops()
+        return [unit for unit in self._all_units(stage, number) if not is_behind(unit)]
 
     def _all_units(self, stage: str, number: int | None = None) -> list[Unit]:
-        """Returns the units that a stage has if no validation stops a round."""
+        """Returns the units that a stage has if no round stops."""
         if stage == "pretrain":
             return [self.run.unit(stage)]
         rounds = range(1, self.num_rounds + 1) if stage in ROUND_STAGES else (1,)
@@ -166,9 +168,26 @@ class Plan:
         return self.num_rounds > 1 and self.rounds.validation_questions != 0
 
     def standing(self, method: str, seed: int) -> Standing:
-        """Returns what the validation of a method's rounds says so far."""
+        """Returns what the validation and the samples of a method's rounds say so far."""
         found = read_accuracies(self.run, method, seed, self.num_rounds) if self.validates else []
-        return stand(found, self.rounds.patience)
+        return stand(found, self.rounds.patience, self._saturated(method, seed))
+
+    def _saturated(self, method: str, seed: int) -> int | None:
+        """Returns the first round after round 1 whose labels leave a method nothing to compare."""
+        align = align_config(self.config, method)
+        loss, mixed = align.loss, align.groups == "mixed"
+        pairs = loss is not None and (loss.needs_pairs or loss.reduction == "mean_with_pair")
+        if not pairs and not mixed:
+            return None
+        for number in range(2, self.num_rounds + 1):
+            labels = self.label_units(self.run.unit("align", seed, round_name(method, number)))
+            try:
+                counts = [read_json(label.folder / COUNTS) for label in labels]
+            except DataError:  # damaged; the state of its unit says so
+                continue
+            if all(found is not None and leaves_nothing(found, pairs=pairs, mixed=mixed) for found in counts):
+                return number
+        return None
 
     def final_model(self, method: str, seed: int) -> str:
         """Returns the name of a method's final model: of its best round so far, or without validation of its last."""
@@ -184,11 +203,16 @@ class Plan:
             for method in self.config.methods
         }
 
-    def _is_behind_stop(self, unit: Unit) -> bool:
-        if unit.round == 1 or unit.seed is None:
-            return False
-        stopped = self.standing(method_round(unit.name or "")[0], unit.seed).stopped
-        return stopped is not None and unit.round > stopped
+    def _behind_stops(self) -> Callable[[Unit], bool]:
+        """Returns a test for units of rounds behind a stop. It reads once what decides the stops of a method."""
+        standing = functools.cache(self.standing)
+
+        def is_behind(unit: Unit) -> bool:
+            if unit.round == 1 or unit.seed is None:
+                return False
+            return not standing(method_round(unit.name or "")[0], unit.seed).has(unit.stage, unit.round)
+
+        return is_behind
 
     def earlier(self, name: str) -> str:
         """Returns the model of the round before the one that makes `name`."""
@@ -608,15 +632,16 @@ class Plan:
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
         """Returns every unit of `stages` with its expected status, if units that run change what later units read.
 
-        A stop by validation counts only if the validation behind it stays as it is.
+        A stop counts only if the validation or the labels behind it stay as they are.
         """
+        is_behind = self._behind_stops()
         result: list[tuple[Unit, Status]] = []
         moving: dict[str, Unit] = {}  # folder -> unit that will write it
-        validated: set[tuple[int | None, str]] = set()  # seeds and methods that are validated again
+        may_go_on: set[tuple[int | None, str]] = set()  # seeds and methods whose stops may change
         for stage, number in self.steps(stages):
             for unit in self._all_units(stage, number):
                 own = unit.seed, method_round(unit.name or "")[0]
-                if own not in validated and self._is_behind_stop(unit):
+                if own not in may_go_on and is_behind(unit):
                     continue
                 status = self.status(unit)
                 sources = [Path(source) for source in self.reads(unit).values()]
@@ -630,7 +655,7 @@ class Plan:
                     status = Status(status.state, (*status.reasons, "unless validation stops the rounds before"))
                 if status.state != DONE:
                     moving[str(unit.folder)] = unit
-                    validated |= {own} if unit.stage == VALIDATE else set()
+                    may_go_on |= {own} if unit.stage in ("label", VALIDATE) else set()
                 result.append((unit, status))
         return result
 
