@@ -45,6 +45,10 @@ def test_a_number_stands_for_the_count(load, tmp_path):
             ["rounds=2", "hub.repo=me/x", "model.lora={save: adapter}", "align.init_from=base"],
             r"hub: the adapter of 'rft' stands on the previous round's adapter",
         ),
+        (
+            ["rounds=2", "hub.repo=me/x", "evaluate.models=[rft, bcl, rft@2]"],
+            r"hub: models are pushed with their metrics, but 'bcl@2' is not in evaluate.models",
+        ),
     ],
 )
 def test_what_is_refused(load, overrides, message):
