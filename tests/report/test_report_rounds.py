@@ -7,7 +7,7 @@ import pytest
 from aft.json_files import write_json, write_json_lines
 from aft.records import Candidate, Completion, Group, Prefix
 from aft.report.page import _rounds
-from aft.report.rounds import read_rounds
+from aft.report.rounds import read_rounds, trained_names
 from aft.run.folder import RunFolder
 
 CONFIG = {"methods": {"bcl": {}}, "rounds": {"count": 2}}
@@ -58,3 +58,11 @@ def test_the_report_says_which_samples_left_nothing_to_compare(run):
     assert "bcl, seed 0: the samples of round 2 left nothing to compare." in _rounds({"rounds": found}, None)
     write_json(run.rounds, {"bcl": {"0": entry}})
     assert "left nothing" not in _rounds({"rounds": read_rounds(run, CONFIG, {}, [0])}, None)
+
+
+def test_the_stops_of_rounds_that_are_gone_count_no_more(run):
+    run.path.mkdir()
+    write_json(run.rounds, {"bcl": {"0": {"validation": [0.5, 0.4, 0.3], "final": "bcl", "stopped_after": 3}}})
+    assert trained_names({"methods": {"bcl": {}}, "rounds": None}, run) == ["bcl"]
+    assert trained_names({"methods": {"bcl": {}}, "rounds": {"count": 2}}, run) == ["bcl", "bcl@2"]
+    assert trained_names({"methods": {"bcl": {}}, "rounds": {"count": 4}}, run) == ["bcl", "bcl@2", "bcl@3"]

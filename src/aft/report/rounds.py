@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import DataError
 from ..json_files import iter_json_lines, read_json
 from ..records import POSITIVE, REFERENCE, iter_groups
-from ..run.folder import RunFolder, Unit, method_round, round_name
+from ..run.folder import RunFolder, Unit, count_rounds, method_round, round_names
 from ..run.manifest import read_manifest
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_interval, wilson
@@ -20,19 +20,10 @@ _ENDED = "nothing_to_compare_in"  # of rounds.json: the round whose samples ende
 def trained_names(config: Mapping[str, Any], run: RunFolder | None = None) -> list[str]:
     """Names of the models that the alignments of a configuration make, each method followed by its rounds.
 
-    `run`: rounds that validation stopped on every seed are left out.
+    `run`: rounds that stopped on every seed are left out.
     """
     methods = [str(method) for method in config.get("methods") or []]
-    stopped = {} if run is None else _stops(run)
-    last = {method: stopped.get(method, num_rounds(config)) for method in methods}
-    return [round_name(method, number) for method in methods for number in range(1, last[method] + 1)]
-
-
-def num_rounds(config: Mapping[str, Any] | None) -> int:
-    """How many rounds a configuration has."""
-    section = (config or {}).get("rounds")
-    count = section.get("count", 1) if isinstance(section, Mapping) else section
-    return count if isinstance(count, int) else 1
+    return round_names(methods, count_rounds(config.get("rounds")), None if run is None else _stops(run))
 
 
 def _record(run: RunFolder) -> dict[str, Any]:
@@ -44,7 +35,7 @@ def _record(run: RunFolder) -> dict[str, Any]:
 
 
 def _stops(run: RunFolder) -> dict[str, int]:
-    """Method -> the last round that any seed reaches, where validation stopped all of them."""
+    """Method -> the last round that any seed reaches, where all of them have stopped."""
     found = {}
     for method, by_seed in _record(run).items():
         stops = [entry.get("stopped_after") for entry in by_seed.values()]
@@ -54,7 +45,7 @@ def _stops(run: RunFolder) -> dict[str, int]:
 
 
 def was_stopped(run: RunFolder, name: str, seed: int) -> bool:
-    """True if validation stopped a method's rounds before the one of this model."""
+    """True if a method's rounds stopped before the one of this model."""
     method, number = method_round(name)
     stop = (_record(run).get(method) or {}).get(str(seed), {}).get("stopped_after")
     return isinstance(stop, int) and number > stop
@@ -74,9 +65,9 @@ def read_rounds(
     seeds. Training tokens are the response tokens of one pass over what the round was trained on. The row of the final
     models has `nothing_to_compare_in` by seed, where the samples of a round ended the rounds.
     """
-    if num_rounds(config) == 1:
+    if config is None or count_rounds(config.get("rounds")) == 1:
         return []
-    rows, names, record = [], trained_names(config or {}, run), _record(run)
+    rows, names, record = [], trained_names(config, run), _record(run)
     samples = {seed: _samples(run, seed, None, left_out) for seed in seeds}  # of round 1, shared by all methods
     for method in dict.fromkeys(method_round(name)[0] for name in names):
         for name in [name for name in names if method_round(name)[0] == method]:
