@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from aft.config import load_config
+from aft.config import align_config, load_config
 from aft.errors import AftError, ConfigError
 from aft.grading import grade_all
 from aft.json_files import write_json, write_json_lines
 from aft.labelling.outcomes import Outcomes
 from aft.launch.conductor import _tell_rounds, show_plan
-from aft.records import Candidate, Completion, Group
+from aft.records import Candidate, Completion, Group, Prefix
 from aft.run.folder import RunFolder, method_round, round_name
 from aft.run.manifest import UnitLog, read_manifest
 from aft.stages.limits import stop_before_alignment
 from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
 from aft.stages.recompute import recompute
 from aft.stages.rounds import describe, merge_groups, stand, validated
+from aft.stages.train import _groups_of_rounds
 
 OUTPUTS = {"sample": ["completions.jsonl"], "label": ["groups.jsonl", "counts.json"], "evaluate": ["metrics.json"]}
 CHECKPOINT = ["config.json", "model.safetensors"]
@@ -333,3 +335,42 @@ def test_groups_of_rounds_keep_every_candidate_once():
         ("c", ["r1"]),
     ]
     assert merge_groups([first]) == first
+
+
+def test_merged_candidates_keep_what_they_are():
+    """A repeated index is no repeated text, and a repeat does not take the mask or the beginning of the first."""
+    first = Candidate("w1", 0.0, "negative", index=0, token_ids=(1, 2))
+    repeat = Candidate("w1", 0.0, "negative", index=8, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(0, 1))
+    other = Candidate("w2", 0.0, "negative", index=0, token_ids=(1, 3), response_mask=(0, 1), prefix=Prefix(2, 1))
+    rounds = [[dataclasses.replace(group("a"), candidates=c)] for c in ((first,), (repeat, other))]
+    assert merge_groups(rounds)[0].candidates == (first, other)
+
+
+def test_groups_are_merged_by_the_rule_of_the_labels(make):
+    reference = Candidate("ref", 1.0, "reference")
+    one = [dataclasses.replace(group("a", "r1", "r1", "w1"), candidates=(reference, *group("a", "r1", "w1").candidates))]
+    texts = [c.completion for c in merge_groups([one, one], deduplicate="none")[0].candidates]
+    assert texts == ["ref", "r1", "w1", "r1", "w1"]
+    assert [c.completion for c in merge_groups([one, one])[0].candidates] == ["ref", "r1", "w1"]
+
+    def kept(*changes):
+        plan = make("rounds={count: 2, keep: all}", *changes)
+        return plan._sections(plan.units("align", 2)[0])["rounds"]
+
+    assert kept("label.deduplicate=none") == {**kept(), "deduplicate": "none"}
+
+
+def test_candidates_are_chosen_before_rounds_are_merged(make):
+    """Round 1 sampled a wrong chain whole that round 2 has from a right beginning; and the other way round."""
+    methods = "methods={step: {negatives: from_prefix}, whole: {negatives: sampled}}"
+    plan = make("rounds={count: 2, keep: all}", "sample.from_prefix={}", methods)
+    whole = Candidate("w", 0.0, "negative", index=0)
+    step = Candidate("w", 0.0, "negative", index=8, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(0, 1))
+    for method, first, second in (("step", whole, step), ("whole", step, whole)):
+        unit = plan.run.unit("align", 0, f"{method}@2")
+        for labels, candidate in zip(plan.label_units(unit), (first, second), strict=True):
+            labels.folder.mkdir(parents=True, exist_ok=True)
+            groups = [Group(q.id, q.question, q.answer, None, (candidate,)) for q in plan.training_questions(0)]
+            write_json_lines(labels.folder / "groups.jsonl", groups)
+        found = _groups_of_rounds(plan, unit, align_config(plan.config, method))
+        assert all(g.candidates == (second,) for g in found) and len(found) == 48

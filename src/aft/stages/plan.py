@@ -465,6 +465,8 @@ class Plan:
             keys = self._trained(align, named)
             if unit.round > 1:
                 kept = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
+                if self.rounds.keep == "all" and config.label.deduplicate != "exact":  # rounds are merged by it
+                    kept["deduplicate"] = config.label.deduplicate
                 return {**sections, "align": keys, "rounds": kept, **_round_key(unit)}
             return {**sections, "align": keys}
         if unit.stage == VALIDATE:

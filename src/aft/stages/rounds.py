@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..json_files import read_json
-from ..records import Candidate, Group
+from ..records import REFERENCE, Group
 from ..run.folder import RunFolder, round_name
 
 
@@ -99,10 +99,11 @@ def describe(standing: Standing, method: str, count: int) -> dict[str, Any]:
     return found if standing.saturated is None else {**found, "nothing_to_compare_in": standing.saturated}
 
 
-def merge_groups(rounds: Sequence[Sequence[Group]]) -> list[Group]:
+def merge_groups(rounds: Sequence[Sequence[Group]], *, deduplicate: str = "exact") -> list[Group]:
     """Returns the groups of several rounds as one group a question, with all candidates of all rounds.
 
-    A text that a question has already is left out. Questions and candidates keep their order, earlier rounds first.
+    `deduplicate`: exact leaves out a text that an earlier round gave the question; none keeps it. The reference is in
+    a group once. Questions and candidates keep their order, earlier rounds first.
     """
     merged: dict[str, Group] = {}
     for groups in rounds:
@@ -112,6 +113,10 @@ def merge_groups(rounds: Sequence[Sequence[Group]]) -> list[Group]:
                 merged[group.question_id] = group
                 continue
             texts = {candidate.completion for candidate in known.candidates}
-            new: list[Candidate] = [item for item in group.candidates if item.completion not in texts]
+            new = [
+                candidate
+                for candidate in group.candidates
+                if candidate.completion not in texts or (deduplicate == "none" and candidate.label != REFERENCE)
+            ]
             merged[group.question_id] = dataclasses.replace(known, candidates=(*known.candidates, *new))
     return list(merged.values())
