@@ -105,7 +105,8 @@ def _conduct_stage(plan: Plan, stage: str, number: int | None, staying: dict[int
         return
     plan.check_reads(stage, own)
     units = plan.units(stage)
-    states = {units.index(unit): plan.status(unit) for unit in own}
+    places = {unit: place for place, unit in enumerate(units)}
+    states = {places[unit]: plan.status(unit) for unit in own}
     plan.refuse_damaged({units[index]: status for index, status in states.items()}, [stage])
     waiting = [index for index, status in states.items() if status.state != DONE]
     if len(waiting) < len(own):

@@ -116,6 +116,11 @@ class Plan:
         is_behind = self._behind_stops()
         return [unit for unit in self._all_units(stage, number) if not is_behind(unit)]
 
+    def ready_units(self, stage: str) -> list[Unit]:
+        """Returns the units of one stage, without those of later rounds that have nothing to read yet."""
+        units = self.units(stage)
+        return [unit for unit in units if stage == "evaluate" or unit.round == 1 or self.can_begin(unit)]
+
     def _all_units(self, stage: str, number: int | None = None) -> list[Unit]:
         """Returns the units that a stage has if no round stops."""
         if stage == "pretrain":
