@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
@@ -13,6 +14,7 @@ from aft.grading import grade_all
 from aft.json_files import write_json, write_json_lines
 from aft.labelling.outcomes import Outcomes
 from aft.launch.conductor import _tell_rounds, show_plan
+from aft.launch.units import run_here
 from aft.records import Candidate, Completion, Group, Prefix
 from aft.run.folder import RunFolder, method_round, round_name
 from aft.run.manifest import UnitLog, read_manifest
@@ -182,6 +184,20 @@ def test_validation_stops_rounds(make):
     assert make("rounds={count: 3, validation_questions: 0}").final_model("bcl", 0) == "bcl@3"
 
 
+def test_stops_are_read_once_and_units_listed_once(make, monkeypatch):
+    finish_all(make("rounds=3"))
+    plan, counted = make("rounds={count: 3, patience: 1}"), Counter()
+    for name in ("standing", "units"):
+        own = getattr(Plan, name)
+        count = lambda self, *given, own=own, name=name: counted.update([name]) or own(self, *given)  # noqa: E731
+        monkeypatch.setattr(Plan, name, count)
+    plan.units("sample")
+    assert counted == {"standing": 2, "units": 1}, "two methods with one seed"
+    counted.clear()
+    run_here(plan, "label", range(5))
+    assert counted["units"] == 1
+
+
 def test_too_few_validation_questions(make):
     make("rounds=2").check_rounds()
     with pytest.raises(ConfigError, match=r"rounds.validation_questions: 20, but there are 16"):
@@ -197,7 +213,9 @@ def validate(plan, unit):
     """Writes what a validation of chance writes."""
     questions = plan.validation_questions(unit.seed)
     log = UnitLog(unit.folder, plan.inputs(unit))
-    completions = [Completion(q.id, 0, f"[ANS] {q.answer}" if n % 2 else "no", False, 3, n) for n, q in enumerate(questions)]
+    completions = [
+        Completion(q.id, 0, f"[ANS] {q.answer}" if n % 2 else "no", False, 3, n) for n, q in enumerate(questions)
+    ]
     predictions = grade_all(plan.task, completions, questions)
     write_json_lines(unit.folder / "completions.jsonl", completions)
     write_json_lines(unit.folder / "predictions.jsonl", predictions)
@@ -348,7 +366,9 @@ def test_merged_candidates_keep_what_they_are():
 
 def test_groups_are_merged_by_the_rule_of_the_labels(make):
     reference = Candidate("ref", 1.0, "reference")
-    one = [dataclasses.replace(group("a", "r1", "r1", "w1"), candidates=(reference, *group("a", "r1", "w1").candidates))]
+    one = [
+        dataclasses.replace(group("a", "r1", "r1", "w1"), candidates=(reference, *group("a", "r1", "w1").candidates))
+    ]
     texts = [c.completion for c in merge_groups([one, one], deduplicate="none")[0].candidates]
     assert texts == ["ref", "r1", "w1", "r1", "w1"]
     assert [c.completion for c in merge_groups([one, one])[0].candidates] == ["ref", "r1", "w1"]

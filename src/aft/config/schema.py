@@ -465,6 +465,11 @@ def num_rounds(config: Config) -> int:
     return count_rounds(config.rounds)
 
 
+def validates_rounds(config: Config) -> bool:
+    """True if the run has rounds whose models are validated."""
+    return config.rounds is not None and num_rounds(config) > 1 and config.rounds.validation_questions != 0
+
+
 def trained_names(config: Config) -> list[str]:
     """Names of the models that `align` may train: each method with its rounds."""
     return round_names(config.methods, num_rounds(config))

@@ -73,7 +73,7 @@ def method_round(name: str) -> tuple[str, int]:
 
 
 def count_rounds(section: Any) -> int:
-    """Returns how many rounds a section `rounds` allows, as it was built or as a file has it: a number, keys or null."""
+    """Returns how many rounds a section `rounds` allows, built or as a file has it: a number, keys or null."""
     count = section.get("count", 1) if isinstance(section, Mapping) else getattr(section, "count", section)
     return count if isinstance(count, int) else 1
 

@@ -19,7 +19,7 @@ from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
 from ..config.rounds import DEFAULT_QUESTIONS, RoundsConfig
-from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds
+from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds, validates_rounds
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
@@ -170,7 +170,7 @@ class Plan:
     @property
     def validates(self) -> bool:
         """True if the run has rounds whose models are validated."""
-        return self.num_rounds > 1 and self.rounds.validation_questions != 0
+        return validates_rounds(self.config)
 
     def standing(self, method: str, seed: int) -> Standing:
         """Returns what the validation and the samples of a method's rounds say so far."""
@@ -469,7 +469,7 @@ class Plan:
             }
             keys = self._trained(align, named)
             if unit.round > 1:
-                kept = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
+                kept: dict[str, str] = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
                 if self.rounds.keep == "all" and config.label.deduplicate != "exact":  # rounds are merged by it
                     kept["deduplicate"] = config.label.deduplicate
                 return {**sections, "align": keys, "rounds": kept, **_round_key(unit)}
