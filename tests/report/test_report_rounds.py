@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from aft.errors import DataError
 from aft.json_files import write_json, write_json_lines
 from aft.records import Candidate, Completion, Group, Prefix
+from aft.report.build import _check_files
 from aft.report.page import _rounds
 from aft.report.rounds import read_rounds, trained_names
 from aft.run.folder import RunFolder
+from aft.run.manifest import UnitLog
 
 CONFIG = {"methods": {"bcl": {}}, "rounds": {"count": 2}}
 
@@ -24,7 +27,9 @@ def write(run, name, samples, labels, continued=()):
         Group(key, f"{key}?", "1", "ref", tuple(Candidate(t, 1.0, label) for t, label in labels.items()))
         for key in samples
     ]
-    completions = [Completion(key, i, text, False, 3, i) for key, texts in samples.items() for i, text in enumerate(texts)]
+    completions = [
+        Completion(key, i, text, False, 3, i) for key, texts in samples.items() for i, text in enumerate(texts)
+    ]
     completions.append(Completion("of the pool", 0, "r1", False, 100, 0))
     for path in (run.groups(0, name), run.completions(0, name)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +52,27 @@ def test_a_sample_that_equals_the_reference_is_right(run):
     # the reference counts where it was sampled
     assert row["distinct_right"].mean == (2 + 1) / 2
     assert row["sampled_tokens"] == 8 * 3
+
+
+def test_continuations_count_as_sampled_tokens_alone(run):
+    labels = {"r1": "positive", "w": "negative"}
+    write(run, None, {"a": ["r1", "w"]}, labels)
+    before = rows(run)["bcl"]
+    write(run, None, {"a": ["r1", "w"]}, labels, continued=["w", "r1", "w"])
+    after = rows(run)["bcl"]
+    assert (before["sampled_tokens"], after["sampled_tokens"]) == (2 * 3, 2 * 3 + 3 * 2)
+    assert {**after, "sampled_tokens": None} == {**before, "sampled_tokens": None}
+
+
+def test_damaged_continuations_are_told(run):
+    write(run, None, {"a": ["r1"]}, {"r1": "positive"}, continued=["w"])
+    unit = run.unit("sample", 0, None)
+    UnitLog(unit.folder, {}).complete(["completions.jsonl", "from_prefix.jsonl"])
+    run.continuations(0).write_text("")
+    config = {**CONFIG, "seeds": [0], "stages": ["sample"]}
+    with pytest.raises(DataError, match="from_prefix.jsonl is empty"):
+        _check_files(run, config)
+    assert _check_files(run, {**config, "rounds": None}) == {}
 
 
 def test_the_report_says_which_samples_left_nothing_to_compare(run):

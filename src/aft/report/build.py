@@ -19,6 +19,7 @@ from ..run.folder import (
     COMPLETIONS,
     COUNTS,
     EVERY_SEED,
+    FROM_PREFIX,
     GROUPS,
     METRICS,
     POOL,
@@ -205,7 +206,7 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     read: dict[str, Sequence[str] | None]
     read = {"label": (COUNTS, *_CHAINS), "align": (TRAINER_STATE,), "evaluate": None}
     if config and count_rounds(config.get("rounds")) > 1:
-        read |= {"sample": (COMPLETIONS,), VALIDATE: None}
+        read |= {"sample": (COMPLETIONS, FROM_PREFIX), VALIDATE: None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)

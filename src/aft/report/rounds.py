@@ -154,7 +154,10 @@ def _manifest(unit: Unit, left_out: Collection[Unit]) -> dict[str, Any]:
 
 
 def _samples(run: RunFolder, seed: int, name: str | None, left_out: Collection[Unit]) -> dict[str, Any]:
-    """What a round's samples hold: estimates over the training questions, and the number of sampled tokens."""
+    """What a round's samples hold: estimates over the training questions, and the number of sampled tokens.
+
+    Continuations of right chains add their tokens and nothing else: they are no samples of the model on its own.
+    """
     units = [run.unit(stage, seed, name) for stage in ("sample", "label")]
     groups, completions = run.groups(seed, name), run.completions(seed, name)
     if any(unit in left_out for unit in units) or not groups.is_file() or not completions.is_file():
@@ -173,6 +176,9 @@ def _samples(run: RunFolder, seed: int, name: str | None, left_out: Collection[U
             tokens += line["num_tokens"]
             if line["completion"] in right_texts[question]:
                 right.setdefault(question, []).append(line["completion"])
+    continued = run.continuations(seed, name)
+    if continued.is_file():
+        tokens += sum(line["num_tokens"] for _, line in iter_json_lines(continued))
     distinct = [float(len({*right.get(question, [])})) for question in right_texts]
     shares = [len(right.get(question, [])) / count for question, count in sampled.items() if count]
     return {
