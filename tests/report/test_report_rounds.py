@@ -8,7 +8,7 @@ from aft.errors import DataError
 from aft.json_files import write_json, write_json_lines
 from aft.records import Candidate, Completion, Group, Prefix
 from aft.report.build import _check_files
-from aft.report.page import _rounds
+from aft.report.page import _labelled, _rounds
 from aft.report.rounds import read_rounds, trained_names
 from aft.run.folder import RunFolder
 from aft.run.manifest import UnitLog
@@ -70,7 +70,7 @@ def test_damaged_continuations_are_told(run):
     UnitLog(unit.folder, {}).complete(["completions.jsonl", "from_prefix.jsonl"])
     run.continuations(0).write_text("")
     config = {**CONFIG, "seeds": [0], "stages": ["sample"]}
-    with pytest.raises(DataError, match="from_prefix.jsonl is empty"):
+    with pytest.raises(DataError, match=r"from_prefix\.jsonl is empty"):
         _check_files(run, config)
     assert _check_files(run, {**config, "rounds": None}) == {}
 
@@ -92,3 +92,9 @@ def test_the_stops_of_rounds_that_are_gone_count_no_more(run):
     assert trained_names({"methods": {"bcl": {}}, "rounds": None}, run) == ["bcl"]
     assert trained_names({"methods": {"bcl": {}}, "rounds": {"count": 2}}, run) == ["bcl", "bcl@2"]
     assert trained_names({"methods": {"bcl": {}}, "rounds": {"count": 4}}, run) == ["bcl", "bcl@2", "bcl@3"]
+
+
+@pytest.mark.parametrize("rounds", [[], [{"round": 1}]])
+def test_the_page_says_that_its_counts_are_of_round_1(rounds):
+    page = _labelled({"labelled": {"0": {"questions": 4, "from_prefix": {"kept": 2}}}, "rounds": rounds})
+    assert "from_prefix.kept" in page and ("of round 1" in page) == bool(rounds)

@@ -422,7 +422,12 @@ def _labelled(report: dict[str, Any]) -> str | None:
         for key in keys
         if any(counts.get(key) is not None for counts in flat.values())
     ]
-    return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
+    table = markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
+    if not report.get("rounds"):
+        return table
+    return (
+        f"{table}\n\nThese are the samples of round 1. counts.json beside the labels of a later round has its counts."
+    )
 
 
 def _times(report: dict[str, Any]) -> str | None:
