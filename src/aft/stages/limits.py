@@ -22,6 +22,7 @@ from ..progress import say
 from ..records import Completion
 from ..run.folder import COUNTS, Unit
 from .plan import Plan
+from .planned_rounds import needs_pairs
 
 OUTCOMES = "outcomes"  # key of counts.json
 _OF_COMPLETIONS = ("unparsed", "truncated")
@@ -103,8 +104,7 @@ def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
 
 
 def _needs_pairs(plan: Plan, unit: Unit) -> bool:
-    loss = align_config(plan.config, unit.name or "").loss
-    return loss is not None and (loss.needs_pairs or loss.reduction == "mean_with_pair")
+    return needs_pairs(align_config(plan.config, unit.name or ""))
 
 
 def _has_pairs(plan: Plan, unit: Unit) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.rounds import DEFAULT_QUESTIONS, RoundsConfig
-from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds, validates_rounds
+from ..config.rounds import DEFAULT_QUESTIONS
+from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
@@ -30,7 +30,6 @@ from ..run.engines import vllm_versions_or_none
 from ..run.environment import package_versions, versions
 from ..run.folder import (
     BASE,
-    COUNTS,
     GROUPS,
     MANIFEST,
     ROUND_STAGES,
@@ -48,7 +47,7 @@ from ..run.manifest import digest_checkpoint, read_manifest
 from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
-from .rounds import Standing, describe, leaves_nothing, read_accuracies, stand
+from .planned_rounds import PlannedRounds
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "validate": 1, "evaluate": 4}
@@ -76,7 +75,7 @@ class Status:
     reasons: tuple[str, ...] = ()
 
 
-class Plan:
+class Plan(PlannedRounds):
     """The units of a configuration and their state on disk.
 
     `sees_data`: False for a dry run without the data. Finished units are then taken to have been made of the same data.
@@ -113,7 +112,7 @@ class Plan:
 
         `number`: only those of a round. Rounds behind a stop have no units.
         """
-        is_behind = self._behind_stops()
+        is_behind = self.behind_stops()
         return [unit for unit in self._all_units(stage, number) if not is_behind(unit)]
 
     def ready_units(self, stage: str) -> list[Unit]:
@@ -154,110 +153,6 @@ class Plan:
         yield from ((stage, None) for stage in stages if stage in ("pretrain", "vft"))
         yield from ((stage, number) for number in range(1, self.num_rounds + 1) for stage in looped)
         yield from ((stage, None) for stage in stages if stage == "evaluate")
-
-    # ---- rounds ----
-
-    @property
-    def rounds(self) -> RoundsConfig:
-        """The section `rounds`, or that of a single round."""
-        return self.config.rounds or RoundsConfig()
-
-    @property
-    def num_rounds(self) -> int:
-        """How many rounds the run may have."""
-        return num_rounds(self.config)
-
-    @property
-    def validates(self) -> bool:
-        """True if the run has rounds whose models are validated."""
-        return validates_rounds(self.config)
-
-    def standing(self, method: str, seed: int) -> Standing:
-        """Returns what the validation and the samples of a method's rounds say so far."""
-        found = read_accuracies(self.run, method, seed, self.num_rounds) if self.validates else []
-        return stand(found, self.rounds.patience, self._saturated(method, seed))
-
-    def _saturated(self, method: str, seed: int) -> int | None:
-        """Returns the first round after round 1 whose labels leave a method nothing to compare."""
-        align = align_config(self.config, method)
-        loss, mixed = align.loss, align.groups == "mixed"
-        pairs = loss is not None and (loss.needs_pairs or loss.reduction == "mean_with_pair")
-        if not pairs and not mixed:
-            return None
-        for number in range(2, self.num_rounds + 1):
-            labels = self.label_units(self.run.unit("align", seed, round_name(method, number)))
-            try:
-                counts = [read_json(label.folder / COUNTS) for label in labels]
-            except DataError:  # damaged; the state of its unit says so
-                continue
-            if all(found is not None and leaves_nothing(found, pairs=pairs, mixed=mixed) for found in counts):
-                return number
-        return None
-
-    def final_model(self, method: str, seed: int) -> str:
-        """Returns the name of a method's final model: of its best round so far, or without validation of its last."""
-        name: str = describe(self.standing(method, seed), method, self.num_rounds)["final"]
-        return name
-
-    def describe_rounds(self) -> dict[str, Any]:
-        """Returns what rounds.json holds: for each method and seed its validation, final model and stop."""
-        return {
-            method: {
-                str(seed): describe(self.standing(method, seed), method, self.num_rounds) for seed in self.config.seeds
-            }
-            for method in self.config.methods
-        }
-
-    def _behind_stops(self) -> Callable[[Unit], bool]:
-        """Returns a test for units of rounds behind a stop. It reads once what decides the stops of a method."""
-        standing = functools.cache(self.standing)
-
-        def is_behind(unit: Unit) -> bool:
-            if unit.round == 1 or unit.seed is None:
-                return False
-            return not standing(method_round(unit.name or "")[0], unit.seed).has(unit.stage, unit.round)
-
-        return is_behind
-
-    def earlier(self, name: str) -> str:
-        """Returns the model of the round before the one that makes `name`."""
-        method, number = method_round(name)
-        return round_name(method, number - 1)
-
-    def sampled_model(self, unit: Unit) -> str:
-        """Returns the name of the model that a sample unit samples from."""
-        return self.config.sample.model if unit.name is None else self.earlier(unit.name)
-
-    def start_of(self, name: str) -> str:
-        """Returns the name of the model that the training of a method's round starts from."""
-        if method_round(name)[1] > 1 and self.rounds.start_from == "last":
-            return self.earlier(name)
-        return align_config(self.config, name).init_from
-
-    def label_units(self, unit: Unit) -> list[Unit]:
-        """Returns the label units whose groups an align unit is trained on, in the order of rounds."""
-        method, last = method_round(unit.name or "")
-        first = 1 if self.rounds.keep == "all" else last
-        names = [None if number == 1 else round_name(method, number) for number in range(first, last + 1)]
-        return [self.run.unit("label", unit.seed, name) for name in names]
-
-    def check_rounds(self) -> None:
-        """Raises `ConfigError` if rounds are validated and a seed has too few validation questions."""
-        for seed in self.config.seeds if self.validates else ():
-            self.validation_questions(seed)
-
-    def validation_questions(self, seed: int) -> list[Question]:
-        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few.
-
-        Also for a run that has no rounds any more: its folder may hold validations, which can be checked.
-        """
-        count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
-        key = "rounds.validation_questions"
-        if not questions:
-            raise ConfigError(f"{key}: the data have no validation questions; 0: the last round is the final model")
-        if count is not None and count > len(questions):
-            raise ConfigError(f"{key}: {count}, but there are {len(questions)} validation questions")
-        return questions[: DEFAULT_QUESTIONS if count is None else count]
 
     # ---- paths and data ----
 
@@ -336,6 +231,24 @@ class Plan:
         if count > len(questions):
             raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
         return questions[:count]
+
+    def check_rounds(self) -> None:
+        """Raises `ConfigError` if rounds are validated and a seed has too few validation questions."""
+        for seed in self.config.seeds if self.validates else ():
+            self.validation_questions(seed)
+
+    def validation_questions(self, seed: int) -> list[Question]:
+        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few.
+
+        Also for a run that has no rounds any more: its folder may hold validations, which can be checked.
+        """
+        count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
+        key = "rounds.validation_questions"
+        if not questions:
+            raise ConfigError(f"{key}: the data have no validation questions; 0: the last round is the final model")
+        if count is not None and count > len(questions):
+            raise ConfigError(f"{key}: {count}, but there are {len(questions)} validation questions")
+        return questions[: DEFAULT_QUESTIONS if count is None else count]
 
     def pool_of(self, unit: Unit) -> list[Question]:
         """Returns the pool's questions that a sample or label unit has. The pool is sampled once, in round 1."""
@@ -641,7 +554,7 @@ class Plan:
 
         A stop counts only if the validation or the labels behind it stay as they are.
         """
-        is_behind = self._behind_stops()
+        is_behind = self.behind_stops()
         result: list[tuple[Unit, Status]] = []
         moving: dict[str, Unit] = {}  # folder -> unit that will write it
         may_go_on: set[tuple[int | None, str]] = set()  # seeds and methods whose stops may change
