@@ -26,6 +26,28 @@ def test_a_number_stands_for_the_count(load, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "overrides", "count", "keep"),
+    [
+        ("3", ["rounds.keep=all"], 3, "all"),
+        ("{count: 2, keep: all, patience: 1}", ["rounds=3"], 3, "all"),
+        ("{count: 2, keep: all}", ["rounds={count: 3}"], 3, "last"),  # a section takes the place of a section
+        ("3", ["rounds={keep: all}"], 1, "all"),
+        ("null", ["rounds=3", "rounds.keep=all"], 3, "all"),
+        ("null", ["rounds.keep=all", "rounds=3"], 3, "all"),
+    ],
+)
+def test_the_short_form_leaves_other_keys_as_they_are(load, tiny, tmp_path, given, overrides, count, keep):
+    path, below = tmp_path / "own.yaml", tmp_path / "below.yaml"
+    path.write_text(f"{tiny.read_text()}\nrounds: {given}\n")
+    found = load_config(path, overrides).rounds
+    assert (found.count, found.keep) == (count, keep)
+    below.write_text("extends: own.yaml\nrounds: 4\n")
+    extended = load_config(below).rounds
+    assert extended.count == 4 and extended.keep == ("all" if "all" in given else "last")
+    assert load("rounds=3", "rounds=null").rounds is None
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["rounds=0"], r"rounds.count: must be at least 1, got 0"),
@@ -44,6 +66,10 @@ def test_a_number_stands_for_the_count(load, tmp_path):
         (
             ["rounds=2", "hub.repo=me/x", "model.lora={save: adapter}", "align.init_from=base"],
             r"hub: the adapter of 'rft' stands on the previous round's adapter",
+        ),
+        (
+            ["rounds=2", "hub.repo=me/x", "evaluate.models=[rft, bcl, rft@2]"],
+            r"hub: models are pushed with their metrics, but 'bcl@2' is not in evaluate.models",
         ),
     ],
 )

@@ -34,6 +34,17 @@ def test_tokens_of_every_unit(tiny, tmp_path):
     assert found["evaluate vft"].sampled == (6 + 5 * 16) * 21
 
 
+def test_every_round_continues_chains(tiny, tmp_path):
+    changes = ["rounds=2", "sample.num_samples=4", "sample.pool_questions=3"]
+    plain = units(tiny, tmp_path, *changes)
+    found = units(tiny, tmp_path, *changes, "sample.from_prefix={chains: 1, steps: 2, num_samples: 3}")
+    # each of two places three times, from the middle of a chain on
+    for name in ("sample", "sample bcl@2"):
+        assert found[name].sampled - plain[name].sampled == pytest.approx(15 * 2 * 3 * 21 / 2)
+        assert found[name].read - plain[name].read == pytest.approx(15 * 2 * (50 + 21 / 2))
+    assert "validate bcl@2" in found and "validate bcl" not in units(tiny, tmp_path)
+
+
 def test_steps_decide_where_they_are_given(tiny, tmp_path):
     found = units(
         tiny, tmp_path, "stages=[vft]", "training.per_device_train_batch_size=4", "vft.training={max_steps: 5}"

@@ -18,6 +18,7 @@ from aft.device import forget
 from aft.errors import ConfigError, DiskError
 from aft.launch.preflight import check_run, find_lacking
 from aft.losses import alignment_loss
+from aft.run.engines import PYTHON
 from aft.scoring.forward import enable_scoring
 from aft.training.sharding import keep_output_precision
 from families import save_family
@@ -229,3 +230,12 @@ def test_a_read_only_file_system_is_no_mistake_of_the_configuration(problems, mo
     monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_flag=os.ST_RDONLY))
     with pytest.raises(DiskError, match=f"^{tmp_path}/run: the run cannot be written: Read-only file system. Make the"):
         problems()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "count"), [("2", 1), ("1", 0), ("{count: 2, validation_questions: 0}", 0), ("null", 0)]
+)
+def test_rounds_need_vllm_only_to_validate(tiny, tmp_path, monkeypatch, rounds, count):
+    monkeypatch.setenv(PYTHON, str(tmp_path / "nowhere"))
+    changes = ["stages=[vft,sample,label,align]", "evaluate.engine=vllm", f"rounds={rounds}", "launch.device=cpu"]
+    assert len(find_lacking(load_config(tiny, changes))) == count

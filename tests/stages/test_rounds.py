@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
-from aft.config import load_config
-from aft.errors import ConfigError
-from aft.launch.conductor import show_plan
-from aft.records import Candidate, Group
+from aft.config import align_config, load_config
+from aft.errors import AftError, ConfigError
+from aft.grading import grade_all
+from aft.json_files import write_json, write_json_lines
+from aft.labelling.outcomes import Outcomes
+from aft.launch.conductor import _tell_rounds, show_plan
+from aft.launch.units import run_here
+from aft.records import Candidate, Completion, Group, Prefix
 from aft.run.folder import RunFolder, method_round, round_name
-from aft.run.manifest import UnitLog
+from aft.run.manifest import UnitLog, read_manifest
+from aft.stages.limits import stop_before_alignment
 from aft.stages.plan import DONE, RERUN, RESUME, RUN, Plan
-from aft.stages.rounds import describe, merge_groups, stand
+from aft.stages.recompute import recompute
+from aft.stages.rounds import describe, merge_groups, stand, validated
+from aft.stages.train import _groups_of_rounds
 
 OUTPUTS = {"sample": ["completions.jsonl"], "label": ["groups.jsonl", "counts.json"], "evaluate": ["metrics.json"]}
 CHECKPOINT = ["config.json", "model.safetensors"]
@@ -175,6 +184,20 @@ def test_validation_stops_rounds(make):
     assert make("rounds={count: 3, validation_questions: 0}").final_model("bcl", 0) == "bcl@3"
 
 
+def test_stops_are_read_once_and_units_listed_once(make, monkeypatch):
+    finish_all(make("rounds=3"))
+    plan, counted = make("rounds={count: 3, patience: 1}"), Counter()
+    for name in ("standing", "units"):
+        own = getattr(Plan, name)
+        count = lambda self, *given, own=own, name=name: counted.update([name]) or own(self, *given)  # noqa: E731
+        monkeypatch.setattr(Plan, name, count)
+    plan.units("sample")
+    assert counted == {"standing": 2, "units": 1}, "two methods with one seed"
+    counted.clear()
+    run_here(plan, "label", range(5))
+    assert counted["units"] == 1
+
+
 def test_too_few_validation_questions(make):
     make("rounds=2").check_rounds()
     with pytest.raises(ConfigError, match=r"rounds.validation_questions: 20, but there are 16"):
@@ -184,6 +207,94 @@ def test_too_few_validation_questions(make):
     make(
         "rounds={count: 2, validation_questions: 0}", "data.num_validation=0", "sample.pool_questions=0"
     ).check_rounds()
+
+
+def validate(plan, unit):
+    """Writes what a validation of chance writes."""
+    questions = plan.validation_questions(unit.seed)
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    completions = [
+        Completion(q.id, 0, f"[ANS] {q.answer}" if n % 2 else "no", False, 3, n) for n, q in enumerate(questions)
+    ]
+    predictions = grade_all(plan.task, completions, questions)
+    write_json_lines(unit.folder / "completions.jsonl", completions)
+    write_json_lines(unit.folder / "predictions.jsonl", predictions)
+    write_json(unit.folder / "validation.json", validated(predictions))
+    log.complete(["completions.jsonl", "predictions.jsonl", "validation.json"])
+
+
+def test_validations_of_a_folder_without_rounds_are_checked(make):
+    before, now = make("rounds=2"), make()
+    unit = before.run.unit("validate", 0, "bcl")
+    for name in CHECKPOINT:
+        model = before.run.unit("align", 0, "bcl").folder
+        model.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text("")
+    validate(before, unit)
+    for plan in (before, now):
+        found = recompute(plan, unit, read_manifest(unit.manifest))
+        assert found.numbers > 0 and not found.wrong, found.wrong
+
+
+# ---- rounds whose samples leave nothing to compare ----
+
+
+def label(plan, number, name, **counts):
+    """Finishes the label unit of a round with these counts."""
+    [unit] = [unit for unit in plan.units("label", number) if unit.name == name]
+    log = UnitLog(unit.folder, plan.inputs(unit))
+    for file in ("groups.jsonl", *(["pool.jsonl"] if number == 1 else [])):
+        (unit.folder / file).write_text(f"{unit} {counts}")
+    write_json(unit.folder / "counts.json", counts)
+    log.complete(["groups.jsonl", "counts.json"])
+
+
+PAIRS = {"outcomes": vars(Outcomes(questions=4, completions=8, all_right=1)), "groups_with_pair": 3}
+ALL_RIGHT = {"outcomes": vars(Outcomes(questions=4, completions=8, all_right=4)), "groups_with_pair": 0}
+
+
+def saturate(make, *overrides, second=ALL_RIGHT):
+    """Two finished rounds of three. The counts of bcl's labels in round 2 are `second`."""
+    plan = make("rounds.count=3", *overrides)
+    for stage, number in [step for step in plan.steps(plan.stages()) if step[1] != 3 and step[0] != "evaluate"]:
+        for unit in plan.units(stage, number):
+            if stage == "label":
+                label(plan, number, unit.name, **(second if unit.name == "bcl@2" else PAIRS))
+            else:
+                finish(plan, unit, 0.5 if stage == "validate" else "")
+    return plan
+
+
+@pytest.mark.parametrize("change", ["methods.bcl.max_candidates=4", "methods.bcl={groups: mixed, loss: {name: kto}}"])
+def test_rounds_end_where_samples_leave_nothing_to_compare(make, change, capsys):
+    plan = saturate(make, change)
+    assert names(plan, "align") == ["rft", "bcl", "rft@2", "rft@3"] and names(plan, "validate") == names(plan, "align")
+    assert names(plan, "sample") == [None, "rft@2", "bcl@2", "rft@3"] == names(plan, "label")
+    assert "bcl@2" not in names(plan, "evaluate")
+    assert plan.describe_rounds()["bcl"] == {
+        "0": {"validation": [0.5], "final": "bcl", "stopped_after": 1, "nothing_to_compare_in": 2}
+    }
+    stop_before_alignment(plan, plan.units("align"))
+    _tell_rounds(plan, "validate", 2)
+    told = capsys.readouterr().err
+    assert "bcl seed 0: the samples of round 2 leave nothing to compare: stops" in told
+    assert "bcl seed 0: the final model is bcl" in told
+    # a model that is made again may write wrong samples, too
+    again = make("rounds.count=3", change, "align.training.max_steps=5")
+    assert {"label bcl@2 seed 0", "align bcl@2 seed 0"} <= {*waiting(again)}
+
+
+def test_groups_of_earlier_rounds_have_pairs_to_compare(make):
+    plan = saturate(make, "rounds.keep=all")
+    assert "bcl@2" in names(plan, "align")
+    stop_before_alignment(plan, plan.units("align", 2))
+
+
+def test_a_limit_on_samples_of_a_later_round_names_their_model(make):
+    poor = Outcomes(questions=4, completions=8, unparsed=8, unmarked=8)
+    plan = saturate(make, "label.stop.unparsed=0.5", second={"outcomes": vars(poor), "groups_with_pair": 2})
+    with pytest.raises(AftError, match=r"label bcl@2 seed 0: stopped .* cause: bcl strays from the marker \[ANS\]"):
+        stop_before_alignment(plan, plan.units("align", 2))
 
 
 # ---- the rule ----
@@ -208,6 +319,21 @@ def test_the_best_round_and_the_stop(accuracies, patience, best, stopped):
     assert describe(found, "aft", 4)["final"] == round_name("aft", best or 4)
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "final", "stopped", "saturated"),
+    [
+        ((), None, "aft@2", 2, 3),  # without validation, the last round that was trained
+        ((0.4, 0.3), None, "aft", 2, 3),
+        ((0.4, 0.3, 0.9), None, "aft", 2, 3),  # of an earlier run of round 3
+        ((0.4, 0.3), 1, "aft", 2, None),  # validation stops it before
+    ],
+)
+def test_the_stop_where_samples_leave_nothing(accuracies, patience, final, stopped, saturated):
+    found = stand(accuracies, patience, 3)
+    assert (found.stopped, found.saturated, describe(found, "aft", 4)["final"]) == (stopped, saturated, final)
+    assert found.has("label", 3) == (saturated == 3) and not found.has("align", 3) and not found.has("label", 4)
+
+
 # ---- groups ----
 
 
@@ -227,3 +353,44 @@ def test_groups_of_rounds_keep_every_candidate_once():
         ("c", ["r1"]),
     ]
     assert merge_groups([first]) == first
+
+
+def test_merged_candidates_keep_what_they_are():
+    """A repeated index is no repeated text, and a repeat does not take the mask or the beginning of the first."""
+    first = Candidate("w1", 0.0, "negative", index=0, token_ids=(1, 2))
+    repeat = Candidate("w1", 0.0, "negative", index=8, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(0, 1))
+    other = Candidate("w2", 0.0, "negative", index=0, token_ids=(1, 3), response_mask=(0, 1), prefix=Prefix(2, 1))
+    rounds = [[dataclasses.replace(group("a"), candidates=c)] for c in ((first,), (repeat, other))]
+    assert merge_groups(rounds)[0].candidates == (first, other)
+
+
+def test_groups_are_merged_by_the_rule_of_the_labels(make):
+    reference = Candidate("ref", 1.0, "reference")
+    one = [
+        dataclasses.replace(group("a", "r1", "r1", "w1"), candidates=(reference, *group("a", "r1", "w1").candidates))
+    ]
+    texts = [c.completion for c in merge_groups([one, one], deduplicate="none")[0].candidates]
+    assert texts == ["ref", "r1", "w1", "r1", "w1"]
+    assert [c.completion for c in merge_groups([one, one])[0].candidates] == ["ref", "r1", "w1"]
+
+    def kept(*changes):
+        plan = make("rounds={count: 2, keep: all}", *changes)
+        return plan._sections(plan.units("align", 2)[0])["rounds"]
+
+    assert kept("label.deduplicate=none") == {**kept(), "deduplicate": "none"}
+
+
+def test_candidates_are_chosen_before_rounds_are_merged(make):
+    """Round 1 sampled a wrong chain whole that round 2 has from a right beginning; and the other way round."""
+    methods = "methods={step: {negatives: from_prefix}, whole: {negatives: sampled}}"
+    plan = make("rounds={count: 2, keep: all}", "sample.from_prefix={}", methods)
+    whole = Candidate("w", 0.0, "negative", index=0)
+    step = Candidate("w", 0.0, "negative", index=8, token_ids=(1, 2), response_mask=(0, 1), prefix=Prefix(0, 1))
+    for method, first, second in (("step", whole, step), ("whole", step, whole)):
+        unit = plan.run.unit("align", 0, f"{method}@2")
+        for labels, candidate in zip(plan.label_units(unit), (first, second), strict=True):
+            labels.folder.mkdir(parents=True, exist_ok=True)
+            groups = [Group(q.id, q.question, q.answer, None, (candidate,)) for q in plan.training_questions(0)]
+            write_json_lines(labels.folder / "groups.jsonl", groups)
+        found = _groups_of_rounds(plan, unit, align_config(plan.config, method))
+        assert all(g.candidates == (second,) for g in found) and len(found) == 48

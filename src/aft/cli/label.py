@@ -30,7 +30,7 @@ def _main(arguments: Sequence[str] | None) -> None:
 
 
 def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Compares extractors on every seed's completions. Prints a table and writes disagreements to audit.jsonl."""
+    """Compares extractors on all completions that are there. Prints a table and writes disagreements to audit.jsonl."""
     from ..config import load_config
     from ..json_files import write_json_lines
     from ..labelling.audit import audit_completions
@@ -40,7 +40,7 @@ def _audit(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     from ..stages.plan import Plan
 
     plan = Plan(load_config(known.config, overrides))
-    for unit in plan.units("label"):
+    for unit in plan.ready_units("label"):
         seed = unit.seed or 0
         questions = {item.id: item for item in plan.training_questions(seed) + plan.pool_of(unit)}
         files = [plan.completions(unit.seed, unit.name)]

@@ -3,7 +3,6 @@
 Supported annotations: bool, int, float, str, Any, X | None, list[X], dict[str, X], Literal, dataclasses, and unions of
 dataclasses. The `name` key selects the member of a union. Bounds are in the field's metadata (`ge`, `gt`, `le`, `lt`).
 A whole number is at most `LARGEST` unless `le` says otherwise. `path` marks the name of a file or folder.
-A dataclass can name in `SHORT` the field that a plain value sets.
 An `Any` value must be JSON, because it is saved with a run's results and compared later.
 """
 
@@ -33,8 +32,6 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 3500
 
 def build(cls: type[T], data: Mapping[str, Any], path: str, problems: list[str]) -> T | None:
     """Builds dataclass `cls` from `data`. If anything is wrong, adds each problem with its key and returns None."""
-    if not isinstance(data, Mapping) and hasattr(cls, "SHORT"):
-        data = {cls.SHORT: data}
     if not isinstance(data, Mapping):
         problems.append(f"{path or 'config'}: expected a mapping of keys, got {_show(data)}")
         return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ..errors import nearest
-from ..run.folder import BASE, STAGES, VFT
+from ..run.folder import BASE, STAGES, VFT, method_round
 from .data import MixtureData
 from .ratings import GIVEN, FileRatings, FunctionRatings, JudgeRatings
 from .schema import Config, hub_repos, model_names, num_rounds, trained_names
@@ -160,8 +160,12 @@ def _check_hub(config: Config) -> list[str]:
         problems.append("hub: no stage of this run trains a model; allowed: null")
     elif "evaluate" not in config.stages:
         problems.append("hub: models are pushed with their metrics, but 'evaluate' is not among the stages")
-    elif absent := [name for _, name, _ in hub_repos(config) if name not in measured]:
-        problems.append(f"hub: models are pushed with their metrics, but '{absent[0]}' is not in evaluate.models")
+    else:
+        pushed = {name for _, name, _ in hub_repos(config)}
+        # the final model of a method is that of any of its rounds
+        final = [name for name in (VFT, *trained_names(config)) if method_round(name)[0] in pushed]
+        if absent := [name for name in final if name not in measured]:
+            problems.append(f"hub: models are pushed with their metrics, but '{absent[0]}' is not in evaluate.models")
     return problems
 
 

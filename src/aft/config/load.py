@@ -15,7 +15,11 @@ from ..yaml_files import parse_yaml, read_yaml, yaml_text
 from .build import build, build_values
 from .checks import check_config, is_day
 from .packaged import find_config
+from .rounds import RoundsConfig
 from .schema import AlignConfig, Config
+
+# Sections that a plain value can stand for, and the key that it sets.
+_SHORT = {"rounds": RoundsConfig.SHORT}
 
 Check = Callable[[Config, frozenset[str]], list[str]]
 
@@ -144,7 +148,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: extends: the files extend each other in a circle")
     if len(seen) == _LONGEST_CHAIN:
         raise ConfigError(f"{path}: extends: a chain of more than {_LONGEST_CHAIN} files")
-    data = read_yaml(path)
+    data = dict(_spell_out(key, value, nested=True) for key, value in read_yaml(path).items())
     parents = data.pop("extends", None)
     if parents is None:
         return data
@@ -180,11 +184,23 @@ def parse_overrides(arguments: Sequence[str], problems: list[str]) -> list[tuple
             problems.append(f"'{argument}': expected key=value or --key value")
             continue
         try:
-            pairs.append((key, parse_yaml(text)))
+            pairs.append(_spell_out(key, parse_yaml(text)))
         except ConfigError:
             shown = text if len(text) <= 100 else f"{text[:100]}…"
             problems.append(f"{key}: '{shown}' is not valid YAML")
     return pairs
+
+
+def _spell_out(key: str, value: Any, *, nested: bool = False) -> tuple[str, Any]:
+    """Returns a key and its value, or the key that a short form such as `rounds: 3` stands for, with the value.
+
+    Files and overrides are merged by these keys, so that a short form leaves the other keys of its section as they are.
+    `nested`: as a section with that key.
+    """
+    short = _SHORT.get(key)
+    if short is None or value is None or isinstance(value, Mapping):
+        return key, value
+    return (key, {short: value}) if nested else (f"{key}.{short}", value)
 
 
 def set_by_path(data: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:

@@ -18,7 +18,7 @@ class RoundsConfig:
     """Number of rounds. From round 2 on, each method samples from its own model of the round before."""
     keep: Literal["last", "all"] = "last"
     """Groups that a round is trained on. last: those of its own samples; all: those of all rounds so far, merged by
-    question, each text once."""
+    question as `label.deduplicate` says."""
     start_from: Literal["last", "base"] = "last"
     """Model that a round's training starts from. last: the method's model of the round before; base: `align.init_from`,
     as in round 1."""

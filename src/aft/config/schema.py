@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..run.folder import BASE, STAGES, VFT, Stage, round_name
+from ..run.folder import BASE, STAGES, VFT, Stage, count_rounds, round_names
 from .data import DataConfig
 from .from_prefix import FromPrefixConfig
 from .hub import HubConfig
@@ -462,12 +462,17 @@ def model_names(config: Config) -> list[str]:
 
 def num_rounds(config: Config) -> int:
     """Returns how many rounds the run may have."""
-    return 1 if config.rounds is None else config.rounds.count
+    return count_rounds(config.rounds)
+
+
+def validates_rounds(config: Config) -> bool:
+    """True if the run has rounds whose models are validated."""
+    return config.rounds is not None and num_rounds(config) > 1 and config.rounds.validation_questions != 0
 
 
 def trained_names(config: Config) -> list[str]:
     """Names of the models that `align` may train: each method with its rounds."""
-    return [round_name(name, number) for name in config.methods for number in range(1, num_rounds(config) + 1)]
+    return round_names(config.methods, num_rounds(config))
 
 
 def hub_repos(config: Config) -> list[tuple[str, str, int]]:

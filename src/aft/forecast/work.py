@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import Config, align_config
 from ..config.rounds import DEFAULT_QUESTIONS
-from ..config.schema import DEFAULT_POOL, AlignConfig, model_names, num_rounds, trained_names
+from ..config.schema import DEFAULT_POOL, AlignConfig, model_names, trained_names, validates_rounds
 from ..run.folder import VALIDATE, method_round
 from ..stages.loss_section import takes_initial_scores
 
@@ -64,62 +64,77 @@ def work(config: Config, lengths: Lengths, processes: int = 1) -> list[Work]:
     `processes`: those that share a training, which decide how many steps are an epoch.
     """
     units = []
-    k, prompt = config.sample.num_samples, lengths.prompt
     questions, referenced = lengths.questions or 0, lengths.referenced or 0
-    pool = min(
-        lengths.validation, DEFAULT_POOL if config.sample.pool_questions is None else config.sample.pool_questions
-    )
+    wanted = config.sample.pool_questions
+    pool = min(lengths.validation, DEFAULT_POOL if wanted is None else wanted)
     if "vft" in config.stages:
         passes = _passes({**config.training, **config.vft.training}, referenced, processes)
-        units.append(_trained("vft", None, passes * referenced, prompt, [lengths.response]))
+        units.append(_trained("vft", None, passes * referenced, lengths.prompt, [lengths.response]))
     if "sample" in config.stages:
-        count = questions + pool
-        sampled, read = count * k * lengths.sampled, count * prompt
-        if config.sample.from_prefix is not None:
-            cut = questions * config.sample.from_prefix.places
-            sampled += cut * config.sample.from_prefix.num_samples * (1 - _CONTINUED) * lengths.sampled
-            read += cut * (prompt + _CONTINUED * lengths.sampled)
-        units.append(Work("sample", sampled=sampled, read=read))
+        units.append(_sampling(config, lengths, None, questions + pool))
     if "align" in config.stages:
         scored: set[tuple[Any, ...]] = set()  # methods share the scores before training
         for name in trained_names(config):
-            align, number = align_config(config, name), method_round(name)[1]
-            used = candidates_used(config, align, k) * rounds_of_groups(config, name)
-            if number > 1:
-                units.append(Work("sample", name, sampled=questions * k * lengths.sampled, read=questions * prompt))
-            # without a loss on candidates, only right samples are used: half of them is an assumption
-            share = float(used) if align.loss is not None else used / 2 if align.supervise != "reference" else 0.0
-            passes = _passes({**config.training, **align.training}, questions, processes)
-            responses = [lengths.response, *[lengths.sampled] * int(share)]
-            unit = _trained("align", name, passes * questions, prompt, responses)
-            start = align.init_from if number == 1 else name  # methods have one start in round 1 alone
-            of = (start, used, align.negatives, align.response_mask)
-            if takes_initial_scores(align) and of not in scored:
-                scored.add(of)
-                unit = _with_scores(unit, questions, prompt, [lengths.sampled] * used)
-            units.append(unit)
-            if config.rounds is not None and num_rounds(config) > 1 and config.rounds.validation_questions != 0:
+            if method_round(name)[1] > 1:
+                units.append(_sampling(config, lengths, name, questions))
+            units.append(_alignment(config, lengths, name, processes, scored))
+            if validates_rounds(config):
+                assert config.rounds is not None
                 asked = min(lengths.validation, config.rounds.validation_questions or DEFAULT_QUESTIONS)
-                units.append(Work(VALIDATE, name, sampled=asked * lengths.sampled, read=asked * prompt))
+                units.append(Work(VALIDATE, name, sampled=asked * lengths.sampled, read=asked * lengths.prompt))
     if "evaluate" in config.stages:
-        section = config.evaluate
-        held = lengths.validation if section.split == "validation" else lengths.test
-        greedy = min(held, section.num_questions or held)
-        sampled, read = float(greedy), float(greedy)
+        units += _evaluations(config, lengths, pool)
+    return units
+
+
+def _sampling(config: Config, lengths: Lengths, name: str | None, count: int) -> Work:
+    """Samples of `count` questions, and what continues the chains of the training questions among them."""
+    section, cut = config.sample.from_prefix, lengths.questions or 0
+    sampled, read = count * config.sample.num_samples * lengths.sampled, count * lengths.prompt
+    if section is not None:
+        places = cut * section.places
+        sampled += places * section.num_samples * (1 - _CONTINUED) * lengths.sampled
+        read += places * (lengths.prompt + _CONTINUED * lengths.sampled)
+    return Work("sample", name, sampled=sampled, read=read)
+
+
+def _alignment(config: Config, lengths: Lengths, name: str, processes: int, scored: set[tuple[Any, ...]]) -> Work:
+    """The training of a method's round. `scored`: what earlier ones scored before training; it is added to."""
+    align, number, questions = align_config(config, name), method_round(name)[1], lengths.questions or 0
+    used = candidates_used(config, align, config.sample.num_samples) * rounds_of_groups(config, name)
+    # without a loss on candidates, only right samples are used: half of them is an assumption
+    share = float(used) if align.loss is not None else used / 2 if align.supervise != "reference" else 0.0
+    passes = _passes({**config.training, **align.training}, questions, processes)
+    responses = [lengths.response, *[lengths.sampled] * int(share)]
+    unit = _trained("align", name, passes * questions, lengths.prompt, responses)
+    start = align.init_from if number == 1 else name  # methods have one start in round 1 alone
+    of = (start, used, align.negatives, align.response_mask)
+    if takes_initial_scores(align) and of not in scored:
+        scored.add(of)
+        unit = _with_scores(unit, questions, lengths.prompt, [lengths.sampled] * used)
+    return unit
+
+
+def _evaluations(config: Config, lengths: Lengths, pool: int) -> list[Work]:
+    section, questions, prompt = config.evaluate, lengths.questions or 0, lengths.prompt
+    held = lengths.validation if section.split == "validation" else lengths.test
+    greedy = min(held, section.num_questions or held)
+    sampled, read = float(greedy), float(greedy)
+    assessed = 0
+    if section.assessment is not None:
+        assessed = min(questions, section.assessment.num_questions or questions)
+        each = min(section.assessment.max_samples, ASSESSMENT_ROUNDS * section.assessment.samples_per_round)
+        sampled, read = sampled + assessed * each, read + assessed * ASSESSMENT_ROUNDS
+    if section.self_consistency is not None:
+        asked = min(greedy, section.self_consistency.num_questions or greedy)
+        sampled, read = sampled + asked * section.self_consistency.num_paths, read + asked
+    units = []
+    for name in model_names(config):
+        unit = Work("evaluate", name, sampled=sampled * lengths.sampled, read=read * prompt)
         if section.assessment is not None:
-            asked = min(questions, section.assessment.num_questions or questions)
-            each = min(section.assessment.max_samples, ASSESSMENT_ROUNDS * section.assessment.samples_per_round)
-            sampled, read = sampled + asked * each, read + asked * ASSESSMENT_ROUNDS
-        if section.self_consistency is not None:
-            asked = min(greedy, section.self_consistency.num_questions or greedy)
-            sampled, read = sampled + asked * section.self_consistency.num_paths, read + asked
-        for name in model_names(config):
-            unit = Work("evaluate", name, sampled=sampled * lengths.sampled, read=read * prompt)
-            if section.assessment is not None:
-                asked = min(questions, section.assessment.num_questions or questions)
-                own = [lengths.sampled] * (2 * section.assessment.per_label)
-                unit = _with_scores(unit, asked, prompt, [lengths.response, *own])
-            units.append(_with_scores(unit, pool, prompt, [lengths.sampled] * k))
+            own = [lengths.sampled] * (2 * section.assessment.per_label)
+            unit = _with_scores(unit, assessed, prompt, [lengths.response, *own])
+        units.append(_with_scores(unit, pool, prompt, [lengths.sampled] * config.sample.num_samples))
     return units
 
 

@@ -200,7 +200,9 @@ def diagnose(found: Outcomes, setting: Setting, reached: Collection[str]) -> Dia
                 "sample.model: vft, or data.answer_marker to what the base model writes before its answer",
             )
         return Diagnosis(
-            f"{marker} is not learnt: VFT had too few steps, or the samples stray from it",
+            f"{marker} is not learnt: VFT had too few steps, or the samples stray from it"
+            if setting.model == "vft"
+            else f"{setting.model} strays from {marker}: its training changed it too much",
             f"{_more_vft(setting)}, or a lower sample.temperature",
         )
     if many_unparsed:
@@ -218,6 +220,8 @@ def _most(part: int, whole: int) -> bool:
 def _more_vft(setting: Setting, before: str = "") -> str:
     if setting.model == "base":
         return ""
+    if setting.model != "vft":  # of a later round: it had learnt it before
+        return f"{before}align.training (fewer steps or a lower learning_rate)"
     return f"{before}vft.training (a larger num_train_epochs or learning_rate)"
 
 

@@ -105,7 +105,8 @@ def _conduct_stage(plan: Plan, stage: str, number: int | None, staying: dict[int
         return
     plan.check_reads(stage, own)
     units = plan.units(stage)
-    states = {units.index(unit): plan.status(unit) for unit in own}
+    places = {unit: place for place, unit in enumerate(units)}
+    states = {places[unit]: plan.status(unit) for unit in own}
     plan.refuse_damaged({units[index]: status for index, status in states.items()}, [stage])
     waiting = [index for index, status in states.items() if status.state != DONE]
     if len(waiting) < len(own):
@@ -123,16 +124,19 @@ def _conduct_stage(plan: Plan, stage: str, number: int | None, staying: dict[int
 
 
 def _tell_rounds(plan: Plan, stage: str, number: int | None) -> None:
-    """Writes what validation says of the rounds into rounds.json, and logs which methods stop and what is chosen."""
+    """Writes what is known of the rounds into rounds.json, and logs which methods stop and what is chosen."""
     if plan.num_rounds == 1 or stage != (VALIDATE if plan.validates else "align"):
         return
     found = plan.describe_rounds()
     write_json(plan.run.rounds, found)
     for method, by_seed in found.items():
         for seed, entry in by_seed.items():
-            if entry["stopped_after"] == number:
+            saturated = entry.get("nothing_to_compare_in")
+            if number is not None and saturated == number:
+                say(f"{method} seed {seed}: the samples of round {number} leave nothing to compare: stops")
+            elif saturated is None and entry["stopped_after"] == number:
                 say(f"{method} seed {seed}: no better validation accuracy for {plan.rounds.patience} rounds: stops")
-            if number in (plan.num_rounds, entry["stopped_after"]):
+            if number in (plan.num_rounds, saturated or entry["stopped_after"]):
                 say(f"{method} seed {seed}: the final model is {entry['final']}")
 
 

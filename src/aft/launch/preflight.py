@@ -16,6 +16,7 @@ from ..config.data import JsonlData, MixtureData, PythonData
 from ..config.launch_file import asked_machines, asked_processes, is_launched, on_cpu, read_launch_file
 from ..config.packaged import find_model
 from ..config.ratings import FunctionRatings, JudgeRatings, Ratings
+from ..config.schema import validates_rounds
 from ..errors import ConfigError, DataError, nearest, writing
 from ..json_files import read_json
 from ..run.engines import replica_devices, vllm_versions
@@ -84,7 +85,8 @@ def _lacking_machine(config: Config) -> list[str]:
 
 
 def _lacking_vllm(config: Config) -> list[str]:
-    used = {*(config.stages or ())} | ({"evaluate"} if config.rounds is not None else set())  # rounds are validated so
+    # a round's model answers as in evaluation
+    used = {*(config.stages or ())} | ({"evaluate"} if validates_rounds(config) else set())
     stages = [name for name in ("sample", "evaluate") if name in used]
     sections = {name: getattr(config, name) for name in stages}  # None: a section with problems, which are told
     wanting = [name for name, section in sections.items() if section is not None and section.engine == "vllm"]

@@ -50,11 +50,10 @@ def run_here(plan: Plan, stage: str, places: Sequence[int] | None = None) -> Non
     """
     if places is None:
         plan.check_damage([stage])
-        units = [
-            unit for unit in plan.units(stage) if unit.stage == "evaluate" or unit.round == 1 or plan.can_begin(unit)
-        ]
+        units = plan.ready_units(stage)
     else:
-        units = [plan.units(stage)[place] for place in places]
+        every = plan.units(stage)
+        units = [every[place] for place in places]
     plan.check_reads(stage, units)
     if stage == "label":
         with writing(plan.run):

@@ -19,6 +19,7 @@ from ..run.folder import (
     COMPLETIONS,
     COUNTS,
     EVERY_SEED,
+    FROM_PREFIX,
     GROUPS,
     METRICS,
     POOL,
@@ -29,6 +30,7 @@ from ..run.folder import (
     VFT,
     RunFolder,
     Unit,
+    count_rounds,
     method_round,
 )
 from ..run.integrity import Integrity
@@ -53,7 +55,7 @@ from .read import (
     scores_present_pool,
     stage_times,
 )
-from .rounds import num_rounds, read_rounds, trained_names, was_stopped
+from .rounds import read_rounds, trained_names, was_stopped
 from .rounds_picture import draw_rounds
 
 __all__ = ["build_report", "write_html", "write_report"]
@@ -203,8 +205,8 @@ def _check_files(run: RunFolder, config: dict[str, Any] | None) -> dict[Unit, li
     """
     read: dict[str, Sequence[str] | None]
     read = {"label": (COUNTS, *_CHAINS), "align": (TRAINER_STATE,), "evaluate": None}
-    if num_rounds(config) > 1:
-        read |= {"sample": (COMPLETIONS,), VALIDATE: None}
+    if config and count_rounds(config.get("rounds")) > 1:
+        read |= {"sample": (COMPLETIONS, FROM_PREFIX), VALIDATE: None}
     integrity, wrong, left_out = Integrity(), dict[Unit, list[str]](), dict[Unit, list[str]]()
     for unit in run.units():
         is_configured = not config or _is_configured(unit, config)
@@ -266,7 +268,7 @@ def _expected(run: RunFolder, name: str, seeds: list[int]) -> list[int]:
 def _model_names(config: dict[str, Any] | None, metrics: Mapping[str, Any], run: RunFolder | None = None) -> list[str]:
     """Expected and found models: `evaluate.models` if it is a list, else base, vft and `methods` in their order.
 
-    Rounds follow their method. With `run`, those that validation stopped are not expected. A model that no stage of the
+    Rounds follow their method. With `run`, stopped ones are not expected. A model that no stage of the
     run trains is listed only if it was evaluated.
     """
     config = config or {}

@@ -273,6 +273,12 @@ def _rounds(report: Mapping[str, Any], file: str | None) -> str | None:
         " the method's model of the round before. Training tokens: response tokens of one pass over what the round was"
         " trained on. Tokens are means over seeds. The final model is the best by validation; on its row each seed"
         " counts with its own final model.",
+        *(
+            f"{row['method']}, seed {seed}: the samples of round {ended} left nothing to compare. Its rounds end before"
+            " that training."
+            for row in found
+            for seed, ended in row.get("nothing_to_compare_in", {}).items()
+        ),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -416,7 +422,12 @@ def _labelled(report: dict[str, Any]) -> str | None:
         for key in keys
         if any(counts.get(key) is not None for counts in flat.values())
     ]
-    return markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
+    table = markdown(["count", *(f"seed {seed}" for seed in flat)], rows)
+    if not report.get("rounds"):
+        return table
+    return (
+        f"{table}\n\nThese are the samples of round 1. counts.json beside the labels of a later round has its counts."
+    )
 
 
 def _times(report: dict[str, Any]) -> str | None:

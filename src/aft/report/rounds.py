@@ -8,29 +8,22 @@ from typing import Any
 
 from ..errors import DataError
 from ..json_files import iter_json_lines, read_json
-from ..records import POSITIVE, iter_groups
-from ..run.folder import RunFolder, Unit, method_round, round_name
+from ..records import POSITIVE, REFERENCE, iter_groups
+from ..run.folder import RunFolder, Unit, count_rounds, method_round, round_names
 from ..run.manifest import read_manifest
 from ..stats.estimate import Estimate
 from ..stats.intervals import mean_interval, wilson
+
+_ENDED = "nothing_to_compare_in"  # of rounds.json: the round whose samples ended a method's rounds
 
 
 def trained_names(config: Mapping[str, Any], run: RunFolder | None = None) -> list[str]:
     """Names of the models that the alignments of a configuration make, each method followed by its rounds.
 
-    `run`: rounds that validation stopped on every seed are left out.
+    `run`: rounds that stopped on every seed are left out.
     """
     methods = [str(method) for method in config.get("methods") or []]
-    stopped = {} if run is None else _stops(run)
-    last = {method: stopped.get(method, num_rounds(config)) for method in methods}
-    return [round_name(method, number) for method in methods for number in range(1, last[method] + 1)]
-
-
-def num_rounds(config: Mapping[str, Any] | None) -> int:
-    """How many rounds a configuration has."""
-    section = (config or {}).get("rounds")
-    count = section.get("count", 1) if isinstance(section, Mapping) else section
-    return count if isinstance(count, int) else 1
+    return round_names(methods, count_rounds(config.get("rounds")), None if run is None else _stops(run))
 
 
 def _record(run: RunFolder) -> dict[str, Any]:
@@ -42,7 +35,7 @@ def _record(run: RunFolder) -> dict[str, Any]:
 
 
 def _stops(run: RunFolder) -> dict[str, int]:
-    """Method -> the last round that any seed reaches, where validation stopped all of them."""
+    """Method -> the last round that any seed reaches, where all of them have stopped."""
     found = {}
     for method, by_seed in _record(run).items():
         stops = [entry.get("stopped_after") for entry in by_seed.values()]
@@ -52,7 +45,7 @@ def _stops(run: RunFolder) -> dict[str, int]:
 
 
 def was_stopped(run: RunFolder, name: str, seed: int) -> bool:
-    """True if validation stopped a method's rounds before the one of this model."""
+    """True if a method's rounds stopped before the one of this model."""
     method, number = method_round(name)
     stop = (_record(run).get(method) or {}).get(str(seed), {}).get("stopped_after")
     return isinstance(stop, int) and number > stop
@@ -69,11 +62,12 @@ def read_rounds(
 
     A row has task accuracy and pass@k of the round's model, its validation accuracy, and from its samples the distinct
     right chains of a question and the share of right chains. `sampled_tokens` and `training_tokens` are means over
-    seeds. Training tokens are the response tokens of one pass over what the round was trained on.
+    seeds. Training tokens are the response tokens of one pass over what the round was trained on. The row of the final
+    models has `nothing_to_compare_in` by seed, where the samples of a round ended the rounds.
     """
-    if num_rounds(config) == 1:
+    if config is None or count_rounds(config.get("rounds")) == 1:
         return []
-    rows, names, record = [], trained_names(config or {}, run), _record(run)
+    rows, names, record = [], trained_names(config, run), _record(run)
     samples = {seed: _samples(run, seed, None, left_out) for seed in seeds}  # of round 1, shared by all methods
     for method in dict.fromkeys(method_round(name)[0] for name in names):
         for name in [name for name in names if method_round(name)[0] == method]:
@@ -83,7 +77,11 @@ def read_rounds(
         final = {int(seed): str(entry["final"]) for seed, entry in (record.get(method) or {}).items()}
         chosen = {seed: metrics[name][seed] for seed, name in final.items() if seed in metrics.get(name, {})}
         final_names = {str(seed): name for seed, name in final.items()}
-        rows.append({"method": method, "round": None, "final": final_names, **_accuracies(chosen)})
+        ended = {
+            seed: entry[_ENDED] for seed, entry in (record.get(method) or {}).items() if entry.get(_ENDED) is not None
+        }
+        last = {"method": method, "round": None, "final": final_names, **_accuracies(chosen)}
+        rows.append({**last, _ENDED: ended} if ended else last)
     return rows
 
 
@@ -156,25 +154,36 @@ def _manifest(unit: Unit, left_out: Collection[Unit]) -> dict[str, Any]:
 
 
 def _samples(run: RunFolder, seed: int, name: str | None, left_out: Collection[Unit]) -> dict[str, Any]:
-    """What a round's samples hold: estimates over the training questions, and the number of sampled tokens."""
+    """What a round's samples hold: estimates over the training questions, and the number of sampled tokens.
+
+    Continuations of right chains add their tokens and nothing else: they are no samples of the model on its own.
+    """
     units = [run.unit(stage, seed, name) for stage in ("sample", "label")]
     groups, completions = run.groups(seed, name), run.completions(seed, name)
     if any(unit in left_out for unit in units) or not groups.is_file() or not completions.is_file():
         return {}
+    # a sample with the text of the reference has no candidate of its own
     right_texts = {
-        group.question_id: {item.completion for item in group.candidates if item.label == POSITIVE}
+        group.question_id: {item.completion for item in group.candidates if item.label in (POSITIVE, REFERENCE)}
         for group in iter_groups(groups)
     }
-    sampled, right, tokens = dict.fromkeys(right_texts, 0), dict.fromkeys(right_texts, 0), 0
+    sampled, right = dict.fromkeys(right_texts, 0), dict[str, list[str]]()
+    tokens = 0
     for _, line in iter_json_lines(completions):
         question = line["question_id"]
         if question in right_texts:  # the pool has its own questions
             sampled[question] += 1
-            right[question] += line["completion"] in right_texts[question]
             tokens += line["num_tokens"]
+            if line["completion"] in right_texts[question]:
+                right.setdefault(question, []).append(line["completion"])
+    continued = run.continuations(seed, name)
+    if continued.is_file():
+        tokens += sum(line["num_tokens"] for _, line in iter_json_lines(continued))
+    distinct = [float(len({*right.get(question, [])})) for question in right_texts]
+    shares = [len(right.get(question, [])) / count for question, count in sampled.items() if count]
     return {
-        "distinct_right": _over_questions([float(len(texts)) for texts in right_texts.values()], (0.0, math.inf)),
-        "share_right": _over_questions([right[key] / count for key, count in sampled.items() if count], (0.0, 1.0)),
+        "distinct_right": _over_questions(distinct, (0.0, math.inf)),
+        "share_right": _over_questions(shares, (0.0, 1.0)),
         "tokens": tokens,
     }
 

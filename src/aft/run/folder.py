@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "vft", "sample", "label", "align", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)  # in running order
@@ -69,6 +70,21 @@ def method_round(name: str) -> tuple[str, int]:
     """Returns the method and the round of a model's name. No method's name contains '@'."""
     found = _ROUND.fullmatch(name)
     return (found[1], int(found[2])) if found else (name, 1)
+
+
+def count_rounds(section: Any) -> int:
+    """Returns how many rounds a section `rounds` allows, built or as a file has it: a number, keys or null."""
+    count = section.get("count", 1) if isinstance(section, Mapping) else getattr(section, "count", section)
+    return count if isinstance(count, int) else 1
+
+
+def round_names(methods: Iterable[str], rounds: int, stopped: Mapping[str, int] | None = None) -> list[str]:
+    """Returns the names of the models of all rounds, each method followed by its rounds.
+
+    `stopped`: the last round of methods that have stopped.
+    """
+    last = {method: min(rounds, (stopped or {}).get(method, rounds)) for method in methods}
+    return [round_name(method, number) for method, count in last.items() for number in range(1, count + 1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..progress import say
 from ..records import Completion
 from ..run.folder import COUNTS, Unit
 from .plan import Plan
+from .planned_rounds import needs_pairs
 
 OUTCOMES = "outcomes"  # key of counts.json
 _OF_COMPLETIONS = ("unparsed", "truncated")
@@ -61,7 +62,7 @@ def _warn(plan: Plan, unit: Unit, found: Outcomes, poor: Sequence[Completion], n
     for completion in _of_different_questions(poor):
         name = f"completion {completion.index} of {completion.question_id}"
         lines.append(f"  {name}{', cut' if completion.truncated else ''}: {excerpt(completion.completion)}")
-    diagnosis = diagnose(found, _setting(plan), reached)
+    diagnosis = diagnose(found, _setting(plan, unit), reached)
     lines += [f"  likeliest cause: {diagnosis.cause}", f"  to change: {diagnosis.change}"]
     say("\n".join(lines))
 
@@ -69,9 +70,9 @@ def _warn(plan: Plan, unit: Unit, found: Outcomes, poor: Sequence[Completion], n
 def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
     """Raises `AftError` if the labels that one of these align units reads reach a limit of `label.stop`.
 
-    Limits on questions count only for seeds of which a unit's loss needs pairs. At a limit of 1 they count only if no
-    group has a pair. Where they do not count, a line warns. Labels of earlier versions hold no outcomes and are not
-    judged.
+    Limits on questions count only for labels of which a unit's loss needs pairs. At a limit of 1 they count only if no
+    group has a pair that such a unit reads, of any round. Where they do not count, a line warns. Labels of earlier
+    versions hold no outcomes and are not judged.
     """
     section = vars(plan.config.label.stop)
     labelled = {unit: plan.label_units(unit)[-1] for unit in units}
@@ -82,17 +83,18 @@ def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
             continue
         found = outcomes_from_json(kept)
         reached = found.reached({name: section[name] for name in _that_apply(plan)})
-        if not any(_needs_pairs(plan, unit) for unit in units if labelled[unit] == labels):
+        readers = [unit for unit in units if labelled[unit] == labels and _needs_pairs(plan, unit)]
+        if not readers:
             reached, harmless = _without(reached, _OF_QUESTIONS)
             if harmless:
                 said = _describe(found, harmless, "stop")
                 say(f"{labels}: warning: {said}. Alignment goes on, because no loss that is to be trained needs pairs")
-        elif counts.get("groups_with_pair"):
-            # references among the candidates make pairs with wrong samples
+        elif all(_has_pairs(plan, unit) for unit in readers):
+            # references among the candidates make pairs with wrong samples, and so do other rounds that are kept
             reached, _ = _without(reached, [name for name in _OF_QUESTIONS if section[name] == 1])
         if not reached:
             continue
-        diagnosis = diagnose(found, _setting(plan), reached)
+        diagnosis = diagnose(found, _setting(plan, labels), reached)
         keys = " ".join(f"label.stop.{name}=null" for name in reached)
         raise AftError(
             f"{labels}: stopped before alignment: {_describe(found, reached, 'stop')}."
@@ -102,8 +104,12 @@ def stop_before_alignment(plan: Plan, units: Sequence[Unit]) -> None:
 
 
 def _needs_pairs(plan: Plan, unit: Unit) -> bool:
-    loss = align_config(plan.config, unit.name or "").loss
-    return loss is not None and (loss.needs_pairs or loss.reduction == "mean_with_pair")
+    return needs_pairs(align_config(plan.config, unit.name or ""))
+
+
+def _has_pairs(plan: Plan, unit: Unit) -> bool:
+    counts = [read_json(labels.folder / COUNTS) or {} for labels in plan.label_units(unit)]
+    return any(found.get("groups_with_pair") for found in counts)
 
 
 def _without(reached: dict[str, float], names: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
@@ -132,7 +138,8 @@ def _of_different_questions(completions: Sequence[Completion]) -> list[Completio
     return chosen + [completion for completion, _ in zip(rest, range(_SHOWN - len(chosen)), strict=False)]
 
 
-def _setting(plan: Plan) -> Setting:
+def _setting(plan: Plan, unit: Unit) -> Setting:
+    """`unit`: of the sampling or the labels."""
     section = plan.config.sample
     marker = getattr(plan.config.data, "answer_marker", None)
-    return Setting(section.model, section.temperature, section.max_new_tokens, marker)
+    return Setting(plan.sampled_model(unit), section.temperature, section.max_new_tokens, marker)

@@ -18,8 +18,8 @@ from ..config.launch_file import count_processes
 from ..config.load import merge, with_date
 from ..config.packaged import find_model
 from ..config.ratings import JudgeRatings
-from ..config.rounds import DEFAULT_QUESTIONS, RoundsConfig
-from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names, num_rounds
+from ..config.rounds import DEFAULT_QUESTIONS
+from ..config.schema import DEFAULT_POOL, AlignConfig, ModelConfig, VftConfig, model_names
 from ..errors import ConfigError, DataError
 from ..json_files import read_json
 from ..labelling.rating_sources import FILE_KEYS, rating_files, rating_keys
@@ -47,7 +47,7 @@ from ..run.manifest import digest_checkpoint, read_manifest
 from ..shown import shown_line
 from ..tasks import ANSWER_ONLY, TEST, TRAIN, VALIDATION, Task, make_task
 from ..training.ranks import questions_of_a_step, share_step
-from .rounds import Standing, describe, read_accuracies, stand
+from .planned_rounds import PlannedRounds
 
 # Increase a stage's number if a change of its code changes the result for the same inputs.
 STAGE_VERSIONS = {"pretrain": 3, "vft": 3, "sample": 3, "label": 3, "align": 3, "validate": 1, "evaluate": 4}
@@ -75,7 +75,7 @@ class Status:
     reasons: tuple[str, ...] = ()
 
 
-class Plan:
+class Plan(PlannedRounds):
     """The units of a configuration and their state on disk.
 
     `sees_data`: False for a dry run without the data. Finished units are then taken to have been made of the same data.
@@ -110,12 +110,18 @@ class Plan:
     def units(self, stage: str, number: int | None = None) -> list[Unit]:
         """Returns the units of one stage, in order: by round, then seed, then method.
 
-        `number`: only those of a round. Rounds behind a stop by validation have no units.
+        `number`: only those of a round. Rounds behind a stop have no units.
         """
-        return [unit for unit in self._all_units(stage, number) if not self._is_behind_stop(unit)]
+        is_behind = self.behind_stops()
+        return [unit for unit in self._all_units(stage, number) if not is_behind(unit)]
+
+    def ready_units(self, stage: str) -> list[Unit]:
+        """Returns the units of one stage, without those of later rounds that have nothing to read yet."""
+        units = self.units(stage)
+        return [unit for unit in units if stage == "evaluate" or unit.round == 1 or self.can_begin(unit)]
 
     def _all_units(self, stage: str, number: int | None = None) -> list[Unit]:
-        """Returns the units that a stage has if no validation stops a round."""
+        """Returns the units that a stage has if no round stops."""
         if stage == "pretrain":
             return [self.run.unit(stage)]
         rounds = range(1, self.num_rounds + 1) if stage in ROUND_STAGES else (1,)
@@ -147,87 +153,6 @@ class Plan:
         yield from ((stage, None) for stage in stages if stage in ("pretrain", "vft"))
         yield from ((stage, number) for number in range(1, self.num_rounds + 1) for stage in looped)
         yield from ((stage, None) for stage in stages if stage == "evaluate")
-
-    # ---- rounds ----
-
-    @property
-    def rounds(self) -> RoundsConfig:
-        """The section `rounds`, or that of a single round."""
-        return self.config.rounds or RoundsConfig()
-
-    @property
-    def num_rounds(self) -> int:
-        """How many rounds the run may have."""
-        return num_rounds(self.config)
-
-    @property
-    def validates(self) -> bool:
-        """True if the run has rounds whose models are validated."""
-        return self.num_rounds > 1 and self.rounds.validation_questions != 0
-
-    def standing(self, method: str, seed: int) -> Standing:
-        """Returns what the validation of a method's rounds says so far."""
-        found = read_accuracies(self.run, method, seed, self.num_rounds) if self.validates else []
-        return stand(found, self.rounds.patience)
-
-    def final_model(self, method: str, seed: int) -> str:
-        """Returns the name of a method's final model: of its best round so far, or without validation of its last."""
-        name: str = describe(self.standing(method, seed), method, self.num_rounds)["final"]
-        return name
-
-    def describe_rounds(self) -> dict[str, Any]:
-        """Returns what rounds.json holds: for each method and seed its validation, final model and stop."""
-        return {
-            method: {
-                str(seed): describe(self.standing(method, seed), method, self.num_rounds) for seed in self.config.seeds
-            }
-            for method in self.config.methods
-        }
-
-    def _is_behind_stop(self, unit: Unit) -> bool:
-        if unit.round == 1 or unit.seed is None:
-            return False
-        stopped = self.standing(method_round(unit.name or "")[0], unit.seed).stopped
-        return stopped is not None and unit.round > stopped
-
-    def earlier(self, name: str) -> str:
-        """Returns the model of the round before the one that makes `name`."""
-        method, number = method_round(name)
-        return round_name(method, number - 1)
-
-    def sampled_model(self, unit: Unit) -> str:
-        """Returns the name of the model that a sample unit samples from."""
-        return self.config.sample.model if unit.name is None else self.earlier(unit.name)
-
-    def start_of(self, name: str) -> str:
-        """Returns the name of the model that the training of a method's round starts from."""
-        if method_round(name)[1] > 1 and self.rounds.start_from == "last":
-            return self.earlier(name)
-        return align_config(self.config, name).init_from
-
-    def label_units(self, unit: Unit) -> list[Unit]:
-        """Returns the label units whose groups an align unit is trained on, in the order of rounds."""
-        method, last = method_round(unit.name or "")
-        first = 1 if self.rounds.keep == "all" else last
-        names = [None if number == 1 else round_name(method, number) for number in range(first, last + 1)]
-        return [self.run.unit("label", unit.seed, name) for name in names]
-
-    def check_rounds(self) -> None:
-        """Raises `ConfigError` if a seed has too few validation questions."""
-        for seed in self.config.seeds:
-            self.validation_questions(seed)
-
-    def validation_questions(self, seed: int) -> list[Question]:
-        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few."""
-        if not self.validates:
-            return []
-        count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
-        key = "rounds.validation_questions"
-        if not questions:
-            raise ConfigError(f"{key}: the data have no validation questions; 0: the last round is the final model")
-        if count is not None and count > len(questions):
-            raise ConfigError(f"{key}: {count}, but there are {len(questions)} validation questions")
-        return questions[: DEFAULT_QUESTIONS if count is None else count]
 
     # ---- paths and data ----
 
@@ -306,6 +231,24 @@ class Plan:
         if count > len(questions):
             raise ConfigError(f"sample.pool_questions: {count}, but there are {len(questions)} validation questions")
         return questions[:count]
+
+    def check_rounds(self) -> None:
+        """Raises `ConfigError` if rounds are validated and a seed has too few validation questions."""
+        for seed in self.config.seeds if self.validates else ():
+            self.validation_questions(seed)
+
+    def validation_questions(self, seed: int) -> list[Question]:
+        """Returns the questions that each round's model answers. Raises `ConfigError` if there are too few.
+
+        Also for a run that has no rounds any more: its folder may hold validations, which can be checked.
+        """
+        count, questions = self.rounds.validation_questions, self.task.load(VALIDATION, seed=seed)
+        key = "rounds.validation_questions"
+        if not questions:
+            raise ConfigError(f"{key}: the data have no validation questions; 0: the last round is the final model")
+        if count is not None and count > len(questions):
+            raise ConfigError(f"{key}: {count}, but there are {len(questions)} validation questions")
+        return questions[: DEFAULT_QUESTIONS if count is None else count]
 
     def pool_of(self, unit: Unit) -> list[Question]:
         """Returns the pool's questions that a sample or label unit has. The pool is sampled once, in round 1."""
@@ -441,7 +384,9 @@ class Plan:
             }
             keys = self._trained(align, named)
             if unit.round > 1:
-                kept = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
+                kept: dict[str, str] = {"keep": self.rounds.keep, "start_from": self.rounds.start_from}
+                if self.rounds.keep == "all" and config.label.deduplicate != "exact":  # rounds are merged by it
+                    kept["deduplicate"] = config.label.deduplicate
                 return {**sections, "align": keys, "rounds": kept, **_round_key(unit)}
             return {**sections, "align": keys}
         if unit.stage == VALIDATE:
@@ -609,15 +554,16 @@ class Plan:
     def forecast(self, stages: list[str]) -> list[tuple[Unit, Status]]:
         """Returns every unit of `stages` with its expected status, if units that run change what later units read.
 
-        A stop by validation counts only if the validation behind it stays as it is.
+        A stop counts only if the validation or the labels behind it stay as they are.
         """
+        is_behind = self.behind_stops()
         result: list[tuple[Unit, Status]] = []
         moving: dict[str, Unit] = {}  # folder -> unit that will write it
-        validated: set[tuple[int | None, str]] = set()  # seeds and methods that are validated again
+        may_go_on: set[tuple[int | None, str]] = set()  # seeds and methods whose stops may change
         for stage, number in self.steps(stages):
             for unit in self._all_units(stage, number):
                 own = unit.seed, method_round(unit.name or "")[0]
-                if own not in validated and self._is_behind_stop(unit):
+                if own not in may_go_on and is_behind(unit):
                     continue
                 status = self.status(unit)
                 sources = [Path(source) for source in self.reads(unit).values()]
@@ -631,7 +577,7 @@ class Plan:
                     status = Status(status.state, (*status.reasons, "unless validation stops the rounds before"))
                 if status.state != DONE:
                     moving[str(unit.folder)] = unit
-                    validated |= {own} if unit.stage == VALIDATE else set()
+                    may_go_on |= {own} if unit.stage in ("label", VALIDATE) else set()
                 result.append((unit, status))
         return result
 

@@ -46,7 +46,7 @@ from .complete import check_groups
 from .context import Stage, check_sizes, references
 from .loss_section import make_objective, takes_initial_scores
 from .monitoring import initial_scores, measure_accuracy, validation_entries
-from .plan import CANDIDATES_BY_DEFAULT, Unit
+from .plan import CANDIDATES_BY_DEFAULT, Plan, Unit
 from .rounds import merge_groups
 from .tracking import track
 
@@ -121,8 +121,7 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     tokenizer = stage.tokenizer(start)
     texts = stage.texts(tokenizer, start)
     encoder = stage.encoder(texts)
-    groups = _groups_of_rounds(stage, unit, align.max_candidates)
-    groups = chosen_candidates(groups, align.negatives, masked=align.response_mask)
+    groups = _groups_of_rounds(stage.plan, unit, align)
     if align.groups == "mixed":
         groups = _mixed(groups, unit)
     _check_ratings(align, unit, groups)
@@ -166,16 +165,21 @@ def run_align(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     _train(stage, unit, log, work)
 
 
-def _groups_of_rounds(stage: Stage, unit: Unit, max_candidates: int | None) -> Sequence[Group]:
-    """The groups of the unit's round, or of all rounds so far. `max_candidates` counts the samples of each round."""
-    plan, rounds = stage.plan, []
+def _groups_of_rounds(plan: Plan, unit: Unit, align: AlignConfig) -> Sequence[Group]:
+    """The groups of the unit's round, or of all rounds so far, with the candidates that the method uses.
+
+    `max_candidates` counts the samples of each round. Candidates are chosen before rounds are merged: otherwise a text
+    of an earlier round that the method does not use would take the place of one that it does.
+    """
+    rounds = []
     questions = plan.training_questions(unit.seed or 0)
     for label in plan.label_units(unit):
         path = plan.groups(unit.seed, label.name)
         given = read_groups(path)
         check_groups(plan, unit, given, questions, path)
-        rounds.append(first_samples(given, max_candidates))
-    return rounds[0] if len(rounds) == 1 else merge_groups(rounds)
+        groups = first_samples(given, align.max_candidates)
+        rounds.append(chosen_candidates(groups, align.negatives, masked=align.response_mask))
+    return rounds[0] if len(rounds) == 1 else merge_groups(rounds, deduplicate=plan.config.label.deduplicate)
 
 
 def _key_of_initial_scores(stage: Stage, unit: Unit, align: AlignConfig) -> str:
