@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 import yaml
+from test_from_prefix import CONFIG as ONE_ROUND
 
 from aft.config import load_config
 from aft.records import POSITIVE, read_completions, read_groups
@@ -20,19 +21,8 @@ from aft.stages.train import run_align
 from aft.stages.validate import run_validate
 
 CONFIG = {
-    "stages": ["sample", "label", "align"],
-    "data": {"name": "arithmetic", "num_train": 8, "num_answer_only": 8, "num_validation": 4, "num_test": 4},
-    "prompt": {"template": "{question}"},
-    "model": {"name_or_path": "arithmetic-base", "max_length": 128},
-    "training": {"per_device_train_batch_size": 16, "max_steps": 1, "logging_steps": 1, "learning_rate": 1e-4},
-    "sample": {
-        "model": "base",
-        "num_samples": 6,
-        "max_new_tokens": 40,
-        "batch_size": 64,
-        "pool_questions": 2,
-        "from_prefix": {"chains": 2, "steps": 2, "num_samples": 3},
-    },
+    **ONE_ROUND,
+    "training": {**ONE_ROUND["training"], "max_steps": 1, "learning_rate": 1e-4},
     "rounds": {"count": 2, "keep": "all", "validation_questions": 2},
     "methods": {"step": {"negatives": "from_prefix"}},
 }

@@ -45,8 +45,8 @@ STATISTICS = (
 
 # The least and the greatest share of right candidates that NFT counts with.
 PASS_RATES = (0.02, 0.98)
-# Nats per token by which a candidate may still fall under `Balanced`. Rounding in another batch can change a score by
-# nearly as much, and must not decide whether a candidate is pushed.
+# Nats per token. `Balanced` pushes a candidate only if it may still fall by more than this. Rounding in another batch
+# can change a score by nearly as much, and must not decide whether a candidate is pushed.
 _LEAST_ROOM = 1e-3
 
 
