@@ -13,9 +13,9 @@ from typing import Any
 
 from ..json_files import iter_json_lines, read_json, require
 from ..report.build import build_report
-from ..report.measures import MEASURES
+from ..report.measures import MEASURES, measure_of
 from ..report.read import model_manifests, read_config, read_values
-from ..run.folder import BASE, POOL, VFT, VOTES, RunFolder
+from ..run.folder import BASE, PATH_CHAINS, POOL, VFT, VOTES, RunFolder
 from ..run.manifest import read_manifest
 from ..stats.comparison import BySeed
 from ..stats.estimate import Estimate
@@ -179,12 +179,15 @@ def _strangers(folder: Path) -> dict[str, str]:
 
 
 def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:
-    if MEASURES[measure].values:
+    if measure_of(measure).values:
         return read_values(folder, model, seeds, measure)
-    file, read = {
+    readers: dict[str, tuple[str, Callable[[Path], dict[str, float]]]] = {
         "pool_perplexity": (POOL, _pool_perplexities),
         "vote_gain": (VOTES, _vote_gains),
-    }[measure]
+        "paths_distinct_right": (PATH_CHAINS, functools.partial(_numbers, "distinct_right")),
+        "entropy": (PATH_CHAINS, functools.partial(_numbers, "entropy")),
+    }
+    file, read = (VOTES, functools.partial(_shares, measure)) if "@" in measure else readers[measure]
     paths = {seed: RunFolder(folder).evaluated(model, seed, file) for seed in seeds}
     return {seed: read(path) for seed, path in paths.items() if path.exists()}
 
@@ -211,3 +214,26 @@ def _vote_gains(path: Path) -> dict[str, float]:
             gain = votes[max(votes, key=int)] - votes[min(votes, key=int)]
             gains[require(entry, "question_id", str, where)] = gain
     return gains
+
+
+def _shares(measure: str, path: Path) -> dict[str, float]:
+    """Question -> its `vote@N` or `pass@N`; empty where no such number of paths was measured."""
+    family, _, size = measure.partition("@")
+    found = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        shares = require(entry, family, dict, where)
+        if size in shares:
+            found[require(entry, "question_id", str, where)] = float(require(shares, size, (int, float), where))
+    return found
+
+
+def _numbers(key: str, path: Path) -> dict[str, float]:
+    """Question -> a number of its line; questions where it is null are left out."""
+    found = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        value = require(entry, key, (int, float, type(None)), where)
+        if value is not None:
+            found[require(entry, "question_id", str, where)] = float(value)
+    return found

@@ -33,6 +33,7 @@ POINTS = SHARE.difference
 NATS = Kind(1, 3, 3)  # scores, nats per token
 PERPLEXITY = Kind(1, 3, 3)
 CHAINS = Kind(1, 2, 2)  # a number of chains
+TOKENS = Kind(1, 1, 1)  # a number of tokens
 LOGGED_SHARE = Kind(100, 1, 1)
 
 FEW_UNPARSED = 0.03  # share of answers; above it a table shows how many are parsed, and how many end by themselves
@@ -171,6 +172,37 @@ _ALL = (
         path=("pool", "positive"),
     ),
     Measure("pool_negative", NATS, "pool score of wrong chains", "pool wrong", path=("pool", "negative")),
+    # of the paths of self-consistency
+    Measure(
+        "paths_distinct_right",
+        CHAINS,
+        heading="distinct right chains among the paths of a question",
+        short="distinct right",
+        table="distinct right chains of a question",
+        words="distinct right chains of a question",
+        path=("self_consistency", "distinct_right"),
+        optional=True,
+    ),
+    Measure(
+        "entropy",
+        NATS,
+        heading="entropy of the paths",
+        short="entropy",
+        table="entropy, nats per token",
+        words="entropy in nats per token",
+        path=("self_consistency", "entropy"),
+        optional=True,
+    ),
+    Measure(
+        "path_tokens",
+        TOKENS,
+        heading="sampled tokens of a path",
+        short="path tokens",
+        table="sampled tokens of a path",
+        words="sampled tokens of a path",
+        path=("self_consistency", "tokens"),
+        optional=True,
+    ),
     # by question only, to compare two models
     Measure("vote", SHARE, "majority vote of the most paths (%)", values=(VOTES, "vote")),
     Measure("vote_gain", SHARE, words="gain from voting"),
@@ -205,6 +237,16 @@ _ALL = (
     Measure("active", LOGGED_SHARE, "wrong chains at their boundary (%)", log="constraint/active_fraction"),
 )
 MEASURES = {measure.name: measure for measure in _ALL}
+
+
+def measure_of(name: str) -> Measure:
+    """A measure by its name, or a share by number of paths such as `vote@16`. Raises `KeyError` for any other name."""
+    family, _, size = name.partition("@")
+    if not size:
+        return MEASURES[name]
+    words = {"vote": f"vote of {size}", "pass": f"pass@{size}"}[family]
+    return Measure(name, SHARE, table=f"{words} (%)", words=words)
+
 
 COLUMNS = [measure for measure in _ALL if measure.short]  # of the main table
 MEASURED = sorted((measure for measure in _ALL if measure.path), key=lambda measure: measure.optional)
