@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,14 @@ from ..shown import shown_line
 from ..stats.estimate import Estimate
 from .page import Page
 
-_STYLES = ("-", "--", "-.", ":")  # more methods than colours
+_COLORS = (
+    *("#888888", "#222222", "#E69F00", "#D55E00", "#F0A58A", "#A0522D"),
+    *("#56B4E9", "#0072B2", "#7B6FD0", "#009E73", "#8FBC3F", "#CC79A7"),
+)
+
+
+_TITLES = ("pass@k (%)", "majority vote (%)", "vote (%), ★ greedy")
+_UNITS = ("k", "paths", "sampled tokens of a question")
 
 
 def draw_paths(page: Page, path: Path) -> None:
@@ -23,26 +29,21 @@ def draw_paths(page: Page, path: Path) -> None:
         axes = figure.subplots(max(1, len(runs)), 3, squeeze=False)
         for row, curves in zip(axes, runs, strict=False):
             for curve in curves.models:
-                at = labels.index(curve.label)
-                style = {"color": f"C{at % 10}", "linestyle": _STYLES[at // 10 % len(_STYLES)], "marker": "."}
-                label = shown_line(curve.label)
+                color, label = _COLORS[labels.index(curve.label) % len(_COLORS)], shown_line(curve.label)
                 for axis, values in zip(row, (curve.passed, curve.vote), strict=False):
-                    xs, means = _points(values)
-                    axis.plot(xs, means, label=label, **style)
-                xs, means = _points(curve.vote)
-                row[2].plot([x * curve.path_tokens for x in xs], means, **style)
+                    axis.plot(*_points(values), label=label, color=color, marker=".")
+                sizes, means = _points(curve.vote)
+                row[2].plot([size * curve.path_tokens for size in sizes], means, color=color, marker=".")
                 if curve.greedy.mean is not None:
                     greedy = SHARE.factor * curve.greedy.mean
-                    row[2].plot([curve.answer_tokens], [greedy], color=style["color"], marker="*", markersize=9)
-            for axis, title, unit in zip(
-                row,
-                ("pass@k (%)", "majority vote (%)", "vote (%), ★ greedy answer"),
-                ("k paths", "paths", "sampled tokens of a question"),
-                strict=True,
-            ):
+                    row[2].plot([curve.answer_tokens], [greedy], color=color, marker="*", markersize=9)
+            sizes = sorted(curves.models[0].vote)
+            tokens = [round(size * curves.models[0].path_tokens) for size in sizes]
+            for axis, title, unit, ticks in zip(row, _TITLES, _UNITS, (sizes, sizes, tokens), strict=True):
                 axis.set_xscale("log", base=2)
+                axis.set_xticks(ticks, labels=map(str, ticks), minor=False)
                 axis.set_xlabel(unit)
-                axis.set_title(textwrap.fill(shown_line(f"{curves.run}: {title}"), 40), fontsize="small")
+                axis.set_title(f"{shown_line(curves.run.partition(',')[0])}: {title}", fontsize="small")
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
 
