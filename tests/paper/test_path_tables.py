@@ -42,6 +42,9 @@ def write_paths(folder, rights, *, seeds=3, tokens=10, answer_tokens=20):
                 votes = {n: share / 2 for n, share in shares.items()}
                 files["self_consistency"].append({**question, "vote": votes, "pass": shares})
                 files["completions"].append({**question, "num_tokens": answer_tokens})
+            metrics = json.loads((unit / "metrics.json").read_text(encoding="utf-8"))
+            entropy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": len(paths)}
+            (unit / "metrics.json").write_text(json.dumps({**metrics, "self_consistency": {"entropy": entropy}}))
             for file, lines in files.items():
                 (unit / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -108,6 +111,7 @@ def test_the_page_has_tables_claims_and_picture(tmp_path):
     folder = write_paths(tmp_path / "run", rights)
     run = read_run(folder)
     page = make_page(SPECS["wrong-chains"], [run])
+    assert dict(zip(page.table.headings, page.table.rows[0], strict=True))["entropy, nats per token"] == "0.500 ± 0.000"
     assert len(page.further) == 6 and all(title.startswith("b, arithmetic: ") for title, _ in page.further)
     text, raw = as_markdown(page), as_json(page)
     assert all(f"### {title}" in text for title in raw["further"])

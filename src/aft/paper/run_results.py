@@ -93,7 +93,7 @@ def read_run(folder: str | Path) -> RunResult:
         splits=tuple(report["splits"]),
         start=(config.get("align") or {}).get("init_from", "base"),
         models={
-            m["name"]: {**m, **sampled.get(m["name"], {})}
+            m["name"]: {**m, **sampled.get(m["name"], {}), **_of_paths(folder, m["name"], m["seeds"])}
             for m in report["models"]
             if m["seeds"] and m["name"] not in strangers
         },
@@ -214,6 +214,23 @@ def _vote_gains(path: Path) -> dict[str, float]:
             gain = votes[max(votes, key=int)] - votes[min(votes, key=int)]
             gains[require(entry, "question_id", str, where)] = gain
     return gains
+
+
+_OF_PATHS = {"paths_distinct_right": "distinct_right", "entropy": "entropy", "path_tokens": "tokens"}
+
+
+def _of_paths(folder: Path, model: str, seeds: Sequence[int]) -> dict[str, Estimate | None]:
+    """The measures of a model's paths, where its evaluations have measured their chains."""
+    sections = {
+        seed: (read_json(RunFolder(folder).evaluated(model, seed)) or {}).get("self_consistency") or {}
+        for seed in seeds
+    }
+    return {
+        measure: Estimate.over_seeds(
+            {seed: Estimate.from_json(section[key]) for seed, section in sections.items() if section.get(key)}
+        )
+        for measure, key in _OF_PATHS.items()
+    }
 
 
 def _shares(measure: str, path: Path) -> dict[str, float]:
