@@ -112,7 +112,7 @@ def test_the_page_has_tables_claims_and_picture(tmp_path):
     run = read_run(folder)
     page = make_page(SPECS["wrong-chains"], [run])
     assert dict(zip(page.table.headings, page.table.rows[0], strict=True))["entropy, nats per token"] == "0.500 ± 0.000"
-    assert len(page.further) == 6 and all(title.startswith("b, arithmetic: ") for title, _ in page.further)
+    assert len(page.further) == 6 and all(title.startswith("run, arithmetic: ") for title, _ in page.further)
     text, raw = as_markdown(page), as_json(page)
     assert all(f"### {title}" in text for title in raw["further"])
     statuses = {verdict.claim: verdict.status for verdict in page.verdicts}

@@ -55,7 +55,7 @@ class Page:
 
 def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
     """The table of `runs`. Raises `AftError` where none of them has any of the table's models."""
-    runs = distinguish(runs)
+    runs = distinguish(runs, by_folder=spec.paths)  # runs of one model differ in their questions alone
     cells = tuple(cell for run in runs for cell in _cells(spec, run, runs))
     if not any(cell.model for cell in cells):
         wanted = ", ".join(row.name if isinstance(row, ModelRow) else row.pattern for row in spec.rows)

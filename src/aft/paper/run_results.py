@@ -131,11 +131,13 @@ def evaluated_at(manifests: Iterable[str]) -> str:
     return f"evaluated at commit {', '.join(sorted(revisions)) or 'unknown'}"
 
 
-def distinguish(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs, those that share model and task named after their folders."""
+def distinguish(runs: Sequence[RunResult], *, by_folder: bool = False) -> list[RunResult]:
+    """The runs, those that share model and task named after their folders; with `by_folder` all."""
     count = Counter((run.model, run.task) for run in runs)
     return [
-        dataclasses.replace(run, model=run.folder.resolve().name) if count[run.model, run.task] > 1 else run
+        dataclasses.replace(run, model=run.folder.resolve().name)
+        if by_folder or count[run.model, run.task] > 1
+        else run
         for run in runs
     ]
 
