@@ -102,9 +102,14 @@ def _page(pages: Path, name: str) -> Any:
 # ---- the paper's tables ----
 
 
-def table(pages: Path, name: str) -> str:
-    """The cells of a table's page, with the paper's figures beside the column that they belong to."""
+def table(pages: Path, name: str, *further: str) -> str:
+    """The cells of a table's page, with the paper's figures beside the column that they belong to.
+
+    `further`: beginnings of titles; instead of the cells, the tables below with such titles, each below its title.
+    """
     page = _page(pages, name)
+    if further:
+        return _further(name, page.get("further") or {}, further)
     at = {(tuple(cell["row"]), cell["column"]): cell for cell in page["cells"]}
     rows = list(dict.fromkeys(tuple(cell["row"]) for cell in page["cells"] if cell["model"] or cell["paper"]))
     columns = list(dict.fromkeys(cell["column"] for cell in page["cells"]))
@@ -127,6 +132,13 @@ def table(pages: Path, name: str) -> str:
             for line, figure in zip(lines, paper[column], strict=True):
                 line.append(figure or ABSENT)
     return markdown(head, lines)
+
+
+def _further(name: str, tables: Any, beginnings: tuple[str, ...]) -> str:
+    chosen = [title for title in tables if title.startswith(beginnings)]
+    if not chosen:
+        raise AftError(f"{name}.json has no table '{' or '.join(beginnings)}', only: {'; '.join(tables) or 'none'}")
+    return "\n\n".join(f"{title}:\n\n{markdown(tables[title]['headings'], tables[title]['rows'])}" for title in chosen)
 
 
 def real(pages: Path, name: str) -> str:

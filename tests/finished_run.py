@@ -168,7 +168,7 @@ def _evaluate(plan, unit):
         "by_category": category_accuracy(predictions),
         **assessment_metrics(assessed, lines, references, dataclasses.asdict(section.assessment)),
         "pool": pool_metrics(pool, questions=len(plan.pool_questions(unit.seed))),
-        "self_consistency": {**self_consistency(votes), **dataclasses.asdict(voting)},
+        "self_consistency": {**self_consistency(votes), **voting.recorded()},
     }
     for name, records in files.items():
         write_json_lines(unit.folder / name, records)

@@ -310,6 +310,11 @@ def test_required_sections(tmp_path):
             "training.a: expected a number, text, true, false, null, a list or a mapping, got b'hi' (bytes)",
         ),
         ("training=" + "{a: " * 30 + "1" + "}" * 30, "training" + ".a" * 21 + ": nested more than 20 levels deep"),
+        ("data.num_test=0", "data.num_test: must be at least 1, got 0"),
+        (
+            "data={name: mixture, parts: {a: {data: {name: arithmetic, num_test: 0}}}}",
+            "data.parts: num_test is 0 in every part; at least one needs test questions",
+        ),
         ("seeds.a=1", "seeds.a: 'seeds' is not a section, it is [0]"),
         ("seeds", "'seeds': expected key=value or --key value"),
         ("--seeds", "--seeds: needs a value, as in '--seeds VALUE' or 'seeds=VALUE'"),
@@ -325,6 +330,12 @@ def test_one_problem(tmp_path, override, expected):
     assert len(found) == 1
     if expected is not None:
         assert found[0] == expected
+
+
+def test_a_part_that_is_only_trained_on_needs_no_test_questions(tmp_path):
+    parts = "{a: {data: {name: arithmetic, num_test: 0}}, b: {share: 0, data: {name: arithmetic, num_test: 5}}}"
+    config = load(tmp_path, MINIMAL, f"data={{name: mixture, parts: {parts}}}")
+    assert [part.data.num_test for part in config.data.parts.values()] == [0, 5]
 
 
 def test_a_method_is_checked_though_align_itself_is_wrong(tmp_path):

@@ -125,6 +125,17 @@ def test_a_real_models_table_names_what_has_not_finished(figures, tmp_path):
     assert text.endswith("Not finished:\n\n- ecqa, seed 1: every unit") and "a folder" not in text
 
 
+def test_a_table_below_a_pages_own_is_chosen_by_the_beginning_of_its_title(figures, tmp_path):
+    tables = {
+        f"harsh: {name} (%)": {"headings": ["method", "1"], "rows": [["VFT", name]]} for name in ("vote", "pass@k")
+    }
+    write_json(tmp_path / "a.json", {"further": tables})
+    text = figures["table"](tmp_path, "a", "harsh: pass")
+    assert text.startswith("harsh: pass@k (%):\n\n| method | 1 |") and "| VFT | pass@k |" in text and "vote" not in text
+    with pytest.raises(AftError, match=r"a.json has no table 'harsher', only: harsh: vote \(%\); harsh: pass"):
+        figures["table"](tmp_path, "a", "harsher")
+
+
 def test_verdicts_gather_the_places_of_a_claim(figures, tmp_path):
     line = ["rft − vft, task accuracy: +1.0 [+0.5, +1.5]; by seed +1.0"]
     page(tmp_path, "a", {"RFT is above VFT": ("held", line), "β matters": ("not tested", ["no β"])})

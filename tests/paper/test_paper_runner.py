@@ -25,7 +25,7 @@ from aft.paper import runner
 from aft.paper.commands import Command, Copy
 from aft.paper.controls import matched_steps
 from aft.paper.methods import ALIASES, CONTROLS, METHODS, changes, parent, variants
-from aft.paper.runs import METHOD_RATES, RATES, SCALES, Run, page_of, plan, seeds_of
+from aft.paper.runs import METHOD_RATES, RATES, SCALES, Run, methods_of, page_of, plan, seeds_of
 from aft.paper.specs import SPECS
 from limits import HUNG_AFTER
 
@@ -50,7 +50,7 @@ def commands(key, scale, **given):
     known = options(scale, **given)
     steps = runner.steps_of(runner._chosen(key, known), known, seeds_of(key, scale))
     found = []
-    with contextlib.suppress(runner._Waiting) if key == "laboratory" else contextlib.nullcontext():
+    with contextlib.suppress(runner._Waiting) if CONTROLS.keys() & methods_of(key) else contextlib.nullcontext():
         # what comes before the error stays in the list
         found.extend(step for step in steps if isinstance(step, Command))
     return found
@@ -71,8 +71,9 @@ def test_every_table_has_its_script():
         "rounds",
         "laboratory-losses",
         "boundaries",
+        "wrong-chains",
     ]
-    assert [key for key in SCRIPTS if plan(key, "small")] == ["boundaries", "rounds", "2"]
+    assert [key for key in SCRIPTS if plan(key, "small")] == ["boundaries", "rounds", "2", "wrong-chains"]
 
 
 @pytest.mark.parametrize("path", SCRIPTS.values(), ids=lambda path: path.stem)
@@ -391,6 +392,37 @@ def test_problems_are_told():
 
 
 # ---- a real model ----
+
+
+def test_wrong_chains_take_over_what_a_world_has_trained_and_other_questions_train_anew():
+    runs = {run.name: run for run in plan("wrong-chains", "tiny")}
+    names = [f"{world}-{part}" for part in ("chains", "long", "large") for world in ("harsh", "harsh-few")]
+    assert sorted(runs) == sorted(names)
+    worlds = {run.name: run for run in plan("laboratory", "tiny")}
+    by_folder = {command.folder.name: command.load() for command in commands("wrong-chains", "tiny")}
+    for world in ("harsh", "harsh-few"):
+        run = runs[f"{world}-chains"]
+        assert (run.source, run.takes) == (world, ("vft", "sample", "label", "align"))
+        config, of_world = by_folder[run.name], worlds[world]
+        (known,) = (c.load() for c in commands("laboratory", "tiny") if c.folder.name == world)
+        same = ("data", "vft", "sample", "label", "align", "model", "training")
+        assert all(getattr(config, key) == getattr(known, key) for key in same)
+        grids = [of_world.grid, *(runs[f"{world}-{part}"].grid for part in ("chains", "long", "large"))]
+        assert len({(grid.name, grid.config, grid.overrides) for grid in grids}) == 1
+        for shift in ("long", "large"):
+            parts, own = by_folder[f"{world}-{shift}"].data.parts, known.data
+            sums = parts["sums"].data
+            assert (sums.num_train, sums.num_answer_only, sums.num_test) == (own.num_train, own.num_answer_only, 0)
+            assert sums.options == own.options and parts[shift].share == 0
+            assert parts[shift].data.options.items() > own.options.items()
+    assert all(config.evaluate.self_consistency.chains for name, config in by_folder.items() if name in runs)
+
+
+def test_wrong_chains_on_a_real_model_have_no_controls_of_equal_work():
+    (run,) = plan("wrong-chains", "small")
+    assert (run.name, run.source) == ("arithmetic-chains", "arithmetic") and not CONTROLS.keys() & set(run.methods)
+    *_, last = commands("wrong-chains", "small")
+    assert last.load().evaluate.models == ["vft", *run.methods]
 
 
 def test_a_real_models_seeds_come_one_after_the_other_from_one_vft(monkeypatch):

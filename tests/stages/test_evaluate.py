@@ -17,10 +17,11 @@ from aft.evaluation.voting import Tally, vote_accuracy
 from aft.json_files import write_json_lines
 from aft.records import Candidate, Group, Question, read_completions, read_groups
 from aft.run.digest import chain_digest
-from aft.run.manifest import UnitLog
+from aft.run.manifest import UnitLog, read_manifest
 from aft.stages.context import Inference, Stage
 from aft.stages.evaluate import run_evaluate
 from aft.stages.plan import Plan
+from aft.stages.recompute import recompute
 from tiny_models import tiny_model, word_tokenizer
 
 
@@ -169,6 +170,65 @@ def test_votes_come_from_one_set_of_paths(evaluated):
     assert found["vote"]["8"]["value"] == pytest.approx(sum(line["vote"]["8"] for line in lines) / 5)
 
 
+def with_chains(plan, folder, *overrides):
+    """The plan of the same evaluation with the chains of its paths, run in a folder of its own."""
+    given = [
+        f"output_dir={folder}/run",
+        "evaluate.assessment=null",
+        "evaluate.self_consistency.chains=true",
+        *overrides,
+    ]
+    other = Plan(load_config(plan.folder.parent / "run.yaml", [*given, "sample.pool_questions=0"]), Parity())
+    run(other)
+    return other
+
+
+def test_the_chains_of_paths_are_measured_and_votes_stay_what_they_were(evaluated, tmp_path):
+    plan, metrics = evaluated
+    other = with_chains(plan, tmp_path)
+    unit = other.units("evaluate")[0]
+    assert read(other, "self_consistency.jsonl") == read(plan, "self_consistency.jsonl")
+    paths, lines = read_completions(unit.folder / "paths.jsonl"), read(other, "path_chains.jsonl")
+    assert [sum(line["right"]) for line in lines] == [line["right"] for line in read(plan, "self_consistency.jsonl")]
+    # a slow reference of a score: one forward pass of one path
+    model, questions = tiny_model(initializer_range=0.1), {q.id: q for q in other.task.load("test")}
+    for path in paths[:3]:
+        prompt = word_tokenizer()(questions[path.question_id].question, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logps = model(torch.tensor([[*prompt, *path.token_ids]])).logits[0].log_softmax(-1)
+        score = sum(float(logps[len(prompt) - 1 + i, token]) for i, token in enumerate(path.token_ids))
+        assert lines[0]["scores"][path.index] == pytest.approx(score / path.num_tokens, abs=1e-4)
+    found = json.loads((unit.folder / "metrics.json").read_text(encoding="utf-8"))["self_consistency"]
+    assert found["distinct_right"]["value"] == sum(line["distinct_right"] for line in lines) / 5
+    earlier = metrics["self_consistency"]
+    assert "chains" not in earlier and found.items() >= earlier.items() and found["chains"] is True
+    again = recompute(other, unit, read_manifest(unit.manifest))
+    assert not again.wrong and again.numbers
+    lines[0]["tokens"][0] += 1
+    write_json_lines(unit.folder / "path_chains.jsonl", lines)
+    assert any("path_chains.jsonl: [0].tokens" in line for line in recompute(other, unit, {}).wrong)
+
+
+def test_the_entropy_of_paths_is_that_of_the_model(evaluated, tmp_path):
+    plan, _ = evaluated
+    keys = "evaluate.self_consistency={num_paths: 1000, ns: [1], num_questions: 1, chains: true}"
+    other = with_chains(plan, tmp_path, keys, "evaluate.max_new_tokens=1", "evaluate.batch_size=1000")
+    prompt = word_tokenizer()(other.task.load("test")[0].question, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logps = tiny_model(initializer_range=0.1)(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+    entropy = -float((logps.exp() * logps).sum())
+    error = float((logps.exp() * (logps + entropy) ** 2).sum()) ** 0.5 / 1000**0.5
+    assert abs(read(other, "path_chains.jsonl")[0]["entropy"] - entropy) < 3 * error + 1e-4
+
+
+def test_an_evaluation_without_chains_is_recorded_as_before_the_key(evaluated):
+    plan, _ = evaluated
+    unit, config = plan.units("evaluate")[0], plan.folder.parent / "run.yaml"
+    asked = Plan(load_config(config, ["evaluate.self_consistency.chains=true"]), Parity())
+    recorded, with_them = (one.inputs(unit)["config"]["evaluate"]["self_consistency"] for one in (plan, asked))
+    assert "chains" not in recorded and with_them == {**recorded, "chains": True}
+
+
 def test_the_pool_keeps_a_value_for_every_question(evaluated):
     plan, metrics = evaluated
     assert [line["question_id"] for line in read(plan, "pool_questions.jsonl")] == ["p0", "p1"]
@@ -272,6 +332,10 @@ def test_without_its_sections_nothing_more_is_sampled(evaluated, tmp_path):
         ("{ns: [1, 1]}", "ns: a value appears twice"),
         ("{num_paths: 2000}", "num_paths: must be at most 1000"),
         ("{temperature: 0}", "temperature: must be above 0"),
+        (
+            "{chains: true, temperature: 0.7}",
+            "chains: the entropy is that of paths with temperature 1 and top_p 1, got 0.7",
+        ),
     ],
 )
 def test_settings_that_cannot_be(evaluated, value, problem):

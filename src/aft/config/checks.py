@@ -29,6 +29,7 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample", _check_from_prefix),
         ("sample align methods stages", _check_negatives),
         ("data", _check_marker),
+        ("data", _check_test_questions),
         ("label seeds", _check_ratings),
         ("sample evaluate", _check_temperatures),
         ("evaluate", _check_assessment),
@@ -457,6 +458,14 @@ def _check_served_models(config: Config) -> list[str]:
     return problems
 
 
+def _check_test_questions(config: Config) -> list[str]:
+    parts = getattr(config.data, "parts", None)
+    if parts is None:
+        return ["data.num_test: must be at least 1, got 0"] if getattr(config.data, "num_test", None) == 0 else []
+    empty = bool(parts) and all(getattr(part.data, "num_test", None) == 0 for part in parts.values())
+    return ["data.parts: num_test is 0 in every part; at least one needs test questions"] if empty else []
+
+
 def _check_self_consistency(config: Config) -> list[str]:
     section, name = config.evaluate.self_consistency, "evaluate.self_consistency.ns"
     if section is None:
@@ -467,4 +476,9 @@ def _check_self_consistency(config: Config) -> list[str]:
     outside = [n for n in section.ns if not 1 <= n <= section.num_paths]
     if outside:
         problems.append(f"{name}: must be from 1 to num_paths = {section.num_paths}, got {outside}")
+    if section.chains and (section.temperature, section.top_p) != (1.0, 1.0):
+        problems.append(
+            "evaluate.self_consistency.chains: the entropy is that of paths with temperature 1 and top_p 1, got"
+            f" {section.temperature:g} and {section.top_p:g}"
+        )
     return problems

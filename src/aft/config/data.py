@@ -167,8 +167,9 @@ class GeneratedData:
     """More training questions, used with their answer only."""
     num_validation: int = field(default=WORLD_SIZES["num_validation"], metadata={"ge": 0, "le": 10_000_000})
     """Validation questions."""
-    num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 1, "le": 10_000_000})
-    """Test questions. Every run seed draws its own questions for all splits except pretrain."""
+    num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 0, "le": 10_000_000})
+    """Test questions; 0 only in a part of a mixture. Every run seed draws its own questions for all splits except
+    pretrain."""
     num_pretrain: int = field(default=WORLD_SIZES["num_pretrain"], metadata={"ge": 1, "le": 10_000_000})
     """Right and wrong chains that the base model is pre-trained on."""
     answer_marker: str = "[ANS]"

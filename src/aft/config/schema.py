@@ -6,6 +6,7 @@ choices with the reasons.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -356,6 +357,13 @@ class SelfConsistencyConfig:
     """Use only this many first questions of task accuracy; null: all."""
     ns: list[int] = field(default_factory=lambda: [1, 4, 8, 16, 32, 64])
     """Path counts n for the vote (paper: 1 to 64), also used as the k of pass@k. None may exceed num_paths."""
+    chains: bool = False
+    """Also measure the chains of the paths: distinct right ones, sampled tokens and the model's entropy. Scores every
+    distinct path once. Needs temperature 1 and top_p 1."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns the keys as files have them: `chains` only where it is on, so that earlier files stay as they are."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "chains" or value}
 
 
 @dataclass(frozen=True)

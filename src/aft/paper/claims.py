@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..report.measures import MEASURES, Kind
+from ..report.measures import Kind, measure_of
 from ..report.spread import amount
 from ..run.folder import round_name
 from ..stats.comparison import paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
-from .specs import LOSSES, ROUNDS, RULES
+from .specs import LOSSES, ROUNDS, RULES, WORTH
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
@@ -69,6 +69,14 @@ def _above(a: str, b: str, measure: str = TASK, at_least: float = 0.0) -> tuple[
 
 _LABELS = {"aft": "AFT without a constraint", "rrhf": "RRHF", "pro": "PRO", "dpo": "DPO"}
 _WITH = {"aft": "aft-bc", "rrhf": "rrhf-dc", "pro": "pro-dc", "dpo": "dpo-dc"}
+
+_CHAIN_LABELS = {
+    "rft": "RFT",
+    "rft-tokens": "RFT with as many tokens",
+    "aft-bc": "AFT BC",
+    "rft-bc": "RFT + AFT BC",
+    "rft-balanced": "RFT + AFT balanced",
+}
 
 CLAIMS = {
     "misassesses": Claim(
@@ -125,6 +133,26 @@ CLAIMS = {
         )
         for label, name in (*RULES, ("detached", "aft-dc"), ("no constraint", "aft"))
     },
+    "rft-bc-tokens": Claim(
+        "RFT with AFT's term beside it is above RFT with as many tokens", (_above("rft-bc", "rft-tokens"),)
+    ),
+    "rft-balanced-rft": Claim("RFT with the balanced rule beside it is above RFT", (_above("rft-balanced", "rft"),)),
+    **{
+        f"{kind}-{a}-{b}": Claim(f"{label}: {_CHAIN_LABELS[a]} is above {_CHAIN_LABELS[b]}", (_above(a, b, measure),))
+        for kind, measure, label in (
+            ("pass", "pass@64", "Wrong chains show their worth in pass@64"),
+            ("vote", "vote@64", "Wrong chains show their worth in votes of 64"),
+            ("distinct", "paths_distinct_right", "Wrong chains keep right ones diverse"),
+            ("entropy", "entropy", "Wrong chains keep the entropy up"),
+        )
+        for a, b in WORTH
+    },
+    "pass-rft-vft": Claim("RFT raises pass@64: RFT is above VFT", (_above("rft", "vft", "pass@64"),)),
+    "vote-rft-vft": Claim("RFT raises the vote of 64: RFT is above VFT", (_above("rft", "vft", "vote@64"),)),
+    "narrows-distinct": Claim(
+        "RFT narrows: it has fewer distinct right chains than VFT", (_above("vft", "rft", "paths_distinct_right"),)
+    ),
+    "narrows-entropy": Claim("RFT narrows: its entropy is below that of VFT", (_above("vft", "rft", "entropy"),)),
     "k": Claim(
         "Accuracy rises with k: the largest is above the smallest, and above VFT",
         (_above("aft-dc-k:last", "aft-dc-k:first"), _above("aft-dc-k:last", "vft")),
@@ -155,7 +183,7 @@ def _any(states: Sequence[str]) -> str:
 def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     """Status and figures of one comparison."""
     a, b = _model(comparison.a, run), _model(comparison.b, run)
-    measure = MEASURES[comparison.measure]
+    measure = measure_of(comparison.measure)
     label = measure.words
     missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
     if a is None or b is None:

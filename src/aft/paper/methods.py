@@ -33,6 +33,10 @@ METHODS: dict[str, dict[str, Any]] = {
             "aft-controlled": {"name": "controlled"},
         }.items()
     },
+    "rft-balanced": {
+        "supervise": "reference_and_positives",
+        "loss": {"constraint": {"name": "balanced", "logps": "mean"}},
+    },
     "rrhf": {"loss": {"name": "rrhf"}},
     "rrhf-dc": {"loss": {"name": "rrhf", "constraint": {"name": "detached"}}},
     "pro": {"loss": {"name": "pro"}},

@@ -10,15 +10,17 @@ from typing import Any
 
 from ..errors import AftError
 from ..markdown import ABSENT
-from ..report.measures import MEASURES, SHARE
+from ..report.measures import MEASURES, SHARE, measure_of
 from ..report.spread import number
 from ..stats.comparison import BySeed, paired_by_seed
 from ..stats.estimate import Estimate
 from .claims import Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
+from .path_tables import Curves, path_tables
 from .run_results import RunResult, distinguish, evaluated_at
 from .specs import ModelRow, Series, Spec
+from .text_table import TextTable
 
 PAPER = "paper"
 
@@ -37,14 +39,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """Headings and rows of text."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
 class Page:
     """All that is printed for one table."""
 
@@ -55,16 +49,20 @@ class Page:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     manifests: Mapping[str, str]  # path -> digest: of every alignment and evaluation behind the page
+    further: tuple[tuple[str, TextTable], ...] = ()  # title and table
+    curves: tuple[Curves, ...] = ()  # of each run, to be drawn
 
 
 def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
     """The table of `runs`. Raises `AftError` where none of them has any of the table's models."""
-    runs = distinguish(runs)
+    runs = distinguish(runs, by_folder=spec.paths)  # runs of one model differ in their questions alone
     cells = tuple(cell for run in runs for cell in _cells(spec, run, runs))
     if not any(cell.model for cell in cells):
         wanted = ", ".join(row.name if isinstance(row, ModelRow) else row.pattern for row in spec.rows)
         folders = ", ".join(str(run.folder) for run in runs)
         raise AftError(f"table {spec.key}: none of its models ({wanted}) is evaluated in {folders}")
+    shown = [(_name(run), run, [(" ".join(labels), model) for labels, model in rows_of(spec, run)]) for run in runs]
+    of_paths = [path_tables(name, run, rows) for name, run, rows in shown] if spec.paths else []
     return Page(
         spec=spec,
         cells=cells,
@@ -77,6 +75,8 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
             for run in runs
             for path, digest in run.manifests([model for _, model in rows_of(spec, run) if model is not None]).items()
         },
+        further=tuple(table for tables, _ in of_paths for table in tables),
+        curves=tuple(curves for _, curves in of_paths),
     )
 
 
@@ -112,7 +112,7 @@ def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Ce
 def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str]]:
     """(heading, measures of a cell, task) of each column that a run fills."""
     if spec.across == "measure":
-        return [(_heading(measure), (measure,), run.task) for measure in spec.measures]
+        return [(measure_of(measure).table, (measure,), run.task) for measure in spec.measures]
     entries = run.models.values()
     if spec.across == "paths":
         sizes = sorted({int(size) for entry in entries for size in entry["vote"]})
@@ -123,12 +123,6 @@ def _columns(spec: Spec, run: RunResult) -> list[tuple[str, tuple[str, ...], str
         parts = [(name.upper(), (f"category:{name}",), name.upper()) for name in names]
         return [*parts, ("all", ("task_accuracy",), "all")]
     return [(run.task if spec.across == "task" else run.model, spec.measures, run.task)]
-
-
-def _heading(measure: str) -> str:
-    """The heading of a measure, or of a share by number of paths such as `vote@16`."""
-    family, _, size = measure.partition("@")
-    return {"vote": f"vote of {size} (%)", "pass": f"pass@{size} (%)"}[family] if size else MEASURES[measure].table
 
 
 def _leading(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from ..markdown import csv_text, inline, markdown
 from ..shown import shown, shown_line
 from ..stats.estimate import Estimate, to_json
 from .claims import HELD, NOT_HELD, NOT_TESTED
-from .page import Page, TextTable
+from .page import Page
+from .text_table import TextTable
 
 MEANING = (
     "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value. "
@@ -25,6 +26,7 @@ def as_markdown(page: Page) -> str:
     parts = [f"## {page.spec.title}", markdown(page.table.headings, page.table.rows), MEANING]
     if page.differences.rows:
         parts.append(markdown(page.differences.headings, page.differences.rows))
+    parts += [f"### {inline(title)}\n\n{markdown(table.headings, table.rows)}" for title, table in page.further]
     if page.verdicts:
         parts.append("Claims (docs/tables.md has the rule):\n\n" + claim_lines(page))
     if page.notes:
@@ -106,6 +108,7 @@ def as_json(page: Page) -> dict[str, Any]:
         "title": page.spec.title,
         "cells": [to_json(vars(cell)) for cell in page.cells],
         "differences": dataclasses.asdict(page.differences),
+        **({"further": {title: dataclasses.asdict(table) for title, table in page.further}} if page.further else {}),
         "claims": [dataclasses.asdict(verdict) for verdict in page.verdicts],
         "notes": list(page.notes),
         "manifests": dict(page.manifests),

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..json_files import iter_json_lines, read_json, require
 from ..report.build import build_report
-from ..report.measures import MEASURES
+from ..report.measures import MEASURES, measure_of
 from ..report.read import model_manifests, read_config, read_values
-from ..run.folder import BASE, POOL, VFT, VOTES, RunFolder
+from ..run.folder import BASE, PATH_CHAINS, POOL, VFT, VOTES, RunFolder
 from ..run.manifest import read_manifest
 from ..stats.comparison import BySeed
 from ..stats.estimate import Estimate
@@ -93,7 +93,7 @@ def read_run(folder: str | Path) -> RunResult:
         splits=tuple(report["splits"]),
         start=(config.get("align") or {}).get("init_from", "base"),
         models={
-            m["name"]: {**m, **sampled.get(m["name"], {})}
+            m["name"]: {**m, **sampled.get(m["name"], {}), **_of_paths(folder, m["name"], m["seeds"])}
             for m in report["models"]
             if m["seeds"] and m["name"] not in strangers
         },
@@ -131,11 +131,13 @@ def evaluated_at(manifests: Iterable[str]) -> str:
     return f"evaluated at commit {', '.join(sorted(revisions)) or 'unknown'}"
 
 
-def distinguish(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs, those that share model and task named after their folders."""
+def distinguish(runs: Sequence[RunResult], *, by_folder: bool = False) -> list[RunResult]:
+    """The runs, those that share model and task named after their folders; with `by_folder` all."""
     count = Counter((run.model, run.task) for run in runs)
     return [
-        dataclasses.replace(run, model=run.folder.resolve().name) if count[run.model, run.task] > 1 else run
+        dataclasses.replace(run, model=run.folder.resolve().name)
+        if by_folder or count[run.model, run.task] > 1
+        else run
         for run in runs
     ]
 
@@ -179,12 +181,15 @@ def _strangers(folder: Path) -> dict[str, str]:
 
 
 def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> BySeed:
-    if MEASURES[measure].values:
+    if measure_of(measure).values:
         return read_values(folder, model, seeds, measure)
-    file, read = {
+    readers: dict[str, tuple[str, Callable[[Path], dict[str, float]]]] = {
         "pool_perplexity": (POOL, _pool_perplexities),
         "vote_gain": (VOTES, _vote_gains),
-    }[measure]
+        "paths_distinct_right": (PATH_CHAINS, functools.partial(_numbers, "distinct_right")),
+        "entropy": (PATH_CHAINS, functools.partial(_numbers, "entropy")),
+    }
+    file, read = (VOTES, functools.partial(_shares, measure)) if "@" in measure else readers[measure]
     paths = {seed: RunFolder(folder).evaluated(model, seed, file) for seed in seeds}
     return {seed: read(path) for seed, path in paths.items() if path.exists()}
 
@@ -211,3 +216,43 @@ def _vote_gains(path: Path) -> dict[str, float]:
             gain = votes[max(votes, key=int)] - votes[min(votes, key=int)]
             gains[require(entry, "question_id", str, where)] = gain
     return gains
+
+
+_OF_PATHS = {"paths_distinct_right": "distinct_right", "entropy": "entropy", "path_tokens": "tokens"}
+
+
+def _of_paths(folder: Path, model: str, seeds: Sequence[int]) -> dict[str, Estimate | None]:
+    """The measures of a model's paths, where its evaluations have measured their chains."""
+    sections = {
+        seed: (read_json(RunFolder(folder).evaluated(model, seed)) or {}).get("self_consistency") or {}
+        for seed in seeds
+    }
+    return {
+        measure: Estimate.over_seeds(
+            {seed: Estimate.from_json(section[key]) for seed, section in sections.items() if section.get(key)}
+        )
+        for measure, key in _OF_PATHS.items()
+    }
+
+
+def _shares(measure: str, path: Path) -> dict[str, float]:
+    """Question -> its `vote@N` or `pass@N`; empty where no such number of paths was measured."""
+    family, _, size = measure.partition("@")
+    found = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        shares = require(entry, family, dict, where)
+        if size in shares:
+            found[require(entry, "question_id", str, where)] = float(require(shares, size, (int, float), where))
+    return found
+
+
+def _numbers(key: str, path: Path) -> dict[str, float]:
+    """Question -> a number of its line; questions where it is null are left out."""
+    found = {}
+    for line, entry in iter_json_lines(path):
+        where = f"{path}:{line}"
+        value = require(entry, key, (int, float, type(None)), where)
+        if value is not None:
+            found[require(entry, "question_id", str, where)] = float(value)
+    return found

@@ -280,7 +280,9 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
         if not CONTROLS.keys().isdisjoint(run.methods):
             unmatched.append((run, wanted, own))
     controls = {run: _matched(run, folder / run.name, wanted) for run, wanted, _ in unmatched}
-    rates = yield from _tune({run.grid: found for run, found in controls.items() if run.grid is not None}, options)
+    # of runs that share a grid, the first says with how many steps its controls are tried
+    tried = {run.grid: found for run, found in reversed(controls.items()) if run.grid is not None}
+    rates = yield from _tune(tried, options)
     for run, wanted, own in unmatched:
         best = {} if run.grid is None else rates[run.grid]
         matched = {name: at_rate(keys, best[name]) if best else keys for name, keys in controls[run].items()}

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from ..run.folder import method_round
 from .figures import MODELS, RANK, TASKS, best_beta
-from .methods import variants
-from .run_results import MODEL_NAMES
+from .methods import CONTROLS, variants
+from .run_results import MODEL_NAMES, STARTS
 from .specs import ROUNDS, SPECS, ModelRow
 
 SCALES = ("tiny", "small", "gpu", "paper")
@@ -74,6 +74,7 @@ _SCHEMES = {  # of the study of rounds: on from the last model, and from the sta
     "rounds": f"rounds={{count: {ROUNDS}, start_from: last, keep: last}}",
     "rounds-from-start": f"rounds={{count: {ROUNDS}, start_from: base, keep: all}}",
 }
+SHIFTS = ("long", "large")  # test questions unlike any trained on; each has its configurations
 _PATHS = ("evaluate.assessment=null", "evaluate.models=[vft, rft, aft-dc, aft-bc]")
 _SMALLER = {
     "tiny": ("hidden_size=64", "num_hidden_layers=2", "intermediate_size=172"),
@@ -86,6 +87,8 @@ def plan(key: str, scale: str) -> list[Run]:
     if scale == "small":
         if key == "rounds":
             return _in_rounds(_real("2")[-1])
+        if key == "wrong-chains":
+            return [_with_chains(_real("2")[-1], _trainable(key), 24)]
         return _real(key) if key in ("2", "boundaries") else []
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
@@ -119,7 +122,7 @@ def _boundaries() -> tuple[str, ...]:
 
 def methods_of(key: str) -> tuple[str, ...]:
     """The methods that a table's fixed rows name."""
-    names = (row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name != "vft")
+    names = (row.name for row in SPECS[key].rows if isinstance(row, ModelRow) and row.name not in STARTS)
     return tuple(dict.fromkeys(method_round(name)[0] for name in names))
 
 
@@ -162,6 +165,8 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         return [replace(run, methods=_boundaries()) for run in worlds]
     if key == "rounds":
         return _in_rounds(_laboratory(binary, scale)[-1])  # where a first round leaves room for others
+    if key == "wrong-chains":
+        return _wrong_chains(binary, scale)
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
@@ -189,6 +194,51 @@ def _in_rounds(run: Run) -> list[Run]:
         )
         for name, scheme in _SCHEMES.items()
     ]
+
+
+def _wrong_chains(mild: Run, scale: str) -> list[Run]:
+    """The harsh world and the one with less data, by many paths, on their own questions and on others.
+
+    The runs on other questions train again, at the world's learning rates, because their data differ.
+    """
+    methods = methods_of("wrong-chains")
+    worlds = [run for run in _laboratory(mild, scale) if run.name in ("harsh", "harsh-few")]
+    few = f"data.parts.sums.data.num_answer_only={FEW[scale]}"
+    shifted = [
+        replace(
+            run,
+            name=f"{run.name}-{shift}",
+            config=f"{scale}-harsh-{shift}.yaml",
+            methods=methods,
+            overrides=(*([few] if run.name == "harsh-few" else []), *_chains(200)),
+        )
+        for run in worlds
+        for shift in SHIFTS
+    ]
+    return [*(_with_chains(run, methods, 300) for run in worlds), *shifted]
+
+
+def _with_chains(run: Run, methods: tuple[str, ...], num_questions: int) -> Run:
+    """The models of a run, by 64 paths for each of the first questions."""
+    models = (f"evaluate.models=[{', '.join((*VFT, *methods))}]",) if run.vft_rates else ()
+    return replace(
+        run,
+        name=f"{run.name}-chains",
+        methods=methods,
+        overrides=(*run.overrides, *_chains(num_questions), *models),
+        source=run.name,
+        takes=TRAINED,
+    )
+
+
+def _chains(num_questions: int) -> tuple[str, ...]:
+    keys = f"num_paths: 64, num_questions: {num_questions}, ns: [1, 2, 4, 8, 16, 32, 64], chains: true"
+    return ("evaluate.assessment=null", "evaluate.training_scores=null", f"evaluate.self_consistency={{{keys}}}")
+
+
+def _trainable(key: str) -> tuple[str, ...]:
+    """The methods of a table without the controls of equal work, whose learning rates need a grid from scratch."""
+    return tuple(name for name in methods_of(key) if name not in CONTROLS)
 
 
 def _in_world(run: Run, world: str, name: str, scale: str) -> Run:
@@ -251,7 +301,7 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
-    if key == "boundaries" or key.startswith(("laboratory", "rounds")):
+    if key == "boundaries" or key.startswith(("laboratory", "rounds", "wrong-chains")):
         return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7

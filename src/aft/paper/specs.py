@@ -32,7 +32,8 @@ class Spec:
     `across`: what the columns are: `task` or `model` (a run each), `measure`, `category`, `paths`, or `best` (the best
     of the series, a run a cell). `reference`: the model and task whose figures of the paper stand beside a run that is
     none of the paper's; no task: that of the run. `figures`: what a figure of the paper holds, in a table by measure.
-    `picture`: what the horizontal axis of the picture is.
+    `picture`: what the horizontal axis of the picture is. `paths`: the page also has the tables and the picture of
+    sampled paths (`path_tables`).
     """
 
     key: str
@@ -45,6 +46,7 @@ class Spec:
     figures: str = "TAcc / AAcc / PPL"
     claims: tuple[str, ...] = ()
     picture: str | None = None
+    paths: bool = False
 
 
 def _rows(*pairs: tuple[str, str]) -> tuple[ModelRow, ...]:
@@ -80,6 +82,14 @@ RULES = (
     ("floor", "aft-floor"),
     ("positive floor", "aft-positive-floor"),
     ("controlled β", "aft-controlled"),
+)
+# the comparisons in which wrong chains may show their worth
+WORTH = (
+    ("aft-bc", "rft"),
+    ("aft-bc", "rft-tokens"),
+    ("rft-bc", "rft"),
+    ("rft-bc", "rft-tokens"),
+    ("rft-balanced", "rft"),
 )
 _CLAIMS_4 = tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES)
 
@@ -294,6 +304,36 @@ _ALL = (
         headings=("constraint",),
         measures=("task_accuracy", "pool_assessment_accuracy", "positive_drift", "negative_drift", "both_fell"),
         claims=tuple(f"within-{name}" for name in (*(name for _, name in RULES), "aft-dc", "aft")),
+    ),
+    Spec(
+        key="wrong-chains",
+        title="Wrong chains: what are they good for?",
+        rows=(
+            *_rows(("base model", "base")),
+            *_MAIN[:3],
+            *_rows(
+                ("RFT, as many sequences as AFT", "rft-sequences"),
+                ("RFT, as many tokens as AFT", "rft-tokens"),
+                ("AFT DC", "aft-dc"),
+                ("AFT BC", "aft-bc"),
+                ("AFT balanced", "aft-balanced"),
+                ("RFT + AFT BC", "rft-bc"),
+                ("RFT + AFT balanced", "rft-balanced"),
+            ),
+        ),
+        across="measure",
+        measures=(
+            *("task_accuracy", "pass@1", "vote@64", "pass@64"),
+            *("paths_distinct_right", "entropy", "path_tokens"),
+        ),
+        claims=(
+            *("rft-vft", "aft-bc-rft", "aft-bc-tokens", "rft-bc-rft", "rft-bc-tokens", "rft-balanced-rft"),
+            *("vote-rft-vft", *(f"vote-{a}-{b}" for a, b in WORTH)),
+            *("pass-rft-vft", *(f"pass-{a}-{b}" for a, b in WORTH)),
+            *("narrows-distinct", *(f"distinct-{a}-{b}" for a, b in WORTH)),
+            *("narrows-entropy", *(f"entropy-{a}-{b}" for a, b in WORTH)),
+        ),
+        paths=True,
     ),
 )
 SPECS = {spec.key: spec for spec in _ALL}

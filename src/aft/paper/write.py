@@ -9,6 +9,7 @@ from pathlib import Path
 from ..json_files import write_json, write_text
 from ..report.canvas import missing_library
 from .page import make_page
+from .paths_picture import draw_paths
 from .picture import draw_page
 from .render import as_csv, as_json, as_latex, as_markdown
 from .run_results import at_suffix, read_run
@@ -47,7 +48,7 @@ def write_table(
     note = missing_library()
     if form in ("png", "all") and note is None:
         written.append(stem.with_name(f"{name}.png"))
-        draw_page(page, written[-1])
+        (draw_paths if page.spec.paths else draw_page)(page, written[-1])
     elif form in ("png", "all"):
         text += f"\n{note}\n"
     return text, written

@@ -33,6 +33,7 @@ POINTS = SHARE.difference
 NATS = Kind(1, 3, 3)  # scores, nats per token
 PERPLEXITY = Kind(1, 3, 3)
 CHAINS = Kind(1, 2, 2)  # a number of chains
+TOKENS = Kind(1, 1, 1)  # a number of tokens
 LOGGED_SHARE = Kind(100, 1, 1)
 
 FEW_UNPARSED = 0.03  # share of answers; above it a table shows how many are parsed, and how many end by themselves
@@ -175,6 +176,15 @@ _ALL = (
     Measure("vote", SHARE, "majority vote of the most paths (%)", values=(VOTES, "vote")),
     Measure("vote_gain", SHARE, words="gain from voting"),
     Measure("pool_perplexity", Kind(1, 4, 4), words="perplexity of the pool's right chains"),
+    # of the paths of self-consistency
+    Measure(
+        "paths_distinct_right",
+        CHAINS,
+        table="distinct right chains of a question",
+        words="distinct right chains of a question",
+    ),
+    Measure("entropy", NATS, table="entropy, nats per token", words="entropy in nats per token"),
+    Measure("path_tokens", TOKENS, table="sampled tokens of a path"),
     # of the samples that a round is trained on
     Measure("distinct_right", CHAINS, table="distinct right chains a question, before training"),
     Measure("share_right", SHARE, table="right samples (%), before training"),
@@ -205,6 +215,16 @@ _ALL = (
     Measure("active", LOGGED_SHARE, "wrong chains at their boundary (%)", log="constraint/active_fraction"),
 )
 MEASURES = {measure.name: measure for measure in _ALL}
+
+
+def measure_of(name: str) -> Measure:
+    """A measure by its name, or a share by number of paths such as `vote@16`. Raises `KeyError` for any other name."""
+    family, _, size = name.partition("@")
+    if not size:
+        return MEASURES[name]
+    words = {"vote": f"vote of {size}", "pass": f"pass@{size}"}[family]
+    return Measure(name, SHARE, table=f"{words} (%)", words=words)
+
 
 COLUMNS = [measure for measure in _ALL if measure.short]  # of the main table
 MEASURED = sorted((measure for measure in _ALL if measure.path), key=lambda measure: measure.optional)

@@ -51,6 +51,7 @@ FROM_PREFIX = "from_prefix.jsonl"  # completions that continue the beginning of 
 METRICS, PREDICTIONS, POOL_QUESTIONS = "metrics.json", "predictions.jsonl", "pool_questions.jsonl"
 ASSESSMENT, ASSESSMENT_QUESTIONS = "assessment.jsonl", "assessment_questions.jsonl"
 REFERENCES, PATHS, VOTES = "references.jsonl", "paths.jsonl", "self_consistency.jsonl"
+PATH_CHAINS = "path_chains.jsonl"  # of each path: whether it is right, its tokens and its score
 TRAINING_SCORES = "training_scores.jsonl"  # of candidates of the training groups, under an evaluated model
 OWN_CHAINS = "own-*.jsonl"  # pattern of the rounds of a model's own chains
 VALIDATION = "validation.json"  # of a round's model

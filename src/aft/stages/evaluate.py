@@ -28,6 +28,7 @@ from ..evaluation.assessment import (
     question_shares,
     score_lines,
 )
+from ..evaluation.path_chains import chain_key, chain_lines, chain_metrics
 from ..grading import grade, grade_all
 from ..json_files import write_json, write_json_lines
 from ..model import pad_id
@@ -39,6 +40,7 @@ from ..run.folder import (
     ASSESSMENT_QUESTIONS,
     COMPLETIONS,
     METRICS,
+    PATH_CHAINS,
     PATHS,
     POOL,
     POOL_QUESTIONS,
@@ -163,7 +165,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
     questions = _asked_questions(stage, unit) + _assessed_questions(stage, unit)
     with subject.engine(unit, stage.config.evaluate, questions) as engine:
         sampler = _Sampler(stage, unit, subject.texts, engine)
-        predicted, assessed, voted = _predict(sampler), _sample_both_kinds(sampler), _vote(sampler)
+        predicted, assessed, paths = _predict(sampler), _sample_both_kinds(sampler), _sample_paths(sampler)
     scorer = _Scorer(stage, unit, subject)
     metrics: dict[str, Any] = {
         "model": unit.name,
@@ -172,7 +174,7 @@ def run_evaluate(stage: Stage, unit: Unit, log: UnitLog | None) -> None:
         "checkpoint": subject.checkpoint,
     }
     files: dict[str, Lines] = {}
-    for found, lines in (predicted, _assess(scorer, assessed), _score_pool(scorer), voted):
+    for found, lines in (predicted, _assess(scorer, assessed), _score_pool(scorer), _vote(scorer, paths)):
         metrics.update(found)
         files.update(lines)
     files.update(_score_training(scorer))
@@ -317,21 +319,64 @@ def _score_training(scorer: _Scorer) -> dict[str, Lines]:
     return {TRAINING_SCORES: [{**line, "chain": chain} for line, chain in zip(lines, chains, strict=True)]}
 
 
-def _vote(sampler: _Sampler) -> tuple[dict[str, Any], dict[str, Lines]]:
-    """Samples several paths for each test question and computes majority vote and pass@k for every path count."""
+def _sample_paths(sampler: _Sampler) -> list[Completion]:
+    """Samples several paths for each test question, if votes are on."""
     evaluate = sampler.stage.config.evaluate
     section = evaluate.self_consistency
     if section is None:
-        return {"self_consistency": None}, {}
-    questions, task = sampler.questions()[: section.num_questions], sampler.stage.plan.task
-    completions = sampler.sample(
-        questions,
+        return []
+    return sampler.sample(
+        _voted_questions(sampler.stage, sampler.unit),
         range(section.num_paths),
         Decoding(evaluate.max_new_tokens, section.temperature, section.top_p),
         file=PATHS,
         purpose="paths",
         description=f"{section.num_paths} paths for each question",
     )
-    lines = vote_lines(grade_all(task, completions, questions), questions, task, section.ns)
-    metrics = {**self_consistency(lines), **dataclasses.asdict(section)}
-    return {"self_consistency": metrics}, {VOTES: lines}
+
+
+def _voted_questions(stage: Stage, unit: Unit) -> list[Question]:
+    section = stage.config.evaluate.self_consistency
+    return [] if section is None else _asked_questions(stage, unit)[: section.num_questions]
+
+
+def _vote(scorer: _Scorer, paths: Sequence[Completion]) -> tuple[dict[str, Any], dict[str, Lines]]:
+    """Computes majority vote and pass@k for every path count, and measures the chains where that is asked for."""
+    section = scorer.stage.config.evaluate.self_consistency
+    if section is None:
+        return {"self_consistency": None}, {}
+    questions, task = _voted_questions(scorer.stage, scorer.unit), scorer.stage.plan.task
+    graded = grade_all(task, paths, questions)
+    lines = vote_lines(graded, questions, task, section.ns)
+    metrics = {**self_consistency(lines), **section.recorded()}
+    if not section.chains:
+        return {"self_consistency": metrics}, {VOTES: lines}
+    chains = chain_lines(graded, paths, _path_scores(scorer, questions, paths))
+    return {"self_consistency": {**metrics, **chain_metrics(chains)}}, {VOTES: lines, PATH_CHAINS: chains}
+
+
+def _path_scores(
+    scorer: _Scorer, questions: Sequence[Question], paths: Sequence[Completion]
+) -> dict[tuple[str, int], float]:
+    """Scores the paths, each distinct one of a question once. Returns (question id, index) -> score."""
+    distinct: dict[str, dict[Any, Completion]] = {question.id: {} for question in questions}
+    for path in paths:
+        if has_tokens(path):
+            distinct[path.question_id].setdefault(chain_key(path), path)
+    groups = [
+        Group(question.id, question.question, question.answer, None, tuple(map(_unlabelled, found.values())))
+        for question in questions
+        if (found := distinct[question.id])
+    ]
+    scores = {(line["question_id"], line["index"]): line["score"] for line in scorer.score(groups, "paths")}
+    return {
+        (path.question_id, path.index): scores[path.question_id, distinct[path.question_id][chain_key(path)].index]
+        for path in paths
+        if has_tokens(path)
+    }
+
+
+def _unlabelled(path: Completion) -> Candidate:
+    return Candidate(
+        path.completion, 0.0, NEGATIVE, None, path.truncated, path.index, path.token_ids, path.response_mask
+    )

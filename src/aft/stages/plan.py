@@ -396,6 +396,8 @@ class Plan(PlannedRounds):
         # no number comes from the training scores, so an evaluation without them is finished, too
         others = ("models", "training_scores")
         evaluate = {key: value for key, value in whole["evaluate"].items() if key not in others}
+        if config.evaluate.self_consistency is not None:
+            evaluate["self_consistency"] = config.evaluate.self_consistency.recorded()
         return {**sections, "evaluate": _engine_keys(evaluate)}
 
     def _engine_versions(self, stage: str) -> dict[str, str]:

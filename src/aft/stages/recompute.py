@@ -20,6 +20,7 @@ from ..evaluation.assessment import (
     pool_metrics,
     question_shares,
 )
+from ..evaluation.path_chains import chain_lines, chain_metrics
 from ..grading import Grader, grade, grade_all
 from ..json_files import iter_json_lines, json_line, read_json
 from ..labelling.labels import label_completions, replace_ratings
@@ -36,6 +37,7 @@ from ..run.folder import (
     GROUPS,
     MANIFEST,
     METRICS,
+    PATH_CHAINS,
     PATHS,
     POOL,
     POOL_QUESTIONS,
@@ -396,4 +398,11 @@ def _votes(plan: Plan, unit: Unit, found: Recomputed) -> dict[str, Any]:
     graded = grade_all(plan.task, [c for c in completions if c.question_id in known], questions)
     lines = vote_lines(graded, questions, plan.task, section.ns)
     found.compare(VOTES, _lines(unit.folder / VOTES), _as_json(lines))
-    return {"self_consistency": {**self_consistency(lines), **dataclasses.asdict(section)}}
+    metrics = {**self_consistency(lines), **section.recorded()}
+    if section.chains:
+        written = _lines(unit.folder / PATH_CHAINS)
+        scores = {(line["question_id"], index): score for line in written for index, score in enumerate(line["scores"])}
+        chains = chain_lines(graded, [c for c in completions if c.question_id in known], scores)
+        found.compare(PATH_CHAINS, written, _as_json(chains))
+        metrics |= chain_metrics(chains)
+    return {"self_consistency": metrics}
