@@ -401,7 +401,7 @@ def tuned(runs: Sequence[Run], grid: Run) -> list[str]:
 
 
 def _rates(grid: Run, options: argparse.Namespace) -> Sequence[float]:
-    return tuple(options.rates or (*RATES[options.scale], *grid.higher_rates))
+    return tuple(options.rates or sorted((*RATES[options.scale], *grid.more_rates)))
 
 
 def _enough(seeds: Sequence[int]) -> list[int]:
