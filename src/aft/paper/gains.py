@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..markdown import ABSENT
-from ..report.canvas import GREY, REFERENCE, RIGHT, WRONG, canvas, panel_title, rule
+from ..report.canvas import GREY, REFERENCE, RIGHT, WRONG, canvas, panel_title, rule, say_nothing
 from ..report.measures import MEASURES, POINTS
 from ..report.spread import amount, number
 from ..run.folder import VFT
@@ -135,7 +135,10 @@ def panels(found: Sequence[Cell]) -> list[Mapping[str, Points]]:
 def draw(found: Sequence[Cell], title: str, axis: str, path: Path) -> None:
     """Draw gain over size into the PNG file `path`: a row of panels for data, one for k. Needs matplotlib."""
     rows = [row for row in panels(found) if row]
-    with canvas(path, 0.9 + 3.0 * len(rows)) as figure:
+    with canvas(path, 0.9 + 3.0 * max(len(rows), 1)) as figure:
+        if not rows:
+            say_nothing(figure.subplots(), "no gain over VFT of a model whose parameters are known")
+            return
         figure.suptitle(title, x=0.005, ha="left", fontweight="bold")
         handles: dict[str, Any] = {}
         for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
