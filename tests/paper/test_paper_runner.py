@@ -141,7 +141,8 @@ def test_sizes_share_a_base_model_over_data_and_k(scale):
     for name, config in by_folder.items():
         if name not in bases:
             size = re.sub(r"^harsh(-few)?|-12$", "", name)
-            assert config.model.name_or_path == f"runs/tables/{scale}/harsh-base{size}/base"
+            base = "harsh-base" if size in ("-0.35m", "-25m") else f"harsh-base{size}"
+            assert config.model.name_or_path == f"runs/tables/{scale}/{base}/base"
     # all bases read the same chains in the same steps, the wider ones at a lower rate
     assert len({(str(config.data), config.pretrain.training["max_steps"]) for config in bases.values()}) == 1
     shapes = [config.model.from_scratch.config for config in bases.values()]
@@ -159,8 +160,38 @@ def test_sizes_share_a_base_model_over_data_and_k(scale):
 def test_a_grid_tries_the_rates_of_its_size_in_order():
     known = options("tiny", rates=None)
     grids = {run.grid.name: list(runner._rates(run.grid, known)) for run in plan("size", "tiny")}
-    assert grids["harsh-0.14m-grid"] == grids["harsh-grid"] == [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]
+    assert grids["harsh-0.14m-grid"] == grids["harsh-0.35m-grid"] == [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]
     assert grids["harsh-few-4m-grid"] == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3] and len(grids) == 8
+
+
+def test_vft_of_a_size_takes_the_best_rate_of_the_tuning_seeds(tmp_path):
+    known = options("tiny", rates=[3e-4, 1e-3], output=tmp_path, only=["harsh-1m", "harsh-few-1m"])
+    steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
+    base, *trials = (next(steps) for _ in range(3))
+    assert base.folder.name == "harsh-base-1m"
+    assert [trial.folder.name for trial in trials] == ["harsh-1m-vft-lr0.0003", "harsh-1m-vft-lr0.001"]
+    for trial, accuracies in zip(trials, [(0.5, 0.7), (0.9, 0.4)], strict=True):
+        config = trial.load()
+        assert config.stages == ["vft"] and config.seeds == [100, 101] and config.vft.training["load_best_model_at_end"]
+        for seed, best in zip((100, 101), accuracies, strict=True):
+            vft = trial.folder / f"seed-{seed}" / "vft"
+            vft.mkdir(parents=True)
+            (vft / "manifest.json").write_text("{}")
+            log = [{"eval_task_accuracy": best}, {"eval_task_accuracy": 0.1}]  # the best is kept, not the last
+            (vft / "trainer_state.json").write_text(json.dumps({"log_history": log, "best_metric": best}))
+    copied = next(steps)
+    assert copied == Copy(trials[1].folder, tmp_path / "tiny" / "harsh-1m-grid", ("vft",))
+    # both amounts of data take it, in the grid of the methods too
+    for name in ("harsh-1m-grid", "harsh-few-1m-grid"):
+        grid = next(steps)
+        assert grid.folder.name == name and grid.load().vft.training["learning_rate"] == 1e-3
+
+
+def test_without_trials_the_rate_of_vft_is_not_known(tmp_path):
+    known = options("tiny", rates=[3e-4, 1e-3], output=tmp_path)
+    steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
+    with pytest.raises(runner._Waiting, match="validation accuracies of VFT of "):
+        list(steps)
 
 
 def test_user_overrides_beat_the_tables():

@@ -176,13 +176,13 @@ def _parameters(run: RunFolder, config: Mapping[str, Any]) -> int | None:
 
 
 def _rates(folder: Path) -> dict[str, float]:
-    """The learning rate of every method, from its manifest: a folder holds methods that its configuration has not."""
+    """The rate of each method and of VFT, from manifests: a folder has methods that its configuration lacks."""
     rates = {}
-    for unit in RunFolder(folder).units("align"):
-        align = (read_manifest(unit.manifest) or {"inputs": {}})["inputs"].get("config", {}).get("align", {})
-        rate = (align.get("training") or {}).get("learning_rate")
+    for unit in RunFolder(folder).units("vft", "align"):
+        section = (read_manifest(unit.manifest) or {"inputs": {}})["inputs"].get("config", {}).get(unit.stage, {})
+        rate = (section.get("training") or {}).get("learning_rate")
         if isinstance(rate, (int, float)):
-            rates[unit.name or ""] = float(rate)
+            rates[unit.name or VFT] = float(rate)
     return rates
 
 

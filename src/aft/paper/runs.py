@@ -50,6 +50,7 @@ class Run:
     model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
     `seed_by_seed`: each seed is finished before the next begins. `vft_rates`: the learning rate of VFT is the best of
     the scale's by validation accuracy; the one of each method comes from a grid on the first seed's VFT and samples.
+    `vft_grid`: the rate of VFT is the best of the grid's, on the grid's seeds, the same for all runs on one base model.
     """
 
     name: str
@@ -64,10 +65,10 @@ class Run:
     takes: tuple[str, ...] = ()
     seed_by_seed: bool = False
     vft_rates: bool = False
+    vft_grid: bool = False
 
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
-_ACCURACY_ALONE = ("evaluate.assessment=null", "sample.pool_questions=0")
 _VFT_ALONE = ("stages=[vft, sample, label, evaluate]", "evaluate.models=[vft]")
 _ROUNDS = (
     "evaluate.assessment=null",
@@ -185,24 +186,18 @@ def _sizes(mild: Run, scale: str) -> list[Run]:
     _, much, _, few = _laboratory(mild, scale)
     sizes = [(_of_size(much, size), _of_size(few, size)) for size in SIZES[scale]]
     ks = [name for method in ("rft", "aft-bc", "rft-bc") for name in variants(method, "k", SIZE_KS)]
-    again = [_with_k(replace(run, overrides=_measuring_accuracy(run)), tuple(ks)) for run, _ in sizes]
-    return [*(run for pair in sizes for run in pair), *again]
+    return [*(run for pair in sizes for run in pair), *(_with_k(run, tuple(ks)) for run, _ in sizes)]
 
 
-def _of_size(run: Run, size: Size | None) -> Run:
-    """The run on a base model of another size, with a grid there. None: the run as other tables have it."""
-    if size is None:
-        return run
-    assert run.base is not None
-    base = replace(run.base, name=f"{run.base.name}-{size.name}", overrides=size.base_overrides)
-    overrides = (*_measuring_accuracy(run), *size.overrides)
+def _of_size(run: Run, size: Size) -> Run:
+    """The run on a base model of a size, with grids of VFT and of the methods there. Only accuracy is measured."""
+    base = run.base
+    assert base is not None
+    if not size.shared:
+        base = replace(base, name=f"{base.name}-{size.name}", overrides=size.overrides)
+    overrides = (*run.overrides, "evaluate.assessment=null", "sample.pool_questions=0")
     run = replace(run, name=f"{run.name}-{size.name}", base=base, overrides=overrides, more_rates=size.rates)
-    return replace(run, grid=_grid(run))
-
-
-def _measuring_accuracy(run: Run) -> tuple[str, ...]:
-    """The run's overrides, and those that leave out every measure but accuracy."""
-    return tuple(dict.fromkeys((*run.overrides, *_ACCURACY_ALONE)))
+    return replace(run, grid=_grid(run), vft_grid=True)
 
 
 def _in_rounds(run: Run) -> list[Run]:
