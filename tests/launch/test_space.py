@@ -10,6 +10,7 @@ from aft.config import load_config
 from aft.launch import space
 from aft.model import build_model, build_word_tokenizer
 from aft.run.manifest import UnitLog
+from aft.run.weights import shapes
 from aft.stages.plan import Plan
 from tiny_models import CONFIGS
 
@@ -40,7 +41,7 @@ def units(plan, *stages):
 
 def weights(plan):
     path = next((plan.folder.parent / "base-model").glob("*.safetensors"))
-    return sum(4 * _product(shape) for _, shape, _ in space._shapes(path))
+    return sum(4 * _product(shape) for _, shape, _ in shapes(path))
 
 
 def _product(shape):

@@ -130,7 +130,7 @@ def test_every_claim_of_a_table_is_known_and_names_known_models():
         for comparison in clause
         for name in (comparison.a, comparison.b)
     }
-    assert named <= {*METHODS, "vft", "vft=steps", "aft-dc-k", "aft-bc-beta"}
+    assert named <= {*METHODS, "vft", "vft=steps", "aft-dc-k", "rft-k", "aft-bc-k", "rft-bc-k", "aft-bc-beta"}
 
 
 def test_all_clauses_must_hold(monkeypatch):
@@ -140,3 +140,42 @@ def test_all_clauses_must_hold(monkeypatch):
     assert status("both", {**low, "aft": [RIGHT] * 3}) == HELD
     assert status("both", low) == NOT_TESTED
     assert status("both", {**low, "aft": [WRONG] * 3}) == NOT_HELD
+
+
+def of_sizes(key, small, large):
+    return verdict_on(key, run_result(large), "large", run_result(small))
+
+
+@pytest.mark.parametrize(
+    ("large", "grows"),
+    [
+        ([RIGHT] * 3, HELD),
+        ([RIGHT, RIGHT, MIXED], NOT_HELD),  # on one seed no larger than with the small model
+        ([MIXED] * 3, NOT_HELD),
+        ([HALF] * 3, NOT_HELD),
+        ([RIGHT] * 2, NOT_TESTED),
+    ],
+)
+def test_a_gain_that_grows_with_size(large, grows):
+    # the small model gains 2.5 points
+    small = {"vft": [HALF] * 3, "rft": [MIXED] * 3}
+    found = of_sizes("grows-rft", small, {"vft": [HALF] * 3, "rft": large})
+    assert found.status == grows
+    assert found.evidence[0].startswith("(rft − vft, largest model) − (rft − vft, smallest model), task accuracy: ")
+
+
+def test_a_gain_over_sizes_is_a_difference_of_differences_by_question():
+    # both gain 50 points, on other questions: the mean of the difference is 0, its interval is not
+    small = {"rft": [WRONG] * 3, "rft-bc": [HALF] * 3}
+    found = of_sizes("keeps-rft-bc-rft", small, {"rft": [WRONG] * 3, "rft-bc": [HALF[::-1]] * 3})
+    assert found.status == NOT_TESTED and ": +0.00 [-" in found.evidence[0]  # the interval reaches too far below 0
+    same = {"rft": [HALF] * 3, "rft-bc": [RIGHT] * 3}
+    assert of_sizes("keeps-rft-bc-rft", same, same).status == HELD
+    assert of_sizes("keeps-rft-bc-rft", same, {**same, "rft-bc": [HALF] * 3}).status == NOT_HELD
+
+
+def test_a_claim_over_sizes_needs_two_and_its_methods_in_both():
+    run = {"vft": [HALF] * 3, "rft": [RIGHT] * 3}
+    alone = verdict_on("grows-rft", run_result(run), "a run")
+    assert alone.status == NOT_TESTED and alone.evidence == ("task accuracy: base models of one size only",)
+    assert of_sizes("grows-rft", {"vft": [HALF] * 3}, run).evidence == ("task accuracy: no rft in this run",)

@@ -72,6 +72,7 @@ def test_every_table_has_its_script():
         "laboratory-losses",
         "boundaries",
         "wrong-chains",
+        "size",
     ]
     assert [key for key in SCRIPTS if plan(key, "small")] == ["boundaries", "rounds", "2", "wrong-chains"]
 
@@ -131,6 +132,67 @@ def test_sensitivity_draws_one_sample_set_for_all_k():
     assert by_folder["small-base"].stages == ["pretrain"]
     # boundaries are compared where learning rates are chosen, on as many seeds as a claim needs
     assert by_folder["small-grid"].evaluate.split == "validation" and by_folder["small-grid"].seeds == [100, 101, 102]
+
+
+@pytest.mark.parametrize("scale", ["tiny", "gpu"])
+def test_sizes_share_a_base_model_over_data_and_k(scale):
+    by_folder = {command.folder.name: command.load() for command in commands("size", scale)}
+    bases = {name: config for name, config in by_folder.items() if config.stages == ["pretrain"]}
+    assert len(bases) == 4 and "harsh-base" in bases and len(by_folder) == 4 + 3 * 4
+    for name, config in by_folder.items():
+        if name not in bases:
+            size = re.sub(r"^harsh(-few)?|-12$", "", name)
+            base = "harsh-base" if size in ("-0.35m", "-25m") else f"harsh-base{size}"
+            assert config.model.name_or_path == f"runs/tables/{scale}/{base}/base"
+    # all bases read the same chains in the same steps, the wider ones at a lower rate
+    assert len({(str(config.data), config.pretrain.training["max_steps"]) for config in bases.values()}) == 1
+    shapes = [config.model.from_scratch.config for config in bases.values()]
+    rates = [config.pretrain.training["learning_rate"] for config in bases.values()]
+    assert [shape["hidden_size"] for shape in shapes] == sorted(shape["hidden_size"] for shape in shapes)
+    assert rates == sorted(rates, reverse=True) and len(set(rates)) == 4
+    assert all(shape["hidden_size"] // shape["num_attention_heads"] % 2 == 0 for shape in shapes)
+    few = {"tiny": 100, "gpu": 400}[scale]
+    assert by_folder["harsh-few-1m"].data.num_answer_only == few < by_folder["harsh-1m"].data.num_answer_only
+    again = by_folder["harsh-4m-12"]
+    candidates = [align_config(again, name).max_candidates for name in again.methods]
+    assert again.sample.num_samples == 12 and candidates == [3, 6, 12] * 3
+
+
+def test_a_grid_tries_the_rates_of_its_size_in_order():
+    known = options("tiny", rates=None)
+    grids = {run.grid.name: list(runner._rates(run.grid, known)) for run in plan("size", "tiny")}
+    assert grids["harsh-0.14m-grid"] == grids["harsh-0.35m-grid"] == [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]
+    assert grids["harsh-few-4m-grid"] == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3] and len(grids) == 8
+
+
+def test_vft_of_a_size_takes_the_best_rate_of_the_tuning_seeds(tmp_path):
+    known = options("tiny", rates=[3e-4, 1e-3], output=tmp_path, only=["harsh-1m", "harsh-few-1m"])
+    steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
+    base, *trials = (next(steps) for _ in range(3))
+    assert base.folder.name == "harsh-base-1m"
+    assert [trial.folder.name for trial in trials] == ["harsh-1m-vft-lr0.0003", "harsh-1m-vft-lr0.001"]
+    for trial, accuracies in zip(trials, [(0.5, 0.7), (0.9, 0.4)], strict=True):
+        config = trial.load()
+        assert config.stages == ["vft"] and config.seeds == [100, 101] and config.vft.training["load_best_model_at_end"]
+        for seed, best in zip((100, 101), accuracies, strict=True):
+            vft = trial.folder / f"seed-{seed}" / "vft"
+            vft.mkdir(parents=True)
+            (vft / "manifest.json").write_text("{}")
+            log = [{"eval_task_accuracy": best}, {"eval_task_accuracy": 0.1}]  # the best is kept, not the last
+            (vft / "trainer_state.json").write_text(json.dumps({"log_history": log, "best_metric": best}))
+    copied = next(steps)
+    assert copied == Copy(trials[1].folder, tmp_path / "tiny" / "harsh-1m-grid", ("vft",))
+    # both amounts of data take it, in the grid of the methods too
+    for name in ("harsh-1m-grid", "harsh-few-1m-grid"):
+        grid = next(steps)
+        assert grid.folder.name == name and grid.load().vft.training["learning_rate"] == 1e-3
+
+
+def test_without_trials_the_rate_of_vft_is_not_known(tmp_path):
+    known = options("tiny", rates=[3e-4, 1e-3], output=tmp_path)
+    steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
+    with pytest.raises(runner._Waiting, match="validation accuracies of VFT of "):
+        list(steps)
 
 
 def test_user_overrides_beat_the_tables():

@@ -6,9 +6,10 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 
-from aft.stats.bootstrap import accuracy_interval, bootstrap_interval, macro_interval
+from aft.stats.bootstrap import accuracy_interval, bootstrap_interval, macro_interval, ratio_interval
 from aft.stats.intervals import mean_interval, wilson
 
 Z = 1.959963984540054
@@ -83,3 +84,20 @@ def test_macro_interval_weighs_categories_alike():
     assert macro_interval([(0, 3), (0, 5)]) == wilson(0, 8)
     with pytest.raises(ValueError, match="at least one"):
         macro_interval([])
+
+
+def test_a_ratio_is_resampled_in_pairs():
+    over, under = [0.5, 0.0, 1.0, -0.25] * 25, [1.0, 0.5, 1.0, 0.0] * 25
+    low, high = ratio_interval(over, under)
+    assert low < sum(over) / sum(under) < high and high - low < 0.2
+    order = np.random.default_rng(0).permutation(100)
+    assert ratio_interval([over[i] for i in order], [under[i] for i in order]) == (low, high)
+    # by the delta method
+    ratio, mean = sum(over) / sum(under), sum(under) / 100
+    sd = np.std([a - ratio * b for a, b in zip(over, under, strict=True)]) / mean / 10
+    assert (high - low) / 2 == pytest.approx(1.96 * sd, rel=0.05)
+    # pairs whose ratio is the same leave no doubt
+    assert ratio_interval([1.0, 0.0, 0.5], [2.0, 0.0, 1.0]) == (0.5, 0.5)
+    assert ratio_interval([1.0], [2.0]) == (None, None)
+    with pytest.raises(ValueError):
+        ratio_interval([1.0, 2.0], [2.0])

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from aft.stats.bootstrap import bootstrap_interval
-from aft.stats.comparison import paired_by_seed, paired_difference
+from aft.stats.comparison import differences, paired_by_seed, paired_difference, share_removed
 from aft.stats.intervals import wilson
 
 Z = 1.959963984540054
@@ -61,3 +61,17 @@ def test_a_difference_pairs_questions_and_pools_seeds():
     assert (found["unmatched"], found["unpaired_seeds"]) == (1, [2])
     assert paired_by_seed({0: {"x": 1.0}}, {1: {"x": 1.0}}) is None
     assert paired_by_seed({0: {"x": 1.0}}, {0: {"y": 1.0}}) is None
+
+
+def test_share_of_errors_removed():
+    vft = {0: {"a": 0.0, "b": 0.0, "c": 1.0, "only": 0.0}, 1: {"a": 0.0, "b": 1.0, "c": 1.0}}
+    better = {0: {"a": 1.0, "b": 0.0, "c": 1.0}, 1: {"a": 1.0, "b": 1.0, "c": 0.0}, 2: {"a": 1.0}}
+    # two errors fewer, one more, of three
+    found = share_removed(better, vft)
+    assert found.mean == pytest.approx(1 / 3) and found.n == 3 and found.low < found.mean < found.high
+    assert share_removed(vft, {0: {"a": 1.0}}) is None  # no error to remove
+    assert share_removed(vft, {}) is None
+
+
+def test_differences_by_seed_and_question():
+    assert differences({0: {"a": 1.0, "b": 1.0}, 1: {"a": 1.0}}, {0: {"a": 0.5}, 2: {"a": 1.0}}) == {0: {"a": 0.5}}

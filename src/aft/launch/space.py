@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from ..errors import ConfigError, DataError
 from ..forecast.optimizers import DEFAULT, Trained, state_bytes
 from ..progress import say
 from ..run.folder import BASE, TRAINING_STAGES, VALIDATE, Unit
+from ..run.weights import shapes
 from ..stages.plan import Plan
 from ..tasks import ANSWER_ONLY, PRETRAIN, TEST, TRAIN, VALIDATION, closed_vocabulary
 
-_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I8": 1, "U8": 1}
 _BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CHARACTERS_PER_TOKEN, _BYTES_PER_LINE = 4, 300
 # A label file holds each completion again, and an evaluation writes completions, predictions and scores.
@@ -96,7 +95,7 @@ class _Weights:
             folder = found.parent if found else folder
         files = sorted(folder.glob("*.safetensors"))
         if files:
-            return cls([shape for path in files for shape in _shapes(path)], model.dtype)
+            return cls([shape for path in files for shape in shapes(path)], model.dtype)
         return cls(_of_architecture(plan), "float32") if model.from_scratch else None
 
     def model_bytes(self, plan: Plan, unit: Unit) -> float:
@@ -119,13 +118,6 @@ class _Weights:
         states = state_bytes(str(training.get("optim", DEFAULT)), adapters or self.trained)
         again = {"FSDP": saved, "DEEPSPEED": saved + 4 * trained}.get(str(kind), 0)
         return saved + states + again
-
-
-def _shapes(path: Path) -> list[tuple[str, Sequence[int], int]]:
-    """(name, shape, bytes of an element) of each tensor in a safetensors file, from its header."""
-    with path.open("rb") as handle:
-        header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    return [(name, entry["shape"], _BYTES.get(entry["dtype"], 4)) for name, entry in header.items() if "shape" in entry]
 
 
 def _cached(name: str, revision: str | None) -> Path | None:

@@ -7,19 +7,22 @@ at least `at_least`. It is **not tested** where a model or a measure is missing,
 
 A comparison `within` noise is held if the interval holds 0 or lies above it. An interval that holds 0 and reaches
 2 points or more below it says too little: not tested. One that lies below 0 is not held.
+
+A comparison over `sizes` judges by the same rule how much larger a − b is with the largest base model than with the
+smallest. Both runs have the same test questions, so this difference of differences is paired by question too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..report.measures import Kind, measure_of
 from ..report.spread import amount
 from ..run.folder import round_name
-from ..stats.comparison import paired_by_seed
+from ..stats.comparison import BySeed, differences, paired_by_seed
 from .methods import NUMBER, resolve
 from .run_results import RunResult
 from .specs import LOSSES, ROUNDS, RULES, WORTH
@@ -34,6 +37,7 @@ TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "poo
 class Comparison:
     """`a` is above `b` in `measure`, by `at_least` on average; `within`: `a` is not below `b` by more than noise.
 
+    `sizes`: not `a` is above `b`, but a − b with the largest base model above a − b with the smallest.
     A model is a method's name; `vft=steps`, VFT with as many steps as alignment has; or one of a series:
     `aft-dc-k:first`, `:last`, `:best` (by task accuracy).
     """
@@ -43,6 +47,7 @@ class Comparison:
     measure: str = TASK
     at_least: float = 0.0
     within: bool = False
+    sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,16 @@ class Claim:
 
     text: str
     clauses: tuple[tuple[Comparison, ...], ...]
+
+    @property
+    def comparisons(self) -> Iterator[Comparison]:
+        """Those of every clause."""
+        return (comparison for clause in self.clauses for comparison in clause)
+
+    @property
+    def over_sizes(self) -> bool:
+        """True if the claim needs two runs, whose base models differ in size."""
+        return any(comparison.sizes for comparison in self.comparisons)
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ def _above(a: str, b: str, measure: str = TASK, at_least: float = 0.0) -> tuple[
 
 
 _LABELS = {"aft": "AFT without a constraint", "rrhf": "RRHF", "pro": "PRO", "dpo": "DPO"}
+_GAINING = {"rft": "RFT", "aft-bc": "AFT BC", "rft-bc": "RFT + AFT BC"}
 _WITH = {"aft": "aft-bc", "rrhf": "rrhf-dc", "pro": "pro-dc", "dpo": "dpo-dc"}
 
 _CHAIN_LABELS = {
@@ -86,6 +102,7 @@ CLAIMS = {
     "rft-vft": Claim("RFT is above VFT", (_above("rft", "vft"),)),
     "aft-dc-vft": Claim("AFT DC is above VFT at equal steps", (_above("aft-dc", "vft=steps"),)),
     "aft-bc-vft": Claim("AFT BC is above VFT at equal steps", (_above("aft-bc", "vft=steps"),)),
+    "rft-bc-vft": Claim("RFT + AFT BC is above VFT at equal steps", (_above("rft-bc", "vft=steps"),)),
     "aft-dc-rft": Claim("AFT DC is above RFT", (_above("aft-dc", "rft"),)),
     "aft-bc-rft": Claim("AFT BC is above RFT", (_above("aft-bc", "rft"),)),
     **{
@@ -157,6 +174,27 @@ CLAIMS = {
         "Accuracy rises with k: the largest is above the smallest, and above VFT",
         (_above("aft-dc-k:last", "aft-dc-k:first"), _above("aft-dc-k:last", "vft")),
     ),
+    **{
+        f"k-{name}": Claim(
+            f"{label} gains with k: the largest is above the smallest", (_above(f"{name}-k:last", f"{name}-k:first"),)
+        )
+        for name, label in _GAINING.items()
+    },
+    **{
+        f"grows-{name}": Claim(
+            f"{label}'s gain over VFT is larger with the largest model than with the smallest",
+            ((Comparison(name, "vft", sizes=True),),),
+        )
+        for name, label in _GAINING.items()
+    },
+    "grows-rft-bc-rft": Claim(
+        "RFT + AFT BC's gain over RFT is larger with the largest model than with the smallest",
+        ((Comparison("rft-bc", "rft", sizes=True),),),
+    ),
+    "keeps-rft-bc-rft": Claim(
+        "RFT + AFT BC's gain over RFT does not shrink by more than noise from the smallest model to the largest",
+        ((Comparison("rft-bc", "rft", within=True, sizes=True),),),
+    ),
     "beta": Claim(
         "Accuracy over β rises, then falls: the best β, chosen on these questions, is above both ends",
         (_above("aft-bc-beta:best", "aft-bc-beta:first"), _above("aft-bc-beta:best", "aft-bc-beta:last")),
@@ -164,11 +202,11 @@ CLAIMS = {
 }
 
 
-def verdict_on(key: str, run: RunResult, name: str) -> Verdict:
-    """The verdict on a claim in one run, which the table calls `name`."""
+def verdict_on(key: str, run: RunResult, name: str, smallest: RunResult | None = None) -> Verdict:
+    """The verdict on a claim in one run, which the table calls `name`. `smallest`: of a claim over sizes."""
     claim, evidence, states = CLAIMS[key], [], []
     for clause in claim.clauses:
-        found = [_compare(comparison, run) for comparison in clause]
+        found = [_compare(comparison, run, smallest) for comparison in clause]
         evidence += [text for _, text in found]
         states.append(_any([status for status, _ in found]))
     status = NOT_HELD if NOT_HELD in states else NOT_TESTED if NOT_TESTED in states else HELD
@@ -180,18 +218,34 @@ def _any(states: Sequence[str]) -> str:
     return HELD if HELD in states else NOT_TESTED if NOT_TESTED in states else NOT_HELD
 
 
-def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
+def bears_on(key: str, run: RunResult) -> bool:
+    """True if a claim speaks of a method that the run has."""
+    return any(_model(comparison.a, run) for comparison in CLAIMS[key].comparisons)
+
+
+def _compare(comparison: Comparison, run: RunResult, smallest: RunResult | None) -> tuple[str, str]:
     """Status and figures of one comparison."""
-    a, b = _model(comparison.a, run), _model(comparison.b, run)
     measure = measure_of(comparison.measure)
     label = measure.words
-    missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
-    if a is None or b is None:
-        return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
-    found = paired_by_seed(run.values(comparison.measure, a), run.values(comparison.measure, b))
+    runs = [run, smallest] if comparison.sizes and smallest else [run]
+    values: list[tuple[BySeed, BySeed]] = []
+    for own in runs:
+        a, b = _model(comparison.a, own), _model(comparison.b, own)
+        missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
+        if a is None or b is None:
+            return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
+        named = f"{a} − {b}"
+        values.append((own.values(comparison.measure, a), own.values(comparison.measure, b)))
+    if comparison.sizes:
+        if smallest is None:
+            return NOT_TESTED, f"{label}: base models of one size only"
+        named = f"({named}, largest model) − ({named}, smallest model)"
+        found = paired_by_seed(*(differences(*pair) for pair in values))
+    else:
+        found = paired_by_seed(*values[0])
     if found is None:
-        return NOT_TESTED, f"{label}: not measured by question for both {a} and {b}"
-    text = f"{a} − {b}, {label}: {show(found, measure.kind)}"
+        return NOT_TESTED, f"{label}: not measured by question for both sides of {named}"
+    text = f"{named}, {label}: {show(found, measure.kind)}"
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"

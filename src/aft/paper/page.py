@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import StatisticsError, correlation
-from typing import Any
 
 from ..errors import AftError
 from ..markdown import ABSENT
@@ -14,28 +13,16 @@ from ..report.measures import MEASURES, SHARE, measure_of
 from ..report.spread import number
 from ..stats.comparison import BySeed, paired_by_seed
 from ..stats.estimate import Estimate
-from .claims import Verdict, show, verdict_on
+from . import gains
+from .cells import Cell, TextTable
+from .claims import CLAIMS, Verdict, bears_on, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
 from .path_tables import Curves, path_tables
 from .run_results import RunResult, distinguish, evaluated_at
 from .specs import ModelRow, Series, Spec
-from .text_table import TextTable
 
 PAPER = "paper"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of a table. `values`: measure -> the estimate behind the text, or β."""
-
-    row: tuple[str, ...]
-    column: str
-    text: str
-    paper: str
-    run: str
-    model: str | None
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,7 @@ class Page:
 
 def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
     """The table of `runs`. Raises `AftError` where none of them has any of the table's models."""
+    runs = gains.by_size(runs) if spec.across == "gain" else runs
     runs = distinguish(runs, by_folder=spec.paths)  # runs of one model differ in their questions alone
     cells = tuple(cell for run in runs for cell in _cells(spec, run, runs))
     if not any(cell.model for cell in cells):
@@ -67,8 +55,8 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
         spec=spec,
         cells=cells,
         table=_pivot(spec, runs, cells),
-        differences=_differences(spec, runs),
-        verdicts=tuple(verdict_on(key, run, _name(run)) for key in spec.claims for run in runs),
+        differences=gains.table_by_seed(cells) if spec.across == "gain" else _differences(spec, runs),
+        verdicts=tuple(verdict for key in spec.claims for verdict in _verdicts(spec, key, runs)),
         notes=tuple(_notes(spec, runs)),
         manifests={
             path: digest
@@ -78,6 +66,18 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
         further=tuple(table for tables, _ in of_paths for table in tables),
         curves=tuple(curves for _, curves in of_paths),
     )
+
+
+def _verdicts(spec: Spec, key: str, runs: Sequence[RunResult]) -> Iterator[Verdict]:
+    if CLAIMS[key].over_sizes:
+        for smallest, largest in gains.ends(runs):
+            if bears_on(key, largest):
+                yield verdict_on(key, largest, f"{_name(largest)} against {_name(smallest)}", smallest)
+        return
+    for run in runs:
+        # where a run has several k of each method, or one, it can bear on one kind of claim only
+        if spec.across != "gain" or bears_on(key, run):
+            yield verdict_on(key, run, _name(run))
 
 
 def _name(run: RunResult) -> str:
@@ -99,6 +99,9 @@ def rows_of(spec: Spec, run: RunResult) -> Iterator[tuple[tuple[str, ...], str |
 def _cells(spec: Spec, run: RunResult, runs: Sequence[RunResult]) -> Iterator[Cell]:
     if spec.across == "best":
         yield _best(spec, run)
+        return
+    if spec.across == "gain":
+        yield from gains.cells(run, _name(run), list(rows_of(spec, run)))
         return
     for labels, model in rows_of(spec, run):
         key = (*_leading(spec, run, runs), *labels)
@@ -263,7 +266,8 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
         fewer = {name: run.models[name]["missing_seeds"] for name in shown if run.models[name]["missing_seeds"]}
         for name, seeds in fewer.items():
             yield f"{_name(run)}: {name} is not evaluated on seeds {', '.join(map(str, seeds))}."
-        if missing:
+        # a run with several k of each method has no other methods
+        if missing and not (spec.across == "gain" and gains.has_ks(run)):
             yield f"{_name(run)}: not in this run: {', '.join(missing)}."
         yield from (f"{_name(run)}: {note}." for note in run.notes)
         rates = [f"{name} {run.rates[name]:g}" for name in shown if name in run.rates]

@@ -18,8 +18,8 @@ from ..report.spread import number
 from ..run.folder import COMPLETIONS, PATH_CHAINS, PREDICTIONS, VFT, VOTES, RunFolder
 from ..stats.comparison import BySeed, bootstrap_estimate, paired_by_seed
 from ..stats.estimate import Estimate
+from .cells import TextTable
 from .run_results import RunResult
-from .text_table import TextTable
 
 EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the bins of p between none right and all right
 VOTERS = ("vft", "rft", "aft-bc", "rft-bc")  # whose votes are set against greedy answers

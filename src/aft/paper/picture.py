@@ -10,8 +10,10 @@ from typing import Any
 from ..report.canvas import WIDTH, canvas
 from ..report.measures import MEASURES
 from ..shown import shown_line
+from . import gains
+from .cells import Cell
 from .methods import NUMBER
-from .page import Cell, Page
+from .page import Page
 
 ACCURACY = MEASURES["task_accuracy"]
 Line = list[tuple[Any, float, float]]  # x, mean, sd
@@ -19,6 +21,9 @@ Line = list[tuple[Any, float, float]]  # x, mean, sd
 
 def draw_page(page: Page, path: Path) -> None:
     """Draw into the PNG file `path`. Needs matplotlib."""
+    if page.spec.across == "gain":
+        gains.draw(page.cells, page.spec.title.partition(":")[0], str(page.spec.picture), path)
+        return
     lines = lines_of(page)
     numbers = page.spec.picture is not None
     rows = max((len(line) for line in lines.values()), default=1)

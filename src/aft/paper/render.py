@@ -9,9 +9,9 @@ from typing import Any
 from ..markdown import csv_text, inline, markdown
 from ..shown import shown, shown_line
 from ..stats.estimate import Estimate, to_json
+from .cells import TextTable
 from .claims import HELD, NOT_HELD, NOT_TESTED
 from .page import Page
-from .text_table import TextTable
 
 MEANING = (
     "± sample standard deviation over seeds; [95 % interval] over questions where there is a single value. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,6 +18,7 @@ from ..report.measures import MEASURES, measure_of
 from ..report.read import model_manifests, read_config, read_values
 from ..run.folder import BASE, PATH_CHAINS, POOL, VFT, VOTES, RunFolder
 from ..run.manifest import read_manifest
+from ..run.weights import shapes
 from ..stats.comparison import BySeed
 from ..stats.estimate import Estimate
 from . import methods
@@ -37,7 +39,8 @@ Values = Callable[[str, str], BySeed]  # (measure, model) -> seed -> question ->
 class RunResult:
     """One run. `model` and `task` are the paper's names where it has them, `start` what alignment started from.
 
-    `names`: the folder of each model that goes by another name here.
+    `names`: the folder of each model that goes by another name here. `parameters`: of each model, None where no weights
+    are left to count. `answers_alone`: training questions whose answer alone is known. `k`: samples of a question.
     """
 
     folder: Path
@@ -52,6 +55,9 @@ class RunResult:
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parameters: int | None = None
+    answers_alone: int | None = None
+    k: int | None = None
 
     def measure(self, model: str | None, measure: str) -> Estimate | None:
         """A measure over seeds: of the report, a drift, `vote@8`, `pass@8`, or `category:NAME`."""
@@ -101,6 +107,9 @@ def read_run(folder: str | Path) -> RunResult:
         displacement=report["displacement"] or {},
         rates=_rates(folder),
         notes=(*strangers.values(), *(line for line in report["missing"] if ": outdated for" in line)),
+        parameters=_parameters(RunFolder(folder), config),
+        answers_alone=(config.get("data") or {}).get("num_answer_only"),
+        k=(config.get("sample") or {}).get("num_samples"),
     )
 
 
@@ -156,14 +165,26 @@ def _task_name(config: Mapping[str, Any]) -> str:
     return TASK_NAMES.get(name, name) + ("" if ratings.get("name", "binary") == "binary" else "-RANK")
 
 
+def _parameters(run: RunFolder, config: Mapping[str, Any]) -> int | None:
+    """The parameters of a VFT model of the run, or of its base model where that is a folder."""
+    name = (config.get("model") or {}).get("name_or_path")
+    for folder in (*(run.checkpoint(VFT, seed) for seed in run.seeds()), *([Path(name)] if name else [])):
+        files = sorted(folder.glob("model*.safetensors"))  # an adapter's weights have another name
+        # what is damaged is not counted: this page does not read weights otherwise
+        with contextlib.suppress(OSError, ValueError):
+            if files:
+                return sum(math.prod(shape) for path in files for _, shape, _ in shapes(path))
+    return None
+
+
 def _rates(folder: Path) -> dict[str, float]:
-    """The learning rate of every method, from its manifest: a folder holds methods that its configuration has not."""
+    """The rate of each method and of VFT, from manifests: a folder has methods that its configuration lacks."""
     rates = {}
-    for unit in RunFolder(folder).units("align"):
-        align = (read_manifest(unit.manifest) or {"inputs": {}})["inputs"].get("config", {}).get("align", {})
-        rate = (align.get("training") or {}).get("learning_rate")
+    for unit in RunFolder(folder).units("vft", "align"):
+        section = (read_manifest(unit.manifest) or {"inputs": {}})["inputs"].get("config", {}).get(unit.stage, {})
+        rate = (section.get("training") or {}).get("learning_rate")
         if isinstance(rate, (int, float)):
-            rates[unit.name or ""] = float(rate)
+            rates[unit.name or VFT] = float(rate)
     return rates
 
 

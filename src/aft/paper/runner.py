@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..config import merge
@@ -257,6 +258,7 @@ def steps_of(runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[i
     given = list(options.overrides)
     for base in dict.fromkeys(run.base for run in runs if run.base is not None):
         yield command(base, folder / base.name, (), {}, given)
+    runs = yield from _at_best_rates_of_vft(runs, options)
     grids = dict.fromkeys(run.grid for run in runs if run.grid is not None)
     methods = {grid: {name: changes(name) for name in tuned(runs, grid) if name not in CONTROLS} for grid in grids}
     rates = yield from _tune(methods, options)
@@ -314,6 +316,49 @@ def _tune(
     return best
 
 
+def _at_best_rates_of_vft(runs: Sequence[Run], options: argparse.Namespace) -> Generator[Step, None, list[Run]]:
+    """Yields VFT of the tuning seeds at each learning rate, where a run has a grid for it, once for each base model.
+
+    Returns the runs and their grids with the best rate by mean validation accuracy. A single rate is taken without a
+    trial.
+    """
+    folder, best, waiting = options.output / options.scale, dict[Run, float](), list[Path]()
+    for run in runs:
+        if not run.vft_grid or run.grid is None or run.base is None or run.base in best:
+            continue
+        tried = _rates(run.grid, options)
+        best[run.base] = tried[0]
+        if len(tried) == 1:
+            continue
+        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
+        for rate, trial in trials.items():
+            alone = ("stages=[vft]", f"vft.training.learning_rate={rate:g}")
+            one = replace(run, overrides=(*run.overrides, *alone))
+            yield command(one, trial, options.tuning_seeds, _methods(run), options.overrides)
+        means = {rate: _mean_validation_accuracy(trial, options.tuning_seeds) for rate, trial in trials.items()}
+        known = {rate: mean for rate, mean in means.items() if mean is not None}
+        waiting += [trials[rate] for rate in tried if rate not in known]
+        if len(known) == len(tried):
+            best[run.base] = min(known, key=lambda rate: (-known[rate], rate))
+            yield Copy(trials[best[run.base]], folder / run.grid.name, VFT_UNIT)
+    if waiting:
+        raise _Waiting(waiting, "validation accuracies of VFT")
+    return [_with_vft_rate(run, best[run.base]) if run.vft_grid and run.base else run for run in runs]
+
+
+def _with_vft_rate(run: Run, rate: float) -> Run:
+    """The run and its grid with a learning rate of VFT."""
+    key = f"vft.training.learning_rate={rate:g}"
+    grid = run.grid and replace(run.grid, overrides=(*run.grid.overrides, key))
+    return replace(run, overrides=(*run.overrides, key), grid=grid)
+
+
+def _mean_validation_accuracy(folder: Path, seeds: Sequence[int]) -> float | None:
+    found = [validation_accuracy(folder, seed) for seed in seeds]
+    known = [accuracy for accuracy in found if accuracy is not None]
+    return fmean(known) if known and len(known) == len(found) else None
+
+
 def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Generator[Step, None, Run]:
     """Yields VFT of the first seed at each learning rate, and a copy of the best by validation accuracy into the run.
 
@@ -364,13 +409,17 @@ def _at_best_method_rates(
 
 
 def validation_accuracy(folder: Path, seed: int) -> float | None:
-    """The last validation accuracy of a run's VFT; None where it is not finished."""
+    """Validation accuracy of a run's VFT: of the checkpoint that is kept as the best, else of the last one.
+
+    None where it is not finished.
+    """
     unit = RunFolder(folder).unit("vft", seed)
     if not unit.manifest.exists():
         return None
-    log = (read_json(unit.folder / TRAINER_STATE) or {}).get("log_history", [])
-    found = [entry["eval_task_accuracy"] for entry in log if "eval_task_accuracy" in entry]
-    return float(found[-1]) if found else None
+    state = read_json(unit.folder / TRAINER_STATE) or {}
+    found = [entry["eval_task_accuracy"] for entry in state.get("log_history", []) if "eval_task_accuracy" in entry]
+    best = state.get("best_metric")
+    return float(found[-1] if best is None else best) if found else None
 
 
 def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -403,7 +452,7 @@ def tuned(runs: Sequence[Run], grid: Run) -> list[str]:
 
 
 def _rates(grid: Run, options: argparse.Namespace) -> Sequence[float]:
-    return tuple(options.rates or (*RATES[options.scale], *grid.higher_rates))
+    return tuple(options.rates or sorted((*RATES[options.scale], *grid.more_rates)))
 
 
 def _enough(seeds: Sequence[int]) -> list[int]:

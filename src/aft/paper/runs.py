@@ -12,6 +12,7 @@ from ..run.folder import method_round
 from .figures import MODELS, RANK, TASKS, best_beta
 from .methods import CONTROLS, variants
 from .run_results import MODEL_NAMES, STARTS
+from .sizes import SIZES, Size
 from .specs import ROUNDS, SPECS, ModelRow
 
 SCALES = ("tiny", "small", "gpu", "paper")
@@ -28,6 +29,7 @@ BETAS_7 = tuple(step / 20 for step in range(11))  # Table 7: 0, 0.05 … 0.5
 FEW_BETAS = (0.0, 0.05, 0.15, 0.5, 1.0)
 WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 is RRHF itself
 TEMPERATURES = (0.7, 1.3)  # beside 1
+SIZE_KS = (3, 6, 12)  # all from one set of samples
 CLEAN_QUESTIONS = (25, 50, 100, 200)  # one pilot model for each number of clean training questions
 FEW = {"tiny": 100, "gpu": 400}  # number of answer-only questions in the run with few of them
 
@@ -44,10 +46,11 @@ class Run:
     """One folder. `methods` are names of `aft.paper.methods`.
 
     `tuning`: on validation questions and seeds of its own. `grid`: the run that chooses the methods' learning rates;
-    None: the configuration's. `higher_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
+    None: the configuration's. `more_rates`: what a grid tries beyond the scale's. `base`: the run that makes the base
     model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
     `seed_by_seed`: each seed is finished before the next begins. `vft_rates`: the learning rate of VFT is the best of
     the scale's by validation accuracy; the one of each method comes from a grid on the first seed's VFT and samples.
+    `vft_grid`: the rate of VFT is the best of the grid's, on the grid's seeds, the same for all runs on one base model.
     """
 
     name: str
@@ -56,12 +59,13 @@ class Run:
     overrides: tuple[str, ...] = ()
     tuning: bool = False
     grid: Run | None = None
-    higher_rates: tuple[float, ...] = ()
+    more_rates: tuple[float, ...] = ()
     base: Run | None = None
     source: str | None = None
     takes: tuple[str, ...] = ()
     seed_by_seed: bool = False
     vft_rates: bool = False
+    vft_grid: bool = False
 
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
@@ -167,6 +171,8 @@ def _from_scratch(key: str, scale: str) -> list[Run]:
         return _in_rounds(_laboratory(binary, scale)[-1])  # where a first round leaves room for others
     if key == "wrong-chains":
         return _wrong_chains(binary, scale)
+    if key == "size":
+        return _sizes(binary, scale)
     if key == "laboratory-losses":
         return [_in_world(rank, "harsh", "harsh-rank", scale)]
     return [binary if key == "2" else replace(rank, methods=_with_weights(key))]
@@ -178,6 +184,25 @@ def _laboratory(mild: Run, scale: str) -> list[Run]:
     # the best learning rates differ with less data, so this run has its own grid
     few = replace(harsh, name="harsh-few", overrides=(f"data.num_answer_only={FEW[scale]}",))
     return [mild, harsh, harsher, replace(few, grid=_grid(few))]
+
+
+def _sizes(mild: Run, scale: str) -> list[Run]:
+    """Each size with much data and with little, and several k with much."""
+    _, much, _, few = _laboratory(mild, scale)
+    sizes = [(_of_size(much, size), _of_size(few, size)) for size in SIZES[scale]]
+    ks = [name for method in ("rft", "aft-bc", "rft-bc") for name in variants(method, "k", SIZE_KS)]
+    return [*(run for pair in sizes for run in pair), *(_with_k(run, tuple(ks)) for run, _ in sizes)]
+
+
+def _of_size(run: Run, size: Size) -> Run:
+    """The run on a base model of a size, with grids of VFT and of the methods there. Only accuracy is measured."""
+    base = run.base
+    assert base is not None
+    if not size.shared:
+        base = replace(base, name=f"{base.name}-{size.name}", overrides=size.overrides)
+    overrides = (*run.overrides, "evaluate.assessment=null", "sample.pool_questions=0")
+    run = replace(run, name=f"{run.name}-{size.name}", base=base, overrides=overrides, more_rates=size.rates)
+    return replace(run, grid=_grid(run), vft_grid=True)
 
 
 def _in_rounds(run: Run) -> list[Run]:
@@ -244,7 +269,7 @@ def _trainable(key: str) -> tuple[str, ...]:
 def _in_world(run: Run, world: str, name: str, scale: str) -> Run:
     """The run on the base model of a world that misreads more, with a grid there."""
     base = Run(f"{world}-base", f"{scale}-{world}-base.yaml")
-    run = replace(run, name=name, config=f"{scale}-{name}.yaml", base=base, higher_rates=HIGHER_RATES[scale])
+    run = replace(run, name=name, config=f"{scale}-{name}.yaml", base=base, more_rates=HIGHER_RATES[scale])
     return replace(run, grid=_grid(run))
 
 
@@ -301,7 +326,7 @@ def _with_weights(key: str) -> tuple[str, ...]:
 
 
 def _paper(key: str) -> list[Run]:
-    if key == "boundaries" or key.startswith(("laboratory", "rounds", "wrong-chains")):
+    if key in ("boundaries", "size", "wrong-chains") or key.startswith(("laboratory", "rounds")):
         return []
     methods = tuple(name for name in _with_weights(key) if name != "vft-more")  # no further steps: AFT starts from base
     betas = BETAS if key == "beta" else BETAS_7

@@ -30,7 +30,8 @@ class Spec:
     """One table or part of a figure.
 
     `across`: what the columns are: `task` or `model` (a run each), `measure`, `category`, `paths`, or `best` (the best
-    of the series, a run a cell). `reference`: the model and task whose figures of the paper stand beside a run that is
+    of the series, a run a cell); `gain`: each method's gain over VFT, a row for each size, amount of data and k, whose
+    labels are method and k. `reference`: the model and task whose figures of the paper stand beside a run that is
     none of the paper's; no task: that of the run. `figures`: what a figure of the paper holds, in a table by measure.
     `picture`: what the horizontal axis of the picture is. `paths`: the page also has the tables and the picture of
     sampled paths (`path_tables`).
@@ -91,6 +92,7 @@ WORTH = (
     ("rft-bc", "rft-tokens"),
     ("rft-balanced", "rft"),
 )
+_GAINING = ("VFT, further steps", "vft-more"), ("RFT", "rft"), ("AFT BC", "aft-bc"), ("RFT + AFT BC", "rft-bc")
 _CLAIMS_4 = tuple(f"{kind}-{loss}" for kind in ("degrades", "repaired") for loss in LOSSES)
 
 _ALL = (
@@ -334,6 +336,22 @@ _ALL = (
             *("narrows-entropy", *(f"entropy-{a}-{b}" for a, b in WORTH)),
         ),
         paths=True,
+    ),
+    Spec(
+        key="size",
+        title="Gain over VFT in points, by size of the base model, amount of data and k",
+        rows=(
+            *_rows(("VFT", "vft"), *_GAINING),
+            *(Series(f"{label}, k = {{}}", rf"{name}-k(\d+)") for label, name in _GAINING),
+        ),
+        across="gain",
+        headings=("million parameters", "answers alone", "k"),
+        claims=(
+            *("rft-vft", "aft-bc-vft", "rft-bc-vft", "aft-bc-rft", "rft-bc-rft"),
+            *("k-rft", "k-aft-bc", "k-rft-bc"),
+            *("grows-rft", "grows-aft-bc", "grows-rft-bc", "grows-rft-bc-rft", "keeps-rft-bc-rft"),
+        ),
+        picture="million parameters",
     ),
 )
 SPECS = {spec.key: spec for spec in _ALL}

@@ -53,6 +53,28 @@ def _resampled_means(values: np.ndarray, resamples: int, generator: np.random.Ge
     return means
 
 
+def ratio_interval(
+    over: Sequence[float],
+    under: Sequence[float],
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> tuple[float | None, float | None]:
+    """Percentile bootstrap interval of sum(over) / sum(under): pairs are drawn again, with replacement.
+
+    The same pairs in any order give the same interval. Draws whose `under` sums to 0 are left out. Fewer than two
+    pairs: `(None, None)`. Lengths that differ: `ValueError`.
+    """
+    pairs, counts = np.unique(np.array(list(zip(over, under, strict=True))), axis=0, return_counts=True)
+    total = int(counts.sum())
+    if total < 2:
+        return None, None
+    drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples) @ pairs
+    kept = drawn[drawn[:, 1] != 0]
+    low, high = np.quantile(kept[:, 0] / kept[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def accuracy_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
     """Interval of the mean of shares in [0, 1], one for each question: `bootstrap_interval`, or Wilson's at the ends.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from .bootstrap import bootstrap_interval
+from .bootstrap import bootstrap_interval, ratio_interval
 from .estimate import Estimate
 from .intervals import CONFIDENCE, mean_interval, mean_sd
 
@@ -42,23 +42,23 @@ def paired_difference(
 
     Pairing removes what is common to both: how hard each question is. Values may be booleans.
     """
-    differences = [float(a) - float(b_by_question[key]) for key, a in a_by_question.items() if key in b_by_question]
+    found = [float(a) - float(b_by_question[key]) for key, a in a_by_question.items() if key in b_by_question]
     mean, low, high, bootstrap_low, bootstrap_high = None, None, None, None, None
-    if differences:
-        mean = fmean(differences)
-        low, high = mean_interval(differences, confidence)
-        bootstrap_low, bootstrap_high = bootstrap_interval(differences, confidence)
+    if found:
+        mean = fmean(found)
+        low, high = mean_interval(found, confidence)
+        bootstrap_low, bootstrap_high = bootstrap_interval(found, confidence)
     return PairedDifference(
         mean=mean,
         low=low,
         high=high,
         bootstrap_low=bootstrap_low,
         bootstrap_high=bootstrap_high,
-        n=len(differences),
-        a_higher=sum(difference > 0 for difference in differences),
-        b_higher=sum(difference < 0 for difference in differences),
-        only_a=len(a_by_question) - len(differences),
-        only_b=len(b_by_question) - len(differences),
+        n=len(found),
+        a_higher=sum(difference > 0 for difference in found),
+        b_higher=sum(difference < 0 for difference in found),
+        only_a=len(a_by_question) - len(found),
+        only_b=len(b_by_question) - len(found),
     )
 
 
@@ -96,6 +96,34 @@ def paired_by_seed(a: BySeed, b: BySeed) -> dict[str, Any] | None:
         "unpaired_seeds": sorted(a.keys() ^ b.keys()),
         "by_seed": {str(seed): dataclasses.asdict(found) for seed, found in by_seed.items()},
     }
+
+
+def differences(a: BySeed, b: BySeed) -> BySeed:
+    """a − b for every seed and question that both have."""
+    return {
+        seed: {question: a[seed][question] - b[seed][question] for question in a[seed].keys() & b[seed].keys()}
+        for seed in sorted(a.keys() & b.keys())
+    }
+
+
+def share_removed(a: BySeed, b: BySeed) -> Estimate | None:
+    """The share of b's errors that a removes: (a − b) / (1 − b), for values between 0 and 1.
+
+    Its interval resamples questions, which keep their values of all seeds; the seeds are held fixed. None where b makes
+    no error, or no question is common.
+    """
+    gained: dict[str, list[float]] = {}
+    missed: dict[str, list[float]] = {}
+    for seed, by_question in differences(a, b).items():
+        for question, difference in by_question.items():
+            gained.setdefault(question, []).append(difference)
+            missed.setdefault(question, []).append(1 - b[seed][question])
+    errors = [fmean(values) for values in missed.values()]
+    if not any(errors):
+        return None
+    gains = [fmean(values) for values in gained.values()]
+    low, high = ratio_interval(gains, errors)
+    return Estimate(fmean(gains) / fmean(errors), low=low, high=high, n=len(gains))
 
 
 def normal_estimate(found: Mapping[str, Any]) -> Estimate:

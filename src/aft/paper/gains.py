@@ -1,0 +1,180 @@
+"""What each method gains over VFT, by size of the base model, data and k: cells, the table by seed, the picture."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ..markdown import ABSENT
+from ..report.canvas import GREY, REFERENCE, RIGHT, WRONG, canvas, panel_title, rule, say_nothing
+from ..report.measures import MEASURES, POINTS
+from ..report.spread import amount, number
+from ..run.folder import VFT
+from ..shown import shown_line
+from ..stats.comparison import BySeed, paired_by_seed, share_removed
+from ..stats.estimate import Estimate
+from .cells import Cell, TextTable
+from .run_results import RunResult
+
+ACCURACY, GAIN, OVER_RFT, REMOVED = "task_accuracy", "vs_vft", "vs_rft", "errors_removed"
+_K = re.compile(r"(.+), k = (\d+)")  # the label of a method with a number of candidates of its own
+_COLORS = {"VFT, further steps": GREY, "RFT": REFERENCE, "AFT BC": WRONG, "RFT + AFT BC": RIGHT}
+Rows = Sequence[tuple[tuple[str, ...], str | None]]
+
+
+def by_size(runs: Sequence[RunResult]) -> list[RunResult]:
+    """The runs with the configuration's k first, much data before little, small models before large ones."""
+    return sorted(runs, key=lambda run: (has_ks(run), -(run.answers_alone or 0), run.parameters or math.inf))
+
+
+def ends(runs: Sequence[RunResult]) -> Iterator[tuple[RunResult, RunResult]]:
+    """(smallest, largest) of the runs that differ in size alone."""
+
+    def kind(run: RunResult) -> tuple[Any, ...]:
+        return run.task, has_ks(run), -(run.answers_alone or 0), run.k or 0
+
+    for _, group in groupby(sorted((run for run in runs if run.parameters), key=kind), kind):
+        alike = sorted(group, key=lambda run: run.parameters or 0)
+        if alike[0].parameters != alike[-1].parameters:
+            yield alike[0], alike[-1]
+
+
+def cells(run: RunResult, name: str, rows: Rows) -> Iterator[Cell]:
+    """A cell for VFT's accuracy and each method's gain. `rows`: label and model of each."""
+    shown = [(*_method_and_k(labels[0], run), model) for labels, model in rows if model is not None]
+    ks = dict.fromkeys(k for _, k, model in shown if model != VFT) or {_method_and_k("", run)[1]: None}
+    vft = run.measure(VFT, ACCURACY)
+    for k in ks:
+        row = (_millions(run.parameters), ABSENT if run.answers_alone is None else str(run.answers_alone), k)
+        kind = MEASURES[ACCURACY].kind
+        text = number(vft, kind, brief=True, alone="")
+        yield Cell(row, "VFT (%)", text, "", name, VFT if vft else None, {ACCURACY: vft})
+        alike = {method: model for method, own, model in shown if own == k and model != VFT}
+        for method, model in alike.items():
+            found = _gains(run, model, alike.get("RFT"))
+            yield Cell(row, method, _sure(found[GAIN]), "", name, model, found)
+
+
+def table_by_seed(found: Sequence[Cell]) -> TextTable:
+    """Each gain by seed, the difference from RFT, and the share of VFT's errors removed, with intervals."""
+    rows = []
+    for cell in found:
+        gain = cell.values.get(GAIN)
+        if gain is not None:
+            by_seed = ", ".join(amount(seed.mean, POINTS, brief=True) for seed in gain.by_seed.values())
+            further = (_sure(cell.values[key]) for key in (OVER_RFT, REMOVED))
+            rows.append((cell.run, cell.row[-1], cell.column, f"{_sure(gain)}; by seed {by_seed}", *further))
+    return TextTable(("run", "k", "method", "− VFT", "− RFT", "VFT's errors removed (%)"), tuple(rows))
+
+
+def _gains(run: RunResult, model: str, rft: str | None) -> dict[str, Estimate | None]:
+    own, vft = run.values(ACCURACY, model), run.values(ACCURACY, VFT)
+    over_rft = None if rft in (None, model) else _difference(own, run.values(ACCURACY, str(rft)))
+    return {GAIN: _difference(own, vft), OVER_RFT: over_rft, REMOVED: share_removed(own, vft)}
+
+
+def _difference(a: BySeed, b: BySeed) -> Estimate | None:
+    """Mean of a − b, its bootstrap interval over questions, and the mean of each seed."""
+    found = paired_by_seed(a, b)
+    if found is None:
+        return None
+    by_seed = {int(seed): Estimate(one["mean"], n=one["n"]) for seed, one in found["by_seed"].items()}
+    interval = (found["bootstrap_low"], found["bootstrap_high"])
+    return Estimate(found["mean"], found["sd_over_seeds"], *interval, by_seed=by_seed)
+
+
+def _sure(value: Estimate | None) -> str:
+    """A difference with its interval; an asterisk where that leaves out 0."""
+    if value is None or value.mean is None:
+        return ABSENT
+    text = amount(value.mean, POINTS, brief=True)
+    if value.low is None or value.high is None:
+        return text
+    low, high = (amount(bound, POINTS, brief=True) for bound in (value.low, value.high))
+    return f"{text} [{low}, {high}]" + (" *" if value.low > 0 or value.high < 0 else "")
+
+
+def _method_and_k(label: str, run: RunResult) -> tuple[str, str]:
+    """A method's label without its k, and the k: `6`, or `3 of 12` where there are more samples."""
+    most = "" if run.k is None else str(run.k)
+    match = _K.fullmatch(label)
+    return (match[1], f"{match[2]} of {most}") if match else (label, most or ABSENT)
+
+
+def has_ks(run: RunResult) -> bool:
+    """True if methods of the run have a number of candidates in their names."""
+    return any(re.search(r"-k\d+$", name) for name in run.models)
+
+
+def _millions(parameters: int | None) -> str:
+    return ABSENT if parameters is None else f"{float(f'{parameters / 1e6:.2g}'):g}"
+
+
+# ---- the picture ----
+
+Points = Mapping[str, Sequence[tuple[float, Estimate]]]  # method -> (million parameters, gain)
+
+
+def panels(found: Sequence[Cell]) -> list[Mapping[str, Points]]:
+    """Rows of panels, one by amount of data and one by k: title -> method -> its points in the order of size."""
+    data: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
+    ks: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
+    for cell in sorted((cell for cell in found if cell.row[0] != ABSENT), key=lambda cell: float(cell.row[0])):
+        gain = cell.values.get(GAIN)
+        if gain is not None and gain.mean is not None:
+            size, alone, k = cell.row
+            row, title = (ks if " of " in k else data), f"{alone} answers alone, k = {k}"
+            row.setdefault(title, {}).setdefault(cell.column, []).append((float(size), gain))
+    return [data, ks]
+
+
+def draw(found: Sequence[Cell], title: str, axis: str, path: Path) -> None:
+    """Draw gain over size into the PNG file `path`: a row of panels for data, one for k. Needs matplotlib."""
+    rows = [row for row in panels(found) if row]
+    with canvas(path, 0.9 + 3.0 * max(len(rows), 1)) as figure:
+        if not rows:
+            say_nothing(figure.subplots(), "no gain over VFT of a model whose parameters are known")
+            return
+        figure.suptitle(title, x=0.005, ha="left", fontweight="bold")
+        handles: dict[str, Any] = {}
+        for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+            every = part.subplots(1, len(row), sharex=True, sharey=True, squeeze=False)[0]
+            for axes, (name, lines) in zip(every, row.items(), strict=True):
+                panel_title(axes, name)
+                handles |= _draw_panel(axes, lines)
+                axes.set_xlabel(axis)
+            every[0].set_ylabel("gain over VFT (points)")
+        figure.legend(handles.values(), map(shown_line, handles), loc="outside lower center", ncols=len(handles) or 1)
+
+
+def _draw_panel(axes: Any, lines: Points) -> dict[str, Any]:
+    """Bars: intervals over questions. Small marks: seeds. Methods stand side by side at each size."""
+    rule(axes)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_xscale("log")
+    sizes = sorted({x for line in lines.values() for x, _ in line})
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.minorticks_off()
+    drawn = {}
+    for place, (method, line) in enumerate(lines.items()):
+        aside = 1.06 ** (place - (len(lines) - 1) / 2)
+        color = _COLORS.get(method, GREY)
+        xs = [x * aside for x, _ in line]
+        means = [_points(gain.mean) for _, gain in line]
+        below = [_points(gain.mean) - _points(gain.mean if gain.low is None else gain.low) for _, gain in line]
+        above = [_points(gain.mean if gain.high is None else gain.high) - _points(gain.mean) for _, gain in line]
+        drawn[method] = axes.errorbar(
+            xs, means, yerr=[below, above], color=color, marker="o", markersize=4, linewidth=1, capsize=2
+        )
+        for x, (_, gain) in zip(xs, line, strict=True):
+            seeds = [_points(seed.mean) for seed in gain.by_seed.values() if seed.mean is not None]
+            axes.plot([x] * len(seeds), seeds, linestyle="none", marker="_", markersize=7, color=color, alpha=0.7)
+    return drawn
+
+
+def _points(value: float | None) -> float:
+    return POINTS.factor * (value or 0.0)
