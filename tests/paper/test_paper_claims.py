@@ -146,11 +146,16 @@ def of_sizes(key, small, large):
     return verdict_on(key, run_result(large), "large", run_result(small))
 
 
+def right(count, of=400):
+    return [1] * count + [0] * (of - count)
+
+
 @pytest.mark.parametrize(
     ("large", "grows"),
     [
         ([RIGHT] * 3, HELD),
-        ([RIGHT, RIGHT, MIXED], NOT_HELD),  # on one seed no larger than with the small model
+        ([RIGHT, RIGHT[:38] + [0] * 2, RIGHT], HELD),
+        ([RIGHT, RIGHT, MIXED], NOT_HELD),  # the seeds vary too much to tell
         ([MIXED] * 3, NOT_HELD),
         ([HALF] * 3, NOT_HELD),
         ([RIGHT] * 2, NOT_TESTED),
@@ -158,10 +163,38 @@ def of_sizes(key, small, large):
 )
 def test_a_gain_that_grows_with_size(large, grows):
     # the small model gains 2.5 points
-    small = {"vft": [HALF] * 3, "rft": [MIXED] * 3}
-    found = of_sizes("grows-rft", small, {"vft": [HALF] * 3, "rft": large})
+    small = {"vft-more": [HALF] * 3, "rft": [MIXED] * 3}
+    found = of_sizes("grows-rft", small, {"vft-more": [HALF] * 3, "rft": large})
     assert found.status == grows
-    assert found.evidence[0].startswith("(rft − vft, largest model) − (rft − vft, smallest model), task accuracy: ")
+    sides = "(rft − vft-more, largest model) − (rft − vft-more, smallest model), task accuracy: "
+    assert found.evidence[0].startswith(sides)
+    assert "] over questions, [" in found.evidence[0] and "; smallest model +2.50 [" in found.evidence[0]
+
+
+def test_seeds_of_two_sizes_are_independent():
+    # each seed of the large model gains more than the same seed of the small one, by far less than seeds differ
+    small = {"vft-more": [right(100)] * 3, "rft": [right(100), right(150), right(200)]}
+    large = {"vft-more": [right(100)] * 3, "rft": [right(130), right(180), right(230)]}
+    found = of_sizes("grows-rft", small, large)
+    assert found.status == NOT_HELD
+    # by t = 2.776 at 4 degrees of freedom, 12.5 √(2 / 3) around 7.5
+    assert "[-20.84, +35.84] over seeds" in found.evidence[0]
+    # the gain may have shrunk by far more than noise allows
+    same = {"rft": small["vft-more"], "rft-bc": large["rft"]}
+    assert of_sizes("keeps-rft-bc-rft", same, same).status == NOT_TESTED
+
+
+def test_further_steps_alone_make_no_gain_grow():
+    small = {"vft": [right(240)] * 3, "vft-more": [right(250)] * 3, "rft": [right(330)] * 3}
+    large = {"vft": [right(160)] * 3, "vft-more": [right(250)] * 3, "rft": [right(330)] * 3}
+    assert of_sizes("grows-rft", small, large).status == NOT_HELD
+
+
+def test_a_loss_that_shrinks_is_no_gain_that_grows():
+    small = {"vft-more": [RIGHT] * 3, "rft": [WRONG] * 3, "rft-bc": [WRONG] * 3}
+    large = {"vft-more": [RIGHT] * 3, "rft": [HALF] * 3, "rft-bc": [HALF] * 3}
+    assert of_sizes("grows-rft", small, large).status == NOT_HELD
+    assert of_sizes("keeps-rft-bc-rft", small, large).status == NOT_HELD  # no gain at either end
 
 
 def test_a_gain_over_sizes_is_a_difference_of_differences_by_question():
@@ -175,7 +208,8 @@ def test_a_gain_over_sizes_is_a_difference_of_differences_by_question():
 
 
 def test_a_claim_over_sizes_needs_two_and_its_methods_in_both():
-    run = {"vft": [HALF] * 3, "rft": [RIGHT] * 3}
+    run = {"vft-more": [HALF] * 3, "rft": [RIGHT] * 3}
     alone = verdict_on("grows-rft", run_result(run), "a run")
-    assert alone.status == NOT_TESTED and alone.evidence == ("task accuracy: base models of one size only",)
-    assert of_sizes("grows-rft", {"vft": [HALF] * 3}, run).evidence == ("task accuracy: no rft in this run",)
+    assert alone.status == NOT_TESTED and alone.evidence[0] == "task accuracy: base models of one size only"
+    missing = of_sizes("grows-rft", {"vft-more": [HALF] * 3}, run)
+    assert missing.status == NOT_TESTED and missing.evidence[0] == "task accuracy: no rft with the smallest model"

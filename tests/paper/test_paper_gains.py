@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from paper_runs import run_result, write_run
 from safetensors.numpy import save_file
 
+from aft.errors import AftError
+from aft.paper import gains
+from aft.paper.claims import HELD, NOT_TESTED
 from aft.paper.gains import ends, panels
 from aft.paper.page import make_page
 from aft.paper.picture import draw_page
@@ -51,7 +55,7 @@ def test_gains_by_seed_over_rft_and_in_vfts_errors(page):
     rows = {(row[0], row[2]): row for row in page.differences.rows if row[1] == "6"}
     _, _, _, vft, rft, removed = rows["m139000-700-6, arithmetic", "RFT + AFT BC"]
     assert vft.startswith("+50.0 [+") and vft.endswith(" *; by seed +50.0, +50.0, +50.0")
-    assert rft.startswith("+25.0 [+") and removed == "+100.0 [+100.0, +100.0] *"
+    assert rft.startswith("+25.0 [+") and removed == "+100.0"  # every draw gives it: no interval
     assert rows["m139000-700-6, arithmetic", "RFT"][4] == "–"  # not against itself
     csv = as_csv(page)
     assert "vs_vft,0.5,0.0," in csv and "errors_removed,1.0,," in csv
@@ -68,15 +72,52 @@ def test_sizes_are_compared_where_nothing_else_differs(page):
         run_of(parameters, alone, k) for parameters, alone, k in ((4, 700, 6), (1, 700, 6), (2, 700, 6), (9, 100, 6))
     ]
     # one size of the small data, and a size that is not known
-    found = list(ends([*pairs, run_of(None), run_of(8, 700, 3)]))
-    assert [(small.parameters, large.parameters) for small, large in found] == [(1, 4)]
+    other = dataclasses.replace(run_of(16), setting={"data": {"num_train": 50}})
+    found = list(ends([*pairs, run_of(None), run_of(8, 700, 3), other, of_ks(32)]))
+    sizes = [(small.parameters, large.parameters) for small, large in found]
+    assert sorted(sizes) == [(1, 4), (8, 8), (9, 9), (16, 16)]  # twice the same where it has no other to compare with
     claims = {
         (verdict.claim.partition("'")[0], verdict.run) for verdict in page.verdicts if "largest model" in verdict.claim
     }
-    assert ("RFT", "m4010000-100-6, arithmetic against m139000-100-6, arithmetic") in claims
-    # the run with several k bears on the claims of k alone
-    several = {verdict.claim for verdict in page.verdicts if verdict.run.startswith("m1030000")}
-    assert several == {"RFT gains with k: the largest is above the smallest"}
+    assert ("RFT", "0.14 → 4 million: m4010000-100-6, arithmetic against m139000-100-6, arithmetic") in claims
+    assert "Sizes on this page, in million parameters: 0.14, 1, 4. " in " ".join(page.notes)
+
+
+def test_a_missing_method_makes_no_claim_disappear(page):
+    # the run with several k bears on the claims of k alone, and names what it lacks
+    several = {verdict.claim: verdict.status for verdict in page.verdicts if verdict.run.startswith("m1030000")}
+    assert {claim.partition(" gains with k")[0] for claim in several} == {"RFT", "AFT BC", "RFT + AFT BC"}
+    assert several["AFT BC gains with k: the largest is above the smallest"] == NOT_TESTED
+    (note,) = [note for note in page.notes if note.startswith("m1030000") and "not in this run" in note]
+    assert "rft-k6" in note and "aft-bc-k3" in note
+    assert not re.search(r"[ :]rft-k(3|12)\b", note)
+    main = {verdict.claim: verdict.status for verdict in page.verdicts if verdict.run == "m4010000-100-6, arithmetic"}
+    assert main["AFT BC is above RFT"] == NOT_TESTED and main["RFT is above VFT at equal steps"] == HELD
+    # with VFT alone, a run with several k is told by its configuration
+    begun = dataclasses.replace(run_of(2, k=12, levels={"vft": HALF}), methods=("rft-k3", "rft-k12"))
+    assert {v.claim for v in make_page(SPECS["size"], [begun]).verdicts if v.run.startswith("m2-")} == set(several)
+
+
+def test_one_size_leaves_claims_over_sizes_untested():
+    page = make_page(SPECS["size"], [run_of(139_000)])
+    over = [verdict for verdict in page.verdicts if "largest model" in verdict.claim]
+    assert len(over) == 5 and {verdict.status for verdict in over} == {NOT_TESTED}
+
+
+def test_two_runs_do_not_share_a_row():
+    other = dataclasses.replace(run_of(139_100), model="harsher")
+    with pytest.raises(AftError, match=r"both have 0\.14 million parameters, 700 answers alone and k = 6"):
+        make_page(SPECS["size"], [run_of(139_000), other])
+    # of runs whose size is not known, each has a row
+    unknown = make_page(SPECS["size"], [run_of(None), dataclasses.replace(run_of(None), model="harsher")])
+    assert [row[0] for row in unknown.table.rows] == ["– (mNone-700-6)", "– (harsher)"]
+
+
+def test_runs_that_differ_in_more_than_size_are_named():
+    other = dataclasses.replace(run_of(4_010_000), setting={"data": {"num_train": 50}})
+    page = make_page(SPECS["size"], [run_of(139_000), other])
+    (note,) = [note for note in page.notes if note.startswith("Not compared over sizes")]
+    assert "m139000-700-6" in note and "m4010000-700-6" in note
 
 
 def test_the_picture_has_panels_for_data_and_for_k(page):
@@ -86,6 +127,22 @@ def test_the_picture_has_panels_for_data_and_for_k(page):
     line = data["700 answers alone, k = 6"]["RFT + AFT BC"]
     assert [size for size, _ in line] == [0.14, 4.0]
     assert all(gain.low < gain.mean < gain.high and len(gain.by_seed) == 3 for _, gain in line)
+
+
+@pytest.mark.skipif(missing_library() is not None, reason="needs matplotlib")
+def test_panels_of_a_row_have_the_ticks_of_all(tmp_path, monkeypatch):
+    ticks = []
+    draw_panel = gains._draw_panel
+
+    def draw(axes, *given):
+        drawn = draw_panel(axes, *given)
+        ticks.append([text.get_text() for text in axes.get_xticklabels()])
+        return drawn
+
+    monkeypatch.setattr(gains, "_draw_panel", draw)
+    runs = [run_of(139_000), run_of(1_030_000), run_of(4_010_000), run_of(139_000, 100)]
+    draw_page(make_page(SPECS["size"], runs), tmp_path / "some.png")
+    assert ticks == [["0.14", "1", "4"]] * 2
 
 
 @pytest.mark.skipif(missing_library() is not None, reason="needs matplotlib")
@@ -99,12 +156,17 @@ def test_the_picture_is_drawn_whatever_has_finished(page, tmp_path):
 def test_parameters_are_counted_in_the_weights_of_vft_or_of_the_base_model(tmp_path):
     config = {
         "model": {"name_or_path": str(tmp_path / "base")},
-        "data": {"name": "arithmetic", "num_answer_only": 700},
+        "data": {"name": "arithmetic", "num_answer_only": 700, "num_train": 25, "seed": 3},
         "sample": {"num_samples": 6},
+        "training": {"max_steps": 5, "num_train_epochs": 2},
+        "align": {"init_from": "vft", "training": {"max_steps": 9}},
+        "methods": {"rft-k3": {}},
     }
     folder = write_run(tmp_path / "run", {"vft": [HALF]}, config)
     known = read_run(folder)
     assert (known.parameters, known.answers_alone, known.k) == (None, 700, 6)
+    assert known.methods == ("rft-k3",) and known.setting["data"] == {"name": "arithmetic", "num_train": 25}
+    assert known.setting["align"] == {"init_from": "vft", "max_steps": 9, "num_train_epochs": 2}
     (tmp_path / "base").mkdir()
     save_file({"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float32)}, tmp_path / "base/model.safetensors")
     assert read_run(folder).parameters == 17

@@ -13,6 +13,7 @@ from aft.errors import AftError
 from aft.json_files import write_json
 from aft.paper import runner
 from aft.paper.rates import accuracies, at_rate, at_rates, best_rates, grid_page
+from aft.paper.vft_rates import vft_grid_page
 from aft.report.build import write_report
 from aft.run.digest import digest_file
 
@@ -70,6 +71,8 @@ def test_the_best_is_bold_and_every_cell_has_its_manifests(tmp_path):
         "| method | 0.1 | 0.5 |",
         "| --- | ---: | ---: |",
         "| rft | **75.0 ± 35.4** | 25.0 ± 35.4 |",
+        "",
+        "Best at the edge of the grid, beyond which a better rate may lie: rft (0.1, the lowest).",
     ]
     assert results["learning_rates"] == {"rft": 0.1}
     assert {seed: value["value"] for seed, value in results["accuracy"]["rft"][0.1]["by_seed"].items()} == {
@@ -78,6 +81,43 @@ def test_the_best_is_bold_and_every_cell_has_its_manifests(tmp_path):
     }
     paths = [folder / f"seed-{seed}/evaluate/rft-lr{rate}/manifest.json" for seed in (0, 1) for rate in (0.1, 0.5)]
     assert results["manifests"] == {path.as_posix(): digest_file(path) for path in paths}
+
+
+def test_a_method_that_is_not_measured_has_dashes(tmp_path):
+    folder = evaluated(tmp_path / "grid", {"rft-lr0.1": [HALF], "rft-lr0.5": [RIGHT], "rft-lr0.9": [HALF]}, [0])
+    text, results = grid_page(folder, ["rft", "aft"], [0.1, 0.5, 0.9])
+    assert text.splitlines()[-1] == "| aft | – | – | – |" and "edge" not in text
+    assert results["learning_rates"] == {"rft": 0.5}
+
+
+def finished(folder, seed, accuracy):
+    vft = folder / f"seed-{seed}" / "vft"
+    vft.mkdir(parents=True)
+    (vft / "manifest.json").write_text("{}")
+    (vft / "trainer_state.json").write_text(json.dumps({"log_history": [{"eval_task_accuracy": accuracy}]}))
+
+
+def test_the_grid_of_vft_has_a_page(tmp_path):
+    folders = {rate: tmp_path / f"base-vft-lr{rate:g}" for rate in (0.1, 0.5)}
+    assert vft_grid_page(folders, "base-vft", (100, 101)) is None
+    finished(folders[0.1], 100, 0.5)
+    finished(folders[0.1], 101, 0.6)
+    finished(folders[0.5], 100, 0.7)
+    text, results = vft_grid_page(folders, "base-vft", (100, 101))
+    assert text.endswith("Not finished: 0.5, seed 101.") and results["learning_rates"] == {}
+    finished(folders[0.5], 101, 0.8)
+    text, results = vft_grid_page(folders, "base-vft", (100, 101))
+    assert text.splitlines() == [
+        "Validation accuracy (%) of VFT by learning rate, base-vft; seeds 100, 101:",
+        "",
+        "| model | 0.1 | 0.5 |",
+        "| --- | ---: | ---: |",
+        "| VFT | 55.0 ± 7.1 | **75.0 ± 7.1** |",
+        "",
+        "Best at the edge of the grid, beyond which a better rate may lie: VFT (0.5, the highest).",
+    ]
+    assert results["learning_rates"] == {"vft": 0.5} and len(results["manifests"]) == 4
+    assert vft_grid_page({0.1: folders[0.1]}, "base-vft", (100, 101)) is None
 
 
 def test_no_page_without_a_grid(tmp_path):

@@ -170,7 +170,7 @@ def test_vft_of_a_size_takes_the_best_rate_of_the_tuning_seeds(tmp_path):
     steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
     base, *trials = (next(steps) for _ in range(3))
     assert base.folder.name == "harsh-base-1m"
-    assert [trial.folder.name for trial in trials] == ["harsh-1m-vft-lr0.0003", "harsh-1m-vft-lr0.001"]
+    assert [trial.folder.name for trial in trials] == ["harsh-base-1m-vft-lr0.0003", "harsh-base-1m-vft-lr0.001"]
     for trial, accuracies in zip(trials, [(0.5, 0.7), (0.9, 0.4)], strict=True):
         config = trial.load()
         assert config.stages == ["vft"] and config.seeds == [100, 101] and config.vft.training["load_best_model_at_end"]
@@ -186,6 +186,18 @@ def test_vft_of_a_size_takes_the_best_rate_of_the_tuning_seeds(tmp_path):
     for name in ("harsh-1m-grid", "harsh-few-1m-grid"):
         grid = next(steps)
         assert grid.folder.name == name and grid.load().vft.training["learning_rate"] == 1e-3
+    (name, page) = next(runner._grid_pages(runner._chosen("size", known), known, (0, 1, 2)))
+    assert name == "harsh-base-1m-vft-grid" and page[1]["learning_rates"] == {"vft": 1e-3}
+
+
+@pytest.mark.parametrize("only", ["harsh-1m", "harsh-few-1m", "harsh-1m-12"])
+def test_the_trials_of_vft_are_those_of_the_base_model_whatever_is_asked_for(only, tmp_path):
+    known = options("tiny", rates=[3e-4, 1e-3], output=tmp_path, only=[only])
+    steps = runner.steps_of(runner._chosen("size", known), known, (0, 1, 2))
+    _, *trials = (next(steps) for _ in range(3))
+    assert [trial.folder.name for trial in trials] == ["harsh-base-1m-vft-lr0.0003", "harsh-base-1m-vft-lr0.001"]
+    config = trials[0].load()
+    assert (config.data.num_answer_only, config.sample.num_samples) == (700, 6)
 
 
 def test_without_trials_the_rate_of_vft_is_not_known(tmp_path):

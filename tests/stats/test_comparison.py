@@ -68,9 +68,21 @@ def test_share_of_errors_removed():
     better = {0: {"a": 1.0, "b": 0.0, "c": 1.0}, 1: {"a": 1.0, "b": 1.0, "c": 0.0}, 2: {"a": 1.0}}
     # two errors fewer, one more, of three
     found = share_removed(better, vft)
-    assert found.mean == pytest.approx(1 / 3) and found.n == 3 and found.low < found.mean < found.high
+    assert found.mean == pytest.approx(1 / 3) and found.n == 3
+    assert found.low is found.high is None  # from two questions with an error
     assert share_removed(vft, {0: {"a": 1.0}}) is None  # no error to remove
     assert share_removed(vft, {}) is None
+
+
+def test_an_interval_of_errors_removed_needs_errors_and_draws_that_differ():
+    vft = {0: {f"q{i}": float(i >= 30) for i in range(60)}}
+    some = {0: {f"q{i}": float(i >= 10) for i in range(60)}}
+    found = share_removed(some, vft)
+    assert found.mean == pytest.approx(2 / 3) and found.low < found.mean < found.high
+    every = share_removed({0: dict.fromkeys(vft[0], 1.0)}, vft)
+    assert (every.mean, every.low, every.high) == (1.0, None, None)
+    fewer = {0: {**vft[0], "q0": 1.0}}  # 29 errors
+    assert share_removed(some, fewer).low is None
 
 
 def test_differences_by_seed_and_question():

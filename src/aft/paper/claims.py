@@ -8,8 +8,10 @@ at least `at_least`. It is **not tested** where a model or a measure is missing,
 A comparison `within` noise is held if the interval holds 0 or lies above it. An interval that holds 0 and reaches
 2 points or more below it says too little: not tested. One that lies below 0 is not held.
 
-A comparison over `sizes` judges by the same rule how much larger a − b is with the largest base model than with the
-smallest. Both runs have the same test questions, so this difference of differences is paired by question too.
+A comparison over `sizes` judges how much larger a − b is with the largest base model than with the smallest. Both runs
+have the same test questions, so this difference of differences is paired by question. They share nothing else: seed 0
+of one size has nothing to do with seed 0 of another. So there is a second interval, Welch's over the seeds' gains. The
+rule reads the lower of the two lower bounds and the higher of the two upper ones, and no seed is paired with another.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from ..report.measures import Kind, measure_of
 from ..report.spread import amount
 from ..run.folder import round_name
 from ..stats.comparison import BySeed, differences, paired_by_seed
+from ..stats.intervals import welch_interval
 from .methods import NUMBER, resolve
 from .run_results import RunResult
 from .specs import LOSSES, ROUNDS, RULES, WORTH
@@ -67,6 +70,11 @@ class Claim:
         """True if the claim needs two runs, whose base models differ in size."""
         return any(comparison.sizes for comparison in self.comparisons)
 
+    @property
+    def over_series(self) -> bool:
+        """True if the claim speaks of a series, such as several k of a method."""
+        return any(":" in name for comparison in self.comparisons for name in (comparison.a, comparison.b))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -100,6 +108,7 @@ CLAIMS = {
         (tuple(Comparison(name, "vft", POOL, 0.05) for name in ("aft-dc", "aft-bc", "rft")),),
     ),
     "rft-vft": Claim("RFT is above VFT", (_above("rft", "vft"),)),
+    "rft-vft-steps": Claim("RFT is above VFT at equal steps", (_above("rft", "vft=steps"),)),
     "aft-dc-vft": Claim("AFT DC is above VFT at equal steps", (_above("aft-dc", "vft=steps"),)),
     "aft-bc-vft": Claim("AFT BC is above VFT at equal steps", (_above("aft-bc", "vft=steps"),)),
     "rft-bc-vft": Claim("RFT + AFT BC is above VFT at equal steps", (_above("rft-bc", "vft=steps"),)),
@@ -182,18 +191,18 @@ CLAIMS = {
     },
     **{
         f"grows-{name}": Claim(
-            f"{label}'s gain over VFT is larger with the largest model than with the smallest",
-            ((Comparison(name, "vft", sizes=True),),),
+            f"{label}'s gain over VFT at equal steps grows: with the largest model it is above 0 and the smallest's",
+            ((Comparison(name, "vft=steps", sizes=True),), _above(name, "vft=steps")),
         )
         for name, label in _GAINING.items()
     },
     "grows-rft-bc-rft": Claim(
-        "RFT + AFT BC's gain over RFT is larger with the largest model than with the smallest",
-        ((Comparison("rft-bc", "rft", sizes=True),),),
+        "RFT + AFT BC's gain over RFT grows: with the largest model it is above 0 and the smallest's",
+        ((Comparison("rft-bc", "rft", sizes=True),), _above("rft-bc", "rft")),
     ),
     "keeps-rft-bc-rft": Claim(
-        "RFT + AFT BC's gain over RFT does not shrink by more than noise from the smallest model to the largest",
-        ((Comparison("rft-bc", "rft", within=True, sizes=True),),),
+        "RFT + AFT BC's gain over RFT stays: with the largest model, above 0 and below the smallest's by noise at most",
+        ((Comparison("rft-bc", "rft", within=True, sizes=True),), _above("rft-bc", "rft")),
     ),
     "beta": Claim(
         "Accuracy over β rises, then falls: the best β, chosen on these questions, is above both ends",
@@ -206,7 +215,10 @@ def verdict_on(key: str, run: RunResult, name: str, smallest: RunResult | None =
     """The verdict on a claim in one run, which the table calls `name`. `smallest`: of a claim over sizes."""
     claim, evidence, states = CLAIMS[key], [], []
     for clause in claim.clauses:
-        found = [_compare(comparison, run, smallest) for comparison in clause]
+        found = [
+            _over_sizes(comparison, run, smallest) if comparison.sizes else _compare(comparison, run)
+            for comparison in clause
+        ]
         evidence += [text for _, text in found]
         states.append(_any([status for status, _ in found]))
     status = NOT_HELD if NOT_HELD in states else NOT_TESTED if NOT_TESTED in states else HELD
@@ -218,43 +230,77 @@ def _any(states: Sequence[str]) -> str:
     return HELD if HELD in states else NOT_TESTED if NOT_TESTED in states else NOT_HELD
 
 
-def bears_on(key: str, run: RunResult) -> bool:
-    """True if a claim speaks of a method that the run has."""
-    return any(_model(comparison.a, run) for comparison in CLAIMS[key].comparisons)
-
-
-def _compare(comparison: Comparison, run: RunResult, smallest: RunResult | None) -> tuple[str, str]:
+def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     """Status and figures of one comparison."""
     measure = measure_of(comparison.measure)
-    label = measure.words
-    runs = [run, smallest] if comparison.sizes and smallest else [run]
-    values: list[tuple[BySeed, BySeed]] = []
-    for own in runs:
-        a, b = _model(comparison.a, own), _model(comparison.b, own)
-        missing = [name for name, model in ((comparison.a, a), (comparison.b, b)) if model is None]
-        if a is None or b is None:
-            return NOT_TESTED, f"{label}: no {' and no '.join(missing)} in this run"
-        named = f"{a} − {b}"
-        values.append((own.values(comparison.measure, a), own.values(comparison.measure, b)))
-    if comparison.sizes:
-        if smallest is None:
-            return NOT_TESTED, f"{label}: base models of one size only"
-        named = f"({named}, largest model) − ({named}, smallest model)"
-        found = paired_by_seed(*(differences(*pair) for pair in values))
-    else:
-        found = paired_by_seed(*values[0])
+    named, a, b = _sides(comparison, run)
+    if a is None or b is None:
+        return NOT_TESTED, f"{measure.words}: {named}"
+    found = paired_by_seed(a, b)
     if found is None:
-        return NOT_TESTED, f"{label}: not measured by question for both sides of {named}"
-    text = f"{named}, {label}: {show(found, measure.kind)}"
+        return NOT_TESTED, f"{measure.words}: not measured by question for both sides of {named}"
+    text = f"{named}, {measure.words}: {show(found, measure.kind)}"
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
     if comparison.within:
-        if found["bootstrap_high"] < 0:
-            return NOT_HELD, text
-        return HELD if found["bootstrap_low"] > -_PRECISION else NOT_TESTED, text
+        return _within(found["bootstrap_low"], found["bootstrap_high"]), text
     held = found["bootstrap_low"] > 0 and min(means) > 0 and found["mean"] >= comparison.at_least
     return HELD if held else NOT_HELD, text
+
+
+def _over_sizes(comparison: Comparison, run: RunResult, smallest: RunResult | None) -> tuple[str, str]:
+    """Status and figures of a comparison of differences: with the largest model, and with the smallest."""
+    measure = measure_of(comparison.measure)
+    ends, texts, gains = [], [], []
+    for own, end in ((run, "largest"), *([(smallest, "smallest")] if smallest else [])):
+        named, a, b = _sides(comparison, own, f"with the {end} model")
+        if a is None or b is None:
+            return NOT_TESTED, f"{measure.words}: {named}"
+        found = paired_by_seed(a, b)
+        if found is None:
+            return NOT_TESTED, f"{measure.words}: not measured by question for both sides of {named}, {end} model"
+        ends.append((f"({named}, {end} model)", differences(a, b)))
+        texts.append(f"{end} model {show(found, measure.kind)}")
+        gains.append([seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None])
+    if len(ends) < 2:
+        return NOT_TESTED, f"{measure.words}: base models of one size only"
+    named = " − ".join(name for name, _ in ends)
+    found = paired_by_seed(*(values for _, values in ends))
+    if found is None:
+        return NOT_TESTED, f"{measure.words}: no question is common to both sides of {named}"
+    over_questions = found["bootstrap_low"], found["bootstrap_high"]
+    over_seeds = welch_interval(gains[0], gains[1])
+    shown = [
+        f"[{', '.join(amount(bound, measure.kind.difference) for bound in bounds)}] over {of}"
+        for bounds, of in ((over_questions, "questions"), (over_seeds, "seeds"))
+    ]
+    mean = amount(found["mean"], measure.kind.difference)
+    text = f"{named}, {measure.words}: {mean} {', '.join(shown)}; {'; '.join(texts)}"
+    known = [bound for bound in (*over_questions, *over_seeds) if bound is not None]
+    seeds = min(map(len, gains))
+    if seeds < FEWEST_SEEDS or len(known) < 4:
+        return NOT_TESTED, f"{text}; {seeds} of {FEWEST_SEEDS} seeds"
+    if comparison.within:
+        return _within(min(known), max(known)), text
+    return HELD if min(known) > 0 and found["mean"] >= comparison.at_least else NOT_HELD, text
+
+
+def _within(low: float, high: float) -> str:
+    """Status of a comparison within noise, from the interval of the difference."""
+    return NOT_HELD if high < 0 else HELD if low > -_PRECISION else NOT_TESTED
+
+
+def _sides(
+    comparison: Comparison, run: RunResult, where: str = "in this run"
+) -> tuple[str, BySeed | None, BySeed | None]:
+    """`a − b` by the names that the run has, and the values of both; or which model is missing, and None."""
+    pair = [(name, _model(name, run)) for name in (comparison.a, comparison.b)]
+    (_, a), (_, b) = pair
+    if a is None or b is None:
+        missing = " and no ".join(name for name, model in pair if model is None)
+        return f"no {missing} {where}", None, None
+    return f"{a} − {b}", run.values(comparison.measure, a), run.values(comparison.measure, b)
 
 
 def show(found: dict[str, Any], kind: Kind, *, brief: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ..errors import AftError
 from ..markdown import ABSENT
 from ..report.canvas import GREY, REFERENCE, RIGHT, WRONG, canvas, panel_title, rule, say_nothing
 from ..report.measures import MEASURES, POINTS
@@ -18,29 +20,76 @@ from ..shown import shown_line
 from ..stats.comparison import BySeed, paired_by_seed, share_removed
 from ..stats.estimate import Estimate
 from .cells import Cell, TextTable
+from .methods import variants
 from .run_results import RunResult
+from .sizes import SIZE_KS
 
 ACCURACY, GAIN, OVER_RFT, REMOVED = "task_accuracy", "vs_vft", "vs_rft", "errors_removed"
 _K = re.compile(r"(.+), k = (\d+)")  # the label of a method with a number of candidates of its own
+_SERIES = [name for method in ("rft", "aft-bc", "rft-bc") for name in variants(method, "k", SIZE_KS)]
 _COLORS = {"VFT, further steps": GREY, "RFT": REFERENCE, "AFT BC": WRONG, "RFT + AFT BC": RIGHT}
 Rows = Sequence[tuple[tuple[str, ...], str | None]]
 
 
 def by_size(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs with the configuration's k first, much data before little, small models before large ones."""
-    return sorted(runs, key=lambda run: (has_ks(run), -(run.answers_alone or 0), run.parameters or math.inf))
+    """The runs with the configuration's k first, much data before little, small models before large ones.
+
+    Raises `AftError` where two runs would share the rows of the table.
+    """
+    found = sorted(runs, key=lambda run: (has_ks(run), -(run.answers_alone or 0), run.parameters or math.inf))
+    rows: dict[tuple[str, ...], RunResult] = {}
+    for run in found:
+        row = (*_place(run), str(run.k), str(has_ks(run)))
+        if run.parameters is not None and row in rows:
+            raise AftError(
+                f"{rows[row].folder} and {run.folder}: both have {row[0]} million parameters, {row[1]} answers alone"
+                f" and k = {row[2]}; a table of gains by size has one such run"
+            )
+        rows[row] = run
+    return found
 
 
 def ends(runs: Sequence[RunResult]) -> Iterator[tuple[RunResult, RunResult]]:
-    """(smallest, largest) of the runs that differ in size alone."""
+    """(smallest, largest) of the runs that differ in size alone; the same run twice where there is one size only.
+
+    Runs with several k of each method are left out: claims over sizes are about the others.
+    """
+    for alike in _kinds([run for run in runs if not has_ks(run)]):
+        known = sorted((run for run in alike if run.parameters is not None), key=lambda run: run.parameters or 0)
+        yield (known[0], known[-1]) if known else (alike[0], alike[0])
+
+
+def _kinds(runs: Sequence[RunResult]) -> list[list[RunResult]]:
+    """The runs in groups that may differ in size alone, much data before little."""
 
     def kind(run: RunResult) -> tuple[Any, ...]:
-        return run.task, has_ks(run), -(run.answers_alone or 0), run.k or 0
+        return -(run.answers_alone or 0), run.task, run.k or 0, json.dumps(run.setting, sort_keys=True, default=str)
 
-    for _, group in groupby(sorted((run for run in runs if run.parameters), key=kind), kind):
-        alike = sorted(group, key=lambda run: run.parameters or 0)
-        if alike[0].parameters != alike[-1].parameters:
-            yield alike[0], alike[-1]
+    return [list(group) for _, group in groupby(sorted(runs, key=kind), kind)]
+
+
+def notes(runs: Sequence[RunResult]) -> Iterator[str]:
+    """Lines on what the table lacks, and on runs that are not compared over sizes."""
+    for run in runs:
+        absent = [] if not has_ks(run) else [name for name in _SERIES if name not in run.models]
+        if absent:
+            yield f"{run.model}, {run.task}: not in this run: {', '.join(absent)}."
+    groups = _kinds([run for run in runs if not has_ks(run)])
+    for _, alike in groupby(groups, lambda group: (group[0].task, group[0].answers_alone)):
+        several = [", ".join(run.model for run in group) for group in alike]
+        if len(several) > 1:
+            yield f"Not compared over sizes, as data, k or steps differ: {' | '.join(several)}."
+    sizes = sorted({run.parameters for run in runs if run.parameters is not None})
+    found = ", ".join(map(_millions, sizes)) or "none that is known"
+    yield f"Sizes on this page, in million parameters: {found}. Claims speak of the smallest and the largest of them."
+
+
+def name_of_ends(smallest: RunResult, largest: RunResult) -> str:
+    """How a verdict over sizes calls its two runs: by their sizes too, as others may not have finished."""
+    if smallest is largest:
+        return f"{largest.model}, {largest.task}"
+    sizes = f"{_millions(smallest.parameters)} → {_millions(largest.parameters)} million"
+    return f"{sizes}: {largest.model}, {largest.task} against {smallest.model}, {smallest.task}"
 
 
 def cells(run: RunResult, name: str, rows: Rows) -> Iterator[Cell]:
@@ -49,7 +98,7 @@ def cells(run: RunResult, name: str, rows: Rows) -> Iterator[Cell]:
     ks = dict.fromkeys(k for _, k, model in shown if model != VFT) or {_method_and_k("", run)[1]: None}
     vft = run.measure(VFT, ACCURACY)
     for k in ks:
-        row = (_millions(run.parameters), ABSENT if run.answers_alone is None else str(run.answers_alone), k)
+        row = (*_place(run), k)
         kind = MEASURES[ACCURACY].kind
         text = number(vft, kind, brief=True, alone="")
         yield Cell(row, "VFT (%)", text, "", name, VFT if vft else None, {ACCURACY: vft})
@@ -106,8 +155,14 @@ def _method_and_k(label: str, run: RunResult) -> tuple[str, str]:
 
 
 def has_ks(run: RunResult) -> bool:
-    """True if methods of the run have a number of candidates in their names."""
-    return any(re.search(r"-k\d+$", name) for name in run.models)
+    """True if methods of the run, evaluated or only configured, have a number of candidates in their names."""
+    return any(re.search(r"-k\d+$", name) for name in (*run.models, *run.methods))
+
+
+def _place(run: RunResult) -> tuple[str, str]:
+    """Size and answers alone, as a row has them. A size that is not known is told apart by the run's name."""
+    size = f"{ABSENT} ({run.model})" if run.parameters is None else _millions(run.parameters)
+    return size, ABSENT if run.answers_alone is None else str(run.answers_alone)
 
 
 def _millions(parameters: int | None) -> str:
@@ -123,7 +178,9 @@ def panels(found: Sequence[Cell]) -> list[Mapping[str, Points]]:
     """Rows of panels, one by amount of data and one by k: title -> method -> its points in the order of size."""
     data: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
     ks: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
-    for cell in sorted((cell for cell in found if cell.row[0] != ABSENT), key=lambda cell: float(cell.row[0])):
+    for cell in sorted(
+        (cell for cell in found if not cell.row[0].startswith(ABSENT)), key=lambda cell: float(cell.row[0])
+    ):
         gain = cell.values.get(GAIN)
         if gain is not None and gain.mean is not None:
             size, alone, k = cell.row
@@ -143,20 +200,21 @@ def draw(found: Sequence[Cell], title: str, axis: str, path: Path) -> None:
         handles: dict[str, Any] = {}
         for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
             every = part.subplots(1, len(row), sharex=True, sharey=True, squeeze=False)[0]
+            # panels of a row share their axis, so each has the ticks of all
+            sizes = sorted({x for lines in row.values() for line in lines.values() for x, _ in line})
             for axes, (name, lines) in zip(every, row.items(), strict=True):
                 panel_title(axes, name)
-                handles |= _draw_panel(axes, lines)
+                handles |= _draw_panel(axes, lines, sizes)
                 axes.set_xlabel(axis)
             every[0].set_ylabel("gain over VFT (points)")
         figure.legend(handles.values(), map(shown_line, handles), loc="outside lower center", ncols=len(handles) or 1)
 
 
-def _draw_panel(axes: Any, lines: Points) -> dict[str, Any]:
+def _draw_panel(axes: Any, lines: Points, sizes: Sequence[float]) -> dict[str, Any]:
     """Bars: intervals over questions. Small marks: seeds. Methods stand side by side at each size."""
     rule(axes)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xscale("log")
-    sizes = sorted({x for line in lines.values() for x, _ in line})
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axes.minorticks_off()
     drawn = {}

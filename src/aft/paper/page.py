@@ -15,7 +15,7 @@ from ..stats.comparison import BySeed, paired_by_seed
 from ..stats.estimate import Estimate
 from . import gains
 from .cells import Cell, TextTable
-from .claims import CLAIMS, Verdict, bears_on, show, verdict_on
+from .claims import CLAIMS, Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
 from .path_tables import Curves, path_tables
@@ -71,12 +71,13 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
 def _verdicts(spec: Spec, key: str, runs: Sequence[RunResult]) -> Iterator[Verdict]:
     if CLAIMS[key].over_sizes:
         for smallest, largest in gains.ends(runs):
-            if bears_on(key, largest):
-                yield verdict_on(key, largest, f"{_name(largest)} against {_name(smallest)}", smallest)
+            two = smallest.parameters != largest.parameters
+            name = gains.name_of_ends(smallest, largest)
+            yield verdict_on(key, largest, name, smallest if two else None)
         return
     for run in runs:
-        # where a run has several k of each method, or one, it can bear on one kind of claim only
-        if spec.across != "gain" or bears_on(key, run):
+        # a run with several k of each method bears on claims about them, and on no other
+        if spec.across != "gain" or gains.has_ks(run) == CLAIMS[key].over_series:
             yield verdict_on(key, run, _name(run))
 
 
@@ -273,6 +274,8 @@ def _notes(spec: Spec, runs: Sequence[RunResult]) -> Iterator[str]:
         rates = [f"{name} {run.rates[name]:g}" for name in shown if name in run.rates]
         if rates:
             yield f"{_name(run)}: learning rates {', '.join(rates)}."
+    if spec.across == "gain":
+        yield from gains.notes(runs)
 
 
 def _pearson(runs: Sequence[RunResult]) -> Iterator[str]:

@@ -35,15 +35,36 @@ def at_rates_of(methods: Mapping[str, Any], rates: Mapping[str, float]) -> dict[
 
 
 def best_rates(report: Mapping[str, Any], methods: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
-    """The rate of each method with the best mean task accuracy in a grid's report.json; the lowest of equal ones."""
-    measured = accuracies(report, methods, rates)
-    best = {}
-    for method, by_rate in measured.items():
-        means = {rate: found.mean for rate, found in by_rate.items() if found.mean is not None}
-        if not means:
+    """The rate of each method with the best mean task accuracy in a grid's report.json; the lowest of equal ones.
+
+    Raises `AftError` for a method without any.
+    """
+    best = _best_known(accuracies(report, methods, rates))
+    for method in methods:
+        if method not in best:
             raise AftError(f"{method}: no accuracy at any of the learning rates {', '.join(map('{:g}'.format, rates))}")
-        best[method] = min(means, key=lambda rate: (-means[rate], rate))
     return best
+
+
+def best_rate(means: Mapping[float, float]) -> float:
+    """The rate with the best mean; the lowest of equal ones."""
+    return min(means, key=lambda rate: (-means[rate], rate))
+
+
+def _best_known(measured: Mapping[str, Mapping[float, Estimate]]) -> dict[str, float]:
+    """The best rate of each method that has any accuracy."""
+    means = {
+        method: {rate: found.mean for rate, found in by_rate.items() if found.mean is not None}
+        for method, by_rate in measured.items()
+    }
+    return {method: best_rate(by_rate) for method, by_rate in means.items() if by_rate}
+
+
+def edge_note(best: Mapping[str, float], rates: Sequence[float]) -> str:
+    """A line on the best rates at an end of the grid, beyond which a better one may lie; empty where there are none."""
+    ends = {min(rates): "lowest", max(rates): "highest"}
+    found = [f"{name} ({rate:g}, the {ends[rate]})" for name, rate in best.items() if rate in ends]
+    return f"Best at the edge of the grid, beyond which a better rate may lie: {', '.join(found)}." if found else ""
 
 
 def accuracies(
@@ -64,18 +85,15 @@ def _name(method: str, rate: float) -> str:
 def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> tuple[str, dict[str, Any]] | None:
     """The grid as Markdown, the best rate of each method in bold, and as JSON.
 
-    None if no grid was run, or if there is only one rate.
+    A method without any accuracy has dashes, and no best rate. Below the table a line names the methods whose best rate
+    is at an end of the grid. None if no grid was run, or if there is only one rate.
     """
     run = RunFolder(folder)
     report = read_json(run.report("json"))
     if report is None or len(rates) < 2:
         return None
-    best, measured, rows = best_rates(report, methods, rates), accuracies(report, methods, rates), []
-    for method, by_rate in measured.items():
-        cells = [number(by_rate.get(rate), ACCURACY.kind, brief=True) for rate in rates]
-        rows.append(
-            [method, *(f"**{c}**" if rate == best[method] else c for rate, c in zip(rates, cells, strict=True))]
-        )
+    measured = accuracies(report, methods, rates)
+    best, table = table_of(measured, rates, "method")
     # older reports name no manifests
     names, found = at_rates(dict.fromkeys(methods), rates), report.get("manifests", {})
     manifests = {
@@ -92,4 +110,18 @@ def grid_page(folder: Path, methods: Sequence[str], rates: Sequence[float]) -> t
         "learning_rates": best,
         "manifests": manifests,
     }
-    return f"{inline(title)}\n\n{markdown(['method', *(f'{rate:g}' for rate in rates)], rows)}", results
+    return "\n\n".join([inline(title), *table]), results
+
+
+def table_of(
+    measured: Mapping[str, Mapping[float, Estimate]], rates: Sequence[float], heading: str
+) -> tuple[dict[str, float], list[str]]:
+    """The best rates, and as Markdown a row for each name with the best in bold, and the line on edges if any."""
+    best, rows = _best_known(measured), []
+    for name, by_rate in measured.items():
+        cells = [number(by_rate.get(rate), ACCURACY.kind, brief=True) for rate in rates]
+        rows.append(
+            [name, *(f"**{c}**" if rate == best.get(name) else c for rate, c in zip(rates, cells, strict=True))]
+        )
+    table = markdown([heading, *(f"{rate:g}" for rate in rates)], rows)
+    return best, [text for text in (table, edge_note(best, rates)) if text]

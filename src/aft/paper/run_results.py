@@ -41,6 +41,7 @@ class RunResult:
 
     `names`: the folder of each model that goes by another name here. `parameters`: of each model, None where no weights
     are left to count. `answers_alone`: training questions whose answer alone is known. `k`: samples of a question.
+    `methods`: those of the configuration. `setting`: what runs that differ in size alone share, but the two before.
     """
 
     folder: Path
@@ -58,6 +59,8 @@ class RunResult:
     parameters: int | None = None
     answers_alone: int | None = None
     k: int | None = None
+    methods: tuple[str, ...] = ()
+    setting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def measure(self, model: str | None, measure: str) -> Estimate | None:
         """A measure over seeds: of the report, a drift, `vote@8`, `pass@8`, or `category:NAME`."""
@@ -110,6 +113,8 @@ def read_run(folder: str | Path) -> RunResult:
         parameters=_parameters(RunFolder(folder), config),
         answers_alone=(config.get("data") or {}).get("num_answer_only"),
         k=(config.get("sample") or {}).get("num_samples"),
+        methods=tuple(config.get("methods") or ()),
+        setting=_setting(config),
     )
 
 
@@ -163,6 +168,18 @@ def _task_name(config: Mapping[str, Any]) -> str:
     name = (config.get("data") or {}).get("name", "unknown task")
     ratings = (config.get("label") or {}).get("ratings") or {}
     return TASK_NAMES.get(name, name) + ("" if ratings.get("name", "binary") == "binary" else "-RANK")
+
+
+def _setting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The data but for its seed, place and number of answers alone, and how long each method trains and from what."""
+    align = config.get("align") or {}
+    training = {**(config.get("training") or {}), **(align.get("training") or {})}
+    elsewhere = ("seed", "path", "num_answer_only")
+    return {
+        "data": {key: value for key, value in (config.get("data") or {}).items() if key not in elsewhere},
+        "align": {"init_from": align.get("init_from")}
+        | {key: training.get(key) for key in ("max_steps", "num_train_epochs")},
+    }
 
 
 def _parameters(run: RunFolder, config: Mapping[str, Any]) -> int | None:

@@ -16,14 +16,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from ..config import merge
 from ..ending import Ended, tied
 from ..errors import AftError, ConfigError
 from ..json_files import read_json, temporary_path, write_json, write_text
-from ..run.folder import EVERY_SEED, TRAINER_STATE, RunFolder
+from ..run.folder import EVERY_SEED, RunFolder
 from ..run.lock import hold
 from ..shown import shown
 from .claims import FEWEST_SEEDS
@@ -31,7 +30,7 @@ from .commands import Command, Copy, as_shell, as_slurm, command, judge_note
 from .controls import matched_steps
 from .forecast import Forecast, forecast, forecast_lines, unfinished
 from .methods import CONTROLS, changes, parent
-from .rates import at_rate, at_rates, at_rates_of, best_rates, grid_page
+from .rates import at_rate, at_rates, at_rates_of, best_rate, best_rates, grid_page
 from .runs import (
     HUB_DATA,
     LABELLED,
@@ -47,6 +46,7 @@ from .runs import (
 )
 from .runs import VFT as VFT_UNIT
 from .specs import SPECS
+from .vft_rates import mean_accuracy, vft_grid_page
 from .write import FORMATS, write_table
 
 EPILOG = """\
@@ -164,13 +164,11 @@ def run(key: str, options: argparse.Namespace) -> None:
         more = write_table(key, folders, folder, options.format, f"-lr{options.same_rate:g}", part=part)
         text += f"\nAll methods at {options.same_rate:g}:\n\n{more[0]}"
         written += more[1]
-    for grid, methods, tried in _grids(runs, options):
-        page = grid_page(folder / grid.name, methods, tried)
-        if page is not None:
-            written += [written[0].with_name(f"{written[0].stem}-{grid.name}{ending}") for ending in (".md", ".json")]
-            write_text(written[-2], page[0] + "\n")
-            write_json(written[-1], page[1])
-            text += f"\n{page[0]}\n"
+    for name, page in _grid_pages(runs, options, seeds_of(key, options.scale)):
+        written += [written[0].with_name(f"{written[0].stem}-{name}{ending}") for ending in (".md", ".json")]
+        write_text(written[-2], page[0] + "\n")
+        write_json(written[-1], page[1])
+        text += f"\n{page[0]}\n"
     minutes = f"{(time.monotonic() - begun) / 60:.1f} minutes"
     print(shown("\n".join([text, *(f"wrote {path}" for path in written), minutes])))
 
@@ -183,6 +181,32 @@ def _trials_told(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[s
     if len(methods) > 1:
         names = max(len(run.methods) for run in runs)
         yield f"  and {names} methods of one seed a world {len(methods)} times, to choose theirs by validation"
+
+
+def _grid_pages(
+    runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]
+) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+    """Name and page of each grid that has been run: those of VFT, then those of the methods."""
+    folder = options.output / options.scale
+    for trials, tried, of in _vft_grids(runs, options, seeds):
+        page = vft_grid_page({rate: _trial(folder, trials, rate) for rate in tried}, trials.name, of)
+        if page is not None:
+            yield f"{trials.name}-grid", page
+    for grid, methods, tried in _grids(runs, options):
+        page = grid_page(folder / grid.name, methods, tried)
+        if page is not None:
+            yield grid.name, page
+
+
+def _vft_grids(
+    runs: Sequence[Run], options: argparse.Namespace, seeds: Sequence[int]
+) -> Iterator[tuple[Run, Sequence[float], Sequence[int]]]:
+    """The grids of VFT, with the rates and seeds of each."""
+    for trials in dict.fromkeys(run.vft_grid for run in runs if run.vft_grid is not None):
+        yield trials, _rates(trials, options), options.tuning_seeds
+    for run in runs:
+        if run.vft_rates:
+            yield _vft_trials(run), _vft_rates(options), seeds[:1]
 
 
 def _grids(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[tuple[Run, Sequence[str], Sequence[float]]]:
@@ -317,33 +341,52 @@ def _tune(
 
 
 def _at_best_rates_of_vft(runs: Sequence[Run], options: argparse.Namespace) -> Generator[Step, None, list[Run]]:
-    """Yields VFT of the tuning seeds at each learning rate, where a run has a grid for it, once for each base model.
+    """Yields the trials of VFT where runs have a grid for it, and copies of the best into the grids of the methods.
 
-    Returns the runs and their grids with the best rate by mean validation accuracy. A single rate is taken without a
-    trial.
+    Returns the runs and their grids with the best rate by mean validation accuracy.
     """
     folder, best, waiting = options.output / options.scale, dict[Run, float](), list[Path]()
-    for run in runs:
-        if not run.vft_grid or run.grid is None or run.base is None or run.base in best:
+    for trials in dict.fromkeys(run.vft_grid for run in runs if run.vft_grid is not None):
+        found = yield from _try_vft(trials, _rates(trials, options), options.tuning_seeds, options)
+        if isinstance(found, list):
+            waiting += found
             continue
-        tried = _rates(run.grid, options)
-        best[run.base] = tried[0]
-        if len(tried) == 1:
-            continue
-        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
-        for rate, trial in trials.items():
-            alone = ("stages=[vft]", f"vft.training.learning_rate={rate:g}")
-            one = replace(run, overrides=(*run.overrides, *alone))
-            yield command(one, trial, options.tuning_seeds, _methods(run), options.overrides)
-        means = {rate: _mean_validation_accuracy(trial, options.tuning_seeds) for rate, trial in trials.items()}
-        known = {rate: mean for rate, mean in means.items() if mean is not None}
-        waiting += [trials[rate] for rate in tried if rate not in known]
-        if len(known) == len(tried):
-            best[run.base] = min(known, key=lambda rate: (-known[rate], rate))
-            yield Copy(trials[best[run.base]], folder / run.grid.name, VFT_UNIT)
+        best[trials] = found
+        for grid in dict.fromkeys(run.grid for run in runs if run.vft_grid == trials and run.grid is not None):
+            # VFT of other data has other inputs, so it would be made again there
+            if _data_of(grid) == _data_of(trials) and len(_rates(trials, options)) > 1:
+                yield Copy(_trial(folder, trials, found), folder / grid.name, VFT_UNIT)
     if waiting:
         raise _Waiting(waiting, "validation accuracies of VFT")
-    return [_with_vft_rate(run, best[run.base]) if run.vft_grid and run.base else run for run in runs]
+    return [_with_vft_rate(run, best[run.vft_grid]) if run.vft_grid else run for run in runs]
+
+
+def _try_vft(
+    trials: Run, tried: Sequence[float], seeds: Sequence[int], options: argparse.Namespace
+) -> Generator[Step, None, float | list[Path]]:
+    """Yields VFT at each learning rate, in a folder each.
+
+    Returns the best rate by mean validation accuracy, the lowest of equal ones, or the folders that lack an accuracy. A
+    single rate is taken without a trial.
+    """
+    if len(tried) == 1:
+        return tried[0]
+    folders = {rate: _trial(options.output / options.scale, trials, rate) for rate in tried}
+    for rate, trial in folders.items():
+        alone = ("stages=[vft]", "rounds=null", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
+        one = replace(trials, overrides=(*trials.overrides, *alone))
+        yield command(one, trial, seeds, _methods(trials), _suited(trials, options))
+    means = {rate: mean_accuracy(trial, seeds) for rate, trial in folders.items()}
+    known = {rate: mean for rate, mean in means.items() if mean is not None}
+    return best_rate(known) if len(known) == len(tried) else [folders[rate] for rate in tried if rate not in known]
+
+
+def _trial(folder: Path, trials: Run, rate: float) -> Path:
+    return folder / f"{trials.name}-lr{rate:g}"
+
+
+def _data_of(run: Run) -> list[str]:
+    return [text for text in run.overrides if text.startswith("data.")]
 
 
 def _with_vft_rate(run: Run, rate: float) -> Run:
@@ -353,32 +396,25 @@ def _with_vft_rate(run: Run, rate: float) -> Run:
     return replace(run, overrides=(*run.overrides, key), grid=grid)
 
 
-def _mean_validation_accuracy(folder: Path, seeds: Sequence[int]) -> float | None:
-    found = [validation_accuracy(folder, seed) for seed in seeds]
-    known = [accuracy for accuracy in found if accuracy is not None]
-    return fmean(known) if known and len(known) == len(found) else None
-
-
 def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Generator[Step, None, Run]:
-    """Yields VFT of the first seed at each learning rate, and a copy of the best by validation accuracy into the run.
-
-    Returns the run with that rate. A single rate is taken without a trial.
-    """
-    folder, tried = options.output / options.scale, tuple(options.rates or RATES[options.scale])
-    best = tried[0]
+    """Yields trials of VFT of the first seed, and a copy of the best into the run. Returns the run with its rate."""
+    folder, tried, trials = options.output / options.scale, _vft_rates(options), _vft_trials(run)
+    found = yield from _try_vft(trials, tried, [seed], options)
+    if isinstance(found, list):
+        raise _Waiting(found, "validation accuracies of VFT")
     if len(tried) > 1:
-        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
-        for rate, trial in trials.items():
-            alone = ("stages=[vft]", "rounds=null", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
-            one = replace(run, overrides=(*run.overrides, *alone))
-            yield command(one, trial, [seed], _methods(run), _suited(run, options))
-        found = {rate: validation_accuracy(trial, seed) for rate, trial in trials.items()}
-        known = {rate: accuracy for rate, accuracy in found.items() if accuracy is not None}
-        if len(known) < len(tried):
-            raise _Waiting([trials[rate] for rate in tried if rate not in known], "validation accuracies of VFT")
-        best = min(known, key=lambda rate: (-known[rate], rate))
-        yield Copy(trials[best], folder / run.name, VFT_UNIT)
-    return replace(run, overrides=(*run.overrides, f"vft.training.learning_rate={best:g}"))
+        yield Copy(_trial(folder, trials, found), folder / run.name, VFT_UNIT)
+    return _with_vft_rate(run, found)
+
+
+def _vft_trials(run: Run) -> Run:
+    """The run that chooses the rate of VFT of a real model."""
+    return replace(run, name=f"{run.name}-vft")
+
+
+def _vft_rates(options: argparse.Namespace) -> Sequence[float]:
+    """The rates of VFT that a real model tries."""
+    return tuple(options.rates or RATES[options.scale])
 
 
 def _at_best_method_rates(
@@ -406,20 +442,6 @@ def _at_best_method_rates(
         raise _Waiting([folder / grid.name], "learning rates")
     best = best_rates(report, list(tuned_methods), tried)
     return at_rates_of(own, {name: best[parent(name)] for name in own})
-
-
-def validation_accuracy(folder: Path, seed: int) -> float | None:
-    """Validation accuracy of a run's VFT: of the checkpoint that is kept as the best, else of the last one.
-
-    None where it is not finished.
-    """
-    unit = RunFolder(folder).unit("vft", seed)
-    if not unit.manifest.exists():
-        return None
-    state = read_json(unit.folder / TRAINER_STATE) or {}
-    found = [entry["eval_task_accuracy"] for entry in state.get("log_history", []) if "eval_task_accuracy" in entry]
-    best = state.get("best_metric")
-    return float(found[-1] if best is None else best) if found else None
 
 
 def _matched(run: Run, folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from ..run.folder import method_round
 from .figures import MODELS, RANK, TASKS, best_beta
 from .methods import CONTROLS, variants
 from .run_results import MODEL_NAMES, STARTS
-from .sizes import SIZES, Size
+from .sizes import SIZE_KS, SIZES, Size
 from .specs import ROUNDS, SPECS, ModelRow
 
 SCALES = ("tiny", "small", "gpu", "paper")
@@ -29,7 +29,6 @@ BETAS_7 = tuple(step / 20 for step in range(11))  # Table 7: 0, 0.05 … 0.5
 FEW_BETAS = (0.0, 0.05, 0.15, 0.5, 1.0)
 WEIGHTS = tuple(step / 10 for step in range(1, 10))  # Table 9; the weight of 1 is RRHF itself
 TEMPERATURES = (0.7, 1.3)  # beside 1
-SIZE_KS = (3, 6, 12)  # all from one set of samples
 CLEAN_QUESTIONS = (25, 50, 100, 200)  # one pilot model for each number of clean training questions
 FEW = {"tiny": 100, "gpu": 400}  # number of answer-only questions in the run with few of them
 
@@ -50,7 +49,8 @@ class Run:
     model. `source`: the run whose units `takes` are copied where they are there, so that they are not made twice.
     `seed_by_seed`: each seed is finished before the next begins. `vft_rates`: the learning rate of VFT is the best of
     the scale's by validation accuracy; the one of each method comes from a grid on the first seed's VFT and samples.
-    `vft_grid`: the rate of VFT is the best of the grid's, on the grid's seeds, the same for all runs on one base model.
+    `vft_grid`: the run that chooses the rate of VFT, from the grid's rates and on its seeds; the same for all runs on
+    one base model, whichever of them is asked for.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Run:
     takes: tuple[str, ...] = ()
     seed_by_seed: bool = False
     vft_rates: bool = False
-    vft_grid: bool = False
+    vft_grid: Run | None = None
 
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
@@ -189,20 +189,25 @@ def _laboratory(mild: Run, scale: str) -> list[Run]:
 def _sizes(mild: Run, scale: str) -> list[Run]:
     """Each size with much data and with little, and several k with much."""
     _, much, _, few = _laboratory(mild, scale)
-    sizes = [(_of_size(much, size), _of_size(few, size)) for size in SIZES[scale]]
+    sizes = [_of_size(much, few, size) for size in SIZES[scale]]
     ks = [name for method in ("rft", "aft-bc", "rft-bc") for name in variants(method, "k", SIZE_KS)]
     return [*(run for pair in sizes for run in pair), *(_with_k(run, tuple(ks)) for run, _ in sizes)]
 
 
-def _of_size(run: Run, size: Size) -> Run:
-    """The run on a base model of a size, with grids of VFT and of the methods there. Only accuracy is measured."""
-    base = run.base
+def _of_size(much: Run, few: Run, size: Size) -> tuple[Run, Run]:
+    """The runs on a base model of a size, a grid each for the methods, and one of VFT. They measure accuracy alone."""
+    base = much.base
     assert base is not None
     if not size.shared:
         base = replace(base, name=f"{base.name}-{size.name}", overrides=size.overrides)
-    overrides = (*run.overrides, "evaluate.assessment=null", "sample.pool_questions=0")
-    run = replace(run, name=f"{run.name}-{size.name}", base=base, overrides=overrides, more_rates=size.rates)
-    return replace(run, grid=_grid(run), vft_grid=True)
+    found = []
+    for run in (much, few):
+        overrides = (*run.overrides, "evaluate.assessment=null", "sample.pool_questions=0")
+        name = f"{run.name}-{size.name}"
+        found.append(replace(run, name=name, base=base, overrides=overrides, more_rates=size.rates))
+    vft = replace(found[0], name=f"{base.name}-vft", grid=None)
+    large, small = (replace(run, grid=_grid(run), vft_grid=vft) for run in found)
+    return large, small
 
 
 def _in_rounds(run: Run) -> list[Run]:

@@ -1,4 +1,4 @@
-"""The base models of the study of size: shapes, rates of pretraining, and rates that their grids try beside. Data."""
+"""The base models of the study of size: shapes, rates of pretraining and of their grids, and k. Data."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Size:
         return (*keys, f"pretrain.training.learning_rate={self.known.rate * ratio:.1g}")
 
 
+SIZE_KS = (3, 6, 12)  # all from one set of samples
 _TINY = Known(96, 3e-3, 0.05)  # configs/arithmetic/base.yaml
 _GPU = Known(512, 6e-4, 0.02)  # configs/tables/gpu-base.yaml
 

@@ -347,7 +347,7 @@ _ALL = (
         across="gain",
         headings=("million parameters", "answers alone", "k"),
         claims=(
-            *("rft-vft", "aft-bc-vft", "rft-bc-vft", "aft-bc-rft", "rft-bc-rft"),
+            *("rft-vft-steps", "aft-bc-vft", "rft-bc-vft", "aft-bc-rft", "rft-bc-rft"),
             *("k-rft", "k-aft-bc", "k-rft-bc"),
             *("grows-rft", "grows-aft-bc", "grows-rft-bc", "grows-rft-bc-rft", "keeps-rft-bc-rft"),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -12,6 +13,7 @@ from .bootstrap import bootstrap_interval, ratio_interval
 from .estimate import Estimate
 from .intervals import CONFIDENCE, mean_interval, mean_sd
 
+FEWEST_ERRORS = 30  # questions with an error, for an interval of the share of errors removed
 BySeed = Mapping[int, Mapping[str, float]]  # seed -> question -> value
 
 
@@ -109,8 +111,9 @@ def differences(a: BySeed, b: BySeed) -> BySeed:
 def share_removed(a: BySeed, b: BySeed) -> Estimate | None:
     """The share of b's errors that a removes: (a − b) / (1 − b), for values between 0 and 1.
 
-    Its interval resamples questions, which keep their values of all seeds; the seeds are held fixed. None where b makes
-    no error, or no question is common.
+    Its interval resamples questions, which keep their values of all seeds; the seeds are held fixed. There is none
+    where b errs on fewer than 30 questions, or where every draw gives the same share: such an interval says nothing.
+    None where b makes no error, or no question is common.
     """
     gained: dict[str, list[float]] = {}
     missed: dict[str, list[float]] = {}
@@ -123,6 +126,10 @@ def share_removed(a: BySeed, b: BySeed) -> Estimate | None:
         return None
     gains = [fmean(values) for values in gained.values()]
     low, high = ratio_interval(gains, errors)
+    if sum(error > 0 for error in errors) < FEWEST_ERRORS or (
+        low is not None and math.isclose(low, high or 0.0, abs_tol=1e-12)
+    ):
+        low, high = None, None
     return Estimate(fmean(gains) / fmean(errors), low=low, high=high, n=len(gains))
 
 

@@ -2,7 +2,7 @@
 
 Shares of right answers use Wilson's interval. Differences use the normal approximation, mean ± 1.96 × standard error.
 Means of values of one sign (perplexity, scores) use it on the log scale, so that no bound has the other sign. The
-normal approximation is too narrow below about 30 values.
+normal approximation is too narrow below about 30 values. Few values of two groups, such as seeds, use Welch's interval.
 """
 
 from __future__ import annotations
@@ -78,6 +78,25 @@ def one_sided_interval_from_sd(
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
 
 
+def welch_interval(
+    a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE
+) -> tuple[float | None, float | None]:
+    """Welch's t interval of mean(a) − mean(b), of two groups of independent values whose spreads may differ.
+
+    Where neither group varies, both bounds are the difference. A group of fewer than two values, or one that is not
+    finite: `(None, None)`. An empty group: `ValueError`.
+    """
+    (mean_a, sd_a), (mean_b, sd_b) = mean_sd(a), mean_sd(b)
+    if sd_a is None or sd_b is None:
+        return None, None
+    of_a, of_b = sd_a**2 / len(a), sd_b**2 / len(b)
+    half = 0.0
+    if of_a + of_b > 0:
+        degrees = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
+        half = _t(confidence, degrees) * math.sqrt(of_a + of_b)
+    return mean_a - mean_b - half, mean_a - mean_b + half
+
+
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n − 1). No value: `ValueError`.
 
@@ -88,6 +107,24 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     has_sd = len(values) > 1 and all(map(math.isfinite, values))
     # fmean and stdev sum exactly: equal values give a deviation of exactly 0
     return statistics.fmean(values), statistics.stdev(values) if has_sd else None
+
+
+def _t(confidence: float, degrees: float) -> float:
+    """The t below which Student's |t| lies with this probability, for 1 degree of freedom or more."""
+    # with t = √degrees · tan θ, the density over θ is proportional to cos(θ) to the power degrees − 1
+    whole = math.sqrt(math.pi) * math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2)) / 2
+
+    def probability(angle: float) -> float:
+        step = angle / 200  # Simpson's rule
+        heights = [math.cos(step * at) ** (degrees - 1) for at in range(201)]
+        return step / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2])) / whole
+
+    _z(confidence)  # checks it
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
 
 
 def _z(confidence: float) -> float:
