@@ -367,7 +367,7 @@ def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Gener
     folder, tried = options.output / options.scale, tuple(options.rates or RATES[options.scale])
     best = tried[0]
     if len(tried) > 1:
-        trials = {rate: folder / f"{run.name}-vft-lr{rate:g}" for rate in tried}
+        trials = {rate: folder / f"{run.tuned_as}-vft-lr{rate:g}" for rate in tried}
         for rate, trial in trials.items():
             alone = ("stages=[vft]", "rounds=null", "evaluate.models=null", f"vft.training.learning_rate={rate:g}")
             one = replace(run, overrides=(*run.overrides, *alone))
