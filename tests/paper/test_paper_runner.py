@@ -500,9 +500,9 @@ def test_wrong_chains_on_a_real_model_have_no_controls_of_equal_work():
 def test_a_run_that_takes_over_a_real_models_units_takes_over_its_trials_of_learning_rates(tmp_path, key):
     runs = plan(key, "small")
     known = options("small", rates=None, output=tmp_path)
-    trials = [next(runner.steps_of([run], known, (0, 1))) for run in runs]
     (own,) = (run for run in plan("2", "small") if run.name == "arithmetic")
-    first = next(runner.steps_of([own], known, (0, 1)))
+    steps = [runner.steps_of([run], known, (0, 1)) for run in (own, *runs)]
+    first, *trials = [next(step for step in of_run if isinstance(step, Command)) for of_run in steps]
     assert {trial.folder for trial in trials} == {first.folder}
     assert all(trial.load().vft == first.load().vft for trial in trials)
     grids = [real_grid(run) for run in (own, *runs)]
