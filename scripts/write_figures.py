@@ -109,7 +109,7 @@ def table(pages: Path, name: str, *further: str) -> str:
     """
     page = _page(pages, name)
     if further:
-        return _further(name, page.get("further") or {}, further)
+        return _further(name, page.get("further") or [], further)
     at = {(tuple(cell["row"]), cell["column"]): cell for cell in page["cells"]}
     rows = list(dict.fromkeys(tuple(cell["row"]) for cell in page["cells"] if cell["model"] or cell["paper"]))
     columns = list(dict.fromkeys(cell["column"] for cell in page["cells"]))
@@ -135,10 +135,11 @@ def table(pages: Path, name: str, *further: str) -> str:
 
 
 def _further(name: str, tables: Any, beginnings: tuple[str, ...]) -> str:
-    chosen = [title for title in tables if title.startswith(beginnings)]
+    chosen = [table for table in tables if table["title"].startswith(beginnings)]
     if not chosen:
-        raise AftError(f"{name}.json has no table '{' or '.join(beginnings)}', only: {'; '.join(tables) or 'none'}")
-    return "\n\n".join(f"{title}:\n\n{markdown(tables[title]['headings'], tables[title]['rows'])}" for title in chosen)
+        titles = "; ".join(table["title"] for table in tables) or "none"
+        raise AftError(f"{name}.json has no table '{' or '.join(beginnings)}', only: {titles}")
+    return "\n\n".join(f"{one['title']}:\n\n{markdown(one['headings'], one['rows'])}" for one in chosen)
 
 
 def real(pages: Path, name: str) -> str:

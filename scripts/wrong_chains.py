@@ -1,4 +1,4 @@
-"""Where do wrong chains show their worth? Votes, pass@k, distinct chains, other questions. docs/tables.md says how."""
+"""Where do wrong chains show their worth? Votes, pass@k, diverse right paths, longer questions. See docs/tables.md."""
 
 import sys
 

@@ -95,6 +95,12 @@ def test_every_form_of_override(tmp_path, overrides):
     assert config.data.num_test == 7
 
 
+def test_validation_questions_need_no_test_questions(tmp_path):
+    parts = "data={name: mixture, parts: {a: {data: {name: arithmetic, num_test: 0}}}}"
+    for data in ("data.num_test=0", parts):
+        assert load(tmp_path, MINIMAL, data, "evaluate.split=validation").evaluate.split == "validation"
+
+
 def test_a_later_override_beats_an_earlier_one(tmp_path):
     assert load(tmp_path, MINIMAL, "seeds=[1]", "--seeds", "[2]").seeds == [2]
 

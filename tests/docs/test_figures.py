@@ -126,9 +126,10 @@ def test_a_real_models_table_names_what_has_not_finished(figures, tmp_path):
 
 
 def test_a_table_below_a_pages_own_is_chosen_by_the_beginning_of_its_title(figures, tmp_path):
-    tables = {
-        f"harsh: {name} (%)": {"headings": ["method", "1"], "rows": [["VFT", name]]} for name in ("vote", "pass@k")
-    }
+    tables = [
+        {"title": f"harsh: {name} (%)", "headings": ["method", "1"], "rows": [["VFT", name]]}
+        for name in ("vote", "pass@k")
+    ]
     write_json(tmp_path / "a.json", {"further": tables})
     text = figures["table"](tmp_path, "a", "harsh: pass")
     assert text.startswith("harsh: pass@k (%):\n\n| method | 1 |") and "| VFT | pass@k |" in text and "vote" not in text

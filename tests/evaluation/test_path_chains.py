@@ -1,10 +1,13 @@
 """The chains behind votes: distinct right ones, tokens, and the entropy of the model that wrote them."""
 
+import itertools
 import math
+from collections import Counter
+from statistics import fmean
 
 import pytest
 
-from aft.evaluation.path_chains import chain_key, chain_lines, chain_metrics, path_entropy
+from aft.evaluation.path_chains import chain_key, chain_lines, chain_metrics, pairs_that_differ, path_entropy
 from aft.records import Completion
 
 
@@ -39,6 +42,20 @@ def test_equal_right_texts_count_once_and_wrong_ones_never():
     assert [line["distinct_right"] for line in lines()] == [2, 0]
 
 
+def test_pairs_of_right_texts_that_differ_do_not_depend_on_how_many_are_right():
+    # of the three pairs of "2 + 2 = 4" twice and "4" once, two differ
+    assert [line["right_pairs_differ"] for line in lines()] == [pytest.approx(2 / 3), None]
+    assert (
+        pairs_that_differ({"a": 1}) is None
+        and pairs_that_differ({"a": 2}) == 0
+        and pairs_that_differ({"a": 1, "b": 1}) == 1
+    )
+    # the mean over all ways to draw 3 of 5 paths is the figure of all 5
+    texts = "aaabc"
+    drawn = [pairs_that_differ(Counter(some)) for some in itertools.combinations(texts, 3)]
+    assert fmean(drawn) == pytest.approx(pairs_that_differ(Counter(texts)))
+
+
 def test_entropy_is_the_mean_over_tokens_and_not_over_paths():
     assert lines()[0]["entropy"] == pytest.approx((3 * 0.5 + 3 * 0.5 + 1.0 + 3.0) / 8)
     assert path_entropy([-1.0, None], [2, 2]) is None and path_entropy([], []) is None
@@ -49,7 +66,8 @@ def test_metrics_are_means_over_questions():
     assert found["distinct_right"].mean == 1.0 and found["distinct_right"].n == 2
     assert found["tokens"].mean == 2.0
     assert found["entropy"].n == 1 and found["entropy"].beside == {"skipped": 1}
-    assert chain_metrics([]) == {"distinct_right": None, "entropy": None, "tokens": None}
+    assert found["right_pairs_differ"].n == 1 and found["right_pairs_differ"].beside == {"skipped": 1}
+    assert chain_metrics([]) == dict.fromkeys(("distinct_right", "right_pairs_differ", "entropy", "tokens"))
 
 
 def test_paths_are_the_same_by_their_ids_or_by_text_and_end():

@@ -25,7 +25,7 @@ from aft.paper import runner
 from aft.paper.commands import Command, Copy
 from aft.paper.controls import matched_steps
 from aft.paper.methods import ALIASES, CONTROLS, METHODS, changes, parent, variants
-from aft.paper.runs import METHOD_RATES, RATES, SCALES, Run, methods_of, page_of, plan, seeds_of
+from aft.paper.runs import METHOD_RATES, RATES, SCALES, Run, methods_of, page_of, plan, real_grid, seeds_of
 from aft.paper.specs import SPECS
 from limits import HUNG_AFTER
 
@@ -468,27 +468,34 @@ def test_problems_are_told():
 # ---- a real model ----
 
 
-def test_wrong_chains_take_over_what_a_world_has_trained_and_other_questions_train_anew():
-    runs = {run.name: run for run in plan("wrong-chains", "tiny")}
-    names = [f"{world}-{part}" for part in ("chains", "long", "large") for world in ("harsh", "harsh-few")]
-    assert sorted(runs) == sorted(names)
-    worlds = {run.name: run for run in plan("laboratory", "tiny")}
-    by_folder = {command.folder.name: command.load() for command in commands("wrong-chains", "tiny")}
+@pytest.mark.parametrize("scale", ["tiny", "gpu"])
+def test_wrong_chains_take_over_what_a_world_has_trained_and_longer_questions_train_anew(scale):
+    runs = {run.name: run for run in plan("wrong-chains", scale)}
+    assert sorted(runs) == sorted(f"{world}-{part}" for part in ("chains", "long") for world in ("harsh", "harsh-few"))
+    worlds = {run.name: run for run in plan("laboratory", scale)}
+    by_folder = {command.folder.name: command.load() for command in commands("wrong-chains", scale)}
+    known = {command.folder.name: command.load() for command in commands("laboratory", scale)}
     for world in ("harsh", "harsh-few"):
-        run = runs[f"{world}-chains"]
+        run, shifted = runs[f"{world}-chains"], runs[f"{world}-long"]
         assert (run.source, run.takes) == (world, ("vft", "sample", "label", "align"))
-        config, of_world = by_folder[run.name], worlds[world]
-        (known,) = (c.load() for c in commands("laboratory", "tiny") if c.folder.name == world)
         same = ("data", "vft", "sample", "label", "align", "model", "training")
-        assert all(getattr(config, key) == getattr(known, key) for key in same)
-        grids = [of_world.grid, *(runs[f"{world}-{part}"].grid for part in ("chains", "long", "large"))]
+        assert all(getattr(by_folder[run.name], key) == getattr(known[world], key) for key in same)
+        grids = [worlds[world].grid, run.grid, shifted.grid]
         assert len({(grid.name, grid.config, grid.overrides) for grid in grids}) == 1
-        for shift in ("long", "large"):
-            parts, own = by_folder[f"{world}-{shift}"].data.parts, known.data
-            sums = parts["sums"].data
-            assert (sums.num_train, sums.num_answer_only, sums.num_test) == (own.num_train, own.num_answer_only, 0)
-            assert sums.options == own.options and parts[shift].share == 0
-            assert parts[shift].data.options.items() > own.options.items()
+        assert all(getattr(by_folder[shifted.name], key) == getattr(known[world], key) for key in ("vft", "model"))
+        own, parts = known[world].data, by_folder[shifted.name].data.parts
+        sums, long = parts["sums"].data, parts["long"].data
+        for key in ("num_train", "num_answer_only", "num_validation"):
+            assert getattr(sums, key) == getattr(own, key)
+        assert parts["long"].share == long.num_validation == 0 and sums.num_test == long.num_test == own.num_test / 2
+        lengths = ("min_statements", "max_statements")
+        for options_of in (sums.options, long.options, own.options):
+            rest = {key: value for key, value in options_of.items() if key not in lengths}
+            assert rest == {key: value for key, value in own.options.items() if key not in lengths}
+        # the base model has read the length that is never trained on
+        read = known["harsh-base"].data.options.get("max_statements", 4)
+        assert long.options["min_statements"] == long.options["max_statements"] == read
+        assert sums.options["max_statements"] == read - 1
     assert all(config.evaluate.self_consistency.chains for name, config in by_folder.items() if name in runs)
 
 
@@ -497,6 +504,21 @@ def test_wrong_chains_on_a_real_model_have_no_controls_of_equal_work():
     assert (run.name, run.source) == ("arithmetic-chains", "arithmetic") and not CONTROLS.keys() & set(run.methods)
     *_, last = commands("wrong-chains", "small")
     assert last.load().evaluate.models == ["vft", *run.methods]
+    section = last.load().evaluate.self_consistency
+    assert (section.num_questions, section.num_paths, section.ns) == (48, 32, [1, 2, 4, 8, 16, 32])
+
+
+@pytest.mark.parametrize("key", ["wrong-chains", "rounds"])
+def test_a_run_that_takes_over_a_real_models_units_takes_over_its_trials_of_learning_rates(tmp_path, key):
+    runs = plan(key, "small")
+    known = options("small", rates=None, output=tmp_path)
+    (own,) = (run for run in plan("2", "small") if run.name == "arithmetic")
+    steps = [runner.steps_of([run], known, (0, 1)) for run in (own, *runs)]
+    first, *trials = [next(step for step in of_run if isinstance(step, Command)) for of_run in steps]
+    assert {trial.folder for trial in trials} == {first.folder}
+    assert all(trial.load().vft == first.load().vft for trial in trials)
+    grids = [real_grid(run) for run in (own, *runs)]
+    assert {grid.name for grid in grids} == {"arithmetic-grid"}
 
 
 def test_a_real_models_seeds_come_one_after_the_other_from_one_vft(monkeypatch):

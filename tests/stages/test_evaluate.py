@@ -207,6 +207,11 @@ def test_the_chains_of_paths_are_measured_and_votes_stay_what_they_were(evaluate
     lines[0]["tokens"][0] += 1
     write_json_lines(unit.folder / "path_chains.jsonl", lines)
     assert any("path_chains.jsonl: [0].tokens" in line for line in recompute(other, unit, {}).wrong)
+    del lines[0]["scores"], lines[1]["question_id"]
+    write_json_lines(unit.folder / "path_chains.jsonl", lines)
+    wrong = recompute(other, unit, {}).wrong
+    assert any("path_chains.jsonl: [0].scores is None" in line for line in wrong)
+    assert not any("cannot be computed again" in line for line in wrong)
 
 
 def test_the_entropy_of_paths_is_that_of_the_model(evaluated, tmp_path):

@@ -12,6 +12,7 @@ _LONGEST_LOG = 32 * 2**20  # characters
 _LONGEST_REST = 16 * 2**20
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_BAR = 300  # characters; the pattern below takes the square of a line's length
+_LONGEST_BAR = 500  # characters; the pattern below takes the square of a line's length
 # A progress bar of tqdm as it is shown: with a total, without one, or cut. What a process writes next may follow on its
 # line. A bar below another ends with moves up.
 _BAR = re.compile(
@@ -30,6 +31,8 @@ def shown_output(line: str) -> str:
 
 def without_bar(line: str) -> str:
     """Returns what a line says besides a progress bar: "" for a bar alone, the line itself if it has none."""
+    if len(line) > _LONGEST_BAR:
+        return line
     if len(line) > _LONGEST_BAR:
         return line
     rest = _BAR.sub("", line, count=1)

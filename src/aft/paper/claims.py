@@ -2,8 +2,8 @@
 
 A comparison says that model `a` is above model `b` in a measure. It is **held** if the paired bootstrap interval of
 a − b over questions lies above 0, a − b is above 0 on every seed, of which there are at least three, and its mean is
-at least `at_least`. It is **not tested** where a model or a measure is missing, or there are fewer seeds. Else it is
-**not held**. A claim is held if in each of its clauses some comparison is.
+at least `at_least`. It is **not tested** where a model or a measure is missing, there are fewer seeds, or both sides of
+a vote or pass@k are above 97 %. Else it is **not held**. A claim is held if in each of its clauses some comparison is.
 
 A comparison `within` noise is held if the interval holds 0 or lies above it. An interval that holds 0 and reaches
 2 points or more below it says too little: not tested. One that lies below 0 is not held.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from ..report.measures import Kind, measure_of
@@ -32,6 +33,7 @@ from .specs import LOSSES, ROUNDS, RULES, WORTH
 
 HELD, NOT_HELD, NOT_TESTED = "held", "not held", "not tested"
 FEWEST_SEEDS = 3
+_CEILING = 0.97  # of a vote or pass@k: above it on both sides there is no room for a difference
 _PRECISION = 0.02  # of a comparison within noise, as a share
 TASK, POOL, PERPLEXITY, VOTE = "task_accuracy", "pool_assessment_accuracy", "pool_perplexity", "vote_gain"
 
@@ -164,19 +166,29 @@ CLAIMS = {
     ),
     "rft-balanced-rft": Claim("RFT with the balanced rule beside it is above RFT", (_above("rft-balanced", "rft"),)),
     **{
-        f"{kind}-{a}-{b}": Claim(f"{label}: {_CHAIN_LABELS[a]} is above {_CHAIN_LABELS[b]}", (_above(a, b, measure),))
-        for kind, measure, label in (
-            ("pass", "pass@64", "Wrong chains show their worth in pass@64"),
-            ("vote", "vote@64", "Wrong chains show their worth in votes of 64"),
-            ("distinct", "paths_distinct_right", "Wrong chains keep right ones diverse"),
-            ("entropy", "entropy", "Wrong chains keep the entropy up"),
+        f"{kind}-{a}-{b}": Claim(
+            f"{worth}: {_CHAIN_LABELS[a]} is above {_CHAIN_LABELS[b]}"
+            if b == "rft-tokens"
+            else f"{_CHAIN_LABELS[a]} is above {_CHAIN_LABELS[b]} in {plain}",
+            (_above(a, b, measure),),
+        )
+        for kind, measure, plain, worth in (
+            ("pass", "pass@4", "pass@4", "Wrong chains show their worth in pass@4"),
+            ("vote", "vote@64", "votes of 64", "Wrong chains show their worth in votes of 64"),
+            (
+                "differ",
+                "right_pairs_differ",
+                "pairs of right paths that differ",
+                "Wrong chains keep right ones diverse",
+            ),
+            ("entropy", "entropy", "entropy", "Wrong chains keep the entropy up"),
         )
         for a, b in WORTH
     },
-    "pass-rft-vft": Claim("RFT raises pass@64: RFT is above VFT", (_above("rft", "vft", "pass@64"),)),
+    "pass-rft-vft": Claim("RFT raises pass@4: RFT is above VFT", (_above("rft", "vft", "pass@4"),)),
     "vote-rft-vft": Claim("RFT raises the vote of 64: RFT is above VFT", (_above("rft", "vft", "vote@64"),)),
-    "narrows-distinct": Claim(
-        "RFT narrows: it has fewer distinct right chains than VFT", (_above("vft", "rft", "paths_distinct_right"),)
+    "narrows-differ": Claim(
+        "RFT narrows: fewer pairs of right paths differ than with VFT", (_above("vft", "rft", "right_pairs_differ"),)
     ),
     "narrows-entropy": Claim("RFT narrows: its entropy is below that of VFT", (_above("vft", "rft", "entropy"),)),
     "k": Claim(
@@ -240,6 +252,10 @@ def _compare(comparison: Comparison, run: RunResult) -> tuple[str, str]:
     if found is None:
         return NOT_TESTED, f"{measure.words}: not measured by question for both sides of {named}"
     text = f"{named}, {measure.words}: {show(found, measure.kind)}"
+    if comparison.measure == "right_pairs_differ":
+        text += f"; on the {found['n']} questions where both have two right paths"
+    if "@" in comparison.measure and all(_overall(side) > _CEILING for side in (a, b)):
+        return NOT_TESTED, f"{text}; both above {_CEILING:.0%}"
     means = [seed["mean"] for seed in found["by_seed"].values() if seed["mean"] is not None]
     if len(means) < FEWEST_SEEDS or found["bootstrap_low"] is None:
         return NOT_TESTED, f"{text}; {len(means)} of {FEWEST_SEEDS} seeds"
@@ -301,6 +317,10 @@ def _sides(
         missing = " and no ".join(name for name, model in pair if model is None)
         return f"no {missing} {where}", None, None
     return f"{a} − {b}", run.values(comparison.measure, a), run.values(comparison.measure, b)
+
+
+def _overall(values: BySeed) -> float:
+    return fmean(value for by_question in values.values() for value in by_question.values())
 
 
 def show(found: dict[str, Any], kind: Kind, *, brief: bool = False) -> str:

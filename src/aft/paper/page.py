@@ -18,7 +18,7 @@ from .cells import Cell, TextTable
 from .claims import CLAIMS, Verdict, show, verdict_on
 from .figures import FIGURES, PEARSON, RANK
 from .methods import resolve
-from .path_tables import Curves, path_tables
+from .path_tables import Curves, by_part, path_tables
 from .run_results import RunResult, distinguish, evaluated_at
 from .specs import ModelRow, Series, Spec
 
@@ -44,6 +44,8 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
     """The table of `runs`. Raises `AftError` where none of them has any of the table's models."""
     runs = gains.by_size(runs) if spec.across == "gain" else runs
     runs = distinguish(runs, by_folder=spec.paths)  # runs of one model differ in their questions alone
+    if spec.paths:
+        runs = [part for run in runs for part in by_part(run, spec.measures)]
     cells = tuple(cell for run in runs for cell in _cells(spec, run, runs))
     if not any(cell.model for cell in cells):
         wanted = ", ".join(row.name if isinstance(row, ModelRow) else row.pattern for row in spec.rows)
@@ -57,14 +59,14 @@ def make_page(spec: Spec, runs: Sequence[RunResult]) -> Page:
         table=_pivot(spec, runs, cells),
         differences=gains.table_by_seed(cells) if spec.across == "gain" else _differences(spec, runs),
         verdicts=tuple(verdict for key in spec.claims for verdict in _verdicts(spec, key, runs)),
-        notes=tuple(_notes(spec, runs)),
+        notes=(*_notes(spec, runs), *(f"{note}." for *_, notes in of_paths for note in notes)),
         manifests={
             path: digest
             for run in runs
             for path, digest in run.manifests([model for _, model in rows_of(spec, run) if model is not None]).items()
         },
-        further=tuple(table for tables, _ in of_paths for table in tables),
-        curves=tuple(curves for _, curves in of_paths),
+        further=tuple(table for tables, *_ in of_paths for table in tables),
+        curves=tuple(curves for _, curves, _ in of_paths),
     )
 
 

@@ -43,7 +43,7 @@ def draw_paths(page: Page, path: Path) -> None:
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(ticks, labels=map(str, ticks), minor=False)
                 axis.set_xlabel(unit)
-                axis.set_title(f"{shown_line(curves.run.partition(',')[0])}: {title}", fontsize="small")
+                axis.set_title(f"{shown_line(curves.run)}: {title}", fontsize="small")
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
 

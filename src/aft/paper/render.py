@@ -28,7 +28,8 @@ def as_markdown(page: Page) -> str:
         parts.append(markdown(page.differences.headings, page.differences.rows))
     parts += [f"### {inline(title)}\n\n{markdown(table.headings, table.rows)}" for title, table in page.further]
     if page.verdicts:
-        parts.append("Claims (docs/tables.md has the rule):\n\n" + claim_lines(page))
+        number = f"{len(page.verdicts)} verdicts, and nothing corrects for their number"
+        parts.append(f"Claims (docs/tables.md has the rule; {number}):\n\n" + claim_lines(page))
     if page.notes:
         parts.append("\n".join(f"- {inline(note)}" for note in page.notes))
     return shown("\n\n".join(parts)) + "\n"
@@ -108,7 +109,11 @@ def as_json(page: Page) -> dict[str, Any]:
         "title": page.spec.title,
         "cells": [to_json(vars(cell)) for cell in page.cells],
         "differences": dataclasses.asdict(page.differences),
-        **({"further": {title: dataclasses.asdict(table) for title, table in page.further}} if page.further else {}),
+        **(
+            {"further": [{"title": title, **dataclasses.asdict(table)} for title, table in page.further]}
+            if page.further
+            else {}
+        ),
         "claims": [dataclasses.asdict(verdict) for verdict in page.verdicts],
         "notes": list(page.notes),
         "manifests": dict(page.manifests),

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,6 +42,7 @@ class RunResult:
     `names`: the folder of each model that goes by another name here. `parameters`: of each model, None where no weights
     are left to count. `answers_alone`: training questions whose answer alone is known. `k`: samples of a question.
     `methods`: those of the configuration. `setting`: what runs that differ in size alone share, but the two before.
+    `part`: the part of a mixture that all its questions are of.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class RunResult:
     k: int | None = None
     methods: tuple[str, ...] = ()
     setting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    part: str | None = None
 
     def measure(self, model: str | None, measure: str) -> Estimate | None:
         """A measure over seeds: of the report, a drift, `vote@8`, `pass@8`, or `category:NAME`."""
@@ -102,7 +104,7 @@ def read_run(folder: str | Path) -> RunResult:
         splits=tuple(report["splits"]),
         start=(config.get("align") or {}).get("init_from", "base"),
         models={
-            m["name"]: {**m, **sampled.get(m["name"], {}), **_of_paths(folder, m["name"], m["seeds"])}
+            m["name"]: {**m, **sampled.get(m["name"], {})}
             for m in report["models"]
             if m["seeds"] and m["name"] not in strangers
         },
@@ -146,14 +148,26 @@ def evaluated_at(manifests: Iterable[str]) -> str:
 
 
 def distinguish(runs: Sequence[RunResult], *, by_folder: bool = False) -> list[RunResult]:
-    """The runs, those that share model and task named after their folders; with `by_folder` all."""
+    """The runs, those that share model and task named after their folders; with `by_folder` all.
+
+    Folders of one name are told apart by those that they lie in.
+    """
     count = Counter((run.model, run.task) for run in runs)
+    named = {run.folder.resolve() for run in runs if by_folder or count[run.model, run.task] > 1}
     return [
-        dataclasses.replace(run, model=run.folder.resolve().name)
+        dataclasses.replace(run, model=_own_name(run.folder.resolve(), named))
         if by_folder or count[run.model, run.task] > 1
         else run
         for run in runs
     ]
+
+
+def _own_name(folder: Path, folders: Collection[Path]) -> str:
+    """The fewest last parts of a path that no other of the folders ends with."""
+    length = 1
+    while any(other.parts[-length:] == folder.parts[-length:] for other in folders if other != folder):
+        length += 1
+    return Path(*folder.parts[-length:]).as_posix()
 
 
 def _model_name(config: Mapping[str, Any], folder: Path) -> str:
@@ -225,7 +239,9 @@ def _values(folder: Path, seeds: tuple[int, ...], measure: str, model: str) -> B
         "pool_perplexity": (POOL, _pool_perplexities),
         "vote_gain": (VOTES, _vote_gains),
         "paths_distinct_right": (PATH_CHAINS, functools.partial(_numbers, "distinct_right")),
+        "right_pairs_differ": (PATH_CHAINS, functools.partial(_numbers, "right_pairs_differ")),
         "entropy": (PATH_CHAINS, functools.partial(_numbers, "entropy")),
+        "path_tokens": (PATH_CHAINS, _path_tokens),
     }
     file, read = (VOTES, functools.partial(_shares, measure)) if "@" in measure else readers[measure]
     paths = {seed: RunFolder(folder).evaluated(model, seed, file) for seed in seeds}
@@ -256,20 +272,11 @@ def _vote_gains(path: Path) -> dict[str, float]:
     return gains
 
 
-_OF_PATHS = {"paths_distinct_right": "distinct_right", "entropy": "entropy", "path_tokens": "tokens"}
-
-
-def _of_paths(folder: Path, model: str, seeds: Sequence[int]) -> dict[str, Estimate | None]:
-    """The measures of a model's paths, where its evaluations have measured their chains."""
-    sections = {
-        seed: (read_json(RunFolder(folder).evaluated(model, seed)) or {}).get("self_consistency") or {}
-        for seed in seeds
-    }
+def _path_tokens(path: Path) -> dict[str, float]:
+    """Question -> sampled tokens of one of its paths, on average."""
     return {
-        measure: Estimate.over_seeds(
-            {seed: Estimate.from_json(section[key]) for seed, section in sections.items() if section.get(key)}
-        )
-        for measure, key in _OF_PATHS.items()
+        require(entry, "question_id", str, f"{path}:{line}"): fmean(require(entry, "tokens", list, f"{path}:{line}"))
+        for line, entry in iter_json_lines(path)
     }
 
 

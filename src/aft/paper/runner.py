@@ -409,7 +409,7 @@ def _at_best_vft_rate(run: Run, seed: int, options: argparse.Namespace) -> Gener
 
 def _vft_trials(run: Run) -> Run:
     """The run that chooses the rate of VFT of a real model."""
-    return replace(run, name=f"{run.name}-vft")
+    return replace(run, name=f"{run.tuned_as}-vft")
 
 
 def _vft_rates(options: argparse.Namespace) -> Sequence[float]:

@@ -51,6 +51,7 @@ class Run:
     the scale's by validation accuracy; the one of each method comes from a grid on the first seed's VFT and samples.
     `vft_grid`: the run that chooses the rate of VFT, from the grid's rates and on its seeds; the same for all runs on
     one base model, whichever of them is asked for.
+    `trials`: the run whose trials of learning rates, with `vft_rates`, are also this run's; None: its own.
     """
 
     name: str
@@ -66,6 +67,12 @@ class Run:
     seed_by_seed: bool = False
     vft_rates: bool = False
     vft_grid: Run | None = None
+    trials: str | None = None
+
+    @property
+    def tuned_as(self) -> str:
+        """What the folders of its trials of learning rates are named after."""
+        return self.trials or self.name
 
 
 _VALIDATION = ("evaluate.split=validation", "evaluate.assessment=null")
@@ -78,7 +85,6 @@ _SCHEMES = {  # of the study of rounds: on from the last model, and from the sta
     "rounds": f"rounds={{count: {ROUNDS}, start_from: last, keep: last}}",
     "rounds-from-start": f"rounds={{count: {ROUNDS}, start_from: base, keep: all}}",
 }
-SHIFTS = ("long", "large")  # test questions unlike any trained on; each has its configurations
 _PATHS = ("evaluate.assessment=null", "evaluate.models=[vft, rft, aft-dc, aft-bc]")
 _SMALLER = {
     "tiny": ("hidden_size=64", "num_hidden_layers=2", "intermediate_size=172"),
@@ -92,7 +98,7 @@ def plan(key: str, scale: str) -> list[Run]:
         if key == "rounds":
             return _in_rounds(_real("2")[-1])
         if key == "wrong-chains":
-            return [_with_chains(_real("2")[-1], _trainable(key), 24)]
+            return [_with_chains(_real("2")[-1], _trainable(key), questions=48, paths=32)]
         return _real(key) if key in ("2", "boundaries") else []
     make: Callable[[str], list[Run]] = _paper if scale == "paper" else lambda k: _from_scratch(k, scale)
     return make(key)
@@ -221,15 +227,16 @@ def _in_rounds(run: Run) -> list[Run]:
             overrides=(*run.overrides, *_ROUNDS, "evaluate.models=null", scheme),
             source=run.name if name == "rounds" else f"{run.name}-rounds",
             takes=LABELLED,
+            trials=run.tuned_as,
         )
         for name, scheme in _SCHEMES.items()
     ]
 
 
 def _wrong_chains(mild: Run, scale: str) -> list[Run]:
-    """The harsh world and the one with less data, by many paths, on their own questions and on others.
+    """The harsh world and the one with less data, by many paths, on their own questions and on longer ones.
 
-    The runs on other questions train again, at the world's learning rates, because their data differ.
+    The runs with longer questions train again on shorter ones, at the world's learning rates.
     """
     methods = methods_of("wrong-chains")
     worlds = [run for run in _laboratory(mild, scale) if run.name in ("harsh", "harsh-few")]
@@ -237,32 +244,33 @@ def _wrong_chains(mild: Run, scale: str) -> list[Run]:
     shifted = [
         replace(
             run,
-            name=f"{run.name}-{shift}",
-            config=f"{scale}-harsh-{shift}.yaml",
+            name=f"{run.name}-long",
+            config=f"{scale}-harsh-long.yaml",
             methods=methods,
-            overrides=(*([few] if run.name == "harsh-few" else []), *_chains(200)),
+            overrides=(*([few] if run.name == "harsh-few" else []), *_chains(400)),
         )
         for run in worlds
-        for shift in SHIFTS
     ]
     return [*(_with_chains(run, methods, 300) for run in worlds), *shifted]
 
 
-def _with_chains(run: Run, methods: tuple[str, ...], num_questions: int) -> Run:
-    """The models of a run, by 64 paths for each of the first questions."""
+def _with_chains(run: Run, methods: tuple[str, ...], questions: int, paths: int = 64) -> Run:
+    """The models of a run, by many paths for each of the first questions."""
     models = (f"evaluate.models=[{', '.join((*VFT, *methods))}]",) if run.vft_rates else ()
     return replace(
         run,
         name=f"{run.name}-chains",
         methods=methods,
-        overrides=(*run.overrides, *_chains(num_questions), *models),
+        overrides=(*run.overrides, *_chains(questions, paths), *models),
         source=run.name,
         takes=TRAINED,
+        trials=run.tuned_as,
     )
 
 
-def _chains(num_questions: int) -> tuple[str, ...]:
-    keys = f"num_paths: 64, num_questions: {num_questions}, ns: [1, 2, 4, 8, 16, 32, 64], chains: true"
+def _chains(questions: int, paths: int = 64) -> tuple[str, ...]:
+    ns = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= paths]
+    keys = f"num_paths: {paths}, num_questions: {questions}, ns: {ns}, chains: true"
     return ("evaluate.assessment=null", "evaluate.training_scores=null", f"evaluate.self_consistency={{{keys}}}")
 
 
@@ -297,7 +305,7 @@ def real_grid(run: Run) -> Run:
         "rounds=null",
     )
     overrides = (*run.overrides, *measured, "evaluate.models=null")
-    return replace(run, name=f"{run.name}-grid", overrides=overrides, vft_rates=False, seed_by_seed=False)
+    return replace(run, name=f"{run.tuned_as}-grid", overrides=overrides, vft_rates=False, seed_by_seed=False)
 
 
 def _tuned(run: Run, methods: tuple[str, ...]) -> Run:

@@ -84,7 +84,7 @@ RULES = (
     ("positive floor", "aft-positive-floor"),
     ("controlled β", "aft-controlled"),
 )
-# the comparisons in which wrong chains may show their worth
+# the comparisons in which wrong chains may show their worth: those with RFT of as many tokens are of equal work
 WORTH = (
     ("aft-bc", "rft"),
     ("aft-bc", "rft-tokens"),
@@ -325,14 +325,14 @@ _ALL = (
         ),
         across="measure",
         measures=(
-            *("task_accuracy", "pass@1", "vote@64", "pass@64"),
-            *("paths_distinct_right", "entropy", "path_tokens"),
+            *("task_accuracy", "pass@1", "pass@4", "vote@64", "pass@64"),
+            *("right_pairs_differ", "entropy", "paths_distinct_right", "path_tokens"),
         ),
         claims=(
             *("rft-vft", "aft-bc-rft", "aft-bc-tokens", "rft-bc-rft", "rft-bc-tokens", "rft-balanced-rft"),
             *("vote-rft-vft", *(f"vote-{a}-{b}" for a, b in WORTH)),
             *("pass-rft-vft", *(f"pass-{a}-{b}" for a, b in WORTH)),
-            *("narrows-distinct", *(f"distinct-{a}-{b}" for a, b in WORTH)),
+            *("narrows-differ", *(f"differ-{a}-{b}" for a, b in WORTH)),
             *("narrows-entropy", *(f"entropy-{a}-{b}" for a, b in WORTH)),
         ),
         paths=True,

@@ -183,6 +183,12 @@ _ALL = (
         table="distinct right chains of a question",
         words="distinct right chains of a question",
     ),
+    Measure(
+        "right_pairs_differ",
+        SHARE,
+        table="pairs of right paths that differ (%)",
+        words="pairs of right paths of a question that differ",
+    ),
     Measure("entropy", NATS, table="entropy, nats per token", words="entropy in nats per token"),
     Measure("path_tokens", TOKENS, table="sampled tokens of a path"),
     # of the samples that a round is trained on

@@ -401,7 +401,8 @@ def _votes(plan: Plan, unit: Unit, found: Recomputed) -> dict[str, Any]:
     metrics = {**self_consistency(lines), **section.recorded()}
     if section.chains:
         written = _lines(unit.folder / PATH_CHAINS)
-        scores = {(line["question_id"], index): score for line in written for index, score in enumerate(line["scores"])}
+        known_scores = [(str(line.get("question_id")), line.get("scores") or ()) for line in written]
+        scores = {(name, index): score for name, own in known_scores for index, score in enumerate(own)}
         chains = chain_lines(graded, [c for c in completions if c.question_id in known], scores)
         found.compare(PATH_CHAINS, written, _as_json(chains))
         metrics |= chain_metrics(chains)
