@@ -128,13 +128,13 @@ def test_problems_of_file_libraries_and_machine_come_in_one_report(refused, tmp_
     )
     assert message.replace(str(tmp_path), "T").splitlines() == [
         "10 problems:",
-        "  - data.num_test: must be at least 1, got 0",
         "  - sample.num_samples: expected a whole number, got 'no' (str)",
         "  - seeds: a value appears twice: [0, 0]",
         "  - output_dir: T/file cannot be made, T/file is a file",
         "  - launch.config: no file 'singel-gpu' nor configs/accelerate/singel-gpu.yaml. Did you mean 'single-gpu'?"
         " There: cpu, fsdp2, multi-gpu, single-gpu, zero3",
         "  - launch.workers: only without launch.config, which starts processes of its own",
+        "  - evaluate.split: the test split has no questions",
         "  - training.learning_rate: expected float, got 'abc' (str)",
         "  - vft.training.lerning_rate: TrainingArguments has no such key. Did you mean 'learning_rate'?",
         "  - methods.bcl.training.seed: not to be set here; set seeds",

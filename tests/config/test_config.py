@@ -316,11 +316,7 @@ def test_required_sections(tmp_path):
             "training.a: expected a number, text, true, false, null, a list or a mapping, got b'hi' (bytes)",
         ),
         ("training=" + "{a: " * 30 + "1" + "}" * 30, "training" + ".a" * 21 + ": nested more than 20 levels deep"),
-        ("data.num_test=0", "data.num_test: must be at least 1, got 0"),
-        (
-            "data={name: mixture, parts: {a: {data: {name: arithmetic, num_test: 0}}}}",
-            "data.parts: num_test is 0 in every part; at least one needs test questions",
-        ),
+        ("data.num_test=-1", "data.num_test: must be at least 0, got -1"),
         ("seeds.a=1", "seeds.a: 'seeds' is not a section, it is [0]"),
         ("seeds", "'seeds': expected key=value or --key value"),
         ("--seeds", "--seeds: needs a value, as in '--seeds VALUE' or 'seeds=VALUE'"),

@@ -135,6 +135,8 @@ def test_evaluation_without_questions(problems):
     assert "evaluate.split: the validation split has no questions" in problems(
         "data.num_validation=0", "sample.pool_questions=0", "evaluate.split=validation"
     )
+    for empty in ("data.num_test=0", "data={name: mixture, parts: {a: {data: {name: arithmetic, num_test: 0}}}}"):
+        assert "evaluate.split: the test split has no questions" in problems(empty)
     # the same split does not matter to a run that evaluates nothing
     assert not any(
         "evaluate.split" in problem

@@ -29,7 +29,6 @@ def check_config(config: Config, broken: Collection[str] = ()) -> list[str]:
         ("sample", _check_from_prefix),
         ("sample align methods stages", _check_negatives),
         ("data", _check_marker),
-        ("data evaluate", _check_test_questions),
         ("label seeds", _check_ratings),
         ("sample evaluate", _check_temperatures),
         ("evaluate", _check_assessment),
@@ -456,16 +455,6 @@ def _check_served_models(config: Config) -> list[str]:
         if len(config.seeds) > 1 and names != [BASE] and "seed" not in fields:
             problems.append(f"{where}: one name for {len(config.seeds)} seeds; write {{seed}} into it")
     return problems
-
-
-def _check_test_questions(config: Config) -> list[str]:
-    parts = getattr(config.data, "parts", None)
-    if config.evaluate.split != "test":
-        return []
-    if parts is None:
-        return ["data.num_test: must be at least 1, got 0"] if getattr(config.data, "num_test", None) == 0 else []
-    empty = bool(parts) and all(getattr(part.data, "num_test", None) == 0 for part in parts.values())
-    return ["data.parts: num_test is 0 in every part; at least one needs test questions"] if empty else []
 
 
 def _check_self_consistency(config: Config) -> list[str]:

@@ -168,7 +168,7 @@ class GeneratedData:
     num_validation: int = field(default=WORLD_SIZES["num_validation"], metadata={"ge": 0, "le": 10_000_000})
     """Validation questions."""
     num_test: int = field(default=WORLD_SIZES["num_test"], metadata={"ge": 0, "le": 10_000_000})
-    """Test questions; 0 only in a part of a mixture. Every run seed draws its own questions for all splits except
+    """Test questions; 0 where none are evaluated. Every run seed draws its own questions for all splits except
     pretrain."""
     num_pretrain: int = field(default=WORLD_SIZES["num_pretrain"], metadata={"ge": 1, "le": 10_000_000})
     """Right and wrong chains that the base model is pre-trained on."""
