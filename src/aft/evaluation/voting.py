@@ -69,7 +69,7 @@ def vote_accuracy(votes: Tally, ns: Sequence[int]) -> dict[int, float]:
         raise ValueError(f"vote_accuracy: expected n in 1 .. {total} and at most {MOST_PATHS} paths, got {list(ns)}")
     wins = np.zeros(max(ns, default=0) + 1)  # by subset size
     for j in range(1, min(votes.right, len(wins) - 1) + 1):
-        wins[j:] += math.comb(votes.right, j) * _ways(votes, j, len(wins) - 1 - j)
+        wins[j:] += float(math.comb(votes.right, j)) * _ways(votes, j, len(wins) - 1 - j)
     return {n: min(1.0, float(wins[n]) / math.comb(total, n)) for n in ns}  # rounding may leave 1 + 1e-16
 
 
@@ -83,9 +83,9 @@ def _ways(votes: Tally, j: int, most: int) -> np.ndarray:
     for count in rivals:
         with_rival = np.zeros_like(ways)
         for drawn in range(min(j, most + 1)):
-            with_rival[:, drawn:] += math.comb(count, drawn) * ways[:, : most + 1 - drawn]
+            with_rival[:, drawn:] += float(math.comb(count, drawn)) * ways[:, : most + 1 - drawn]
         if j <= most:
-            with_rival[1:, j:] += math.comb(count, j) * ways[:-1, : most + 1 - j]
+            with_rival[1:, j:] += float(math.comb(count, j)) * ways[:-1, : most + 1 - j]
         ways = with_rival
     shares = 1.0 / (1.0 + np.arange(len(ways)))
     return np.asarray(shares @ ways)

@@ -101,12 +101,17 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n − 1). No value: `ValueError`.
 
     The deviation is None for one value, or if one is infinite (the perplexity of a collapsed model) or not a number.
+    Python 3.10 has None, too, if the variance is no float.
     """
     if not values:
         raise ValueError("mean_sd: expected at least one value, got none")
     has_sd = len(values) > 1 and all(map(math.isfinite, values))
-    # fmean and stdev sum exactly: equal values give a deviation of exactly 0
-    return statistics.fmean(values), statistics.stdev(values) if has_sd else None
+    mean = statistics.fmean(values)
+    try:
+        # fmean and stdev sum exactly: equal values give a deviation of exactly 0
+        return mean, statistics.stdev(values) if has_sd else None
+    except OverflowError:  # Python 3.10 computes the variance first
+        return mean, None
 
 
 def _t(confidence: float, degrees: float) -> float:
