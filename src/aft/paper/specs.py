@@ -58,6 +58,10 @@ _TAKEN_4 = ("RRHF", "rrhf", "rrhf-dc"), ("PRO", "pro", "pro-dc"), ("DPO", "dpo",
 _MAIN = _rows(
     ("VFT", "vft"), ("VFT, further steps", "vft-more"), ("RFT", "rft"), ("AFT DC", "aft-dc"), ("AFT BC", "aft-bc")
 )
+_EQUAL_WORK = (
+    ("RFT, as many sequences as AFT", "rft-sequences"),
+    ("RFT, as many tokens as AFT", "rft-tokens"),
+)
 ROUNDS = 3  # of the study of rounds
 LOSSES = ("aft", "rrhf", "pro", "dpo")
 _ROWS_4 = (
@@ -236,8 +240,7 @@ _ALL = (
         rows=(
             *_MAIN[:3],
             *_rows(
-                ("RFT, as many sequences as AFT", "rft-sequences"),
-                ("RFT, as many tokens as AFT", "rft-tokens"),
+                *_EQUAL_WORK,
                 ("AFT, no constraint", "aft"),
                 ("AFT DC", "aft-dc"),
                 ("AFT BC", "aft-bc"),
@@ -314,8 +317,7 @@ _ALL = (
             *_rows(("base model", "base")),
             *_MAIN[:3],
             *_rows(
-                ("RFT, as many sequences as AFT", "rft-sequences"),
-                ("RFT, as many tokens as AFT", "rft-tokens"),
+                *_EQUAL_WORK,
                 ("AFT DC", "aft-dc"),
                 ("AFT BC", "aft-bc"),
                 ("AFT balanced", "aft-balanced"),
