@@ -11,9 +11,10 @@ from paper_runs import run_result, write_run
 from safetensors.numpy import save_file
 
 from aft.errors import AftError
-from aft.paper import gains
+from aft.paper import gains_picture
 from aft.paper.claims import HELD, NOT_TESTED
-from aft.paper.gains import ends, panels
+from aft.paper.gains import ends
+from aft.paper.gains_picture import panels
 from aft.paper.page import make_page
 from aft.paper.picture import draw_page
 from aft.paper.render import as_csv, as_json, as_latex, as_markdown
@@ -132,14 +133,14 @@ def test_the_picture_has_panels_for_data_and_for_k(page):
 @pytest.mark.skipif(missing_library() is not None, reason="needs matplotlib")
 def test_panels_of_a_row_have_the_ticks_of_all(tmp_path, monkeypatch):
     ticks = []
-    draw_panel = gains._draw_panel
+    draw_panel = gains_picture._draw_panel
 
     def draw(axes, *given):
         drawn = draw_panel(axes, *given)
         ticks.append([text.get_text() for text in axes.get_xticklabels()])
         return drawn
 
-    monkeypatch.setattr(gains, "_draw_panel", draw)
+    monkeypatch.setattr(gains_picture, "_draw_panel", draw)
     runs = [run_of(139_000), run_of(1_030_000), run_of(4_010_000), run_of(139_000, 100)]
     draw_page(make_page(SPECS["size"], runs), tmp_path / "some.png")
     assert ticks == [["0.14", "1", "4"]] * 2

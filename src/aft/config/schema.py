@@ -358,8 +358,8 @@ class SelfConsistencyConfig:
     ns: list[int] = field(default_factory=lambda: [1, 4, 8, 16, 32, 64])
     """Path counts n for the vote (paper: 1 to 64), also used as the k of pass@k. None may exceed num_paths."""
     chains: bool = False
-    """Also measure the chains of the paths: distinct right ones, pairs of right ones that differ, sampled tokens and the
-    model's entropy. Scores every distinct path once. Needs temperature 1 and top_p 1."""
+    """Also measure the chains of the paths: distinct right ones, pairs of right ones that differ, sampled tokens and
+    entropy. Scores every distinct path once. Needs temperature 1 and top_p 1."""
 
     def recorded(self) -> dict[str, Any]:
         """Returns the keys as files have them: `chains` only where it is on, so that earlier files stay as they are."""

@@ -10,8 +10,8 @@ from typing import Any
 from ..report.canvas import WIDTH, canvas
 from ..report.measures import MEASURES
 from ..shown import shown_line
-from . import gains
 from .cells import Cell
+from .gains_picture import draw_gains
 from .methods import NUMBER
 from .page import Page
 
@@ -22,7 +22,7 @@ Line = list[tuple[Any, float, float]]  # x, mean, sd
 def draw_page(page: Page, path: Path) -> None:
     """Draw into the PNG file `path`. Needs matplotlib."""
     if page.spec.across == "gain":
-        gains.draw(page.cells, page.spec.title.partition(":")[0], str(page.spec.picture), path)
+        draw_gains(page.cells, page.spec.title.partition(":")[0], str(page.spec.picture), path)
         return
     lines = lines_of(page)
     numbers = page.spec.picture is not None
